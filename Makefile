@@ -1,0 +1,52 @@
+# `make` lists the targets. Everything runs in a virtual environment of its own, .venv, which the first target that needs it builds.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test quick lint fmt types imports crash bench clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## set up .venv with StreamLake and all that tests and demo need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "StreamLake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
+	$(BIN)/streamlake demo
+
+test: $(STAMP) lint types imports ## everything that CI checks
+	$(BIN)/python -m pytest -q
+
+quick: $(STAMP) ## the tests without those that take longer than ten seconds
+	$(BIN)/python -m pytest -q -m 'not slow'
+
+lint: $(STAMP) ## style, banned APIs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fmt: $(STAMP) ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(STAMP) ## imports only go down
+	$(BIN)/lint-imports --no-cache
+
+crash: $(STAMP) ## kill -9 of server and worker again and again under load (ROUNDS=10)
+	$(BIN)/python tools/crash_test.py --rounds $(or $(ROUNDS),10)
+
+clean: ## remove the virtual environment, caches and the demo's data
+	rm -rf $(VENV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""StreamLake: Kafka topics that are Apache Iceberg tables, on object storage."""

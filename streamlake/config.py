@@ -1,0 +1,179 @@
+"""Configuration: defaults, then a TOML file, then STREAMLAKE_* variables; checked once, with errors that name the key.
+
+`streamlake server` needs none of it. Each package receives its own settings from here and never reads a file or a
+variable itself. Kafka's own broker keys (`num.partitions`, `log.retention.ms`, …) go into the `[kafka]` table as they
+are written in Kafka's server.properties.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from streamlake.core.errors import Invalid
+
+ENV_PREFIX = "STREAMLAKE_"
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """Who this broker is and where clients reach it."""
+
+    node_id: int = Field(0, ge=0)
+    host: str = "127.0.0.1"
+    port: int = Field(9092, ge=0, le=65535)
+    advertised_host: str | None = None  # what clients are told; by default host
+    advertised_port: int | None = Field(None, ge=1, le=65535)
+    http_host: str | None = None  # by default host
+    http_port: int = Field(8081, ge=0, le=65535)
+    connections_max: int = Field(10_000, ge=1)
+    request_bytes_max: int = Field(100 * MIB, ge=1024)
+    shutdown_timeout_s: float = Field(30.0, gt=0)
+
+
+class Storage(Section):
+    """Where bytes live. `url` is a directory (file:///…) or a bucket (s3://bucket/prefix)."""
+
+    data_dir: Path = Path("streamlake-data")
+    url: str | None = None  # by default <data_dir>/objects
+    options: dict[str, str] = Field(default_factory=dict)  # endpoint, region, access_key_id, secret_access_key, …
+    wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024)
+    wal_capacity_bytes: int = Field(2048 * MIB, ge=1 * MIB)
+    upload_bytes: int = Field(64 * MIB, ge=1024)
+    upload_interval_s: float = Field(30.0, gt=0)
+    gc_interval_s: float = Field(60.0, gt=0)
+    gc_grace_s: float = Field(60.0, ge=0)
+
+    @field_validator("wal_capacity_bytes")
+    @classmethod
+    def _two_segments_at_least(cls, value: int, info: Any) -> int:
+        if value < 2 * info.data.get("wal_segment_bytes", 0):
+            raise ValueError("must hold at least two segments of wal_segment_bytes")
+        return value
+
+
+class Memory(Section):
+    """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
+
+    total_bytes: int = Field(1024 * MIB, ge=32 * MIB)
+    log_cache_bytes: int = Field(256 * MIB, ge=1 * MIB)
+    block_cache_bytes: int = Field(128 * MIB, ge=1 * MIB)
+
+
+class Groups(Section):
+    initial_rebalance_delay_ms: int = Field(200, ge=0, le=60_000)
+    session_timeout_min_ms: int = Field(6_000, ge=1)
+    session_timeout_max_ms: int = Field(1_800_000, ge=1)
+    group_size_max: int = Field(1_000, ge=1)
+    offsets_retention_ms: int = Field(7 * 24 * 3_600_000, ge=1)
+
+
+class Tables(Section):
+    """The table worker and the Iceberg catalog it writes to."""
+
+    enabled: bool = True
+    catalog: str = "sql"  # a kind with defaults, or the path of a catalogs/*.toml file
+    warehouse: str | None = None  # by default file://<data_dir>/warehouse
+    round_bytes: int = Field(64 * MIB, ge=1 * MIB)
+
+
+class Logging(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(Section):
+    server: Server = Server()
+    storage: Storage = Storage()
+    memory: Memory = Memory()
+    groups: Groups = Groups()
+    tables: Tables = Tables()
+    logging: Logging = Logging()
+    kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/configs.py
+
+    @field_validator("kafka", mode="before")
+    @classmethod
+    def _as_kafka_writes_them(cls, value: Any) -> Any:
+        """Kafka's values are strings; in TOML numbers and booleans read better. Dotted keys nest in TOML: undo it."""
+        if not isinstance(value, Mapping):
+            return value
+        return dict(_flatten(value))
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Defaults < file < environment < command line. Raises Invalid that names the key and what it may be."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read(path)
+    for section, key, value in _environment(environ):
+        values.setdefault(section, {})[key] = value
+    for section, items in overrides.items():
+        for key, value in items.items():
+            if value is not None:
+                values.setdefault(section, {})[key] = value
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise Invalid(_explain(error, path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise Invalid(f"{path} does not exist: give --config the path of a TOML file, or leave it out") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"{path} is not valid TOML: {error}") from None
+
+
+def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """STREAMLAKE_SERVER_PORT=9093 is [server] port = 9093; unknown sections are an error, not a silent typo."""
+    found = []
+    for name, value in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX):
+            continue
+        section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
+        if section not in Config.model_fields or section == "kafka" or not key:
+            known = ", ".join(sorted(s for s in Config.model_fields if s != "kafka"))
+            raise Invalid(f"{name} names no setting: it must be {ENV_PREFIX}<SECTION>_<KEY>, sections are {known}")
+        found.append((section, key, value))
+    return found
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    flat = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flatten(value, f"{prefix}{key}.")
+        else:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            flat.append((prefix + key, text))
+    return flat
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        hint = ""
+        if problem["type"] == "extra_forbidden":
+            section = problem["loc"][0] if len(problem["loc"]) > 1 else None
+            model = Config.model_fields[str(section)].annotation if section else Config
+            known = sorted(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+            hint = f"; known here: {', '.join(known)}"
+        lines.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}")
+    source = str(path) if path else "the environment or the command line"
+    return f"the configuration from {source} is not valid: " + "; ".join(lines)
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ

@@ -1,0 +1,1 @@
+"""What every package may lean on: time, chance, disk, errors, limits, memory budget, supervised tasks."""

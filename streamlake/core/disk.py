@@ -1,0 +1,170 @@
+"""The disk as a port: the operations whose order decides what survives a power cut.
+
+Rules every implementation keeps and every user may count on:
+- `pwrite` and `rename` are visible at once but durable only after `sync` of the file and `sync_dir` of its
+  directory, in that order (POSIX fsync; see research on un-synced local stores in docs/adr/0003).
+- a failed `sync` leaves the file's durable content unknown for ever: the caller must not retry it (fsyncgate).
+
+All methods block: call them through an Executor. The simulated disk in tests/sim loses what was not synced.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class DiskFile(Protocol):
+    def pread(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file."""
+        ...
+
+    def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
+        """Write all buffers one after the other at `offset`; bytes written. OSError if not all could be."""
+        ...
+
+    def sync(self) -> None:
+        """fdatasync: returns when all that was written is on stable storage."""
+        ...
+
+    def size(self) -> int: ...
+
+    def lock(self) -> bool:
+        """Take an exclusive lock that dies with the process; False if another process holds it (flock)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    def open(self, path: str, *, create: bool = False) -> DiskFile:
+        """Open for reading and writing; FileNotFoundError unless it exists or `create`."""
+        ...
+
+    def makedirs(self, path: str) -> None:
+        """Create the directory and its parents, durably; no error if it exists."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Atomically replace `target`."""
+        ...
+
+    def link(self, source: str, target: str) -> None:
+        """Atomically create `target`; FileExistsError if it exists."""
+        ...
+
+    def unlink(self, path: str) -> None: ...
+
+    def sync_dir(self, path: str) -> None:
+        """fsync the directory: creations, renames and unlinks in it are durable."""
+        ...
+
+    def listdir(self, path: str) -> list[str]:
+        """Names of the entries, sorted; empty if the directory does not exist."""
+        ...
+
+    def is_dir(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int:
+        """Size in bytes; FileNotFoundError if it does not exist."""
+        ...
+
+
+IOV_MAX = 1024
+
+
+def is_full(error: OSError) -> bool:
+    """True if the operation failed because the disk, or the user's share of it, is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class RealFile:
+    def __init__(self, path: str, flags: int) -> None:
+        self._fd = os.open(path, flags, 0o644)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        parts = []
+        while size > 0:
+            part = os.pread(self._fd, size, offset)
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
+        total = 0
+        for at in range(0, len(buffers), IOV_MAX):
+            chunk = buffers[at : at + IOV_MAX]
+            want = sum(len(b) for b in chunk)
+            done = os.pwritev(self._fd, chunk, offset + total)
+            if done < want:  # interrupted or nearly full disk: the rest in one buffer, which raises the real error
+                rest = memoryview(b"".join(chunk))[done:]
+                while rest:
+                    n = os.pwrite(self._fd, rest, offset + total + done)
+                    done += n
+                    rest = rest[n:]
+            total += want
+        return total
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def lock(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class RealDisk:
+    def open(self, path: str, *, create: bool = False) -> RealFile:
+        return RealFile(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
+
+    def makedirs(self, path: str) -> None:
+        path = os.path.abspath(path)
+        if os.path.isdir(path):
+            return
+        parent = os.path.dirname(path)
+        self.makedirs(parent)
+        os.makedirs(path, exist_ok=True)
+        self.sync_dir(parent)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
+
+    def sync_dir(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def listdir(self, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+
+    def is_dir(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size

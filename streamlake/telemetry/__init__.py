@@ -1,0 +1,1 @@
+"""Counters as plain integers, exported by observable callbacks; logs."""

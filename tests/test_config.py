@@ -1,0 +1,59 @@
+"""Configuration comes from four places, and a mistake names its key."""
+
+from pathlib import Path
+
+import pytest
+
+from streamlake import config
+from streamlake.core.errors import Invalid
+
+
+def load(text: str = "", environ: dict[str, str] | None = None, tmp: Path | None = None, **overrides):
+    path = None
+    if tmp is not None:
+        path = tmp / "streamlake.toml"
+        path.write_text(text)
+    return config.load(path, environ or {}, overrides)
+
+
+def test_needs_nothing() -> None:
+    loaded = load()
+    assert loaded.server.node_id == 0
+    assert loaded.server.port == 9092
+
+
+def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
+    text = "[server]\nport = 1\nhttp_port = 2\nnode_id = 3\n"
+    loaded = load(text, {"STREAMLAKE_SERVER_HTTP_PORT": "20", "STREAMLAKE_SERVER_NODE_ID": "30"}, tmp_path, server={"node_id": 300, "host": None})
+    assert (loaded.server.port, loaded.server.http_port, loaded.server.node_id) == (1, 20, 300)
+    assert loaded.server.host == "127.0.0.1"
+
+
+def test_kafka_keys_as_kafka_writes_them(tmp_path: Path) -> None:
+    loaded = load('[kafka]\nnum.partitions = 4\n"log.retention.ms" = 5\nauto.create.topics.enable = false\n', tmp=tmp_path)
+    assert loaded.kafka == {"num.partitions": "4", "log.retention.ms": "5", "auto.create.topics.enable": "false"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[server]\nprot = 1\n", "server.prot"),
+        ("[server]\nport = 70000\n", "server.port"),
+        ("[sever]\n", "sever"),
+        ("[storage]\nwal_segment_bytes = 67108864\nwal_capacity_bytes = 67108864\n", "two segments"),
+        ("this is not toml", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(Invalid, match=says):
+        load(text, tmp=tmp_path)
+
+
+def test_unknown_variables_are_refused() -> None:
+    with pytest.raises(Invalid, match="STREAMLAKE_SERVRE_PORT"):
+        load(environ={"STREAMLAKE_SERVRE_PORT": "1"})
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="does not exist"):
+        config.load(tmp_path / "nowhere.toml", {}, {})
