@@ -1,0 +1,1 @@
+"""Kafka's log over streams: offsets, producers, epochs, time lookup, retention."""

@@ -1,0 +1,37 @@
+"""Errors of the log, by what a client must do next. Those of a batch itself come from the record package."""
+
+from streamlake.core.errors import Invalid
+from streamlake.record.batch import CorruptBatch, InvalidRecord, RecordTooLarge, UnsupportedFormat
+
+__all__ = [
+    "CorruptBatch",
+    "InvalidProducerEpoch",
+    "InvalidRecord",
+    "InvalidTimestamp",
+    "OffsetOutOfRange",
+    "OutOfOrderSequence",
+    "RecordTooLarge",
+    "UnsupportedFormat",
+]
+
+
+class OffsetOutOfRange(Invalid):
+    """The offset lies below the log's start or above its high watermark: the client resets its position."""
+
+    def __init__(self, offset: int, log_start_offset: int, high_watermark: int) -> None:
+        super().__init__(f"offset {offset} is not within the log: it spans {log_start_offset} to {high_watermark}")
+        self.offset = offset
+        self.log_start_offset = log_start_offset
+        self.high_watermark = high_watermark
+
+
+class OutOfOrderSequence(Invalid):
+    """A sequence number that does not follow the producer's last one: batches in between are missing."""
+
+
+class InvalidProducerEpoch(Invalid):
+    """A newer producer with the same id has taken over: this one must stop."""
+
+
+class InvalidTimestamp(Invalid):
+    """A record's timestamp is too far from now for this topic, or of a kind that only the broker sets."""

@@ -1,0 +1,106 @@
+"""All open partitions of this broker: open many at once, find one, close, run retention.
+
+The broker opens streams, hands them in here and calls `run_retention` now and then; the manager owns no task and
+deletes no stream.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Exists, StreamLakeError
+from streamlake.core.tasks import Executor
+from streamlake.log.partition import Partition
+from streamlake.log.retention import apply_retention
+from streamlake.log.settings import LogSettings
+from streamlake.log.stream_port import Stream
+
+log = structlog.get_logger(__name__)
+
+OPENING_MAX = 32  # replays at a time: each holds up to REPLAY_READ_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A stream that was opened for a partition."""
+
+    stream: Stream
+    topic_id: UUID
+    index: int
+    settings: LogSettings
+
+
+class LogManager:
+    """Counters: offsets_expired (by retention), producers_expired, retention_failures."""
+
+    def __init__(self, clock: Clock, executor: Executor) -> None:
+        self.offsets_expired = self.producers_expired = self.retention_failures = 0
+        self._clock = clock
+        self._executor = executor
+        self._partitions: dict[tuple[UUID, int], Partition] = {}
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+    def __iter__(self) -> Iterator[Partition]:
+        """The open partitions as of now."""
+        return iter(list(self._partitions.values()))
+
+    def get(self, topic_id: UUID, index: int) -> Partition | None:
+        return self._partitions.get((topic_id, index))
+
+    async def open(self, openings: Sequence[Opening]) -> list[Partition | StreamLakeError]:
+        """Open and register partitions, in the order given. One that cannot be read (Corrupt, Unavailable, …) stays
+        closed and leaves its error in the list; the others are not harmed."""
+        permits = asyncio.Semaphore(OPENING_MAX)
+
+        async def open_one(opening: Opening) -> Partition | StreamLakeError:
+            key = (opening.topic_id, opening.index)
+            async with permits:
+                try:
+                    partition = await Partition.open(
+                        opening.stream, opening.topic_id, opening.index, opening.settings, self._clock, self._executor
+                    )
+                except StreamLakeError as error:
+                    log.error("partition not opened", topic_id=str(key[0]), partition=key[1], error=str(error))
+                    return error
+            if key in self._partitions:
+                return Exists(f"partition {key[1]} of topic {key[0]} is open already: close it first")
+            self._partitions[key] = partition
+            return partition
+
+        return list(await asyncio.gather(*map(open_one, openings)))
+
+    def close(self, topic_id: UUID, index: int) -> None:
+        """Forget a partition: appends to it fail with Closed, long polls wake up. No error if it is not open."""
+        partition = self._partitions.pop((topic_id, index), None)
+        if partition is not None:
+            partition.close()
+
+    def close_topic(self, topic_id: UUID) -> list[int]:
+        """Close all partitions of a topic that is deleted; the ids of their streams, for the caller to delete."""
+        mine = [p for key, p in self._partitions.items() if key[0] == topic_id]
+        for partition in mine:
+            self.close(topic_id, partition.index)
+        return [p.stream.stream_id for p in mine]
+
+    def close_all(self) -> None:
+        for topic_id, index in list(self._partitions):
+            self.close(topic_id, index)
+
+    async def run_retention(self) -> None:
+        """Once over all partitions. One that fails (the metadata store is away, …) is logged, and tried next time."""
+        for partition in self:
+            self.producers_expired += partition.expire_producers()
+            try:
+                self.offsets_expired += await apply_retention(partition, self._clock.now_ms())
+            except StreamLakeError as error:
+                self.retention_failures += 1
+                log.warning(
+                    "retention failed", topic_id=str(partition.topic_id), partition=partition.index, error=str(error)
+                )
+            await asyncio.sleep(0)  # thousands of partitions in one go would block the loop

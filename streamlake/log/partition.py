@@ -1,0 +1,299 @@
+"""One partition: Kafka's log on a stream.
+
+`append` is stage one of Produce: a plain function that checks a batch, gives it its offsets and hands it to the
+stream; the future in its answer is stage two, durability. The high watermark is the stream's durable offset and
+nobody reads above it. With no open transactions the last stable offset is the same.
+
+State is of two ages. Producers are as of stage one, ahead of what is durable: if the write-ahead log fails they are
+wrong, but then the stream is dead too, takes no further append, and the partition is opened again from what is durable.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from uuid import UUID
+
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
+from streamlake.core.tasks import Executor
+from streamlake.log import checkpoint, epochs
+from streamlake.log.errors import InvalidTimestamp, OffsetOutOfRange
+from streamlake.log.producers import ProducedBatch
+from streamlake.log.settings import LogSettings
+from streamlake.log.stream_port import Buffer, Stream
+from streamlake.log.waiters import Waiters
+from streamlake.record.batch import NO_PRODUCER_ID, assign, frames
+from streamlake.record.validate import Produced, check_produced
+
+REPLAY_READ_BYTES = 4 * 1024 * 1024
+NO_TIMESTAMP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    base_offset: int
+    log_append_time_ms: int  # -1 unless the topic has LogAppendTime
+    log_start_offset: int
+    appended_bytes: int  # of the room that the caller reserved; 0 for a duplicate
+    durable: "asyncio.Future[None]"  # answer only after this; cancelling it harms nobody else
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    chunks: list[Buffer]  # whole batches, the first of which contains the offset asked for
+    high_watermark: int
+    last_stable_offset: int
+    log_start_offset: int
+
+    @property
+    def records(self) -> Buffer:
+        """All chunks as one buffer, copied only if there are several."""
+        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+
+
+class Partition:
+    """Use `open`. Counters: batches_in, records_in, bytes_in, duplicates, bytes_out."""
+
+    def __init__(
+        self, stream: Stream, topic_id: UUID, index: int, settings: LogSettings, clock: Clock, executor: Executor
+    ) -> None:
+        self.stream = stream
+        self.topic_id = topic_id
+        self.index = index
+        self.settings = settings
+        self.executor = executor
+        self.waiters = Waiters()
+        self.batches_in = self.records_in = self.bytes_in = self.duplicates = self.bytes_out = 0
+        self._clock = clock
+        self._producers = checkpoint.decode(stream.checkpoint, settings.producers_max)
+        self._unacked: deque[tuple[int, asyncio.Future[None]]] = deque()  # (end offset, durable), in order
+        self._holds: dict[str, int] = {}
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, stream: Stream, topic_id: UUID, index: int, settings: LogSettings, clock: Clock, executor: Executor
+    ) -> "Partition":
+        """Checkpoint, then the batches after it, of a stream that was just opened, with nothing in flight.
+        Corrupt if either cannot be read."""
+        partition = cls(stream, topic_id, index, settings, clock, executor)
+        await partition._replay()
+        stream.on_durable = partition._on_durable
+        stream.set_checkpointer(lambda: checkpoint.encode(partition._producers))
+        return partition
+
+    async def _replay(self) -> None:
+        """Bounded by what was not uploaded yet, as each upload takes a checkpoint."""
+        position = max(self.stream.checkpoint_offset, self.stream.start_offset)
+        now_ms = self._clock.now_ms()
+        while position < self.stream.durable_offset:
+            chunks = await self.stream.read(position, self.stream.durable_offset, REPLAY_READ_BYTES)
+            for header, _ in (frame for chunk in chunks for frame in frames(chunk)):
+                if header.base_offset >= position and header.producer_id != NO_PRODUCER_ID:
+                    self._producers.add(header, header.base_offset, header.max_timestamp, now_ms)
+                position = max(position, header.next_offset)
+            if not chunks:
+                raise Corrupt(f"stream {self.stream.stream_id} has nothing at offset {position}, below its end")
+
+    @property
+    def leader_epoch(self) -> int:
+        return self.stream.epoch
+
+    @property
+    def log_start_offset(self) -> int:
+        return self.stream.start_offset
+
+    @property
+    def high_watermark(self) -> int:
+        return self.stream.durable_offset
+
+    @property
+    def last_stable_offset(self) -> int:
+        return self.stream.durable_offset
+
+    @property
+    def size_bytes(self) -> int:
+        return self.stream.size_bytes
+
+    def append(self, records: Buffer) -> Appended:
+        """Stage one of Produce: nothing awaited, so calls take effect in the order they are made (hazard C16).
+
+        The caller has reserved len(records) bytes and gives back what `appended_bytes` does not use, all of it on an
+        error. Raises the errors of check_produced and Producers.check, InvalidTimestamp, Invalid, Closed, Fenced."""
+        if self._closed:
+            raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
+        produced = check_produced(records, self.settings.max_message_bytes)
+        header = produced.header
+        if header.is_transactional:
+            raise Invalid("transactions are not supported yet: leave transactional.id unset")
+        now_ms = self._clock.now_ms()
+        self._check_timestamps(produced, now_ms)
+        idempotent = header.producer_id != NO_PRODUCER_ID
+        if idempotent and (earlier := self._producers.check(header)) is not None:
+            return self._repeat(earlier)
+
+        append_time_ms = now_ms if self.settings.is_log_append_time else None
+        max_timestamp = produced.max_timestamp if append_time_ms is None else append_time_ms
+        base_offset = self.stream.next_offset
+        batch = assign(header, records, base_offset, self.stream.epoch, max_timestamp, append_time_ms)
+        # Records without a timestamp age from now on; -1 would have retention delete them at once.
+        sort_key = max_timestamp if max_timestamp != NO_TIMESTAMP else now_ms
+        durable = self.stream.append(base_offset, header.count, sort_key, batch)
+        # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
+        if idempotent:
+            self._producers.add(header, base_offset, max_timestamp, now_ms)
+        self._unacked.append((base_offset + header.count, durable))
+        self.batches_in += 1
+        self.records_in += header.count
+        self.bytes_in += len(batch)
+        return self._appended(base_offset, max_timestamp, len(batch), durable)
+
+    def _repeat(self, earlier: ProducedBatch) -> Appended:
+        """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
+        this one, and the producer must learn it (hazard C6)."""
+        self.duplicates += 1
+        if earlier.next_offset <= self.stream.durable_offset:
+            durable = asyncio.get_running_loop().create_future()
+            durable.set_result(None)
+        else:
+            durable = next(future for end, future in self._unacked if end == earlier.next_offset)
+        return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
+
+    def _appended(
+        self, base_offset: int, max_timestamp: int, appended_bytes: int, durable: "asyncio.Future[None]"
+    ) -> Appended:
+        append_time_ms = max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
+        # Shielded: a client that goes away cancels its own wait, not that of a duplicate on another connection.
+        mine = asyncio.shield(durable)
+        mine.add_done_callback(_mark_seen)
+        return Appended(base_offset, append_time_ms, self.log_start_offset, appended_bytes, mine)
+
+    def _check_timestamps(self, produced: Produced, now_ms: int) -> None:
+        """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record."""
+        if produced.header.is_log_append_time:
+            raise InvalidTimestamp("producers may not send batches of timestamp type LogAppendTime")
+        if self.settings.is_log_append_time:
+            return
+        before_max_ms = self.settings.message_timestamp_before_max_ms
+        after_max_ms = self.settings.message_timestamp_after_max_ms
+        if produced.min_timestamp != NO_TIMESTAMP and now_ms - produced.min_timestamp > before_max_ms:
+            raise InvalidTimestamp(
+                f"timestamp {produced.min_timestamp} is more than {before_max_ms} ms before the broker's clock "
+                f"({now_ms}): see message.timestamp.before.max.ms"
+            )
+        if produced.max_timestamp - now_ms > after_max_ms:
+            raise InvalidTimestamp(
+                f"timestamp {produced.max_timestamp} is more than {after_max_ms} ms after the broker's clock "
+                f"({now_ms}): see message.timestamp.after.max.ms"
+            )
+
+    def _on_durable(self) -> None:
+        durable_offset = self.stream.durable_offset
+        while self._unacked and self._unacked[0][0] <= durable_offset:
+            self._unacked.popleft()
+        self.waiters.wake()
+
+    async def read(
+        self, offset: int, max_bytes: int, *, at_least_one: bool = True, committed: bool = False
+    ) -> ReadResult:
+        """Whole batches from the one that contains `offset` on, durable ones only; for `committed` readers only below
+        the last stable offset. At most `max_bytes`, but with `at_least_one` a first batch however large (KIP-74).
+        OffsetOutOfRange outside log start to high watermark."""
+        high_watermark, last_stable_offset = self.high_watermark, self.last_stable_offset
+        self._check_in_range(offset, high_watermark)
+        end_offset = last_stable_offset if committed else high_watermark
+        chunks: list[Buffer] = []
+        if offset < end_offset and (max_bytes > 0 or at_least_one):
+            try:
+                chunks = await self.stream.read(offset, end_offset, max_bytes)
+            except StreamLakeError:
+                self._check_in_range(offset, high_watermark)  # trimmed while we read: that is the clearer answer
+                raise
+            chunks = _fit(chunks, offset, max_bytes, at_least_one)
+        self.bytes_out += sum(map(len, chunks))
+        return ReadResult(chunks, high_watermark, last_stable_offset, self.log_start_offset)
+
+    def _check_in_range(self, offset: int, high_watermark: int) -> None:
+        if not self.log_start_offset <= offset <= high_watermark:
+            raise OffsetOutOfRange(offset, self.log_start_offset, high_watermark)
+
+    def end_of_epoch(self, leader_epoch: int) -> tuple[int, int]:
+        """(epoch, end offset) for OffsetForLeaderEpoch; (-1, -1) if unknown."""
+        return epochs.end_of_epoch(self.stream.epochs, leader_epoch, self.high_watermark)
+
+    def epoch_of(self, offset: int) -> int:
+        """The leader epoch in which `offset` was or will be written; -1 if unknown."""
+        return epochs.epoch_of(self.stream.epochs, offset)
+
+    def hold(self, name: str, offset: int) -> None:
+        """Retention keeps everything from `offset` on until `name` moves or releases its hold. Holds live in memory:
+        set them before the first retention run."""
+        self._holds[name] = offset
+
+    def release(self, name: str) -> None:
+        self._holds.pop(name, None)
+
+    @property
+    def deletable_offset(self) -> int:
+        """Retention may not move the start above this: durable and held by nobody."""
+        return min(self.high_watermark, *self._holds.values()) if self._holds else self.high_watermark
+
+    async def move_start(self, offset: int) -> int:
+        """DeleteRecords: the log now starts at `offset` (-1: the high watermark); the new start. It is what a user
+        asked for, so holds do not stop it. OffsetOutOfRange above the high watermark; no change below the start."""
+        if offset == -1:
+            offset = self.high_watermark
+        if offset < 0 or offset > self.high_watermark:
+            raise OffsetOutOfRange(offset, self.log_start_offset, self.high_watermark)
+        if offset > self.log_start_offset:
+            # Safe at a crash: the new start is in the metadata before trim returns, and the data goes only after that.
+            await self.stream.trim(offset)
+        return self.log_start_offset
+
+    def expire_producers(self) -> int:
+        """Forget producers silent for producer.id.expiration.ms; how many."""
+        return self._producers.expire(self._clock.now_ms(), self.settings.producer_id_expiration_ms)
+
+    def close(self) -> None:
+        """No more appends; long polls wake up. The stream stays open: its last upload still asks for a checkpoint."""
+        self._closed = True
+        self.waiters.wake()
+
+
+def _mark_seen(durable: "asyncio.Future[None]") -> None:
+    """Nobody may be waiting (acks=0, or the client is gone): that is no reason for asyncio to complain."""
+    if not durable.cancelled():
+        durable.exception()
+
+
+def _fit(chunks: list[Buffer], offset: int, max_bytes: int, at_least_one: bool) -> list[Buffer]:
+    """What of `chunks` answers a fetch: without batches that end at or below `offset`, then up to `max_bytes`."""
+    fitting: list[Buffer] = []
+    room_bytes = max_bytes
+    for chunk in chunks:
+        if not fitting:
+            chunk = _without_batches_before(chunk, offset)
+        if len(chunk) > room_bytes:
+            chunk = _first_batches(chunk, room_bytes, at_least_one and not fitting)
+            return [*fitting, chunk] if chunk else fitting
+        fitting.append(chunk)
+        room_bytes -= len(chunk)
+    return fitting
+
+
+def _without_batches_before(chunk: Buffer, offset: int) -> Buffer:
+    skipped = 0
+    for header, batch in frames(chunk):
+        if header.next_offset > offset:
+            break
+        skipped += len(batch)
+    return memoryview(chunk)[skipped:] if skipped else chunk
+
+
+def _first_batches(chunk: Buffer, max_bytes: int, at_least_one: bool) -> Buffer:
+    taken = 0
+    for _, batch in frames(chunk):
+        if taken + len(batch) > max_bytes and not (at_least_one and taken == 0):
+            break
+        taken += len(batch)
+    return memoryview(chunk)[:taken]

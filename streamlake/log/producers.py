@@ -1,0 +1,102 @@
+"""Idempotent producers of one partition: which batch comes next, and which one was here before (KIP-98).
+
+Per producer id the last five batches are remembered: a batch sent again gets its first answer, anything else must
+follow the last sequence number. `check` looks at the state as of stage one of Produce, durable or not; `add` is
+called in the same tick, once the stream has taken the batch. Rules as in Kafka's ProducerAppendInfo and
+ProducerStateEntry (4.x). Transactions are not known here yet.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from streamlake.log.errors import InvalidProducerEpoch, OutOfOrderSequence
+from streamlake.record.batch import BatchHeader
+
+BATCHES_KEPT = 5  # = max.in.flight.requests.per.connection that an idempotent producer may use
+SEQUENCES = 2**31  # sequence numbers wrap to 0 after 2**31 - 1
+
+
+class ProducedBatch(NamedTuple):
+    base_sequence: int
+    record_count: int
+    base_offset: int
+    max_timestamp: int  # ms, as stored
+
+    @property
+    def next_sequence(self) -> int:
+        return (self.base_sequence + self.record_count) % SEQUENCES
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.record_count
+
+
+class Producer(NamedTuple):
+    """State of one producer id; `batches` has one to five, the latest last."""
+
+    epoch: int
+    last_append_ms: int  # by the broker's clock
+    batches: tuple[ProducedBatch, ...]
+
+
+class Producers:
+    """At most `producers_max` of them: the one that was silent longest is forgotten first."""
+
+    def __init__(self, producers_max: int) -> None:
+        self.producers_max = producers_max
+        self._producers: dict[int, Producer] = {}  # longest silent first
+
+    def __len__(self) -> int:
+        return len(self._producers)
+
+    def items(self) -> Iterator[tuple[int, Producer]]:
+        """(producer id, state), longest silent first."""
+        return iter(self._producers.items())
+
+    def check(self, header: BatchHeader) -> ProducedBatch | None:
+        """None if the batch may be appended; the earlier batch if it is one of the last five sent again.
+
+        Raises InvalidProducerEpoch for an epoch that was superseded, OutOfOrderSequence for a gap. A producer that
+        is not known here (new, expired, forgotten) may begin at any sequence, as in ProducerAppendInfo.checkSequence:
+        today's Kafka never answers UNKNOWN_PRODUCER_ID."""
+        producer = self._producers.get(header.producer_id)
+        if producer is None:
+            return None
+        if header.producer_epoch < producer.epoch:
+            raise InvalidProducerEpoch(
+                f"producer {header.producer_id} has epoch {header.producer_epoch}, "
+                f"epoch {producer.epoch} was seen: a newer producer with this id has taken over"
+            )
+        if header.producer_epoch > producer.epoch:
+            expected = 0
+        else:
+            for batch in producer.batches:
+                if batch.base_sequence == header.base_sequence and batch.record_count == header.count:
+                    return batch
+            expected = producer.batches[-1].next_sequence
+        if header.base_sequence != expected:
+            raise OutOfOrderSequence(
+                f"producer {header.producer_id} (epoch {header.producer_epoch}) sent sequence {header.base_sequence}, "
+                f"expected {expected}: batches in between are missing"
+            )
+        return None
+
+    def add(self, header: BatchHeader, base_offset: int, max_timestamp: int, now_ms: int) -> None:
+        """Remember a batch that the stream has taken."""
+        batch = ProducedBatch(header.base_sequence, header.last_offset_delta + 1, base_offset, max_timestamp)
+        before = self._producers.pop(header.producer_id, None)
+        earlier = before.batches if before is not None and before.epoch == header.producer_epoch else ()
+        self.put(header.producer_id, Producer(header.producer_epoch, now_ms, (*earlier, batch)[-BATCHES_KEPT:]))
+
+    def put(self, producer_id: int, producer: Producer) -> None:
+        """Set the state of a producer, the latest one heard of."""
+        self._producers[producer_id] = producer
+        if len(self._producers) > self.producers_max:
+            del self._producers[next(iter(self._producers))]
+
+    def expire(self, now_ms: int, expiration_ms: int) -> int:
+        """Forget producers silent for `expiration_ms`; how many."""
+        expired = [i for i, p in self._producers.items() if now_ms - p.last_append_ms >= expiration_ms]
+        for producer_id in expired:
+            del self._producers[producer_id]
+        return len(expired)

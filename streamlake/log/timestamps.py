@@ -1,0 +1,99 @@
+"""ListOffsets by time: which record was the first at or after a moment, and which is the newest of all (KIP-734).
+
+The stream narrows it down to a run of chunks, headers to a batch; only that batch is decompressed, off the loop. A
+batch is taken at its header's word: should it claim a timestamp that none of its records has (only a compressed one
+can), the answer is its first offset, so that a consumer that seeks there misses nothing.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from streamlake.log.partition import Partition
+from streamlake.record.batch import BatchHeader, InvalidRecord, frames
+from streamlake.record.decode import Record, decode_batch
+
+READ_BYTES = 1024 * 1024
+DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024
+NONE_FOUND = (-1, -1)
+
+
+async def first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, int]:
+    """(timestamp, offset) of the first durable record with at least this timestamp (ms); (-1, -1) if there is none."""
+    end_offset = partition.high_watermark
+    found = await partition.stream.find_timestamp(timestamp, end_offset)
+    if found is None:
+        return NONE_FOUND
+    # The run may match by records that lie below the log start, so the search goes on behind it.
+    async with aclosing(_batches(partition, found[0], end_offset)) as batches:
+        async for header, batch in batches:
+            if header.max_timestamp < timestamp:
+                continue
+            record = await partition.executor.run(_first_record, header, batch, timestamp, partition.log_start_offset)
+            if record is not None:
+                return record.timestamp, record.offset
+    return NONE_FOUND
+
+
+async def max_timestamp(partition: Partition) -> tuple[int, int]:
+    """(timestamp, offset) of the first durable record with the greatest timestamp (ms); (-1, -1) in an empty log."""
+    end_offset = partition.high_watermark
+    found = await partition.stream.max_timestamp(end_offset)
+    if found is None:
+        return NONE_FOUND
+    greatest, start, end = found
+    best = await _greatest(partition, start, end)
+    if best[0] < greatest:  # the run has it only below the log start: look at everything
+        best = await _greatest(partition, partition.log_start_offset, end_offset)
+    return best
+
+
+async def _greatest(partition: Partition, start_offset: int, end_offset: int) -> tuple[int, int]:
+    best = NONE_FOUND
+    async for header, batch in _batches(partition, start_offset, end_offset):
+        if header.max_timestamp <= best[0]:
+            continue
+        record = await partition.executor.run(_newest_record, header, batch, partition.log_start_offset)
+        if record is not None and record.timestamp > best[0]:
+            best = record.timestamp, record.offset
+    return best
+
+
+async def _batches(
+    partition: Partition, start_offset: int, end_offset: int
+) -> AsyncGenerator[tuple[BatchHeader, memoryview], None]:
+    """Batches from log start or `start_offset` on, as many as a caller takes; one read of READ_BYTES at a time."""
+    position = max(start_offset, partition.log_start_offset)
+    while position < end_offset:
+        chunks = await partition.stream.read(position, end_offset, READ_BYTES)
+        for chunk in chunks:
+            for header, batch in frames(chunk):
+                if header.next_offset > position:
+                    position = header.next_offset
+                    yield header, batch
+        position = max(position, partition.log_start_offset)  # it may have moved while we read
+        if not chunks:
+            return
+
+
+def _first_record(header: BatchHeader, batch: memoryview, timestamp: int, log_start_offset: int) -> Record | None:
+    """The first record at or above the log start with at least this timestamp."""
+    for record in _records(header, batch, log_start_offset):
+        if record.timestamp >= timestamp:
+            return record
+    if header.base_offset < log_start_offset:
+        return None
+    return Record(header.base_offset, header.max_timestamp, None, None)
+
+
+def _newest_record(header: BatchHeader, batch: memoryview, log_start_offset: int) -> Record | None:
+    """The first record at or above the log start that none is newer than."""
+    return max(_records(header, batch, log_start_offset), key=lambda record: record.timestamp, default=None)
+
+
+def _records(header: BatchHeader, batch: memoryview, log_start_offset: int) -> list[Record]:
+    """Those at or above the log start; of a batch that nobody can read, one that stands for all."""
+    try:
+        records = decode_batch(header, batch, DECOMPRESSED_BYTES_MAX)
+    except InvalidRecord:
+        return [Record(max(header.base_offset, log_start_offset), header.max_timestamp, None, None)]
+    return [record for record in records if record.offset >= log_start_offset]

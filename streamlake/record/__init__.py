@@ -1,0 +1,1 @@
+"""Kafka record batches: scan, validate, patch, encode; and, apart, decode to columns."""
