@@ -1,0 +1,61 @@
+"""The ranges of a stream-set object as one packed blob: as rows of their own, 10,000 would cost 53 ms to insert.
+
+Four columns of fixed width, little-endian, after a header with a magic, a version and a CRC-32C; the byte table is in
+docs/formats/metadata.md. Order is kept as given (by stream, then offset).
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+
+import crc32c
+
+from streamlake.core.errors import Corrupt
+from streamlake.s3stream.metadata import StreamRange
+
+MAGIC = b"SLRG"
+VERSION = 1
+_HEADER = struct.Struct("<4sHHII")  # magic, version, zero, count, CRC-32C of the columns
+_ROW_BYTES = 32
+
+
+def encode(ranges: Sequence[StreamRange]) -> bytes:
+    columns = (
+        array("q", [r.stream_id for r in ranges]),
+        array("q", [r.stream_epoch for r in ranges]),
+        array("q", [r.start_offset for r in ranges]),
+        array("q", [r.end_offset for r in ranges]),
+    )
+    body = b"".join(_little_endian(column).tobytes() for column in columns)
+    return _HEADER.pack(MAGIC, VERSION, 0, len(ranges), crc32c.crc32c(body)) + body
+
+
+def decode(blob: bytes) -> tuple[StreamRange, ...]:
+    """Corrupt if these are not the bytes that `encode` made."""
+    return tuple(StreamRange(*row) for row in rows(blob))
+
+
+def rows(blob: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(stream id, stream epoch, start offset, end offset) of each range; Corrupt as `decode`."""
+    if len(blob) < _HEADER.size:
+        raise Corrupt(f"the ranges of an object are cut short: {len(blob)} bytes")
+    magic, version, zero, count, crc = _HEADER.unpack_from(blob)
+    body = blob[_HEADER.size :]
+    if magic != MAGIC or zero != 0:
+        raise Corrupt("the ranges of an object do not begin as they must")
+    if version != VERSION:
+        raise Corrupt(f"the ranges of an object have version {version}, this StreamLake reads {VERSION}: upgrade it")
+    if len(body) != count * _ROW_BYTES or crc32c.crc32c(body) != crc:
+        raise Corrupt("the ranges of an object are damaged: length or checksum is wrong")
+    values = array("q")
+    values.frombytes(body)
+    values = _little_endian(values)
+    columns = [values[at * count : (at + 1) * count] for at in range(4)]
+    return zip(*columns, strict=True)
+
+
+def _little_endian(values: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -1,0 +1,281 @@
+"""`streamlake.table.*`: how a topic becomes an Iceberg table.
+
+Every `automq.table.topic.*` key of AutoMQ is an alias of the key with the same ending, and the deprecated
+`schema.type` is translated, so that existing scripts work. What is not there yet is refused, never ignored.
+`TableSettings.from_configs` gives the typed form that the table worker uses.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streamlake.cluster.config_def import (
+    INT32_MAX,
+    ConfigDef,
+    ConfigType,
+    Parser,
+    Value,
+    boolean,
+    integer,
+    one_of,
+)
+from streamlake.core.errors import Invalid
+
+PREFIX = "streamlake.table."
+AUTOMQ_PREFIX = "automq.table.topic."
+AUTOMQ_SCHEMA_TYPE = AUTOMQ_PREFIX + "schema.type"
+
+_COLUMN = r"[\w\-]+(?:\.[\w\-]+)*"
+_PARTITION_ITEM = re.compile(
+    rf"(?:(?P<function>[A-Za-z]+)\s*\(\s*)?(?P<column>{_COLUMN})\s*(?:,\s*(?P<number>[0-9]+)\s*)?\)?"
+)
+_PARTITION_FIELDS_MAX = 32
+_PARTITION_BY_CHARS_MAX = 4_096
+_PLAIN_TRANSFORMS = ("identity", "year", "month", "day", "hour")
+_NUMBERED_TRANSFORMS = ("bucket", "truncate")
+
+# What AutoMQ's deprecated schema.type stands for, in its successors.
+_SCHEMA_TYPES: Mapping[str, Mapping[str, str]] = {
+    "none": {},
+    "schemaless": {PREFIX + "convert.value.type": "string", PREFIX + "convert.key.type": "string"},
+    "schema": {
+        PREFIX + "convert.value.type": "by_schema_id",
+        PREFIX + "convert.key.type": "string",
+        PREFIX + "transform.value.type": "flatten",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBy:
+    """One field of the partition spec: `bucket(user.id, 16)` is ("user.id", "bucket", 16)."""
+
+    column: str  # dots name nested fields
+    transform: str  # identity, year, month, day, hour, bucket, truncate
+    parameter: int | None = None  # buckets, or width
+
+    def __str__(self) -> str:
+        if self.parameter is not None:
+            return f"{self.transform}({self.column}, {self.parameter})"
+        return self.column if self.transform == "identity" else f"{self.transform}({self.column})"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """The table configs of one topic, typed."""
+
+    enable: bool
+    namespace: str
+    name: str  # "": the topic's name
+    commit_interval_ms: int
+    convert_value: str  # raw, string, by_schema_id
+    convert_key: str  # raw, string, by_schema_id
+    transform_value: str  # none, flatten
+    partition_by: tuple[PartitionBy, ...]
+    layout: str  # streamlake, automq
+    errors_tolerance: str  # none, invalid_data, all
+
+    @classmethod
+    def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
+        """From canonical keys, explicit or effective ones; keys that are absent have their defaults. Other keys are
+        ignored. Invalid, also if the values do not go together."""
+        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default) for d in TABLE_CONFIGS}
+        for definition in TABLE_CONFIGS:
+            definition.parse(texts[definition.name.removeprefix(PREFIX)])
+        settings = cls(
+            enable=boolean(texts["enable"]),
+            namespace=texts["namespace"],
+            name=texts["name"],
+            commit_interval_ms=int(texts["commit.interval.ms"]),
+            convert_value=texts["convert.value.type"],
+            convert_key=texts["convert.key.type"],
+            transform_value=texts["transform.value.type"],
+            partition_by=partition_fields(texts["partition.by"]),
+            layout=texts["layout"],
+            errors_tolerance=texts["errors.tolerance"],
+        )
+        if settings.transform_value == "flatten" and settings.convert_value != "by_schema_id":
+            raise Invalid(
+                f"{PREFIX}transform.value.type = flatten needs records with fields: "
+                f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
+            )
+        return settings
+
+
+def translate_schema_type(configs: Mapping[str, str]) -> dict[str, str]:
+    """Replace AutoMQ's `schema.type` by the keys it stands for. Invalid if they are given too, with other values."""
+    translated = {name: value for name, value in configs.items() if name != AUTOMQ_SCHEMA_TYPE}
+    schema_type = configs.get(AUTOMQ_SCHEMA_TYPE, "none")
+    if schema_type not in _SCHEMA_TYPES:
+        raise Invalid(f"{AUTOMQ_SCHEMA_TYPE} = {schema_type[:200]!r}: must be {' or '.join(_SCHEMA_TYPES)}")
+    for name, value in _SCHEMA_TYPES[schema_type].items():
+        given = configs.get(name, configs.get(AUTOMQ_PREFIX + name.removeprefix(PREFIX), value))
+        if given != value:
+            raise Invalid(f"{AUTOMQ_SCHEMA_TYPE} = {schema_type} means {name} = {value}, but it is set to {given!r}")
+        translated[name] = value
+    return translated
+
+
+def partition_fields(text: str) -> tuple[PartitionBy, ...]:
+    """`[day(ts), bucket(user.id, 16), region]`: a list, brackets optional; function names in any case; a bare column
+    is identity. "" and "[]" are no partitions. ValueError says which item is wrong."""
+    if len(text) > _PARTITION_BY_CHARS_MAX:
+        raise ValueError(f"must not be longer than {_PARTITION_BY_CHARS_MAX} characters")
+    inner = text.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1].strip()
+    if not inner:
+        return ()
+    items = re.split(r",(?![^(]*\))", inner)
+    if len(items) > _PARTITION_FIELDS_MAX:
+        raise ValueError(f"must not have more than {_PARTITION_FIELDS_MAX} fields")
+    fields = tuple(_partition_field(item.strip()) for item in items)
+    for at, field in enumerate(fields):
+        if field in fields[:at]:
+            raise ValueError(f"has {field} twice")
+    return fields
+
+
+def _partition_field(item: str) -> PartitionBy:
+    found = _PARTITION_ITEM.fullmatch(item)
+    if found is not None and (found["function"] is not None) == item.endswith(")"):
+        transform, column, digits = (found["function"] or "identity").lower(), found["column"], found["number"]
+        if transform in _PLAIN_TRANSFORMS and digits is None:
+            return PartitionBy(column, transform)
+        if transform in _NUMBERED_TRANSFORMS and digits is not None:
+            if len(digits) > 10 or not 1 <= int(digits) <= INT32_MAX:
+                raise ValueError(f"the number in {item} must be from 1 to {INT32_MAX}")
+            return PartitionBy(column, transform, int(digits))
+    raise ValueError(
+        f"{item!r} is no partition field; write a column, {', '.join(f'{t}(column)' for t in _PLAIN_TRANSFORMS)}, "
+        "bucket(column, n) or truncate(column, n)"
+    )
+
+
+def _partition_by(text: str) -> tuple[str, ...]:
+    return tuple(str(field) for field in partition_fields(text))
+
+
+def _not_yet(default: str) -> Parser:
+    """A key of AutoMQ's that StreamLake knows and cannot do: only its "off" is accepted."""
+
+    def parse(value: str) -> Value:
+        if value.strip().lower() != default:
+            raise ValueError("is not implemented yet; leave it out")
+        return value
+
+    return parse
+
+
+def _identifier(empty: bool) -> Parser:
+    def parse(value: str) -> str:
+        if value == "" and empty:
+            return value
+        if not re.fullmatch(r"[\w\-.]{1,255}", value):
+            raise ValueError("must be 1 to 255 letters, digits, '_', '-' or '.'")
+        return value
+
+    return parse
+
+
+def _config(
+    key: str, type: ConfigType, default: str, parser: Parser, doc: str, automq: bool = True, broker: bool = False
+) -> ConfigDef:
+    name = PREFIX + key
+    aliases = (AUTOMQ_PREFIX + key,) if automq else ()
+    return ConfigDef(name, type, default, parser, doc, name if broker else None, aliases)
+
+
+_CONVERT = one_of("raw", "string", "by_schema_id", not_yet=("by_latest_schema",))
+_IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
+
+TABLE_CONFIGS = (
+    _config("enable", ConfigType.BOOLEAN, "false", boolean, "Keep the topic as an Iceberg table, exactly once."),
+    _config(
+        "namespace",
+        ConfigType.STRING,
+        "default",
+        _identifier(empty=False),
+        "Iceberg namespace of the table.",
+        broker=True,
+    ),
+    _config(
+        "name",
+        ConfigType.STRING,
+        "",
+        _identifier(empty=True),
+        "Name of the table; if empty, the topic's name.",
+        automq=False,
+    ),
+    _config(
+        "commit.interval.ms",
+        ConfigType.LONG,
+        "10000",
+        integer(1, 900_000),
+        "Time from one commit to the table to the next, which is how fresh the table is.",
+        broker=True,
+    ),
+    _config(
+        "convert.value.type",
+        ConfigType.STRING,
+        "raw",
+        _CONVERT,
+        "How values are read: as bytes, as UTF-8 text, or by the schema whose id they begin with.",
+    ),
+    _config("convert.key.type", ConfigType.STRING, "string", _CONVERT, "How keys are read."),
+    _config(
+        "transform.value.type",
+        ConfigType.STRING,
+        "none",
+        one_of("none", "flatten", not_yet=("flatten_debezium",)),
+        "flatten: the value's fields become columns of the table.",
+    ),
+    _config(
+        "partition.by",
+        ConfigType.LIST,
+        "",
+        _partition_by,
+        "The table's partition spec, such as [day(ts), bucket(id, 16)]; empty for none.",
+    ),
+    _config(
+        "layout",
+        ConfigType.STRING,
+        "streamlake",
+        one_of("streamlake", "automq"),
+        "Where Kafka's own facts of a record go: one struct `_kafka`, or AutoMQ's columns.",
+        automq=False,
+        broker=True,
+    ),
+    _config(
+        "errors.tolerance",
+        ConfigType.STRING,
+        "invalid_data",
+        one_of("none", "invalid_data", "all"),
+        "What to do with records that cannot be a row. none: stop the table; invalid_data: dead-letter records that "
+        "cannot be decoded; all: also those whose schema cannot be used.",
+        broker=True,
+    ),
+    _config("id.columns", ConfigType.LIST, "", _not_yet(""), "Key columns for upserts. Not implemented yet."),
+    _config("upsert.enable", ConfigType.BOOLEAN, "false", _not_yet("false"), "Upserts. Not implemented yet."),
+    _config("cdc.field", ConfigType.STRING, "", _not_yet(""), "Change data capture. Not implemented yet."),
+    *(
+        _config(
+            f"convert.{part}.by_latest_schema.{what}",
+            ConfigType.STRING,
+            "",
+            _not_yet(""),
+            "Conversion by the latest schema. Not implemented yet.",
+        )
+        for part in ("value", "key")
+        for what in ("subject", "message.full.name")
+    ),
+    _config(
+        "expire.snapshot.enabled",
+        ConfigType.BOOLEAN,
+        "true",
+        _not_yet("true"),
+        "Expire old snapshots; always on: unlimited history is not implemented yet.",
+    ),
+    _config("expire.snapshot.older.than.hours", ConfigType.INT, "1", integer(1, INT32_MAX), _IGNORED),
+    _config("expire.snapshot.retain.last", ConfigType.INT, "1", integer(1, INT32_MAX), _IGNORED),
+)

@@ -1,0 +1,249 @@
+"""The tables of the metadata store, in SQLAlchemy Core; docs/formats/metadata.md explains each.
+
+What refers to a topic or a stream goes with it (ON DELETE CASCADE), so that nothing of a deleted topic can come
+back under its name. Ids are handed out once and never again: object keys and schema ids outlive their rows.
+Changing a table here needs a new revision in migrations/versions; a test compares the two.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+T = TypeVar("T")
+
+IN_LIST_MAX = 500  # databases bound the parameters of one statement
+
+metadata = MetaData()
+
+cluster = Table(
+    "cluster",
+    metadata,
+    Column("id", Integer, autoincrement=False, nullable=False),
+    Column("cluster_id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_cluster"),
+)
+
+id_block = Table(
+    "id_block",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("next_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("kind", name="pk_id_block"),
+)
+
+broker = Table(
+    "broker",
+    metadata,
+    Column("node", Integer, autoincrement=False, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("wal_uri", Text, nullable=False),
+    Column("wal_trim", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", name="pk_broker"),
+)
+
+stream = Table(
+    "stream",
+    metadata,
+    Column("id", BigInteger, autoincrement=False, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", Integer, nullable=True),
+    Column("start_offset", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+    Column("checkpoint", LargeBinary, nullable=False),
+    Column("checkpoint_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_stream"),
+)
+
+stream_epoch = Table(
+    "stream_epoch",
+    metadata,
+    Column("stream_id", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("start_offset", BigInteger, nullable=False),
+    PrimaryKeyConstraint("stream_id", "epoch", name="pk_stream_epoch"),
+    ForeignKeyConstraint(["stream_id"], ["stream.id"], name="fk_stream_epoch_stream", ondelete="CASCADE"),
+)
+
+object_ = Table(
+    "object",
+    metadata,
+    Column("id", BigInteger, autoincrement=False, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("deadline_ms", BigInteger, nullable=False),
+    Column("owner", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("ranges", LargeBinary, nullable=True),
+    PrimaryKeyConstraint("id", name="pk_object"),
+)
+
+topic = Table(
+    "topic",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("name", Text, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_topic"),
+    UniqueConstraint("name", name="uq_topic_name"),
+)
+
+partition = Table(
+    "partition",
+    metadata,
+    Column("topic_id", Uuid, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("stream_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic_id", "index", name="pk_partition"),
+    UniqueConstraint("stream_id", name="uq_partition_stream"),
+    ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_partition_topic", ondelete="CASCADE"),
+    ForeignKeyConstraint(["stream_id"], ["stream.id"], name="fk_partition_stream", ondelete="CASCADE"),
+)
+
+topic_config = Table(
+    "topic_config",
+    metadata,
+    Column("topic_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("topic_id", "key", name="pk_topic_config"),
+    ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_topic_config_topic", ondelete="CASCADE"),
+)
+
+broker_config = Table(
+    "broker_config",
+    metadata,
+    Column("node", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("node", "key", name="pk_broker_config"),
+)
+
+consumer_group = Table(
+    "consumer_group",
+    metadata,
+    Column("group_id", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("protocol_type", Text, nullable=False),
+    Column("protocol", Text, nullable=True),
+    Column("leader", Text, nullable=True),
+    Column("members", LargeBinary, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("group_id", name="pk_consumer_group"),
+)
+
+consumer_offset = Table(
+    "consumer_offset",
+    metadata,
+    Column("group_id", Text, nullable=False),
+    Column("topic_id", Uuid, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("leader_epoch", Integer, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("commit_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("group_id", "topic_id", "partition", name="pk_consumer_offset"),
+    ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_consumer_offset_topic", ondelete="CASCADE"),
+    Index("ix_consumer_offset_topic", "topic_id"),
+)
+
+schema = Table(
+    "schema",
+    metadata,
+    Column("id", Integer, autoincrement=False, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_schema"),
+    UniqueConstraint("hash", name="uq_schema_hash"),
+)
+
+subject_version = Table(
+    "subject_version",
+    metadata,
+    Column("subject", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("schema_id", Integer, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    PrimaryKeyConstraint("subject", "version", name="pk_subject_version"),
+    ForeignKeyConstraint(["schema_id"], ["schema.id"], name="fk_subject_version_schema"),
+    Index("ix_subject_version_schema", "schema_id"),
+)
+
+subject_config = Table(
+    "subject_config",
+    metadata,
+    Column("subject", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    PrimaryKeyConstraint("subject", name="pk_subject_config"),
+)
+
+table_progress = Table(
+    "table_progress",
+    metadata,
+    Column("topic_id", Uuid, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("hold_offset", BigInteger, nullable=True),
+    Column("committed_offset", BigInteger, nullable=False),
+    Column("committed_once", Boolean, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic_id", "partition", name="pk_table_progress"),
+    ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_table_progress_topic", ondelete="CASCADE"),
+)
+
+
+def in_lists(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in slices that fit an `IN (…)`."""
+    for at in range(0, len(values), IN_LIST_MAX):
+        yield values[at : at + IN_LIST_MAX]
+
+
+def insert_into(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    """An INSERT that knows `on_conflict_do_update`, which SQL's standard lacks and both databases spell the same."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows; a row whose primary key exists gets the new values of all other columns given."""
+    if not rows:
+        return
+    statement = insert_into(connection, table)
+    keys = [column.name for column in table.primary_key]
+    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), list(rows))
+
+
+def take_ids(connection: Connection, kind: str, count: int) -> int:
+    """The first of `count` new ids of this kind; 1 at the very first. Never handed out again once committed."""
+    statement = insert_into(connection, id_block).values(kind=kind, next_id=1 + count)
+    taking = statement.on_conflict_do_update(
+        index_elements=["kind"], set_={"next_id": id_block.c.next_id + count}
+    ).returning(id_block.c.next_id)
+    next_id: int = connection.execute(taking).scalar_one()
+    return next_id - count
+
+
+def next_revision(connection: Connection) -> int:
+    """Count a change of topics or configs. Called LAST in its transaction: the row lock is then held from here to the
+    commit, so revisions become visible in their order; a watcher at 6 cannot have missed 5."""
+    counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
+    revision: int = connection.execute(counting).scalar_one()
+    return revision

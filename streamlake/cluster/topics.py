@@ -1,0 +1,324 @@
+"""Topics: their names, ids, partitions and configs, as an image in memory and as rows behind it.
+
+Reads are answered from the image, at once. A change is one transaction that ends by counting the cluster's revision;
+the image and the listeners follow after the commit, in commit order, even if the caller has gone away. What the image
+missed (a lost answer, another broker) is read again: `refresh`.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from streamlake.cluster import tables
+from streamlake.cluster.config_def import boolean
+from streamlake.cluster.database import Database
+from streamlake.cluster.membership import BrokerIdentity, require_current
+from streamlake.cluster.stream_metadata import create_streams
+from streamlake.cluster.table_progress import release_holds, set_holds
+from streamlake.cluster.tables import in_lists, next_revision, upsert
+from streamlake.cluster.topic_configs import altered_configs, check_topic_configs
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
+from streamlake.core.ids import Ids
+
+NAME_CHARS_MAX = 249  # Kafka: a name must fit a file name, with "-<partition>" behind it
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    index: int
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    name: str
+    id: UUID
+    configs: Mapping[str, str]  # what was set explicitly, under canonical keys
+    partitions: tuple[PartitionInfo, ...]  # by index, 0 and up without a gap
+
+    @property
+    def is_table(self) -> bool:
+        return boolean(self.configs.get("streamlake.table.enable", "false"))
+
+
+@dataclass(frozen=True, slots=True)
+class TopicChange:
+    """Created: `before` is None; deleted: `after` is None; else configs or partitions changed."""
+
+    revision: int
+    before: TopicInfo | None
+    after: TopicInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLimits:
+    partitions_per_topic_max: int = 10_000
+    partitions_max: int = 100_000  # of all topics
+
+
+class Topics:
+    """`refresh` once before use; listeners that are there by then hear of every topic as created."""
+
+    def __init__(
+        self, database: Database, identity: BrokerIdentity, clock: Clock, ids: Ids, limits: TopicLimits | None = None
+    ) -> None:
+        self.revision = -1
+        self.listeners: list[Callable[[TopicChange], None]] = []  # called on the loop; must not raise
+        self._database = database
+        self._identity = identity
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits or TopicLimits()
+        self._by_name: dict[str, TopicInfo] = {}
+        self._by_id: dict[UUID, TopicInfo] = {}
+        self._partitions = 0
+
+    def get(self, name: str) -> TopicInfo | None:
+        return self._by_name.get(name)
+
+    def by_id(self, topic_id: UUID) -> TopicInfo | None:
+        return self._by_id.get(topic_id)
+
+    def all(self) -> list[TopicInfo]:
+        """By name."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    def check_create(self, name: str, partitions: int, configs: Mapping[str, str]) -> dict[str, str]:
+        """Everything that `create` would refuse, without creating; the configs under canonical keys."""
+        check_name(name)
+        if name in self._by_name:
+            raise Exists(f"topic {name} exists already")
+        if not 1 <= partitions <= self._limits.partitions_per_topic_max:
+            raise Invalid(f"{partitions} partitions: must be from 1 to {self._limits.partitions_per_topic_max}")
+        self._check_room(partitions)
+        return check_topic_configs(configs)
+
+    async def create(self, name: str, partitions: int, configs: Mapping[str, str]) -> TopicInfo:
+        """Exists; Invalid: name, number of partitions or configs."""
+        checked = self.check_create(name, partitions, configs)
+        topic_id = self._ids.uuid()
+
+        def run(connection: Connection) -> TopicChange:
+            require_current(connection, self._identity)
+            _require_free_name(connection, name)
+            connection.execute(insert(tables.topic).values(id=topic_id, name=name))
+            topic = TopicInfo(
+                name, topic_id, MappingProxyType(checked), _add_partitions(connection, topic_id, 0, partitions)
+            )
+            _store_configs(connection, topic_id, checked, ())
+            if topic.is_table:
+                set_holds(connection, topic_id, {p.index: 0 for p in topic.partitions}, self._clock.now_ms())
+            return TopicChange(next_revision(connection), None, topic)
+
+        return _after(await self._change(run))
+
+    async def delete(self, topic: str | UUID) -> TopicInfo:
+        """Delete a topic by name or id; NotFound. What it was is returned. Its streams' objects become gc's."""
+
+        def run(connection: Connection) -> TopicChange:
+            require_current(connection, self._identity)
+            doomed = _load_topic(connection, topic)
+            p = tables.partition.c
+            streams = select(p.stream_id).where(p.topic_id == doomed.id)
+            # Rows that hang on the streams and on the topic (epochs; configs, committed offsets, table progress) go in
+            # the same transaction, by ON DELETE CASCADE: there is no state in which a topic is half deleted.
+            connection.execute(delete(tables.stream).where(tables.stream.c.id.in_(streams)))
+            connection.execute(delete(tables.topic).where(tables.topic.c.id == doomed.id))
+            return TopicChange(next_revision(connection), doomed, None)
+
+        change = await self._change(run)
+        assert change.before is not None
+        return change.before
+
+    async def add_partitions(self, name: str, total: int) -> TopicInfo:
+        """Grow to `total` partitions; Invalid unless that is more than now; NotFound."""
+        if total > self._limits.partitions_per_topic_max:
+            raise Invalid(f"{total} partitions: must be at most {self._limits.partitions_per_topic_max}")
+        if (topic := self.get(name)) is not None:
+            self._check_room(total - len(topic.partitions))
+
+        def run(connection: Connection) -> TopicChange:
+            require_current(connection, self._identity)
+            before = _load_topic(connection, name)
+            count = len(before.partitions)
+            if total <= count:
+                raise Invalid(f"topic {name} has {count} partitions already: ask for more than that, not for {total}")
+            added = _add_partitions(connection, before.id, count, total)
+            if before.is_table:
+                set_holds(connection, before.id, {p.index: 0 for p in added}, self._clock.now_ms())
+            after = replace(before, partitions=before.partitions + added)
+            return TopicChange(next_revision(connection), before, after)
+
+        return _after(await self._change(run))
+
+    def check_alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
+        """Everything that `alter_configs` would refuse, without altering."""
+        if (topic := self.get(name)) is None:
+            raise NotFound(f"topic {name} does not exist")
+        altered_configs(topic.configs, set_, remove)
+
+    async def alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> TopicInfo:
+        """Set and remove configs; Invalid changes nothing; NotFound."""
+
+        def run(connection: Connection) -> TopicChange:
+            require_current(connection, self._identity)
+            before = _load_topic(connection, name)
+            after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
+            gone = [key for key in before.configs if key not in after.configs]
+            _store_configs(connection, before.id, after.configs, gone)
+            if after.is_table and not before.is_table:
+                # In this transaction, not after it: retention must not pass between the config and the hold.
+                set_holds(connection, before.id, _log_starts(connection, before.id), self._clock.now_ms())
+            elif before.is_table and not after.is_table:
+                release_holds(connection, before.id)
+            return TopicChange(next_revision(connection), before, after)
+
+        return _after(await self._change(run))
+
+    async def refresh(self) -> None:
+        """Read all topics again and tell the listeners what is new."""
+        reading = self._database.read(_load)
+        reading.add_done_callback(self._reloaded)
+        await asyncio.shield(reading)
+
+    async def _change(self, run: Callable[[Connection], TopicChange]) -> TopicChange:
+        # The image must follow the commit even if our caller is cancelled: the callback belongs to the write.
+        writing = self._database.write(run)
+        writing.add_done_callback(self._committed)
+        try:
+            change = await asyncio.shield(writing)
+        except OutcomeUnknown:
+            await self.refresh()
+            raise
+        if self.revision < change.revision:
+            await self.refresh()  # revisions in between are another broker's, or came with a lost answer
+        return change
+
+    def _committed(self, writing: "asyncio.Future[TopicChange]") -> None:
+        if writing.cancelled() or writing.exception() is not None:
+            return
+        change = writing.result()
+        if change.revision == self.revision + 1:
+            self._apply(change)
+
+    def _reloaded(self, reading: "asyncio.Future[tuple[int, list[TopicInfo]]]") -> None:
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        revision, topics = reading.result()
+        if revision < self.revision:
+            return
+        now = {topic.id: topic for topic in topics}
+        # Deletions first: a topic may be back under its name with a new id.
+        for gone in [topic for topic_id, topic in self._by_id.items() if topic_id not in now]:
+            self._apply(TopicChange(revision, gone, None))
+        for topic in topics:
+            if (before := self._by_id.get(topic.id)) != topic:
+                self._apply(TopicChange(revision, before, topic))
+        self.revision = revision
+
+    def _apply(self, change: TopicChange) -> None:
+        self.revision = change.revision
+        if change.before is not None:
+            del self._by_name[change.before.name], self._by_id[change.before.id]
+            self._partitions -= len(change.before.partitions)
+        if change.after is not None:
+            self._by_name[change.after.name] = self._by_id[change.after.id] = change.after
+            self._partitions += len(change.after.partitions)
+        for listener in self.listeners:
+            listener(change)
+
+    def _check_room(self, more: int) -> None:
+        if self._partitions + more > self._limits.partitions_max:
+            raise Invalid(
+                f"{more} more partitions: the cluster has {self._partitions} of at most {self._limits.partitions_max}"
+            )
+
+
+def check_name(name: str) -> None:
+    """Kafka's rules for topic names; Invalid."""
+    if name in ("", ".", ".."):
+        raise Invalid(f"{name!r} cannot be the name of a topic")
+    if len(name) > NAME_CHARS_MAX:
+        raise Invalid(f"the name of a topic must not be longer than {NAME_CHARS_MAX} characters, this has {len(name)}")
+    if not _LEGAL_NAME.fullmatch(name):
+        raise Invalid(f"topic name {name!r}: only letters, digits, '.', '_' and '-' are allowed")
+
+
+def _after(change: TopicChange) -> TopicInfo:
+    assert change.after is not None
+    return change.after
+
+
+def _require_free_name(connection: Connection, name: str) -> None:
+    """Kafka refuses names that differ in '.' and '_' only: they would be one in metrics."""
+    t = tables.topic.c
+    alike = func.replace(t.name, ".", "_") == name.replace(".", "_")
+    for (other,) in connection.execute(select(t.name).where(alike)):
+        if other == name:
+            raise Exists(f"topic {name} exists already")
+        raise Invalid(f"topic name {name!r} collides with the existing topic {other!r}: '.' and '_' count as the same")
+
+
+def _add_partitions(connection: Connection, topic_id: UUID, first: int, total: int) -> tuple[PartitionInfo, ...]:
+    streams = create_streams(connection, total - first)
+    added = tuple(PartitionInfo(first + at, stream_id) for at, stream_id in enumerate(streams))
+    rows = [{"topic_id": topic_id, "index": p.index, "stream_id": p.stream_id} for p in added]
+    connection.execute(insert(tables.partition), rows)
+    return added
+
+
+def _store_configs(connection: Connection, topic_id: UUID, configs: Mapping[str, str], remove: Collection[str]) -> None:
+    c = tables.topic_config.c
+    for keys in in_lists(sorted(remove)):
+        connection.execute(delete(tables.topic_config).where((c.topic_id == topic_id) & c.key.in_(keys)))
+    rows = [{"topic_id": topic_id, "key": key, "value": value} for key, value in sorted(configs.items())]
+    upsert(connection, tables.topic_config, rows)
+
+
+def _log_starts(connection: Connection, topic_id: UUID) -> dict[int, int]:
+    p, s = tables.partition.c, tables.stream.c
+    query = select(p.index, s.start_offset).join(tables.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
+    return dict(connection.execute(query).all())
+
+
+def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
+    """The topic as the transaction sees it, its row locked. NotFound."""
+    t = tables.topic.c
+    which = t.id == topic if isinstance(topic, UUID) else t.name == topic
+    row = connection.execute(select(t.id, t.name).where(which).with_for_update()).one_or_none()
+    if row is None:
+        raise NotFound(f"topic {topic} does not exist")
+    c, p = tables.topic_config.c, tables.partition.c
+    configs = connection.execute(select(c.key, c.value).where(c.topic_id == row.id))
+    partitions = connection.execute(select(p.index, p.stream_id).where(p.topic_id == row.id).order_by(p.index))
+    return TopicInfo(
+        row.name,
+        row.id,
+        MappingProxyType(dict(configs.all())),
+        tuple(PartitionInfo(index, stream_id) for index, stream_id in partitions),
+    )
+
+
+def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
+    """The revision, then (so that nothing older can be shown under it) all topics, by name."""
+    revision = connection.execute(select(tables.cluster.c.revision)).scalar_one()
+    t, c, p = tables.topic.c, tables.topic_config.c, tables.partition.c
+    configs: dict[UUID, dict[str, str]] = {}
+    for topic_id, key, value in connection.execute(select(c.topic_id, c.key, c.value).order_by(c.key)):
+        configs.setdefault(topic_id, {})[key] = value
+    partitions: dict[UUID, list[PartitionInfo]] = {}
+    query = select(p.topic_id, p.index, p.stream_id).order_by(p.topic_id, p.index)
+    for topic_id, index, stream_id in connection.execute(query):
+        partitions.setdefault(topic_id, []).append(PartitionInfo(index, stream_id))
+    found = [
+        TopicInfo(name, i, MappingProxyType(configs.get(i, {})), tuple(partitions.get(i, ())))
+        for i, name in connection.execute(select(t.id, t.name).order_by(t.name))
+    ]
+    return revision, found

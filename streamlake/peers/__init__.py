@@ -1,0 +1,1 @@
+"""Raw Kafka-wire clients between our own processes."""

@@ -1,0 +1,43 @@
+"""A Confluent-compatible schema registry over HTTP, as the table worker asks it: one schema by its id.
+
+Called from the worker's threads, where blocking is fine.
+"""
+
+import json
+import urllib.error
+import urllib.request
+
+from streamlake.core.errors import Invalid, NotFound, Unavailable
+
+TIMEOUT_S = 10.0
+SCHEMA_BYTES_MAX = 4 * 1024 * 1024
+
+
+class HttpSchemaSource:
+    """Implements table.resolve.SchemaSource."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def get(self, schema_id: int) -> str:
+        """The text of an Avro schema. NotFound, Invalid (another kind of schema), Unavailable."""
+        where = f"{self._url}/schemas/ids/{schema_id}"
+        try:
+            with urllib.request.urlopen(where, timeout=TIMEOUT_S) as response:
+                body = response.read(SCHEMA_BYTES_MAX + 1)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise NotFound(f"the registry knows no schema with id {schema_id}") from None
+            raise Unavailable(f"the schema registry answered {error.code} for schema {schema_id}") from None
+        except OSError as error:
+            raise Unavailable(f"the schema registry at {self._url} cannot be reached: {error}") from None
+        if len(body) > SCHEMA_BYTES_MAX:
+            raise Invalid(f"schema {schema_id} is larger than {SCHEMA_BYTES_MAX} bytes")
+        try:
+            answer = json.loads(body)
+            kind, text = answer.get("schemaType", "AVRO"), answer["schema"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise Unavailable(f"{where} did not answer as a schema registry does") from None
+        if kind != "AVRO" or not isinstance(text, str):
+            raise Invalid(f"schema {schema_id} is of type {kind}: only Avro can be a table yet")
+        return text

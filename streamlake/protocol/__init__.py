@@ -1,0 +1,1 @@
+"""Kafka's wire, sans-IO: messages, codec, framing."""

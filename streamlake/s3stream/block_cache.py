@@ -1,0 +1,85 @@
+"""Blocks and indexes read from objects, in memory up to a limit of bytes; the least recently used goes first.
+
+One load serves everybody who waits for it, and may bring several entries (a range request over adjacent blocks).
+Failures are not cached: the next reader tries again. A reader that is cancelled does not stop the load.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from streamlake.core.errors import Closed
+
+Key: TypeAlias = tuple[int, int]  # object id, row of the block; -1 is the index
+Loaded: TypeAlias = dict[Key, tuple[Any, int]]  # value and its size in bytes
+
+
+class BlockCache:
+    def __init__(self, limit_bytes: int, max_loads: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[Loaded]] = {}
+        self._loads = asyncio.Semaphore(max_loads)
+        self._closed = False
+
+    def has(self, key: Key) -> bool:
+        """Is it here, or on its way?"""
+        return key in self._entries or key in self._loading
+
+    async def get(self, key: Key, load: Callable[[], tuple[Sequence[Key], Callable[[], Awaitable[Loaded]]]]) -> Any:
+        """The value of `key`. If it is absent, `load` tells which absent keys to load together with it, and how.
+        The loader must bring `key` or raise; it may leave out the others."""
+        if (entry := self._entries.get(key)) is not None:
+            self._entries.move_to_end(key)
+            self.hits += 1
+            return entry[0]
+        self.misses += 1
+        while True:
+            task = self._loading.get(key) or self.start(*load())
+            loaded = await self._wait(task)
+            if key in loaded:
+                return loaded[key][0]
+
+    def start(self, keys: Sequence[Key], loader: Callable[[], Awaitable[Loaded]]) -> "asyncio.Task[Loaded]":
+        """Begin to load `keys`, which are absent, without waiting."""
+        if self._closed:
+            raise Closed("the block cache is closed: the broker is stopping")
+        task = asyncio.get_running_loop().create_task(self._load(keys, loader))
+        for key in keys:
+            self._loading[key] = task
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for a read-ahead
+        return task
+
+    async def _load(self, keys: Sequence[Key], loader: Callable[[], Awaitable[Loaded]]) -> Loaded:
+        try:
+            async with self._loads:
+                loaded = await loader()
+        finally:
+            for key in keys:
+                del self._loading[key]
+        for key, (value, size) in loaded.items():
+            self._entries[key] = (value, size)
+            self.used_bytes += size
+        while self.used_bytes > self.limit_bytes:
+            _, (_, size) = self._entries.popitem(last=False)
+            self.used_bytes -= size
+        return loaded
+
+    async def _wait(self, task: "asyncio.Task[Loaded]") -> Loaded:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._closed:
+                raise Closed("the block cache is closed: the broker is stopping") from None
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        tasks = list(dict.fromkeys(self._loading.values()))  # one load may stand for many keys
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,223 @@
+"""Chunks that are not in objects yet, and recent ones, in memory: slabs and packed arrays, no object per chunk.
+
+A stream's chunks lie one after the other in its slabs. A slab's bytes are written once and never move, so the WAL,
+uploads and replies hold read-only views of them, which outlive eviction. Five numbers per chunk tell where it is.
+What is in memory is always the newest part of the stream: eviction drops a stream's oldest slab. First go slabs that
+lie in committed objects. Then, if the WAL can be read, durable ones: their chunks stay listed with their WAL position.
+
+Counted against the limit are the bytes of chunks (32 more per chunk are not). A slab is at most as large as what its
+stream holds already, so unused slab space at most doubles the count, but for SLAB_MIN_BYTES per stream.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+
+from streamlake.core.budget import Budget
+from streamlake.s3stream.metadata import StreamState
+from streamlake.s3stream.wal import Buffer
+
+SLAB_MIN_BYTES = 4 * 1024
+SLAB_MAX_BYTES = 1024 * 1024
+MAX_SPILLED_CHUNKS = 256  # per piece: what one batch of WAL reads fetches
+ACCOUNT = "log_cache"
+
+
+class Slab:
+    __slots__ = ("begin", "capacity", "end", "last_position", "log", "sealed", "target", "view")
+
+    def __init__(self, log: "StreamLog", capacity: int) -> None:
+        self.log = log
+        self.begin = self.end = log.next_byte  # bytes of the stream, counted since the log was opened
+        self.capacity = capacity
+        self.target = bytearray(capacity)
+        self.view = memoryview(self.target).toreadonly()
+        self.last_position = 0  # WAL position of the newest chunk
+        self.sealed = False  # all of it lies in committed objects; takes no more
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive whole chunks of one stream: in memory (`view`), or in the WAL at `positions`."""
+
+    start_offset: int
+    end_offset: int
+    size_bytes: int
+    bases: "array[int]"  # first offset of each chunk
+    timestamps: "array[int]"  # max timestamp of each
+    begins: "array[int]"  # where each begins, relative to the stream's bytes
+    positions: "array[int]"  # WAL position of each
+    view: memoryview | None
+
+
+class StreamLog:
+    """The state of one stream: its offsets, and the index of the chunks above its objects."""
+
+    def __init__(self, state: StreamState) -> None:
+        self.stream_id = state.stream_id
+        self.epoch = state.epoch
+        self.start_offset = state.start_offset
+        self.uploaded_offset = state.end_offset  # below: in committed objects
+        self.durable_offset = state.end_offset  # below: survives a crash, may be read
+        self.next_offset = state.end_offset  # of the next chunk
+        self.next_byte = 0
+        self.deleted = False
+        self.on_durable: Callable[[], None] | None = None
+        self.checkpointer: Callable[[], bytes] | None = None
+        self.bases: array[int] = array("q")
+        self.begins: array[int] = array("q")
+        self.timestamps: array[int] = array("q")
+        self.positions: array[int] = array("q")
+        self.slabs: list[Slab] = []
+
+    @property
+    def first_offset(self) -> int:
+        """The lowest offset that this log can give; lower ones lie in objects only."""
+        return self.bases[0] if self.bases else self.next_offset
+
+    @property
+    def resident_byte(self) -> int:
+        return self.slabs[0].begin if self.slabs else self.next_byte
+
+    def byte_at(self, offset: int) -> int:
+        """Where the chunk that begins at `offset` begins."""
+        at = bisect_left(self.bases, offset)
+        return self.begins[at] if at < len(self.begins) else self.next_byte
+
+    @property
+    def unuploaded_bytes(self) -> int:
+        return self.next_byte - self.byte_at(self.uploaded_offset)
+
+    def piece(self, start: int, end: int, max_bytes: int, *, at_least_one: bool) -> Piece | None:
+        """Whole chunks from the one that contains `start`, below `end`, up to max_bytes, that lie together."""
+        at = bisect_right(self.bases, start) - 1
+        stop = bisect_left(self.bases, end)
+        begin = self.begins[at]
+        if self.next_byte > begin + max_bytes:
+            stop = min(stop, bisect_right(self.begins, begin + max_bytes) - 1)
+        slab = self._slab_at(begin)
+        if slab is None:
+            stop = min(stop, bisect_left(self.begins, self.resident_byte), at + MAX_SPILLED_CHUNKS)
+        elif slab.end < self.next_byte:
+            stop = min(stop, bisect_left(self.begins, slab.end))
+        if stop <= at:
+            if not at_least_one:
+                return None
+            stop = at + 1
+        more = stop < len(self.bases)
+        end_byte = self.begins[stop] if more else self.next_byte
+        return Piece(
+            self.bases[at],
+            self.bases[stop] if more else self.next_offset,
+            end_byte - begin,
+            self.bases[at:stop],
+            self.timestamps[at:stop],
+            self.begins[at:stop],
+            self.positions[at:stop],
+            None if slab is None else slab.view[begin - slab.begin : end_byte - slab.begin],
+        )
+
+    def _slab_at(self, byte: int) -> Slab | None:
+        at = bisect_right(self.slabs, byte, key=attrgetter("begin")) - 1
+        return self.slabs[at] if at >= 0 else None
+
+    def forget_uploaded(self) -> None:
+        """Drop the index of chunks that are in objects and not in memory: the WAL may not have them any more."""
+        self._forget_before(min(self.byte_at(self.uploaded_offset), self.resident_byte))
+
+    def forget_all(self) -> None:
+        self._forget_before(self.next_byte)
+
+    def _forget_before(self, byte: int) -> None:
+        count = bisect_left(self.begins, byte)
+        for column in (self.bases, self.begins, self.timestamps, self.positions):
+            del column[:count]
+
+
+class LogCache:
+    """The slabs of all streams of a broker within one limit. `room` counts reserved and held bytes."""
+
+    def __init__(self, limit_bytes: int, *, wal_readable: bool) -> None:
+        self.room = Budget(limit_bytes)
+        self._wal_readable = wal_readable
+        self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
+        self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
+        self.evicted_bytes = 0
+        self.spilled_bytes = 0
+
+    def copy_in(self, log: StreamLog, data: Buffer) -> memoryview:
+        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick."""
+        size = len(data)
+        slab = log.slabs[-1] if log.slabs else None
+        if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:
+            resident = log.next_byte - log.resident_byte
+            slab = Slab(log, max(size, min(SLAB_MAX_BYTES, max(SLAB_MIN_BYTES, resident))))
+            log.slabs.append(slab)
+            self._recent[slab] = None
+        begin = slab.end - slab.begin
+        slab.target[begin : begin + size] = data
+        slab.end += size
+        return slab.view[begin : begin + size]
+
+    def add(self, log: StreamLog, count: int, max_timestamp: int, position: int) -> None:
+        """List the chunk that was copied in last: `count` offsets from next_offset on, at this WAL position."""
+        slab = log.slabs[-1]
+        slab.last_position = position
+        log.bases.append(log.next_offset)
+        log.begins.append(log.next_byte)
+        log.timestamps.append(max_timestamp)
+        log.positions.append(position)
+        log.next_offset += count
+        log.next_byte = slab.end
+
+    def uploaded(self, log: StreamLog, offset: int) -> None:
+        """Chunks below `offset` lie in committed objects: their slabs may go, spilled ones are forgotten."""
+        log.uploaded_offset = offset
+        boundary = log.byte_at(offset)
+        for slab in log.slabs:
+            if slab.end > boundary:
+                break
+            if not slab.sealed:
+                slab.sealed = True
+                del self._recent[slab]
+                self._uploaded[slab] = None
+        log.forget_uploaded()
+
+    def make_room(self, size_bytes: int, durable_position: int) -> None:
+        """Evict until `size_bytes` are free, or nothing more may go: uploaded slabs first, then durable ones."""
+        while self._uploaded and self.room.free_bytes < size_bytes:
+            slab, _ = self._uploaded.popitem(last=False)
+            self.evicted_bytes += self._drop(slab)
+        if not self._wal_readable:
+            return
+        for _ in range(len(self._recent)):
+            slab = next(iter(self._recent))
+            if self.room.free_bytes >= size_bytes:
+                return
+            if slab.last_position <= durable_position:
+                # safe at a crash: every chunk of it is durable in the WAL, which is trimmed only after their upload
+                del self._recent[slab]
+                self.spilled_bytes += self._drop(slab)
+            elif slab is slab.log.slabs[-1]:
+                self._recent.move_to_end(slab)  # old, but still being filled
+            else:
+                return  # younger ones are not durable either
+
+    def forget(self, log: StreamLog) -> None:
+        """The stream is gone: free its slabs. Views that readers hold stay whole."""
+        for slab in list(log.slabs):
+            self._recent.pop(slab, None)
+            self._uploaded.pop(slab, None)
+            self._drop(slab)
+        log.forget_all()
+
+    def _drop(self, slab: Slab) -> int:
+        oldest = slab.log.slabs.pop(0)
+        assert oldest is slab, "a stream's slabs leave memory oldest first"
+        size = slab.end - slab.begin
+        slab.log.forget_uploaded()
+        self.room.give(ACCOUNT, size)
+        return size

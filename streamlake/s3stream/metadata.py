@@ -1,0 +1,97 @@
+"""What S3Stream needs from the metadata store, as a port; cluster/ implements it on SQL.
+
+An implementation is bound to one broker and its epoch. Every write checks, in its own transaction, that this
+broker epoch is current, so a zombie changes nothing: Fenced. Contract: tests/contracts/stream_metadata_contract.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    stream_id: int
+    epoch: int  # bumped at each open; Kafka's leader epoch
+    start_offset: int
+    end_offset: int  # end of what lies in committed objects
+    checkpoint: bytes  # opaque to s3stream; state of the log layer exactly at checkpoint_offset
+    checkpoint_offset: int
+    epochs: tuple[tuple[int, int], ...]  # (epoch, start offset) history, oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRange:
+    """Offsets [start_offset, end_offset) of one stream in one object."""
+
+    stream_id: int
+    stream_epoch: int
+    start_offset: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State of the log layer exactly at `offset`, which is the end of the stream's range in the same commit."""
+
+    stream_id: int
+    offset: int
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRanges:
+    """A committed stream-set object and what it holds, sorted by stream, then offset."""
+
+    object_id: int
+    size: int
+    ranges: tuple[StreamRange, ...]
+
+
+class StreamMetadata(Protocol):
+    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
+        """Take ownership: epoch + 1, owner = this broker; the new epoch starts at `start_offsets[i]` (the end of the
+        stream, WAL tail included, as the opener found it) in the epoch history. NotFound if a stream does not exist."""
+        ...
+
+    async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
+        """The current states, without taking ownership; of all streams if None. Unknown ids are left out."""
+        ...
+
+    async def objects(self) -> list[ObjectRanges]:
+        """All committed stream-set objects, by object id."""
+        ...
+
+    async def prepare_object(self, deadline_ms: int) -> int:
+        """A new object id in state `prepared`. After the deadline (wall clock) gc may destroy it."""
+        ...
+
+    async def commit_object(
+        self,
+        object_id: int,
+        size: int,
+        ranges: Sequence[StreamRange],
+        checkpoints: Sequence[Checkpoint],
+        wal_trim: int,
+    ) -> None:
+        """prepared → committed; stream ends, checkpoints and the WAL trim move with it, all or nothing.
+        Requires: broker epoch current (Fenced); object still prepared (Conflict); per range the stream's epoch
+        equal (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped."""
+        ...
+
+    async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
+        """Move start offsets forward: (stream_id, start_offset). Never back; unknown streams are ignored."""
+        ...
+
+    async def wal_trim(self) -> int:
+        """The trim position of this node's WAL as of the last commit_object; 0 at first."""
+        ...
+
+    async def destroyable_objects(self, now_ms: int) -> list[int]:
+        """gc, phase one: mark destroyed (durably) and return ids of objects that are prepared past their deadline, or
+        committed with no range that still lies in a stream, and ids marked so before: their bytes may be deleted."""
+        ...
+
+    async def forget_objects(self, object_ids: Sequence[int]) -> None:
+        """gc, phase two: the bytes are gone, drop the rows of destroyed objects."""
+        ...

@@ -1,0 +1,161 @@
+"""Reads committed objects: finds the object, its index, the block; adjacent blocks come with one range request.
+
+An index is read with one request for the end of the object, in most cases. A block comes together with neighbours of
+the same stream that the caller wants too (`want_bytes`), or will want as it reads on sequentially: then also the next
+ones are on their way while the last of these is served.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from streamlake.core.errors import Corrupt
+from streamlake.s3stream.block_cache import BlockCache, Key, Loaded
+from streamlake.s3stream.object_format import (
+    FOOTER,
+    Block,
+    ObjectIndex,
+    decode_block,
+    decode_footer,
+    decode_index,
+    object_key,
+)
+from streamlake.s3stream.object_map import UNKNOWN_TIMESTAMP, ObjectMap, RangeInObject
+from streamlake.s3stream.objectstore import ObjectStore
+
+TAIL_BYTES = 64 * 1024
+INDEX_ROW = -1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """A block of a stream as its object's index describes it."""
+
+    entry: RangeInObject
+    row: int
+    start_offset: int
+    end_offset: int
+    max_timestamp: int
+    bytes_behind: int  # of the stream's later blocks in the same object
+
+
+class ObjectReader:
+    def __init__(self, store: ObjectStore, objects: ObjectMap, cache: BlockCache, read_ahead_bytes: int) -> None:
+        self._store = store
+        self._objects = objects
+        self._cache = cache
+        self._read_ahead_bytes = read_ahead_bytes
+
+    async def block_at(
+        self, stream_id: int, entry: RangeInObject, offset: int, want_bytes: int, *, sequential: bool
+    ) -> Block:
+        """The block that holds `offset` in the range `entry`. NotFound if the object is gone, Corrupt."""
+        index = await self._index(entry)
+        with _naming(entry):
+            row = index.block_at(stream_id, offset)
+        limit = self._read_ahead_bytes if sequential else min(want_bytes, self._read_ahead_bytes)
+        block = await self._block(stream_id, entry, index, row, limit)
+        following = (entry.object_id, row + 1)
+        if sequential and row + 1 in index.blocks_of(stream_id) and not self._cache.has(following):
+            self._cache.start(*self._plan(stream_id, entry, index, row + 1, limit))
+        return block
+
+    async def block(self, stream_id: int, ref: BlockRef) -> Block:
+        return await self._block(stream_id, ref.entry, await self._index(ref.entry), ref.row, 0)
+
+    async def blocks(
+        self, stream_id: int, start: int, end: int, skip: Callable[[RangeInObject], bool]
+    ) -> AsyncIterator[BlockRef]:
+        """The blocks of a stream that overlap [start, end), in order; ranges for which `skip` says so are left out."""
+        offset = start
+        while offset < end and (entry := self._objects.find(stream_id, offset)) is not None:
+            offset = entry.end_offset
+            await asyncio.sleep(0)  # thousands of ranges may be known, and nothing below may have to wait
+            if entry.max_timestamp != UNKNOWN_TIMESTAMP and skip(entry):
+                continue
+            index = await self._index(entry)
+            rows = index.blocks_of(stream_id)
+            if not rows:
+                raise Corrupt(f"object {object_key(entry.object_id)} has no data of stream {stream_id}")
+            if entry.max_timestamp == UNKNOWN_TIMESTAMP:
+                sizes = sum(index.sizes[rows.start : rows.stop])
+                self._objects.learn(stream_id, entry, sizes, max(index.max_timestamps[rows.start : rows.stop]))
+            for row in rows:
+                if index.ends[row] > start and index.starts[row] < end:
+                    behind = sum(index.sizes[row + 1 : rows.stop])
+                    yield BlockRef(entry, row, index.starts[row], index.ends[row], index.max_timestamps[row], behind)
+
+    async def _index(self, entry: RangeInObject) -> ObjectIndex:
+        key: Key = (entry.object_id, INDEX_ROW)
+
+        async def load() -> Loaded:
+            index = await self._load_index(entry)
+            return {key: (index, index.memory_bytes)}
+
+        index = await self._cache.get(key, lambda: ([key], load))
+        assert isinstance(index, ObjectIndex)
+        return index
+
+    async def _load_index(self, entry: RangeInObject) -> ObjectIndex:
+        key, size = object_key(entry.object_id), entry.object_size
+        with _naming(entry):
+            if size < FOOTER.size:
+                raise Corrupt(f"{size} bytes are too few for a stream-set object")
+            start = max(0, size - TAIL_BYTES)
+            tail = await self._store.get_range(key, start, size - start)
+            footer = decode_footer(tail, size)
+            if footer.index_position >= start:
+                at = footer.index_position - start
+                data = tail[at : at + footer.index_size]
+            else:
+                data = await self._store.get_range(key, footer.index_position, footer.index_size)
+            return decode_index(data, footer)
+
+    async def _block(self, stream_id: int, entry: RangeInObject, index: ObjectIndex, row: int, limit: int) -> Block:
+        def plan() -> tuple[Sequence[Key], Callable[[], Awaitable[Loaded]]]:
+            return self._plan(stream_id, entry, index, row, limit)
+
+        block = await self._cache.get((entry.object_id, row), plan)
+        assert isinstance(block, Block)
+        return block
+
+    def _plan(
+        self, stream_id: int, entry: RangeInObject, index: ObjectIndex, row: int, limit: int
+    ) -> tuple[list[Key], Callable[[], Awaitable[Loaded]]]:
+        """The block at `row` and absent neighbours behind it, `limit` bytes at most: their keys and their loader."""
+        keys: list[Key] = [(entry.object_id, row)]
+        size = index.sizes[row]
+        for neighbour in range(row + 1, index.blocks_of(stream_id).stop):
+            size += index.sizes[neighbour]
+            if size > limit or self._cache.has((entry.object_id, neighbour)):
+                break
+            keys.append((entry.object_id, neighbour))
+        return keys, lambda: self._load_blocks(entry, index, keys)
+
+    async def _load_blocks(self, entry: RangeInObject, index: ObjectIndex, keys: Sequence[Key]) -> Loaded:
+        begin = index.positions[keys[0][1]]
+        end = index.positions[keys[-1][1]] + index.sizes[keys[-1][1]]
+        data = await self._store.get_range(object_key(entry.object_id), begin, end - begin)
+        loaded: Loaded = {}
+        for key in keys:
+            row = key[1]
+            at = index.positions[row] - begin
+            part = data if len(keys) == 1 else data[at : at + index.sizes[row]]  # a copy: each block is evicted alone
+            try:
+                with _naming(entry):
+                    loaded[key] = decode_block(part, index, row), len(part)
+            except Corrupt:
+                if not loaded:
+                    raise
+                break  # a bad neighbour is the business of who asks for it
+        return loaded
+
+
+@contextmanager
+def _naming(entry: RangeInObject) -> Iterator[None]:
+    """Adds the object's name to what is wrong with its bytes."""
+    try:
+        yield
+    except Corrupt as error:
+        raise Corrupt(f"object {object_key(entry.object_id)}: {error}") from error

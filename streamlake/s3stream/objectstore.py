@@ -1,0 +1,49 @@
+"""The object store as a port. Every implementation runs tests/contracts/objectstore_contract.py.
+
+Three outcomes, never two: a method returns (it happened), raises an error that says nothing happened
+(Exists, NotFound, Unavailable, Full), or raises OutcomeUnknown (it may have happened, or may still land:
+a cancelled or timed-out put can appear later). Callers read back after OutcomeUnknown before they decide.
+
+Keys are slash-separated ASCII paths without a leading slash. Bytes handed over must never change afterwards.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    key: str
+    size: int
+
+
+class ObjectStore(Protocol):
+    async def put(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Store the concatenated parts, replacing what is there. Returns only when durable."""
+        ...
+
+    async def create(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Store only if absent. Exists is raised only when the key certainly held an object that was not
+        written by this call; any answer that leaves that open is OutcomeUnknown."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """The whole object; NotFound."""
+        ...
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`; Corrupt if the object is shorter, NotFound."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete; keys that do not exist are no error."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectMeta]:
+        """Objects whose key starts with `prefix`, in key order."""
+        ...
+
+    async def close(self) -> None: ...

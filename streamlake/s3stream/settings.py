@@ -1,0 +1,38 @@
+"""The numbers of S3Stream, apart from its components. Memory is the sum that `memory_bytes` tells."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsSettings:
+    log_cache_bytes: int = 128 * MIB  # chunks not yet uploaded, and recent ones
+    block_cache_bytes: int = 64 * MIB  # blocks and indexes read from objects
+    read_ahead_bytes: int = 2 * MIB  # one range request of a sequential reader
+    upload_bytes: int = 64 * MIB  # upload when this much is not in objects yet
+    upload_interval_ms: int = 30_000  # and at the latest so long after the first of it
+    object_bytes: int = 32 * MIB  # an object is closed when it is this large: the memory of one upload
+    block_bytes: int = 512 * KIB
+    prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
+    gc_interval_ms: int = 60_000
+    gc_grace_ms: int = 600_000  # readers that planned with a destroyed object have finished by then
+    retry_first_ms: int = 100
+    retry_max_ms: int = 10_000
+    wal_readable: bool = True  # chunks that are durable may leave memory, the WAL reads them back
+
+    @property
+    def upload_trigger_bytes(self) -> int:
+        """Half a cache of what cannot be evicted is the moment to act, whatever upload_bytes says."""
+        return min(self.upload_bytes, self.log_cache_bytes // 2)
+
+    def memory_bytes(self) -> dict[str, int]:
+        """What is taken from the memory budget for good, by account."""
+        return {
+            "log_cache": self.log_cache_bytes,
+            "block_cache": self.block_cache_bytes,
+            "block_fetch": MAX_FETCHES * self.read_ahead_bytes,
+            "upload": self.object_bytes + self.block_bytes,
+        }

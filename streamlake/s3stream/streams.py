@@ -1,0 +1,180 @@
+"""All streams of one broker: recovery, open, room, upload, garbage collection, one clear end.
+
+    start()   metadata + WAL → what is not in objects yet (recovery.py), then WAL, uploader and gc run
+    open()    take ownership of streams: their epoch grows, an older owner can commit nothing more
+    reserve() room in WAL and memory, before offsets are given; then Stream.append
+    flush()   everything appended so far lies in committed objects
+    close()   what was appended becomes durable, then all stops
+
+If the WAL fails, or anything says that this broker is fenced, all pending appends of all streams fail together and
+`on_fatal` is called once: the broker must stop. Consensus, placement and Kafka's meaning of the bytes live elsewhere.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from streamlake.core.budget import Budget
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Corrupt, Invalid
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import Supervisor
+from streamlake.s3stream.appender import Appender
+from streamlake.s3stream.block_cache import BlockCache
+from streamlake.s3stream.gc import GarbageCollector
+from streamlake.s3stream.log_cache import LogCache, StreamLog
+from streamlake.s3stream.metadata import StreamMetadata, StreamState
+from streamlake.s3stream.object_map import ObjectMap
+from streamlake.s3stream.object_reader import ObjectReader
+from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.recovery import recover
+from streamlake.s3stream.settings import MAX_FETCHES, StreamsSettings
+from streamlake.s3stream.stream import Reads, Stream
+from streamlake.s3stream.uploader import Uploader
+from streamlake.s3stream.wal import Wal
+
+
+class Streams:
+    def __init__(
+        self,
+        store: ObjectStore,
+        wal: Wal,
+        metadata: StreamMetadata,
+        clock: Clock,
+        ids: Ids,
+        settings: StreamsSettings,
+        budget: Budget,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._wal = wal
+        self._metadata = metadata
+        self._settings = settings
+        self._budget = budget
+        self._on_fatal = on_fatal
+        self._ownership = asyncio.Lock()
+        self._logs: dict[int, StreamLog] = {}
+        self._objects = ObjectMap()
+        self.cache = LogCache(settings.log_cache_bytes, wal_readable=settings.wal_readable)
+        self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
+        reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes)
+        self.reads = Reads(wal, self._objects, reader)
+        self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
+        self.uploader = Uploader(
+            settings=settings,
+            store=store,
+            metadata=metadata,
+            ownership=self._ownership,
+            wal=wal,
+            appender=self.appender,
+            cache=self.cache,
+            objects=self._objects,
+            reads=self.reads,
+            clock=clock,
+            ids=ids,
+        )
+        self.gc = GarbageCollector(store, metadata, clock, settings.gc_interval_ms, settings.gc_grace_ms)
+        self._tasks = Supervisor(lambda _, error: self.appender.fail(error))
+        self._claimed: dict[str, int] = {}
+        self.recovered_streams = 0
+        self.skipped_records = 0
+
+    async def start(self) -> None:
+        """Recover, then serve. Corrupt if WAL and metadata contradict each other, Invalid if memory is too small."""
+        self._claim_memory()
+        recovered = await recover(self._wal, self._metadata, self.cache, self._objects)
+        self._logs = recovered.logs
+        self.recovered_streams, self.skipped_records = len(recovered.logs), recovered.skipped_records
+        self.uploader.begin_at(await self._metadata.wal_trim())
+        await self.appender.start(recovered.last_position)
+        for log in recovered.logs.values():
+            self.appender.mark_dirty(log, log.unuploaded_bytes)
+        self._tasks.start("uploader", self.uploader.run())
+        self._tasks.start("s3stream gc", self.gc.run())
+
+    async def open(self, stream_ids: Sequence[int]) -> list[Stream]:
+        """Become the owner of these streams. NotFound if one does not exist."""
+        async with self._ownership:  # no commit is under way with the epochs that end here
+            before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
+            starts = [self._end_of(stream_id, before.get(stream_id)) for stream_id in stream_ids]
+            states = await self._metadata.open_streams(stream_ids, starts)
+            await self._refresh(states)
+            return [self._opened(state) for state in states]
+
+    def _end_of(self, stream_id: int, state: StreamState | None) -> int:
+        """The end of a stream, its recovered tail included."""
+        committed = state.end_offset if state else 0  # open_streams will say that it does not exist
+        log = self._logs.get(stream_id)
+        if log is None:
+            return committed
+        if committed > log.next_offset:
+            raise Corrupt(f"stream {stream_id} was committed up to {committed}, beyond all that this broker wrote")
+        return log.next_offset
+
+    async def _refresh(self, states: Sequence[StreamState]) -> None:
+        """Learn the objects of streams that another broker wrote since we loaded the map."""
+        known = self._objects.end_offset
+        stale = {s.stream_id: s for s in states if s.end_offset > max(s.start_offset, known(s.stream_id) or 0)}
+        if stale:
+            self._objects.load(await self._metadata.objects(), stale)
+
+    def _opened(self, state: StreamState) -> Stream:
+        log = self._logs.get(state.stream_id)
+        if log is None:
+            log = self._logs[state.stream_id] = StreamLog(state)
+        log.epoch = state.epoch
+        return Stream(log, state, self.appender, self.reads, self._metadata)
+
+    def delete(self, stream_ids: Sequence[int]) -> None:
+        """Forget streams that the metadata store has dropped; gc deletes their objects."""
+        for stream_id in stream_ids:
+            log = self._logs.pop(stream_id, None)
+            if log is not None:
+                log.deleted = True
+                if self.appender.dirty.pop(stream_id, None) is not None:
+                    self.appender.unuploaded_bytes -= log.unuploaded_bytes
+                self.cache.forget(log)
+            self._objects.forget(stream_id)
+        self.appender.relieve()
+
+    # -- room --------------------------------------------------------------------------------------------------------
+
+    def try_reserve(self, size_bytes: int) -> bool:
+        """Room in WAL and memory for chunks of so many bytes, or False. Fenced, Closed when appends have ended."""
+        return self.appender.try_reserve(size_bytes)
+
+    async def reserve(self, size_bytes: int, timeout_s: float) -> None:
+        """Wait for room. Full or Unavailable after timeout_s, Invalid if it can never fit."""
+        await self.appender.reserve(size_bytes, timeout_s)
+
+    def release(self, size_bytes: int) -> None:
+        """Give back room that was reserved and not used."""
+        self.appender.release(size_bytes)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Upload now; returns when all that was appended before lies in committed objects, however long it takes."""
+        await self.uploader.flush()
+
+    async def close(self) -> None:
+        await self._tasks.stop()
+        await self._wal.close()
+        self.appender.close()
+        self.uploader.abort()
+        await self.blocks.close()
+        for account, size in self._claimed.items():
+            self._budget.give(account, size)
+        self._claimed.clear()
+
+    def _failed(self, error: BaseException) -> None:
+        self.uploader.abort()
+        self._on_fatal(error)
+
+    def _claim_memory(self) -> None:
+        """Caches have a fixed share, so that no other account can starve an upload, nor they another account."""
+        for account, size in self._settings.memory_bytes().items():
+            if not self._budget.try_take(account, size):
+                raise Invalid(
+                    f"the memory budget of {self._budget.total_bytes} bytes has {self._budget.free_bytes} left, but"
+                    f" {account} needs {size}: raise memory.total or lower the caches"
+                )
+            self._claimed[account] = size

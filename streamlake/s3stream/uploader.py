@@ -1,0 +1,342 @@
+"""Moves durable chunks from WAL and log cache into stream-set objects, then lets go of the WAL.
+
+A round: note the WAL position reached; for every stream with new chunks take, in one tick, its next offset as the cut
+and the checkpoint of the layer above at that very offset; wait until the cuts are durable; encode, store and commit
+one object after the other; trim the WAL to the noted position, which all of these cover. Rounds never overlap.
+
+The store or the metadata store may be away for hours: every step is tried again for ever, while Produce goes on until
+WAL or memory is full. A commit whose answer was lost is looked up before it is repeated. Only Fenced ends it.
+Big rounds become several objects; the loop is given back after each block.
+"""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
+from streamlake.core.ids import Ids
+from streamlake.s3stream.appender import Appender
+from streamlake.s3stream.log_cache import LogCache, StreamLog
+from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
+from streamlake.s3stream.object_format import ObjectEncoder, object_key
+from streamlake.s3stream.object_map import ObjectMap, RangeInObject
+from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.stream import Reads
+from streamlake.s3stream.wal import Buffer, Wal
+
+T = TypeVar("T")
+STREAMS_PER_SLICE = 16
+PASSING = (Unavailable, OutcomeUnknown, Full)
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a round uploads of one stream: the chunks below `offset`, with the checkpoint taken exactly there."""
+
+    log: StreamLog
+    offset: int
+    checkpoint: bytes | None
+
+
+@dataclass(slots=True)
+class DraftRange:
+    log: StreamLog
+    start_offset: int
+    end_offset: int
+    size_bytes: int
+    data_bytes: int
+    max_timestamp: int
+
+
+class Draft:
+    """One object in the making."""
+
+    def __init__(self) -> None:
+        self.encoder = ObjectEncoder()
+        self.ranges: list[DraftRange] = []
+        self.checkpoints: list[Checkpoint] = []
+        self.parts: list[Buffer] = []
+
+    def add(self, cut: Cut, block: "GatheredBlock") -> None:
+        size = self.encoder.add_block(
+            cut.log.stream_id, block.end_offset, block.bases, block.timestamps, block.ends, block.parts
+        )
+        last = self.ranges[-1] if self.ranges else None
+        if last is None or last.log is not cut.log:
+            last = DraftRange(cut.log, block.bases[0], block.bases[0], 0, 0, block.timestamps[0])
+            self.ranges.append(last)
+        last.end_offset = block.end_offset
+        last.size_bytes += size
+        last.data_bytes += block.ends[-1]
+        last.max_timestamp = max(last.max_timestamp, max(block.timestamps))
+        if block.end_offset == cut.offset and cut.checkpoint is not None:
+            self.checkpoints.append(Checkpoint(cut.log.stream_id, cut.offset, cut.checkpoint))
+
+    async def stream_ranges(self) -> list[StreamRange]:
+        """With the epochs as they are now: a stream may have been opened since the draft was made."""
+        return [
+            StreamRange(r.log.stream_id, r.log.epoch, r.start_offset, r.end_offset) async for r in _sliced(self.ranges)
+        ]
+
+
+class GatheredBlock:
+    """Chunks of one stream on their way into a block."""
+
+    __slots__ = ("bases", "end_offset", "ends", "parts", "timestamps")
+
+    def __init__(self) -> None:
+        self.bases: array[int] = array("q")
+        self.timestamps: array[int] = array("q")
+        self.ends: array[int] = array("I")
+        self.parts: list[Buffer] = []
+        self.end_offset = 0
+
+
+class Uploader:
+    def __init__(
+        self,
+        *,
+        settings: StreamsSettings,
+        store: ObjectStore,
+        metadata: StreamMetadata,
+        ownership: asyncio.Lock,
+        wal: Wal,
+        appender: Appender,
+        cache: LogCache,
+        objects: ObjectMap,
+        reads: Reads,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._metadata = metadata
+        self._ownership = ownership  # held while stream epochs are taken or used
+        self._wal = wal
+        self._appender = appender
+        self._cache = cache
+        self._objects = objects
+        self._reads = reads
+        self._clock = clock
+        self._ids = ids
+        self._dirty = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._round_done = asyncio.Event()
+        self._committed_trim = 0
+        self.uploaded_position = 0
+        self.uploads = 0
+        self.upload_bytes = 0
+        self.retries = 0
+        self.abandoned_uploads = 0
+        appender.on_dirty = self._dirty.set
+        appender.on_pressure = self.wake
+
+    def begin_at(self, trim_position: int) -> None:
+        """The trim that the metadata store knows."""
+        self._committed_trim = self.uploaded_position = trim_position
+
+    def wake(self) -> None:
+        """Upload now what there is."""
+        if self._appender.dirty:
+            self._wanted.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._due()
+            await self.round()
+
+    async def _due(self) -> None:
+        while not self._appender.dirty:
+            self._dirty.clear()
+            await self._dirty.wait()
+        if self._appender.unuploaded_bytes < self._settings.upload_trigger_bytes:
+            try:
+                async with asyncio.timeout(self._settings.upload_interval_ms / 1000):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+        self._wanted.clear()
+
+    async def flush(self) -> None:
+        """Return when everything that was appended before the call lies in committed objects."""
+        target = self._appender.last_position
+        while self._appender.dirty and self.uploaded_position < target:
+            self._appender.raise_if_failed()
+            self._wanted.set()
+            self._round_done.clear()
+            await self._round_done.wait()
+        self._appender.raise_if_failed()
+
+    def abort(self) -> None:
+        """Appends have failed: let those who wait for a flush see it."""
+        self._round_done.set()
+
+    async def round(self) -> None:
+        position = self._appender.last_position  # every record up to here lies below the cuts that follow
+        cuts = await self._cut()
+        await self._appender.until_durable(self._appender.last_position)
+        async for draft, last in self._drafts(cuts):
+            await self._upload(draft, position if last else self._committed_trim)
+        # safe at a crash, before or after: the last commit has made `position` the trim that recovery starts from, and
+        # all objects that hold the records up to it are committed, and durable since their put returned
+        if self._committed_trim == position:
+            await self._wal.trim(position)
+            self.uploaded_position = position
+        self._appender.relieve()
+        self._round_done.set()
+
+    async def _cut(self) -> list[Cut]:
+        cuts = []
+        async for stream_id in _sliced(sorted(self._appender.dirty)):
+            stream = self._appender.dirty.get(stream_id)
+            if stream is not None:  # else deleted meanwhile
+                checkpoint = stream.checkpointer() if stream.checkpointer else None
+                cuts.append(Cut(stream, stream.next_offset, checkpoint))
+        return cuts
+
+    async def _drafts(self, cuts: list[Cut]) -> AsyncIterator[tuple[Draft, bool]]:
+        """Objects of about object_bytes, each committed before the next is made; and whether it is the last."""
+        draft = Draft()
+        for cut in cuts:
+            offset = cut.log.uploaded_offset
+            while offset < cut.offset and not cut.log.deleted:
+                if draft.encoder.size_bytes >= self._settings.object_bytes:
+                    yield draft, False
+                    draft = Draft()
+                block = await self._gather(cut, offset)
+                draft.add(cut, block)
+                offset = block.end_offset
+                await asyncio.sleep(0)
+        if draft.ranges:
+            yield draft, True
+
+    async def _gather(self, cut: Cut, offset: int) -> GatheredBlock:
+        """The chunks from `offset` on that make one block, from memory or the WAL."""
+        block = GatheredBlock()
+        left, size = self._settings.block_bytes, 0
+        while offset < cut.offset and left > 0 and not cut.log.deleted:
+            piece = cut.log.piece(offset, cut.offset, left, at_least_one=not block.parts)
+            if piece is None:
+                break
+            block.parts.extend(await self._reads.fetch(piece))
+            block.bases.extend(piece.bases)
+            block.timestamps.extend(piece.timestamps)
+            shift = size - piece.begins[0]
+            block.ends.extend(array("I", (begin + shift for begin in piece.begins[1:])))
+            size += piece.size_bytes
+            left -= piece.size_bytes
+            block.ends.append(size)
+            offset = block.end_offset = piece.end_offset
+        return block
+
+    # -- one object --------------------------------------------------------------------------------------------------
+
+    async def _upload(self, draft: Draft, wal_trim: int) -> None:
+        draft.parts = draft.encoder.finish()
+        while True:
+            deadline_ms = self._clock.now_ms() + self._settings.prepare_ttl_ms
+            object_id = await self._persist(lambda: self._metadata.prepare_object(deadline_ms))  # noqa: B023
+            key = object_key(object_id)
+            # the same bytes under the same key, and an id is used once: a put that lands late changes nothing
+            await self._persist(lambda: self._store.put(key, draft.parts))  # noqa: B023
+            if await self._commit(object_id, draft, wal_trim):
+                break
+            self.abandoned_uploads += 1
+            # safe: the object was destroyed before its commit, which can therefore never succeed; the data is still in
+            # WAL and log cache. gc may have come before our put, so the bytes are deleted here
+            await self._persist(lambda: self._store.delete([key]))  # noqa: B023
+        self.uploads += 1
+        self.upload_bytes += draft.encoder.size_bytes
+
+    async def _commit(self, object_id: int, draft: Draft, wal_trim: int) -> bool:
+        """True when committed, False if the object was destroyed before (it took too long)."""
+        attempt = 0
+        while True:
+            try:
+                async with self._ownership:
+                    ranges = await draft.stream_ranges()
+                    # safe at a crash: the object is durable (put returned) before this transaction names it, and the
+                    # transaction fails whole if this broker or a stream's epoch is no longer the newest
+                    await self._metadata.commit_object(
+                        object_id, draft.encoder.size_bytes, ranges, draft.checkpoints, wal_trim
+                    )
+                    await self._apply(object_id, draft, wal_trim)
+                return True
+            except (OutcomeUnknown, Conflict) as error:
+                if await self._landed(object_id):
+                    await self._apply(object_id, draft, wal_trim)
+                    return True
+                if isinstance(error, Conflict):
+                    await self._check_ends(draft)
+                    return False
+                await self._back_off(attempt, error)
+            except (Unavailable, Full) as error:
+                await self._back_off(attempt, error)
+            attempt += 1
+
+    async def _landed(self, object_id: int) -> bool:
+        objects = await self._persist(self._metadata.objects)
+        return any(item.object_id == object_id for item in objects)
+
+    async def _check_ends(self, draft: Draft) -> None:
+        """After a conflict: is it only the object, or do we and the metadata store disagree on a stream's end?"""
+        starts = {r.log.stream_id: r for r in draft.ranges}
+        for state in await self._persist(lambda: self._metadata.stream_states(list(starts))):
+            ours = starts[state.stream_id]
+            if state.epoch > ours.log.epoch:
+                raise Fenced(f"stream {state.stream_id} was opened by another broker (epoch {state.epoch})")
+            if state.end_offset != ours.start_offset:
+                raise Corrupt(
+                    f"stream {state.stream_id}: the metadata store ends at {state.end_offset}, this broker has"
+                    f" committed up to {ours.start_offset}: somebody else wrote, or an old database was restored"
+                )
+
+    async def _apply(self, object_id: int, draft: Draft, wal_trim: int) -> None:
+        """Readers go to the object for these chunks from now on, and memory may let go of them."""
+        self._committed_trim = wal_trim
+        async for r in _sliced(draft.ranges):
+            if r.log.deleted:
+                continue
+            size = draft.encoder.size_bytes
+            entry = RangeInObject(r.start_offset, r.end_offset, object_id, size, r.size_bytes, r.max_timestamp)
+            self._objects.add(r.log.stream_id, entry)
+            self._objects.trim(r.log.stream_id, r.log.start_offset)
+            self._cache.uploaded(r.log, r.end_offset)
+            self._appender.unuploaded_bytes -= r.data_bytes
+            if r.log.uploaded_offset == r.log.next_offset:
+                del self._appender.dirty[r.log.stream_id]
+        self._appender.relieve()
+
+    # -- trying again ------------------------------------------------------------------------------------------------
+
+    async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step that is safe to repeat until it succeeds."""
+        attempt = 0
+        while True:
+            try:
+                return await step()
+            except PASSING as error:
+                await self._back_off(attempt, error)
+            attempt += 1
+
+    async def _back_off(self, attempt: int, error: StreamLakeError) -> None:
+        self.retries += 1
+        if attempt == 0:
+            log.warning("upload will be tried again", error=str(error))
+        pause_ms = min(self._settings.retry_max_ms, self._settings.retry_first_ms << min(attempt, 20))
+        await asyncio.sleep(pause_ms / 1000 * self._ids.random.uniform(0.5, 1.0))
+
+
+async def _sliced(items: Sequence[T]) -> AsyncIterator[T]:
+    """All items; after every few the loop is given back."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % STREAMS_PER_SLICE == 0:
+            await asyncio.sleep(0)

@@ -1,0 +1,196 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlake.cluster.table_configs import (
+    AUTOMQ_PREFIX,
+    AUTOMQ_SCHEMA_TYPE,
+    PREFIX,
+    PartitionBy,
+    TableSettings,
+    partition_fields,
+)
+from streamlake.cluster.topic_configs import TOPIC_CONFIGS, check_topic_configs
+from streamlake.core.errors import Invalid
+
+AUTOMQ_KEYS = """
+    enable commit.interval.ms namespace convert.value.type convert.key.type convert.value.by_latest_schema.subject
+    convert.value.by_latest_schema.message.full.name convert.key.by_latest_schema.subject
+    convert.key.by_latest_schema.message.full.name transform.value.type id.columns partition.by upsert.enable cdc.field
+    errors.tolerance expire.snapshot.enabled expire.snapshot.older.than.hours expire.snapshot.retain.last
+"""
+
+
+def settings(**configs: str) -> TableSettings:
+    return TableSettings.from_configs({PREFIX + key.replace("_", "."): value for key, value in configs.items()})
+
+
+def test_defaults() -> None:
+    assert TableSettings.from_configs({}) == TableSettings(
+        enable=False,
+        namespace="default",
+        name="",
+        commit_interval_ms=10_000,
+        convert_value="raw",
+        convert_key="string",
+        transform_value="none",
+        partition_by=(),
+        layout="streamlake",
+        errors_tolerance="invalid_data",
+    )
+
+
+def test_from_configs() -> None:
+    configs = {
+        "retention.ms": "1",
+        PREFIX + "enable": "true",
+        PREFIX + "namespace": "sales",
+        PREFIX + "name": "orders_v1",
+        PREFIX + "commit.interval.ms": "1000",
+        PREFIX + "convert.value.type": "by_schema_id",
+        PREFIX + "convert.key.type": "raw",
+        PREFIX + "transform.value.type": "flatten",
+        PREFIX + "partition.by": "[day(ts), bucket(id, 16)]",
+        PREFIX + "layout": "automq",
+        PREFIX + "errors.tolerance": "none",
+    }
+    assert TableSettings.from_configs(configs) == TableSettings(
+        True, "sales", "orders_v1", 1000, "by_schema_id", "raw", "flatten",
+        (PartitionBy("ts", "day"), PartitionBy("id", "bucket", 16)), "automq", "none",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("key", AUTOMQ_KEYS.split())
+def test_every_key_of_automq_is_an_alias(key: str) -> None:
+    assert TOPIC_CONFIGS.canonical(AUTOMQ_PREFIX + key) == PREFIX + key
+    default = TOPIC_CONFIGS[PREFIX + key].default
+    assert check_topic_configs({AUTOMQ_PREFIX + key: default}) == {PREFIX + key: default}
+
+
+def test_a_key_and_its_alias_must_agree() -> None:
+    assert check_topic_configs({PREFIX + "enable": "true", AUTOMQ_PREFIX + "enable": "true"}) == {
+        PREFIX + "enable": "true"
+    }
+    with pytest.raises(Invalid, match="given twice"):
+        check_topic_configs({PREFIX + "enable": "true", AUTOMQ_PREFIX + "enable": "false"})
+
+
+def test_the_deprecated_schema_type() -> None:
+    assert check_topic_configs({AUTOMQ_SCHEMA_TYPE: "none"}) == {}
+    assert check_topic_configs({AUTOMQ_SCHEMA_TYPE: "schemaless"}) == {
+        PREFIX + "convert.value.type": "string",
+        PREFIX + "convert.key.type": "string",
+    }
+    schema = {
+        PREFIX + "convert.value.type": "by_schema_id",
+        PREFIX + "convert.key.type": "string",
+        PREFIX + "transform.value.type": "flatten",
+    }
+    assert check_topic_configs({AUTOMQ_SCHEMA_TYPE: "schema"}) == schema
+    assert check_topic_configs({AUTOMQ_SCHEMA_TYPE: "schema", **schema}) == schema
+    with pytest.raises(Invalid, match="must be none or schemaless or schema"):
+        check_topic_configs({AUTOMQ_SCHEMA_TYPE: "avro"})
+    for prefix in (PREFIX, AUTOMQ_PREFIX):
+        with pytest.raises(Invalid, match="but it is set to 'raw'"):
+            check_topic_configs({AUTOMQ_SCHEMA_TYPE: "schema", prefix + "convert.value.type": "raw"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("id.columns", "[id]"),
+        ("upsert.enable", "true"),
+        ("cdc.field", "_cdc.op"),
+        ("convert.value.type", "by_latest_schema"),
+        ("transform.value.type", "flatten_debezium"),
+        ("convert.value.by_latest_schema.subject", "s"),
+        ("expire.snapshot.enabled", "false"),
+    ],
+)
+def test_what_is_not_there_yet_is_refused(key: str, value: str) -> None:
+    for prefix in (PREFIX, AUTOMQ_PREFIX):
+        with pytest.raises(Invalid, match="not implemented yet"):
+            check_topic_configs({prefix + key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("commit.interval.ms", "0"),
+        ("commit.interval.ms", "900001"),
+        ("namespace", ""),
+        ("namespace", "a b"),
+        ("name", "a/b"),
+        ("name", "x" * 256),
+        ("convert.key.type", "json"),
+        ("errors.tolerance", "some"),
+        ("layout", "mine"),
+        ("enable", "on"),
+    ],
+)
+def test_wrong_values(key: str, value: str) -> None:
+    with pytest.raises(Invalid, match="must be"):
+        settings(**{key.replace(".", "_"): value})
+
+
+def test_flatten_needs_fields() -> None:
+    with pytest.raises(Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id too"):
+        settings(transform_value_type="flatten", convert_value_type="string")
+    assert settings(transform_value_type="flatten", convert_value_type="by_schema_id").transform_value == "flatten"
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", ()),
+        ("[]", ()),
+        (" [ ] ", ()),
+        ("region", (PartitionBy("region", "identity"),)),
+        ("identity(region)", (PartitionBy("region", "identity"),)),
+        ("[ Day ( ts ) , BUCKET(user.id,16), truncate(na-me , 4)]",
+         (PartitionBy("ts", "day"), PartitionBy("user.id", "bucket", 16), PartitionBy("na-me", "truncate", 4))),
+        ("year(a), month(b), hour(c)", (PartitionBy("a", "year"), PartitionBy("b", "month"), PartitionBy("c", "hour"))),
+        ("day", (PartitionBy("day", "identity"),)),
+        ("hour(größe)", (PartitionBy("größe", "hour"),)),
+    ],
+)  # fmt: skip
+def test_partition_by(text: str, fields) -> None:
+    assert partition_fields(text) == fields
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "week(ts)", "void(ts)", "day()", "day(ts", "ts)", "day ts", "day(ts))", "day((ts))", "day(a, 3)", "bucket(a)",
+        "bucket(16, a)", "bucket(a, 0)", "bucket(a, -1)", "bucket(a, 2147483648)", "bucket(a, 99999999999999)",
+        "bucket(a, x)", "bucket(a, 1, 2)", "a,,b", ",", "[a", "a]", "a..b", ".a", "a.", "a, day(b), a", "`a`",
+        ", ".join(f"c{i}" for i in range(40)), "x" * 5000, "[[a]]", "day(a)day(b)",
+    ],
+)  # fmt: skip
+def test_wrong_partition_by(text: str) -> None:
+    with pytest.raises(ValueError):
+        partition_fields(text)
+    with pytest.raises(Invalid, match=r"streamlake\.table\.partition\.by = "):
+        settings(partition_by=text)
+
+
+columns = st.from_regex(r"[a-zA-Z0-9_\-]{1,8}(\.[a-zA-Z0-9_\-]{1,8}){0,2}", fullmatch=True)
+partition_by = st.one_of(
+    st.builds(PartitionBy, columns, st.sampled_from(["identity", "year", "month", "day", "hour"])),
+    st.builds(PartitionBy, columns, st.sampled_from(["bucket", "truncate"]), st.integers(1, 2**31 - 1)),
+)
+
+
+@given(st.lists(partition_by, max_size=8, unique=True), st.booleans())
+def test_what_is_written_is_what_is_read(fields, brackets: bool) -> None:
+    text = ", ".join(str(field) for field in fields)
+    assert partition_fields(f"[{text}]" if brackets else text) == tuple(fields)
+
+
+@given(st.text(alphabet="ab1.,()[] _-daybucket", max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        fields = partition_fields(text)
+    except ValueError:
+        return
+    assert partition_fields(", ".join(str(field) for field in fields)) == fields

@@ -1,0 +1,112 @@
+"""What every metadata store does, whatever database is under it. A test class inherits this and gives `database`.
+
+Rows go into `id_block`, the simplest of the tables.
+"""
+
+import asyncio
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from streamlake.cluster.tables import id_block, take_ids
+from streamlake.core.errors import Closed, Conflict, Full, Invalid
+
+
+def put(kind: str, next_id: int):
+    return lambda connection: connection.execute(insert(id_block).values(kind=kind, next_id=next_id)).rowcount
+
+
+def rows(connection) -> dict[str, int]:
+    return dict(connection.execute(select(id_block.c.kind, id_block.c.next_id)).all())
+
+
+class MetadataContract:
+    async def test_a_write_returns_what_its_function_returns(self, database) -> None:
+        assert await database.write(put("a", 1)) == 1
+        assert await database.read(rows) == {"a": 1}
+
+    async def test_waiting_writes_share_one_commit(self, database) -> None:
+        before = database.commits
+        results = await asyncio.gather(*[database.write(lambda c: take_ids(c, "x", 2)) for _ in range(50)])
+        assert results == list(range(1, 101, 2))
+        assert database.commits == before + 1
+
+    async def test_one_refusal_does_not_spoil_the_others(self, database) -> None:
+        def refuse(connection):
+            connection.execute(insert(id_block).values(kind="undone", next_id=1))
+            raise Invalid("no")
+
+        def bug(connection):
+            connection.execute(insert(id_block).values(kind="undone too", next_id=1))
+            raise ZeroDivisionError
+
+        def broken_sql(connection):
+            connection.execute(text("SELECT nonsense FROM nowhere"))
+
+        before = database.commits
+        first, *failed, last = await asyncio.gather(
+            database.write(put("first", 1)),
+            database.write(refuse),
+            database.write(bug),
+            database.write(put("first", 2)),
+            database.write(broken_sql),
+            database.write(put("last", 3)),
+            return_exceptions=True,
+        )
+        assert (first, last) == (1, 1)
+        assert [type(error).__name__ for error in failed] == ["Invalid", "ZeroDivisionError", "Conflict", "Unavailable"]
+        assert isinstance(failed[2], Conflict)
+        assert database.commits == before + 1
+        assert await database.read(rows) == {"first": 1, "last": 3}
+
+    async def test_answers_come_in_the_order_of_the_writes(self, database) -> None:
+        order: list[int] = []
+        futures = [database.write(lambda c, i=i: i) for i in range(20)]
+        for future in futures:
+            future.add_done_callback(lambda f: order.append(f.result()))
+        await asyncio.gather(*futures)
+        assert order == list(range(20))
+
+    async def test_a_later_operation_of_a_group_sees_the_earlier_ones(self, database) -> None:
+        _, seen, read = await asyncio.gather(database.write(put("a", 1)), database.write(rows), database.read(rows))
+        assert seen == read == {"a": 1}
+
+    async def test_a_read_changes_nothing(self, database) -> None:
+        assert await database.read(put("a", 1)) == 1
+        assert await database.read(rows) == {}
+
+    async def test_a_read_that_fails_is_alone(self, database) -> None:
+        def refuse(connection):
+            raise Invalid("no")
+
+        outcomes = await asyncio.gather(database.read(refuse), database.read(rows), return_exceptions=True)
+        assert isinstance(outcomes[0], Invalid)
+        assert outcomes[1] == {}
+
+    async def test_a_write_whose_caller_left_before_it_began_does_nothing(self, database) -> None:
+        left = database.write(put("left", 1))
+        left.cancel()
+        await database.write(put("stayed", 1))
+        assert await database.read(rows) == {"stayed": 1}
+
+    async def test_the_queue_has_a_limit(self, database, monkeypatch) -> None:
+        monkeypatch.setattr("streamlake.cluster.database.QUEUE_OPERATIONS_MAX", 3)
+        waiting = [database.write(put(str(i), i)) for i in range(3)]
+        with pytest.raises(Full, match="waiting already"):
+            database.write(put("one too many", 1))
+        assert await asyncio.gather(*waiting) == [1, 1, 1]
+        assert await database.write(put("again", 1)) == 1
+
+    async def test_a_group_has_a_limit(self, database, monkeypatch) -> None:
+        monkeypatch.setattr("streamlake.cluster.database.GROUP_OPERATIONS_MAX", 4)
+        before = database.commits
+        await asyncio.gather(*[database.write(put(str(i), i)) for i in range(10)])
+        assert database.commits == before + 3
+
+    async def test_close_finishes_what_is_queued(self, database) -> None:
+        waiting = database.write(put("a", 1))
+        await database.close()
+        assert await waiting == 1
+        with pytest.raises(Closed):
+            database.write(put("b", 1))
+        await database.close()

@@ -1,0 +1,230 @@
+"""What every StreamMetadata does (s3stream/metadata.py), the rules against zombies above all.
+
+A subclass gives the fixture `streams`, an object with `async create(n) -> list of ids`, `async delete(stream_id)` and
+`async register() -> StreamMetadata`, a handle of the next process of the same node.
+"""
+
+import pytest
+
+from streamlake.core.errors import Conflict, Fenced, NotFound
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange
+
+NOW_MS = 1_700_000_000_000
+
+
+def by_id(states) -> dict:
+    return {state.stream_id: state for state in states}
+
+
+async def upload(metadata, *ranges: StreamRange, checkpoints=(), wal_trim: int = 0, size: int = 100) -> int:
+    object_id = await metadata.prepare_object(NOW_MS + 1000)
+    await metadata.commit_object(object_id, size, ranges, checkpoints, wal_trim)
+    return object_id
+
+
+async def everything(metadata) -> tuple:
+    return await metadata.stream_states(), await metadata.objects(), await metadata.wal_trim()
+
+
+class StreamMetadataContract:
+    async def test_each_open_takes_the_next_epoch(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        one, two = await metadata.open_streams([second, first], [0, 0])
+        assert (one.stream_id, two.stream_id) == (second, first)
+        assert one.epochs == ((one.epoch, 0),)
+        (again,) = await metadata.open_streams([first], [0])
+        assert again.epoch == two.epoch + 1
+        assert again.epochs[-1] == (again.epoch, 0)
+        assert by_id(await metadata.stream_states())[first] == again
+        assert by_id(await metadata.stream_states())[second] == one
+
+    async def test_the_history_says_where_each_epoch_began(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (a,) = await metadata.open_streams([s], [0])
+        await upload(metadata, StreamRange(s, a.epoch, 0, 10))
+        (b,) = await metadata.open_streams([s], [15])  # five more lie in the WAL
+        await upload(metadata, StreamRange(s, b.epoch, 10, 20))
+        (c,) = await metadata.open_streams([s], [20])
+        assert c.epochs == ((a.epoch, 0), (b.epoch, 15), (c.epoch, 20))
+        assert (c.start_offset, c.end_offset) == (0, 20)
+
+    async def test_opening_what_does_not_exist_changes_nothing(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        before = await everything(metadata)
+        with pytest.raises(NotFound):
+            await metadata.open_streams([s, s + 1000], [0, 0])
+        assert await everything(metadata) == before
+
+    async def test_states_of_some_leave_out_unknown_ids(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        assert set(by_id(await metadata.stream_states([second, second + 1000]))) == {second}
+        assert await metadata.stream_states([]) == []
+        assert set(by_id(await metadata.stream_states())) >= {first, second}
+
+    async def test_a_commit_moves_everything_at_once(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = await metadata.open_streams([first, second], [0, 0])
+        ranges = (
+            StreamRange(first, a.epoch, 0, 10),
+            StreamRange(first, a.epoch, 10, 15),
+            StreamRange(second, b.epoch, 0, 7),
+        )
+        object_id = await upload(
+            metadata, *ranges, checkpoints=[Checkpoint(first, 15, b"state")], wal_trim=42, size=1234
+        )
+        assert await metadata.objects() == [ObjectRanges(object_id, 1234, ranges)]
+        states = by_id(await metadata.stream_states())
+        assert (states[first].end_offset, states[first].checkpoint, states[first].checkpoint_offset) == (
+            15,
+            b"state",
+            15,
+        )
+        assert (states[second].end_offset, states[second].checkpoint) == (7, b"")
+        assert await metadata.wal_trim() == 42
+        await upload(metadata, StreamRange(second, b.epoch, 7, 8), wal_trim=43)
+        assert by_id(await metadata.stream_states())[first].checkpoint == b"state"
+        assert await metadata.wal_trim() == 43
+
+    async def test_a_prepared_object_is_not_an_object_yet(self, streams) -> None:
+        metadata = await streams.register()
+        ids = [await metadata.prepare_object(NOW_MS) for _ in range(3)]
+        assert len(set(ids)) == 3
+        assert await metadata.objects() == []
+
+    async def test_the_trim_and_the_streams_outlive_the_process(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        await upload(metadata, StreamRange(s, state.epoch, 0, 10), wal_trim=5)
+        before = await everything(metadata)
+        assert await everything(await streams.register()) == before
+
+    async def test_a_zombie_changes_nothing(self, streams) -> None:
+        """Each write of a process whose node has a newer epoch is Fenced, and leaves no trace."""
+        (s,) = await streams.create(1)
+        zombie = await streams.register()
+        (state,) = await zombie.open_streams([s], [0])
+        await upload(zombie, StreamRange(s, state.epoch, 0, 10), wal_trim=1)
+        mine = await zombie.prepare_object(NOW_MS + 1000)
+        doomed = await zombie.prepare_object(NOW_MS - 1000)
+        successor = await streams.register()
+        before = await everything(successor)
+        for attempt in (
+            lambda: zombie.open_streams([s], [10]),
+            lambda: zombie.prepare_object(NOW_MS),
+            lambda: zombie.commit_object(mine, 1, [StreamRange(s, state.epoch, 10, 20)], [], 2),
+            lambda: zombie.trim_streams([(s, 5)]),
+            lambda: zombie.destroyable_objects(NOW_MS),
+            lambda: zombie.forget_objects([doomed]),
+        ):
+            with pytest.raises(Fenced):
+                await attempt()
+        assert await everything(successor) == before
+        assert await successor.destroyable_objects(NOW_MS) == [doomed]
+
+    async def test_a_stream_that_was_opened_again_refuses_the_older_epoch(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (old,) = await metadata.open_streams([s], [0])
+        await metadata.open_streams([s], [0])
+        before = await everything(metadata)
+        with pytest.raises(Fenced):
+            await upload(metadata, StreamRange(s, old.epoch, 0, 10))
+        assert await everything(metadata) == before
+
+    @pytest.mark.parametrize(("start", "end"), [(0, 10), (5, 15), (11, 20)])
+    async def test_a_range_must_begin_where_the_stream_ends(self, streams, start: int, end: int) -> None:
+        """Hazard C5: an overlap, a repeat or a gap; the other ranges of the object do not land either."""
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = await metadata.open_streams([first, second], [0, 0])
+        await upload(metadata, StreamRange(second, b.epoch, 0, 10))
+        before = await everything(metadata)
+        with pytest.raises(Conflict):
+            await upload(
+                metadata, StreamRange(first, a.epoch, 0, 3), StreamRange(second, b.epoch, start, end), wal_trim=9
+            )
+        assert await everything(metadata) == before
+
+    async def test_an_object_is_committed_once(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        object_id = await upload(metadata, StreamRange(s, state.epoch, 0, 10))
+        before = await everything(metadata)
+        with pytest.raises(Conflict):
+            await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 10, 20)], [], 7)
+        with pytest.raises(Conflict):
+            await metadata.commit_object(object_id + 1000, 1, [StreamRange(s, state.epoch, 10, 20)], [], 7)
+        assert await everything(metadata) == before
+
+    async def test_an_upload_slower_than_gc_is_in_conflict(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        object_id = await metadata.prepare_object(NOW_MS)
+        assert await metadata.destroyable_objects(NOW_MS) == []
+        assert await metadata.destroyable_objects(NOW_MS + 1) == [object_id]
+        before = await everything(metadata)
+        with pytest.raises(Conflict):
+            await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 7)
+        assert await everything(metadata) == before
+
+    async def test_ranges_of_deleted_streams_are_dropped(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = await metadata.open_streams([first, second], [0, 0])
+        await streams.delete(first)
+        await upload(
+            metadata,
+            StreamRange(first, a.epoch, 0, 10),
+            StreamRange(second, b.epoch, 0, 10),
+            checkpoints=[Checkpoint(first, 10, b"gone"), Checkpoint(second, 10, b"here")],
+            wal_trim=3,
+        )
+        (found,) = await metadata.objects()
+        assert [r.stream_id for r in found.ranges] == [second]
+        assert set(by_id(await metadata.stream_states())) == {second}
+        assert await metadata.wal_trim() == 3
+
+    async def test_starts_only_move_forward(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        await metadata.trim_streams([(first, 10), (second, 20), (second + 1000, 5)])
+        await metadata.trim_streams([(first, 5), (second, 30)])
+        await metadata.trim_streams([])
+        states = by_id(await metadata.stream_states())
+        assert (states[first].start_offset, states[second].start_offset) == (10, 30)
+
+    async def test_gc_takes_objects_that_nobody_can_read(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = await metadata.open_streams([first, second], [0, 0])
+        one = await upload(metadata, StreamRange(first, a.epoch, 0, 10), StreamRange(second, b.epoch, 0, 10))
+        two = await upload(metadata, StreamRange(first, a.epoch, 10, 20))
+        late = await metadata.prepare_object(NOW_MS - 1)
+        early = await metadata.prepare_object(NOW_MS + 1)
+        assert await metadata.destroyable_objects(NOW_MS) == [late]
+        await metadata.trim_streams([(first, 10), (second, 9)])
+        assert await metadata.destroyable_objects(NOW_MS) == [late]
+        await metadata.trim_streams([(second, 10)])
+        assert await metadata.destroyable_objects(NOW_MS) == [one, late]
+        assert [o.object_id for o in await metadata.objects()] == [two]
+        await streams.delete(first)
+        assert await metadata.destroyable_objects(NOW_MS) == [one, two, late]
+        # Marked ones are named until they are forgotten, also to the next process.
+        metadata = await streams.register()
+        assert await metadata.destroyable_objects(NOW_MS) == [one, two, late]
+        await metadata.forget_objects([one, late, early])
+        assert await metadata.destroyable_objects(NOW_MS) == [two]
+        assert await metadata.destroyable_objects(NOW_MS + 2) == [two, early]
+
+    async def test_an_object_of_nothing_is_garbage(self, streams) -> None:
+        metadata = await streams.register()
+        object_id = await upload(metadata)
+        assert await metadata.destroyable_objects(NOW_MS) == [object_id]

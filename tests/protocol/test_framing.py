@@ -1,0 +1,86 @@
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlake.protocol.framing import FrameReader
+from streamlake.protocol.wire import Malformed
+
+
+def framed(*frames: bytes) -> bytes:
+    return b"".join(struct.pack(">i", len(f)) + f for f in frames)
+
+
+def drained(reader: FrameReader) -> list[bytes]:
+    out = []
+    while (frame := reader.next_frame()) is not None:
+        assert isinstance(frame, bytes) or frame.readonly
+        out.append(bytes(frame))
+    return out
+
+
+@given(st.lists(st.binary(max_size=40), max_size=12), st.data())
+def test_any_split_gives_the_same_frames(frames: list[bytes], data: st.DataObject) -> None:
+    stream = framed(*frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=30)))
+    reader, got = FrameReader(100), []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        reader.feed(stream[start:end])
+        if data.draw(st.booleans()):  # the owner need not ask after each chunk
+            got += drained(reader)
+        assert reader.buffered_bytes == end - len(framed(*got))
+    assert got + drained(reader) == frames
+    assert reader.buffered_bytes == 0
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5), st.sampled_from([-1, -(2**31), 101, 2**31 - 1]), st.data())
+def test_a_bad_length_is_malformed_after_the_good_frames(frames: list[bytes], size: int, data: st.DataObject) -> None:
+    stream = framed(*frames) + struct.pack(">i", size) + b"junk"
+    cut = data.draw(st.integers(0, len(stream)))
+    reader, got = FrameReader(100), []
+    with pytest.raises(Malformed):
+        for part in (stream[:cut], stream[cut:]):
+            reader.feed(part)
+            while (frame := reader.next_frame()) is not None:
+                got.append(bytes(frame))
+    assert got == frames
+    with pytest.raises(Malformed):  # and stays so
+        reader.next_frame()
+
+
+def test_a_lying_length_costs_nothing() -> None:
+    tracemalloc.start()
+    try:
+        reader = FrameReader(100 << 20)
+        reader.feed(struct.pack(">i", 100 << 20) + b"a few bytes")
+        assert reader.next_frame() is None
+        assert tracemalloc.get_traced_memory()[1] < 50_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_frame_is_held_once() -> None:
+    """Gathered in place: about its own size, whatever the size of the chunks."""
+    size = 4 << 20
+    tracemalloc.start()
+    try:
+        reader = FrameReader(size)
+        reader.feed(struct.pack(">i", size))
+        for _ in range(0, size, 1 << 10):
+            reader.feed(bytes(1 << 10))
+            frame = reader.next_frame()
+        assert frame is not None and len(frame) == size
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * size
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_frame_does_not_keep_its_neighbours_alive() -> None:
+    reader = FrameReader(1000)
+    reader.feed(framed(b"one", b"two"))
+    assert reader.next_frame() == b"one"
+    assert reader.buffered_bytes == 7
+    assert reader.next_frame() == b"two"
+    assert reader.next_frame() is None

@@ -1,0 +1,189 @@
+"""kill -9 of server and worker, again and again, while clients produce and tables commit; then everything is compared.
+
+`python tests/support/crash.py --rounds 10` (make crash). The judge is independent of our code: confluent-kafka reads the
+topic, DuckDB the Iceberg files. Checked:
+- every record that was acknowledged is in the log at the offset that was acknowledged, with its value;
+- offsets have no gap and no repeat; an idempotent producer's records are there once, in order;
+- the table holds every log position exactly once, with the same values.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from support.server import Server
+
+from streamlake.cli import sql
+
+PARTITIONS = 3
+CONFIG = """
+[storage]
+wal_segment_bytes = 1048576
+wal_capacity_bytes = 33554432
+upload_bytes = 2097152
+upload_interval_s = 1.0
+gc_interval_s = 2.0
+gc_grace_s = 2.0
+"""
+
+
+@dataclass
+class Load:
+    """One producer in a thread: keeps at most `window` records unacknowledged, remembers every acknowledgement."""
+
+    bootstrap: str
+    topic: str
+    idempotent: bool
+    sent: int = 0
+    acked: dict[str, tuple[int, int]] = field(default_factory=dict)  # value → (partition, offset)
+    failed: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        config: dict[str, Any] = {"bootstrap.servers": self.bootstrap, "linger.ms": 5, "reconnect.backoff.max.ms": 500}
+        if self.idempotent:
+            config |= {"enable.idempotence": True, "message.timeout.ms": 0}
+        else:
+            config |= {"message.timeout.ms": 60_000}
+        producer = Producer(config)
+        while not self.stop.is_set():
+            if self.sent - len(self.acked) - len(self.failed) < 5_000:
+                for _ in range(100):
+                    value = f"{self.topic}-{self.sent}"
+                    producer.produce(self.topic, value, partition=self.sent % PARTITIONS, on_delivery=self._delivered)
+                    self.sent += 1
+            producer.poll(0.01)
+        left = producer.flush(90)
+        assert left == 0, f"{left} records still not acknowledged after the last restart"
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        value = message.value().decode()
+        if error is not None:
+            self.failed.append(value)
+        else:
+            self.acked[value] = (message.partition(), message.offset())
+
+
+def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, int]:
+    """Produce through `rounds` kills; the totals. AssertionError names what does not hold."""
+    rng = random.Random(seed)
+    server = Server(data_dir, CONFIG).start()
+    topics = ["idempotent", "plain"]
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    table = {
+        "streamlake.table.enable": "true",
+        "streamlake.table.convert.value.type": "string",
+        "streamlake.table.commit.interval.ms": "200",
+    }
+    for future in admin.create_topics([NewTopic(t, PARTITIONS, config=table) for t in topics]).values():
+        future.result(30)
+    loads = [Load(server.bootstrap, t, t == "idempotent") for t in topics]
+    threads = [threading.Thread(target=load.run) for load in loads]
+    for thread in threads:
+        thread.start()
+    killed = {"server": 0, "worker": 0}
+    try:
+        for number in range(rounds):
+            time.sleep(rng.uniform(0.5, 3.0))
+            victim = rng.choice(["server", "server", "worker", "both"])
+            worker = server.worker_pid()
+            if victim in ("worker", "both") and worker:
+                os.kill(worker, signal.SIGKILL)
+                killed["worker"] += 1
+            if victim in ("server", "both"):
+                server.kill()
+                killed["server"] += 1
+                server.start()
+            say(
+                f"round {number + 1}/{rounds}: killed {victim}, {sum(len(x.acked) for x in loads):,} records acked so far"
+            )
+        time.sleep(1)
+    finally:
+        for load in loads:
+            load.stop.set()
+        for thread in threads:
+            thread.join(120)
+    try:
+        logs = {load.topic: check_log(server, load) for load in loads}
+        for topic, log in logs.items():
+            check_table(server, topic, log)
+        assert server.stop() == 0, server.log[-3000:]
+    except BaseException:
+        say(server.log[-5000:])
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
+        raise
+    return {
+        "acked": sum(len(x.acked) for x in loads),
+        "failed": sum(len(x.failed) for x in loads),
+        "log": sum(len(log) for log in logs.values()),
+        "server kills": killed["server"],
+        "worker kills": killed["worker"],
+    }
+
+
+def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
+    """The topic as a consumer sees it: (partition, offset) → value."""
+    log: dict[tuple[int, int], str] = {}
+    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "check", "enable.auto.commit": False})
+    try:
+        for partition in range(PARTITIONS):
+            low, high = consumer.get_watermark_offsets(TopicPartition(load.topic, partition), 20)
+            assert low == 0, f"{load.topic}[{partition}] starts at {low}"
+            consumer.assign([TopicPartition(load.topic, partition, 0)])
+            for expected in range(high):
+                message = consumer.poll(30)
+                assert message is not None, f"{load.topic}[{partition}] gives no offset {expected} of {high}"
+                assert message.error() is None, message.error()
+                assert message.offset() == expected, (
+                    f"gap or repeat at {load.topic}[{partition}]@{expected}: {message.offset()}"
+                )
+                log[partition, expected] = message.value().decode()
+    finally:
+        consumer.close()
+    for value, where in load.acked.items():
+        assert log.get(where) == value, f"acked {value} at {where}, the log has {log.get(where)}"
+    if load.idempotent:
+        assert not load.failed, f"{len(load.failed)} records of the idempotent producer failed"
+        values = list(log.values())
+        assert len(set(values)) == len(values), "an idempotent producer's record is in the log twice"
+        for partition in range(PARTITIONS):
+            numbers = [int(v.rpartition("-")[2]) for (p, _), v in sorted(log.items()) if p == partition]
+            assert numbers == sorted(numbers), f"partition {partition} is out of order"
+    return log
+
+
+def check_table(server: Server, topic: str, log: dict[tuple[int, int], str]) -> None:
+    table = server.wait_for_table(topic, len(log), timeout_s=120)
+    location = table["metadata_location"].removeprefix("file://")
+    query = f"SELECT _kafka.partition, _kafka.offset, value FROM iceberg_scan('{location}')"
+    rows = sql.connect().execute(query).fetchall()
+    assert len(rows) == len(log), f"{topic}: {len(rows)} rows, {len(log)} records"
+    assert {(p, o): v for p, o, v in rows} == log, f"{topic}: the table's rows are not the log's records"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        totals = run(Path(folder), arguments.rounds, arguments.seed)
+    print("equal: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()))
+
+
+if __name__ == "__main__":
+    main()

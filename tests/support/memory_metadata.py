@@ -1,0 +1,164 @@
+"""Stream metadata in memory that enforces every rule of the port, with answers that can be made to go wrong.
+
+`MetadataTables` is the database; `MemoryMetadata` is one broker's handle with its epoch. Registering a newer epoch of
+the node fences the older handle. `fail("commit_object", "applied_then_unknown")` plans a fault for the next call.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState
+
+Fault = Literal["unavailable", "unknown", "applied_then_unknown"]
+
+
+@dataclass(slots=True)
+class ObjectRow:
+    state: str  # prepared, committed, destroyed
+    deadline_ms: int
+    size: int = 0
+    ranges: tuple[StreamRange, ...] = ()
+
+
+@dataclass(slots=True)
+class MetadataTables:
+    broker_epoch: int = 0
+    wal_trim: int = 0
+    next_object_id: int = 1
+    streams: dict[int, StreamState] = field(default_factory=dict)
+    objects: dict[int, ObjectRow] = field(default_factory=dict)
+
+    def create(self, *stream_ids: int) -> None:
+        for stream_id in stream_ids:
+            self.streams[stream_id] = StreamState(stream_id, 0, 0, 0, b"", 0, ())
+
+    def register(self) -> "MemoryMetadata":
+        self.broker_epoch += 1
+        return MemoryMetadata(self, self.broker_epoch)
+
+
+class MemoryMetadata:
+    def __init__(self, tables: MetadataTables, broker_epoch: int) -> None:
+        self.tables = tables
+        self.broker_epoch = broker_epoch
+        self.gate: asyncio.Event | None = None  # commits wait for it, before they are looked at
+        self._planned: list[tuple[str, Fault]] = []
+
+    def fail(self, operation: str, fault: Fault, times: int = 1) -> None:
+        self._planned.extend([(operation, fault)] * times)
+
+    async def _enter(self, operation: str) -> Fault | None:
+        await asyncio.sleep(0)
+        for planned in self._planned:
+            if planned[0] == operation:
+                self._planned.remove(planned)
+                if planned[1] == "unavailable":
+                    raise Unavailable(f"{operation}: planned")
+                if planned[1] == "unknown":
+                    raise OutcomeUnknown(f"{operation}: planned, not applied")
+                return planned[1]
+        return None
+
+    def _check_epoch(self) -> None:
+        if self.broker_epoch != self.tables.broker_epoch:
+            raise Fenced(f"broker epoch {self.broker_epoch} is over, {self.tables.broker_epoch} rules")
+
+    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
+        await self._enter("open_streams")
+        self._check_epoch()
+        for stream_id in stream_ids:
+            if stream_id not in self.tables.streams:
+                raise NotFound(f"stream {stream_id} does not exist")
+        for stream_id, start in zip(stream_ids, start_offsets, strict=True):
+            old = self.tables.streams[stream_id]
+            epochs = (*old.epochs, (old.epoch + 1, start))
+            self.tables.streams[stream_id] = replace(old, epoch=old.epoch + 1, epochs=epochs)
+        return [self.tables.streams[stream_id] for stream_id in stream_ids]
+
+    async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
+        await self._enter("stream_states")
+        wanted = self.tables.streams if stream_ids is None else stream_ids
+        return [self.tables.streams[s] for s in wanted if s in self.tables.streams]
+
+    async def objects(self) -> list[ObjectRanges]:
+        await self._enter("objects")
+        return [
+            ObjectRanges(object_id, row.size, row.ranges)
+            for object_id, row in sorted(self.tables.objects.items())
+            if row.state == "committed"
+        ]
+
+    async def prepare_object(self, deadline_ms: int) -> int:
+        await self._enter("prepare_object")
+        self._check_epoch()
+        object_id = self.tables.next_object_id
+        self.tables.next_object_id += 1
+        self.tables.objects[object_id] = ObjectRow("prepared", deadline_ms)
+        return object_id
+
+    async def commit_object(
+        self, object_id: int, size: int, ranges: Sequence[StreamRange], checkpoints: Sequence[Checkpoint], wal_trim: int
+    ) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        fault = await self._enter("commit_object")
+        self._check_epoch()
+        row = self.tables.objects.get(object_id)
+        if row is None or row.state != "prepared":
+            raise Conflict(f"object {object_id} is {row.state if row else 'gone'}")
+        assert list(ranges) == sorted(ranges, key=lambda r: (r.stream_id, r.start_offset)), "sorted"
+        kept = [r for r in ranges if r.stream_id in self.tables.streams]
+        streams = dict(self.tables.streams)
+        for r in kept:
+            state = streams[r.stream_id]
+            if state.epoch != r.stream_epoch:
+                raise Fenced(f"stream {r.stream_id} has epoch {state.epoch}, not {r.stream_epoch}")
+            if state.end_offset != r.start_offset:
+                raise Conflict(f"stream {r.stream_id} ends at {state.end_offset}, not {r.start_offset}")
+            streams[r.stream_id] = replace(state, end_offset=r.end_offset)
+        for c in checkpoints:
+            if c.stream_id in streams:
+                assert streams[c.stream_id].end_offset == c.offset, "a checkpoint lies at the end of its range"
+                streams[c.stream_id] = replace(streams[c.stream_id], checkpoint=c.blob, checkpoint_offset=c.offset)
+        assert wal_trim >= self.tables.wal_trim, "the trim never goes back"
+        self.tables.streams = streams
+        self.tables.wal_trim = wal_trim
+        self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
+        if fault == "applied_then_unknown":
+            raise OutcomeUnknown("commit_object: planned, applied")
+
+    async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
+        await self._enter("trim_streams")
+        self._check_epoch()
+        for stream_id, start in starts:
+            state = self.tables.streams.get(stream_id)
+            if state is not None:
+                self.tables.streams[stream_id] = replace(state, start_offset=max(start, state.start_offset))
+
+    async def wal_trim(self) -> int:
+        await self._enter("wal_trim")
+        return self.tables.wal_trim
+
+    async def destroyable_objects(self, now_ms: int) -> list[int]:
+        await self._enter("destroyable_objects")
+        self._check_epoch()
+        for row in self.tables.objects.values():
+            if (row.state == "prepared" and row.deadline_ms < now_ms) or (
+                row.state == "committed" and not any(self._lives(r) for r in row.ranges)
+            ):
+                row.state = "destroyed"
+        return sorted(i for i, row in self.tables.objects.items() if row.state == "destroyed")
+
+    def _lives(self, r: StreamRange) -> bool:
+        state = self.tables.streams.get(r.stream_id)
+        return state is not None and r.end_offset > state.start_offset
+
+    async def forget_objects(self, object_ids: Sequence[int]) -> None:
+        await self._enter("forget_objects")
+        self._check_epoch()
+        for object_id in object_ids:
+            if object_id in self.tables.objects and self.tables.objects[object_id].state == "destroyed":
+                del self.tables.objects[object_id]

@@ -1,0 +1,279 @@
+"""A disk in memory that loses what was not synced: the oracle for every claim of durability.
+
+A file's writes are durable only after its `sync`, a directory's entries only after `sync_dir` (makedirs is durable by
+the port's contract). `crash(random)` is a power cut: it returns the disk as the next boot finds it. Each 512-byte page
+then holds some version it had since the last sync, so un-synced writes are lost, kept or torn, out of order; each un-synced
+creation, rename, link or unlink happened or did not. `kill()` is the end of the process only: the page cache survives, locks do not.
+Handles of a disk that crashed or was killed are dead: every call on them fails, as the process behind them is gone.
+
+Faults: `capacity_bytes` (ENOSPC beyond it), and `before`, called with (operation, path) ahead of every operation: it
+may raise an OSError, or end the run. A `sync` that raises drops its pages as Linux does: still visible, never durable.
+"""
+
+import errno
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from streamlake.core.disk import Buffer
+
+PAGE_BYTES = 512
+
+
+@dataclass(eq=False, slots=True)
+class Inode:
+    visible: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+    locked: bool = False
+
+    def write(self, data: bytes, offset: int) -> None:
+        overlay(self.visible, data, offset)
+        self.unsynced.append((offset, data))
+
+    def sync(self) -> None:
+        for offset, data in self.unsynced:
+            overlay(self.durable, data, offset)
+        self.unsynced.clear()
+
+    def after_power_cut(self, random: Random) -> "Inode":
+        """The durable bytes, and of each page some version that it had since the last sync."""
+        content = bytearray(self.durable)
+        versions: dict[int, list[tuple[int, bytes]]] = {}
+        for offset, data in self.unsynced:
+            for page in range(offset // PAGE_BYTES, (offset + len(data) - 1) // PAGE_BYTES + 1):
+                start = max(offset, page * PAGE_BYTES)
+                end = min(offset + len(data), (page + 1) * PAGE_BYTES)
+                versions.setdefault(page, []).append((start, data[start - offset : end - offset]))
+        keep = random.choice((0.0, 0.1, 0.5, 0.9, 1.0))  # whole crashes that lose nothing or all matter too
+        for page in sorted(versions):
+            writes = versions[page]
+            kept = sum(random.random() < keep for _ in writes)
+            for offset, data in writes[:kept]:
+                overlay(content, data, offset)
+        if random.random() < keep:  # the size is metadata of its own: the file may have grown without its data
+            content.extend(bytes(max(0, len(self.visible) - len(content))))
+        return Inode(bytearray(content), content)
+
+
+def overlay(target: bytearray, data: bytes, offset: int) -> None:
+    if len(target) < offset:
+        target.extend(bytes(offset - len(target)))
+    target[offset : offset + len(data)] = data
+
+
+@dataclass(slots=True)
+class Change:
+    """One atomic change of names, durable once `directory` is synced."""
+
+    directory: str
+    entries: dict[str, Inode | None]  # path → what it names from now on; None: nothing
+
+
+class SimDisk:
+    def __init__(self, capacity_bytes: int | None = None, *, syncs: bool = True) -> None:
+        """`syncs=False` makes a disk that lies: sync returns and does nothing. Whoever is tested on it must fail."""
+        self.capacity_bytes = capacity_bytes
+        self.syncs = syncs
+        self.before: Callable[[str, str], None] | None = None
+        self.operations = 0
+        self.dead = False
+        self._directories = {"/"}
+        self._names: dict[str, Inode] = {}  # what the running system sees
+        self._durable_names: dict[str, Inode] = {}
+        self._changes: list[Change] = []
+
+    # -- the port ---------------------------------------------------------------------------------------------------
+
+    def open(self, path: str, *, create: bool = False) -> "SimFile":
+        path = self._enter("open", path)
+        if path in self._directories:
+            raise IsADirectoryError(errno.EISDIR, "is a directory", path)
+        inode = self._names.get(path)
+        if inode is None:
+            if not create:
+                self._check_parent(path)
+                raise FileNotFoundError(errno.ENOENT, "no such file", path)
+            inode = Inode()
+            self._change(path, {path: inode})
+        return SimFile(self, inode, path)
+
+    def makedirs(self, path: str) -> None:
+        path = self._enter("makedirs", path)
+        while path not in self._directories:
+            if path in self._names:
+                raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", path)
+            self._directories.add(path)
+            path = posixpath.dirname(path)
+
+    def rename(self, source: str, target: str) -> None:
+        source, target = normal(source), self._enter("rename", target)
+        inode = self._inode(source)
+        if target in self._directories:
+            raise IsADirectoryError(errno.EISDIR, "is a directory", target)
+        self._change(target, {source: None, target: inode})
+
+    def link(self, source: str, target: str) -> None:
+        source, target = normal(source), self._enter("link", target)
+        inode = self._inode(source)
+        if target in self._names or target in self._directories:
+            raise FileExistsError(errno.EEXIST, "file exists", target)
+        self._change(target, {target: inode})
+
+    def unlink(self, path: str) -> None:
+        path = self._enter("unlink", path)
+        self._inode(path)
+        self._change(path, {path: None})
+
+    def sync_dir(self, path: str) -> None:
+        path = self._enter("sync_dir", path)
+        if path not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, "no such directory", path)
+        for change in self._changes:
+            if change.directory == path:
+                apply(self._durable_names, change)
+        self._changes = [c for c in self._changes if c.directory != path]
+
+    def listdir(self, path: str) -> list[str]:
+        path = self._enter("listdir", path)
+        children = (p for p in (*self._names, *self._directories) if p != "/" and posixpath.dirname(p) == path)
+        return sorted(posixpath.basename(child) for child in children)
+
+    def is_dir(self, path: str) -> bool:
+        return self._enter("is_dir", path) in self._directories
+
+    def size(self, path: str) -> int:
+        return len(self._inode(self._enter("size", path)).visible)
+
+    # -- what happens to disks ---------------------------------------------------------------------------------------
+
+    def crash(self, random: Random) -> "SimDisk":
+        """Cut the power; the disk as the next boot finds it. Old handles are dead."""
+        self.dead = True
+        names = dict(self._durable_names)
+        keep = random.choice((0.0, 0.5, 1.0))
+        for change in self._changes:
+            if random.random() < keep:
+                apply(names, change)
+        survivors: dict[int, Inode] = {}  # two names of one inode stay two names of one inode
+        after = SimDisk(self.capacity_bytes, syncs=self.syncs)
+        after._directories = set(self._directories)
+        for path in sorted(names):
+            inode = names[path]
+            after._names[path] = survivors.setdefault(id(inode), inode.after_power_cut(random))
+        after._durable_names = dict(after._names)
+        return after
+
+    def kill(self) -> "SimDisk":
+        """Kill the process only: all that was written stays visible, what was not synced stays un-synced, locks are free."""
+        self.dead = True
+        after = SimDisk(self.capacity_bytes, syncs=self.syncs)
+        after._directories = self._directories
+        after._names, after._durable_names, after._changes = self._names, self._durable_names, self._changes
+        for inode in self._names.values():
+            inode.locked = False
+        return after
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(len(inode.visible) for inode in {id(i): i for i in self._names.values()}.values())
+
+    def flip(self, path: str, offset: int, mask: int = 0xFF) -> None:
+        """Damage one byte, durably and unseen."""
+        inode = self._names[normal(path)]
+        inode.visible[offset] ^= mask
+        if offset < len(inode.durable):
+            inode.durable[offset] ^= mask
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _enter(self, operation: str, path: str) -> str:
+        path = normal(path)
+        if self.dead:
+            raise OSError(errno.EIO, "this disk lost its power", path)
+        self.operations += 1
+        if self.before:
+            self.before(operation, path)
+        return path
+
+    def _inode(self, path: str) -> Inode:
+        self._check_parent(path)
+        if path not in self._names:
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        return self._names[path]
+
+    def _check_parent(self, path: str) -> None:
+        parent = posixpath.dirname(path)
+        if parent in self._names:
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", parent)
+        if parent not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, "no such directory", parent)
+
+    def _change(self, path: str, entries: dict[str, Inode | None]) -> None:
+        self._check_parent(path)
+        change = Change(posixpath.dirname(path), entries)
+        apply(self._names, change)
+        self._changes.append(change)
+
+
+class SimFile:
+    def __init__(self, disk: SimDisk, inode: Inode, path: str) -> None:
+        self._disk = disk
+        self._inode = inode
+        self._path = path
+        self._holds_lock = False
+
+    def pread(self, size: int, offset: int) -> bytes:
+        self._disk._enter("pread", self._path)
+        return bytes(self._inode.visible[offset : offset + size])
+
+    def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
+        self._disk._enter("pwrite", self._path)
+        data = b"".join(buffers)
+        room = len(data)
+        if self._disk.capacity_bytes is not None:
+            growth = max(0, offset + len(data) - len(self._inode.visible))
+            room -= max(0, growth - (self._disk.capacity_bytes - self._disk.used_bytes))
+        if room > 0:
+            self._inode.write(data[:room], offset)
+        if room < len(data):
+            raise OSError(errno.ENOSPC, "no space left on device", self._path)
+        return len(data)
+
+    def sync(self) -> None:
+        try:
+            self._disk._enter("sync", self._path)
+        except OSError:
+            self._inode.unsynced.clear()  # the kernel marks the failed pages clean: a later sync will not write them
+            raise
+        if self._disk.syncs:
+            self._inode.sync()
+
+    def size(self) -> int:
+        self._disk._enter("size", self._path)
+        return len(self._inode.visible)
+
+    def lock(self) -> bool:
+        self._disk._enter("lock", self._path)
+        if self._inode.locked and not self._holds_lock:
+            return False
+        self._inode.locked = self._holds_lock = True
+        return True
+
+    def close(self) -> None:
+        if self._holds_lock and not self._disk.dead:
+            self._inode.locked = False
+        self._holds_lock = False
+
+
+def normal(path: str) -> str:
+    return posixpath.normpath(posixpath.join("/", path))
+
+
+def apply(names: dict[str, Inode], change: Change) -> None:
+    for path, inode in change.entries.items():
+        if inode is None:
+            names.pop(path, None)
+        else:
+            names[path] = inode

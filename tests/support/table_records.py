@@ -1,0 +1,76 @@
+"""Records, registries and settings for tests of the table pipeline."""
+
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+
+from streamlake.cluster.table_configs import PREFIX, TableSettings
+from streamlake.core.errors import NotFound
+from streamlake.record.arrow import RECORDS_SCHEMA
+
+
+class Registry:
+    """Schemas by id; counts how often each was asked for. Set `down` to an error to make every call raise it."""
+
+    def __init__(self, schemas: Mapping[int, Any] = {}) -> None:
+        self.schemas = dict(schemas)
+        self.asked: list[int] = []
+        self.down: Exception | None = None
+
+    def get(self, schema_id: int) -> str:
+        self.asked.append(schema_id)
+        if self.down:
+            raise self.down
+        if schema_id not in self.schemas:
+            raise NotFound(f"no schema {schema_id}")
+        schema = self.schemas[schema_id]
+        return schema if isinstance(schema, str) else json.dumps(schema)
+
+
+def record(*fields: tuple[str, Any], name: str = "R") -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": f, "type": t} for f, t in fields]}
+
+
+def wire(schema_id: int, schema: Any, value: Any) -> bytes:
+    """A value in Confluent's wire format."""
+    out = BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(json.dumps(schema))), value)
+    return b"\0" + schema_id.to_bytes(4, "big") + out.getvalue()
+
+
+def records(
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[list[tuple[str, bytes | None]]] | None = None,
+    first_offset: int = 0,
+    partition: int = 0,
+    timestamps: Sequence[int] | None = None,
+) -> Any:
+    """A table as record.arrow and the task make it."""
+    n = len(values)
+    columns = {
+        "offset": range(first_offset, first_offset + n),
+        "timestamp": timestamps or [1_700_000_000_000 + i for i in range(n)],
+        "timestamp_type": [0] * n,
+        "key": keys or [None] * n,
+        "value": values,
+        "headers": [[{"key": k, "value": v} for k, v in h] for h in headers] if headers else [[]] * n,
+    }
+    arrays = [pa.array(list(columns[field.name]), field.type) for field in RECORDS_SCHEMA]
+    table = pa.Table.from_arrays(arrays, schema=RECORDS_SCHEMA)
+    return table.append_column(pa.field("partition", pa.int32(), nullable=False), pa.array([partition] * n, pa.int32()))
+
+
+def settings(**changes: str) -> TableSettings:
+    """Table settings; `convert_value="raw"` is the config convert.value.type."""
+    names = {
+        "convert_value": "convert.value.type",
+        "convert_key": "convert.key.type",
+        "transform_value": "transform.value.type",
+    }
+    configs = {names.get(key, key.replace("_", ".")): value for key, value in changes.items()}
+    return TableSettings.from_configs({PREFIX + key: value for key, value in configs.items()})
