@@ -1,0 +1,63 @@
+"""The Iceberg REST catalog: pyiceberg's, with a time limit on every request and no retry of its own.
+
+pyiceberg sets no timeout, so a catalog that hangs would hang a thread for ever; and a commit that some adapter sends
+again may meet its own first landing and call it a conflict. Whether a commit is sent again is the committer's choice.
+"""
+
+from typing import Any
+
+from pyiceberg.catalog.rest import SIGV4_MAX_RETRIES, RestCatalog
+from pyiceberg.io import PY_IO_IMPL, S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
+from requests import PreparedRequest, Response, Session
+from requests.adapters import BaseAdapter
+
+from streamlake.catalogs import durable_io
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.core.disk import Disk
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+
+
+def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
+    """Connect and read the server's configuration. Raises what requests and pyiceberg raise."""
+    properties = dict(config.properties)
+    properties.setdefault(SIGV4_MAX_RETRIES, "0")
+    properties.setdefault(S3_CONNECT_TIMEOUT, str(CONNECT_TIMEOUT_S))
+    properties.setdefault(S3_REQUEST_TIMEOUT, str(READ_TIMEOUT_S))
+    if str(properties.get("warehouse", "")).startswith("file:"):
+        properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
+        properties[durable_io.DISK] = disk
+    return TimedRestCatalog(config.name, **properties)
+
+
+class TimedRestCatalog(RestCatalog):
+    def _create_session(self) -> Session:
+        """Private in pyiceberg, but its constructor already talks to the server through it."""
+        session = super()._create_session()
+        for prefix, adapter in list(session.adapters.items()):
+            session.mount(prefix, TimedAdapter(adapter))
+        return session
+
+
+class TimedAdapter(BaseAdapter):
+    """Another adapter (plain, or one that signs) with a time limit."""
+
+    def __init__(self, inner: BaseAdapter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: dict[str, str] | None = None,
+    ) -> Response:
+        limit = timeout if timeout is not None else (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return self._inner.send(request, stream=stream, timeout=limit, verify=verify, cert=cert, proxies=proxies)
+
+    def close(self) -> None:
+        self._inner.close()

@@ -1,0 +1,1 @@
+"""Topic to Iceberg table, continuously and exactly once."""

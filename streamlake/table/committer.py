@@ -1,0 +1,105 @@
+"""Drives the commits of one table: commit_machine.py decides, iceberg.py does, this waits in between.
+
+Both the table and its dead-letter table have one. `load` is also how a new committer begins: it sees where the table
+stands; `claim` then lands an empty snapshot with the new epoch, after which no older committer can land anything.
+"""
+
+import asyncio
+
+from pyiceberg.table import Table
+
+from streamlake.core.errors import StreamLakeError
+from streamlake.core.ids import Ids
+from streamlake.table.commit_machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
+from streamlake.table.iceberg import Change, IcebergTable
+from streamlake.table.progress import Progress, beginning, find
+
+ERROR_CHARS_MAX = 300
+
+
+class Committer:
+    """`progress`: what the table holds, as far as we know. `seen`: the same, but only as a load showed it; behind it
+    retention may go: a catalog whose commits are not atomic could still take back what only its answer confirmed."""
+
+    def __init__(self, door: IcebergTable, owner: Owner, committed_once: bool, ids: Ids) -> None:
+        self.door = door
+        self.committed_once = committed_once
+        self.table: Table | None = None
+        self.progress = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
+        self.seen = self.progress
+        self.commits = 0
+        self.conflicts = 0
+        self._owner = owner
+        self._ids = ids
+        self._sight = Sight(exists=False)
+
+    @property
+    def claimed(self) -> bool:
+        """Our epoch is in the table: older committers can land nothing more."""
+        return self._sight.progress is not None and self._sight.progress.epoch == self._owner.epoch
+
+    async def load(self) -> Progress:
+        """Look at the table. Raises Fenced, Invalid (see `judge`), or whatever the catalog raises."""
+        self.table = await self.door.load()
+        self._sight = _sight(self.table)
+        self.progress = self.seen = judge(self._sight, self._owner, self.committed_once, self.door.name)
+        self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
+        return self.progress
+
+    async def claim(self) -> bool:
+        """Put our epoch into an existing table, with no rows. False: another committer moved on, load again."""
+        return self.claimed or await self.commit(Change(self.progress.advanced(self._owner.epoch, {}, {})))
+
+    async def commit(self, change: Change) -> bool:
+        """Land `change`, made for the table as last loaded, once. False if the table moved on meanwhile: nothing of it
+        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown."""
+        machine = CommitMachine(self.progress, change.progress, self._sight, Backoff(self._ids))
+        effect = machine.start()
+        while True:
+            match effect.step:
+                case Step.LANDED:
+                    self.progress = change.progress
+                    self.committed_once = True
+                    self.commits += 1
+                    return True
+                case Step.MOVED:
+                    self.conflicts += 1
+                    return False
+            try:
+                if effect.step is Step.LOAD:
+                    await asyncio.sleep(effect.delay_s)
+                    progress = await self.load()
+                    effect = machine.loaded(self._sight, progress)
+                else:
+                    effect = await self._commit(machine, change)
+            except StreamLakeError:
+                raise
+            except Exception as error:  # a catalog or a store may raise anything, and every one of it means: unknown
+                effect = machine.failed(describe(error))
+
+    async def _commit(self, machine: CommitMachine, change: Change) -> Effect:
+        assert self.table is not None, "the task creates a table before it commits to it"
+        self.table = await self.door.put_and_commit(self.table, change)
+        self._sight = _sight(self.table)
+        return machine.committed()
+
+
+def _sight(table: Table | None) -> Sight:
+    if table is None:
+        return Sight(exists=False)
+    metadata = table.metadata
+    head = metadata.current_snapshot()
+    summary = head.summary.additional_properties if head and head.summary else {}
+    return Sight(
+        exists=True,
+        uuid=str(metadata.table_uuid),
+        progress=find(metadata),
+        rows=head is not None and summary.get("total-records") != "0",
+        schema_id=metadata.current_schema_id,
+    )
+
+
+def describe(error: BaseException) -> str:
+    """One short line for people."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]

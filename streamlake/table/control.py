@@ -1,0 +1,108 @@
+"""What the server and its table worker tell each other: one JSON object a line, over a pipe or socket.
+
+server → worker   WorkerSettings                 once, the first line
+server → worker   {"tables": [TableSpec, …]}    the whole set, whenever it changes
+worker → server   {"report": TableReport}       after each round of a table, and when its state changes
+
+The end of the stream is a message too: the other side is gone. A worker then exits, because an orphan would only race
+its successor. Lines are bounded; a line that is too long or not one of these messages is Corrupt and ends the talk.
+"""
+
+import asyncio
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from streamlake.core.errors import Corrupt
+
+LINE_BYTES_MAX = 16 << 20
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """How a worker reaches what it needs. It comes over the pipe and not as arguments, as it may hold secrets."""
+
+    bootstrap_host: str
+    bootstrap_port: int
+    registry_url: str
+    cluster_id: str
+    memory_bytes: int
+    round_bytes: int
+    log_level: str
+    log_json: bool
+    catalog_kind: str
+    catalog_name: str
+    catalog_properties: dict[str, Any]
+
+
+class TableSpec(msgspec.Struct, frozen=True):
+    """A topic that is a table. `configs`: its `streamlake.table.*` configs by canonical key. `committed_once`: a
+    snapshot was ever reported. `committer_epoch`: greater at each start of a worker."""
+
+    topic: str
+    topic_id: UUID
+    partitions: int
+    configs: dict[str, str]
+    committed_once: bool
+    committer_epoch: int
+
+
+class TableReport(msgspec.Struct, frozen=True):
+    """How a table is. Lists have one number per partition.
+
+    `state`: starting, running, retrying (a dependency is down: `message` says which), failed (somebody must act:
+    `message` says how), fenced (a newer worker has taken over).
+    `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
+    `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
+    """
+
+    topic: str
+    topic_id: UUID
+    table: str
+    state: str
+    message: str = ""
+    positions: tuple[int, ...] = ()
+    hold: tuple[int, ...] = ()
+    committed_once: bool = False
+    rows: int = 0
+    skipped: dict[str, int] = {}
+    dead_letters: int = 0
+    lag: int = 0
+    commits: int = 0
+    conflicts: int = 0
+    last_commit_ms: int | None = None
+    last_commit_duration_ms: int | None = None
+    metadata_location: str | None = None
+    dead_letter_table: str | None = None
+    dead_letter_metadata_location: str | None = None
+
+
+class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tables: list[TableSpec]
+
+
+class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    report: TableReport
+
+
+def encode(message: WorkerSettings | FromServer | FromWorker) -> bytes:
+    """One line."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+async def read_message(reader: asyncio.StreamReader, kind: type[M]) -> M | None:
+    """The next message of `kind`; None at the end of the stream, a torn last line included. Raises Corrupt.
+
+    `reader` must have been made with `limit=LINE_BYTES_MAX`."""
+    try:
+        line = await reader.readuntil(b"\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    except asyncio.LimitOverrunError:
+        raise Corrupt(f"a control message is longer than {LINE_BYTES_MAX} bytes") from None
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"not a control message: {error}") from None

@@ -1,0 +1,44 @@
+"""Which Iceberg field id holds which source field: the memory that makes renames possible.
+
+A key is "parent/segment": the parent is the field id of the struct around the field (for a struct in a list or map,
+the id of the element or value), or a root (`row`, `value`) at the top. So a renamed struct keeps its children. Several
+keys may lead to one id: the old and the new name of a renamed field. Kept in the table property `streamlake.fields`
+and never forgetting: a field that comes back finds its column again.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from streamlake.core.errors import Corrupt
+
+PROPERTY = "streamlake.fields"
+VERSION = 1
+
+FieldMap: TypeAlias = Mapping[str, int]
+
+
+def key_of(parent: str | int, segment: str) -> str:
+    return f"{parent}/{segment}"
+
+
+def encode(fields: FieldMap) -> str:
+    return json.dumps({"version": VERSION, "fields": dict(sorted(fields.items()))}, separators=(",", ":"))
+
+
+def decode(text: str | None) -> FieldMap:
+    """No property is an empty map: columns are then bound by name. Raises Corrupt."""
+    if text is None:
+        return {}
+    try:
+        stored = json.loads(text)
+        version, fields = stored["version"], stored["fields"]
+        if version == VERSION and all(type(id) is int and "/" in key for key, id in fields.items()):
+            return dict(fields)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Corrupt(f"{_WRONG}: {error!r}. {_HELP}") from error
+    raise Corrupt(f"{_WRONG} of version {VERSION}. {_HELP}")
+
+
+_WRONG = f"the table property {PROPERTY} is not a field map"
+_HELP = "Restore it, or remove it to bind columns by their names, or use a newer StreamLake"

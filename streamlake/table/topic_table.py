@@ -1,0 +1,227 @@
+"""The two Iceberg tables of one topic, `<name>` and `<name>__dlq`, and how a round lands in them exactly once.
+
+The order is the whole point. At the start the committer claims both tables, so that nothing of an older one can land
+any more, and only then reads which offsets are dead letters for ever. A round's dead letters commit first, the main
+table last: a crash in between leaves the main table's position behind, and `finals` tells the next try what is
+already decided. The dead-letter table exists from the start, because a table that is not there cannot be claimed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from streamlake.cluster.table_configs import TableSettings
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Conflict, Invalid
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import Executor
+from streamlake.table import dead_letters, pipeline
+from streamlake.table.commit_machine import Owner
+from streamlake.table.committer import Committer
+from streamlake.table.converted import INVALID_DATA, Reason
+from streamlake.table.dead_letters import DEAD_LETTER_SCHEMA
+from streamlake.table.finals import NO_FINALS, read_finals
+from streamlake.table.iceberg import Change, IcebergTable
+from streamlake.table.partition import partition_spec
+from streamlake.table.pipeline import Evolved, Translated
+from streamlake.table.progress import DEAD_LETTER, Progress
+from streamlake.table.resolve import SchemaCache
+from streamlake.table.round import Round
+from streamlake.table.writer import WrittenFile
+
+TOLERATED = {"none": frozenset(), "invalid_data": INVALID_DATA, "all": frozenset(Reason)}
+
+# Positions without rows are committed (by an empty snapshot) only when they hold retention back for long.
+EMPTY_POSITIONS_MAX = 100_000
+EMPTY_MS_MAX = 10 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all tables of a worker share."""
+
+    catalog: Catalog
+    schemas: SchemaCache
+    executor: Executor
+    clock: Clock
+    ids: Ids
+
+
+class TopicTable:
+    """`reached`: where the next round starts; ahead of `main.progress` only by positions without rows."""
+
+    def __init__(self, settings: TableSettings, owner: Owner, committed_once: bool, tools: Tools) -> None:
+        name = settings.name or owner.topic
+        self.main = self._committer(settings.namespace, name, owner, committed_once, tools)
+        self.dead_letters = self._committer(settings.namespace, name + dead_letters.SUFFIX, owner, False, tools)
+        self.reached = self.main.progress
+        self.last_commit_ms: int | None = None
+        self._finals = NO_FINALS
+        self._decided = self.dead_letters.progress  # how far the finals reach
+        self._behind_since_ms: int | None = None
+        self._settings = settings
+        self._owner = owner
+        self._tools = tools
+
+    @staticmethod
+    def _committer(namespace: str, name: str, owner: Owner, committed_once: bool, tools: Tools) -> Committer:
+        door = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
+        return Committer(door, owner, committed_once, tools.ids)
+
+    async def open(self) -> None:
+        """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Conflict (try again)."""
+        await self.main.load()
+        await self._claim(self.main)
+        await self.dead_letters.load()
+        if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
+            await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
+            await self.dead_letters.load()
+        await self._claim(self.dead_letters)
+        # From here on no older committer can add a dead letter or a row, so what is read now stays true.
+        self._decided = self.dead_letters.progress
+        self._finals = await self._tools.executor.run(
+            read_finals, self.dead_letters.table, self._decided, self.main.progress
+        )
+        self.reached = self.main.progress
+        self._behind_since_ms = None
+
+    async def _claim(self, committer: Committer) -> None:
+        if committer.table is not None and not await committer.claim():
+            raise Conflict(f"table {committer.door.name} changed while it was taken over: load it again")
+
+    async def commit(self, done: Round) -> bool:
+        """Land a round that starts at `reached`. True if something was committed. Raises Invalid for a record that
+        is not tolerated, Conflict if another committer moved on, Unavailable, OutcomeUnknown: open again."""
+        records = done.records()
+        run = self._tools.executor.run
+        translated = await run(
+            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._finals
+        )
+        evolved = await run(pipeline.evolve, self._metadata(), translated)
+        bad_batches = done.new_bad_batches(self._finals)
+        self._check_tolerance(translated, evolved, bad_batches)
+        if self.main.table is None and evolved.schema.fields:
+            evolved = await self._create(evolved, translated)
+        files = await run(self._write, translated, evolved) if self.main.table is not None else []
+        dead = len(evolved.dead) + len(records) - len(translated.records)
+        done.check_account(sum(file.rows for file in files), dead)
+        skipped = {**done.skipped, DEAD_LETTER: dead + done.dead_positions}
+        after = self.reached.advanced(self._owner.epoch, done.positions, skipped)
+        if evolved.dead or bad_batches:
+            await self._commit_dead_letters(translated, evolved, bad_batches, after)
+        committed = await self._commit_main(files, evolved, after, must=dead + done.dead_positions > 0)
+        self.reached = after
+        return committed
+
+    def _metadata(self) -> Any:
+        return self.main.table.metadata if self.main.table is not None else None
+
+    def _check_tolerance(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> None:
+        tolerated = TOLERATED[self._settings.errors_tolerance]
+        for error in evolved.dead:
+            if error.reason not in tolerated:
+                at = translated.records.slice(error.row, 1)
+                where = f"partition {at['partition'][0]} offset {at['offset'][0]}"
+                raise Invalid(self._stopped(f"the record at {where}: {error.reason}, {error.message}"))
+        if bad_batches and Reason.INVALID_BATCH not in tolerated:
+            partition, batch = bad_batches[0]
+            where = f"partition {partition} offset {batch.base_offset}"
+            raise Invalid(self._stopped(f"the batch at {where}: {Reason.INVALID_BATCH}, {batch.error}"))
+
+    def _stopped(self, what: str) -> str:
+        return (
+            f"stopped at {what}. Nothing from there on is committed; streamlake.table.errors.tolerance is "
+            f"{self._settings.errors_tolerance}: set it higher to send such records to the dead-letter table"
+        )
+
+    async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
+        """Make the main table for its first schema, and bind the schema to the ids that the catalog gave."""
+        spec = partition_spec(evolved.schema, self._settings.partition_by)
+        await self.main.door.create(evolved.schema, spec)
+        await self.main.load()
+        if self.main.table is None:
+            raise Conflict(f"table {self.main.door.name} was dropped as soon as it was created")
+        # Before any dead letter of this round: an older committer that also just created it must not land in it.
+        await self._claim(self.main)
+        return await self._tools.executor.run(pipeline.evolve, self.main.table.metadata, translated)
+
+    def _write(self, translated: Translated, evolved: Evolved) -> list[WrittenFile]:
+        table = self.main.table
+        assert table is not None
+        rows = pipeline.assemble(translated, evolved)
+        paths = paths_of(self.main.door, table)
+        return pipeline.write(rows, evolved.schema, table.metadata.spec(), paths, table.metadata.properties)
+
+    async def _commit_dead_letters(
+        self, translated: Translated, evolved: Evolved, bad_batches: list[Any], after: Progress
+    ) -> None:
+        committer = self.dead_letters
+        files = await self._tools.executor.run(self._write_dead, translated, evolved, bad_batches)
+        # Never back: a longer round of an earlier life may have decided more than this one reaches.
+        positions = {p: max(n, committer.progress.position(p)) for p, n in enumerate(after.next)}
+        decided = committer.progress.advanced(self._owner.epoch, positions, {})
+        # First of the two commits: if we die before the main table's, these rows are found again as `finals`.
+        if not await committer.commit(change_of(files, decided)):
+            raise Conflict(f"table {committer.door.name} has another committer: load it again")
+
+    def _write_dead(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> list[WrittenFile]:
+        table = self.dead_letters.table
+        assert table is not None
+        topic = self._owner.topic
+        rows = pa.concat_tables(
+            [
+                dead_letters.dead_rows(topic, translated.records, evolved.dead),
+                dead_letters.dead_batches(topic, bad_batches),
+            ]
+        )
+        paths = paths_of(self.dead_letters.door, table)
+        return pipeline.write(rows, DEAD_LETTER_SCHEMA, table.metadata.spec(), paths, table.metadata.properties)
+
+    async def _commit_main(self, files: list[WrittenFile], evolved: Evolved, after: Progress, must: bool) -> bool:
+        if self.main.table is None or not (files or must or self._overdue(after)):
+            return False
+        change = change_of(files, after, evolved if files else None)
+        # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From
+        # the moment it has landed its positions are found in the table, so nothing reads these records again.
+        if not await self.main.commit(change):
+            raise Conflict(f"table {self.main.door.name} moved on: load it again")
+        if all(after.position(p) >= decided for p, decided in enumerate(self._decided.next)):
+            self._finals = NO_FINALS
+        self._behind_since_ms = None
+        self.last_commit_ms = self._tools.clock.now_ms()
+        return True
+
+    def _overdue(self, after: Progress) -> bool:
+        behind = sum(after.next) - sum(self.main.progress.next)
+        if behind == 0:
+            return False
+        now_ms = self._tools.clock.now_ms()
+        if self._behind_since_ms is None:
+            self._behind_since_ms = now_ms
+        return behind >= EMPTY_POSITIONS_MAX or now_ms - self._behind_since_ms >= EMPTY_MS_MAX
+
+
+def change_of(files: list[WrittenFile], progress: Progress, evolved: Evolved | None = None) -> Change:
+    blobs = {file.data_file.file_path: file.data for file in files}
+    data_files = [file.data_file for file in files]
+    if evolved is None:
+        return Change(progress, blobs, data_files)
+    return Change(progress, blobs, data_files, evolved.schema, evolved.updates, evolved.requirements)
+
+
+def paths_of(door: IcebergTable, table: Table) -> Callable[[str], str]:
+    """Full paths for the data files of one round, by partition folder."""
+    provider = table.location_provider()
+    prefix = door.data_file_prefix(table)
+    numbers = count()
+
+    def path(folder: str) -> str:
+        name = f"{prefix}-{next(numbers)}.parquet"
+        return provider.new_data_location(f"{folder}/{name}" if folder else name)
+
+    return path

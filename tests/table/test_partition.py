@@ -1,0 +1,199 @@
+"""Partition specs are checked with clear words, and every value equals pyiceberg's own transform of the row."""
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyiceberg.partitioning import PartitionFieldValue, PartitionKey
+from pyiceberg.schema import Schema
+from pyiceberg.typedef import Record
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    FixedType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from streamlake.cluster.table_configs import partition_fields
+from streamlake.core.errors import Invalid
+from streamlake.table import partition
+from streamlake.table.partition import partition_spec, split
+from streamlake.table.project import table_schema
+
+TYPES = {
+    "id": LongType(),
+    "n": IntegerType(),
+    "flag": BooleanType(),
+    "name": StringType(),
+    "raw": BinaryType(),
+    "fix": FixedType(2),
+    "day_of": DateType(),
+    "at": TimeType(),
+    "ts": TimestamptzType(),
+    "local": TimestampType(),
+    "price": DecimalType(9, 2),
+    "key": UUIDType(),
+}
+SCHEMA = Schema(
+    *(NestedField(i, name, type) for i, (name, type) in enumerate(TYPES.items(), 1)),
+    NestedField(20, "_kafka", StructType(NestedField(21, "timestamp", TimestamptzType()), NestedField(22, "topic", StringType()))),
+    NestedField(30, "tags", ListType(31, StructType(NestedField(32, "t", StringType())))),
+    NestedField(40, "n_bucket_5", StringType()),
+    NestedField(41, "small", DecimalType(2, 0)),
+)  # fmt: skip
+VALUES = {
+    "id": st.integers(-(2**63), 2**63 - 1),
+    "n": st.integers(-(2**31), 2**31 - 1),
+    "flag": st.booleans(),
+    "name": st.text(max_size=5),
+    "raw": st.binary(max_size=5),
+    "fix": st.binary(min_size=2, max_size=2),
+    "day_of": st.dates(),
+    "at": st.times(),
+    "ts": st.datetimes().map(lambda d: d.replace(tzinfo=UTC)),
+    "local": st.datetimes(),
+    "price": st.decimals(-(10**7) + 1, 10**7 - 1, places=2),
+    "key": st.uuids(),
+}
+
+
+def table(**columns):
+    target = table_schema(SCHEMA)
+    rows = len(next(iter(columns.values())))
+    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(rows, f.type) for f in target]
+    return pa.Table.from_arrays(arrays, schema=target)
+
+
+def spec(text: str):
+    return partition_spec(SCHEMA, partition_fields(text))
+
+
+def wrapped(transform, type):
+    """pyiceberg leaves an integer's range where Java wraps around."""
+    bits = {LongType(): 64, IntegerType(): 32}.get(type)
+    if bits is None:
+        return transform
+    return lambda v: (
+        v
+        if v is None
+        else int.from_bytes((transform(v) % (1 << bits)).to_bytes(8, "little")[: bits // 8], "little", signed=True)
+    )
+
+
+CASES = [
+    *(("identity", name) for name in TYPES),
+    *((f"bucket[{n}]", name) for n in (1, 7, 1000) for name in TYPES if name not in ("flag",)),
+    *((f"truncate[{n}]", name) for n in (1, 3, 1000) for name in ("id", "n", "name", "raw", "price")),
+    *((unit, name) for unit in ("year", "month", "day") for name in ("day_of", "ts", "local")),
+    ("hour", "ts"),
+    ("hour", "local"),
+]
+
+
+@pytest.mark.parametrize(("transform", "column"), CASES)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=8)
+@given(st.data())
+def test_values_equal_pyicebergs(transform, column, data) -> None:
+    values = data.draw(st.lists(VALUES[column] | st.none(), min_size=1, max_size=8))
+    name, _, number = transform.rstrip("]").partition("[")
+    found = spec(f"{name}({column}{', ' + number if number else ''})")
+    (field,) = found.fields
+    oracle = (
+        wrapped(field.transform.transform(TYPES[column]), TYPES[column])
+        if name == "truncate"
+        else field.transform.transform(TYPES[column])
+    )
+    expected: dict = {}
+    for value in values:
+        applied = oracle(value)
+        key = (
+            PartitionKey([PartitionFieldValue(field, applied)], found, SCHEMA).partition
+            if transform == "identity"
+            else Record(applied)
+        )
+        expected.setdefault(repr(key[0]), []).append(value)
+    parts = split(table(**{column: values}), SCHEMA, found)
+    assert {repr(record[0]): part[column].to_pylist() for record, part in parts} == expected
+
+
+def test_several_fields_and_nested_sources() -> None:
+    rows = [{"timestamp": datetime(2020, 1, 1, h, tzinfo=UTC), "topic": t} for h, t in ((0, "a"), (1, "b"), (0, "a"))]
+    found = spec("hour(_kafka.timestamp), _kafka.topic")
+    assert [field.name for field in found.fields] == ["_kafka_timestamp_hour", "_kafka_topic"]
+    parts = split(table(_kafka=[*rows, None], id=[1, 2, 3, 4]), SCHEMA, found)
+    assert [(tuple(record[i] for i in range(2)), part["id"].to_pylist()) for record, part in parts] == [
+        ((438288, "a"), [1, 3]),
+        ((438289, "b"), [2]),
+        ((None, None), [4]),
+    ]
+
+
+def test_unpartitioned() -> None:
+    whole = table(id=[1, 2])
+    assert split(whole, SCHEMA, spec("")) == [(Record(), whole)]
+
+
+def test_names_are_pyicebergs() -> None:
+    text = "id, bucket(n, 16), truncate(name, 3), day(ts), YEAR(local)"
+    assert [f.name for f in spec(text).fields] == ["id", "n_bucket_16", "name_trunc_3", "ts_day", "local_year"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("gone", "no column gone"),
+        ("day(name)", "column name is string"),
+        ("bucket(flag, 2)", "column flag is boolean"),
+        ("truncate(ts, 2)", "column ts is timestamptz"),
+        ("_kafka", "struct"),
+        ("tags", "list"),
+        ("tags.element.t", "lies in a list or map"),
+        ("hour(day_of)", "column day_of is date"),
+        ("day(ts), hour(ts)", "has a time partition already"),
+        ("bucket(n, 5)", "there is a column or partition n_bucket_5 already"),
+        ("truncate(small, 1000)", "too wide for decimal"),
+    ],
+)
+def test_a_bad_spec_names_its_item(text, why) -> None:
+    with pytest.raises(Invalid, match=why):
+        spec(text)
+
+
+def test_too_many_partitions_are_refused_before_any_file(monkeypatch) -> None:
+    monkeypatch.setattr(partition, "PARTITIONS_MAX", 3)
+    split(table(id=[1, 2, 3]), SCHEMA, spec("id"))
+    with pytest.raises(Invalid, match="4 partitions"):
+        split(table(id=[1, 2, 3, 4]), SCHEMA, spec("id"))
+
+
+def test_the_hash_is_the_specifications() -> None:
+    """Appendix B of the Iceberg specification: hash values of the 32-bit Murmur3."""
+    known = {
+        "n": (34, 2017239379),
+        "id": (34, 2017239379),
+        "price": (Decimal("14.20"), -500754589),
+        "day_of": (date(2017, 11, 16), -653330422),
+        "at": (time(22, 31, 8), -662762989),
+        "ts": (datetime(2017, 11, 16, 22, 31, 8, tzinfo=UTC), -2047944441),
+        "name": ("iceberg", 1210000089),
+        "key": (UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"), 1488055340),
+        "raw": (b"\x00\x01\x02\x03", -188683207),
+    }
+    for column, (value, hashed) in known.items():
+        ((record, _),) = split(table(**{column: [value]}), SCHEMA, spec(f"bucket({column}, 1000)"))
+        assert record[0] == (hashed & 0x7FFFFFFF) % 1000, column
