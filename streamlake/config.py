@@ -26,16 +26,16 @@ class Section(BaseModel):
 class Server(Section):
     """Who this broker is and where clients reach it."""
 
-    node_id: int = Field(0, ge=0)
+    node_id: int = Field(default=0, ge=0)
     host: str = "127.0.0.1"
-    port: int = Field(9092, ge=0, le=65535)
+    port: int = Field(default=9092, ge=0, le=65535)
     advertised_host: str | None = None  # what clients are told; by default host
-    advertised_port: int | None = Field(None, ge=1, le=65535)
+    advertised_port: int | None = Field(default=None, ge=1, le=65535)
     http_host: str | None = None  # by default host
-    http_port: int = Field(8081, ge=0, le=65535)
-    connections_max: int = Field(10_000, ge=1)
-    request_bytes_max: int = Field(100 * MIB, ge=1024)
-    shutdown_timeout_s: float = Field(30.0, gt=0)
+    http_port: int = Field(default=8081, ge=0, le=65535)
+    connections_max: int = Field(default=10_000, ge=1)
+    request_bytes_max: int = Field(default=100 * MIB, ge=1024)
+    shutdown_timeout_s: float = Field(default=30.0, gt=0)
 
 
 class Storage(Section):
@@ -43,36 +43,46 @@ class Storage(Section):
 
     data_dir: Path = Path("streamlake-data")
     url: str | None = None  # by default <data_dir>/objects
-    options: dict[str, str] = Field(default_factory=dict)  # endpoint, region, access_key_id, secret_access_key, …
-    wal_segment_bytes: int = Field(64 * MIB, ge=64 * 1024)
-    wal_capacity_bytes: int = Field(2048 * MIB, ge=1 * MIB)
-    upload_bytes: int = Field(64 * MIB, ge=1024)
-    upload_interval_s: float = Field(30.0, gt=0)
-    gc_interval_s: float = Field(60.0, gt=0)
-    gc_grace_s: float = Field(60.0, ge=0)
+    wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)
+    wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
+    upload_bytes: int = Field(default=64 * MIB, ge=1024)
+    upload_interval_s: float = Field(default=30.0, gt=0)
+    gc_interval_s: float = Field(default=60.0, gt=0)
+    gc_grace_s: float = Field(default=60.0, ge=0)
 
     @field_validator("wal_capacity_bytes")
     @classmethod
-    def _two_segments_at_least(cls, value: int, info: Any) -> int:
-        if value < 2 * info.data.get("wal_segment_bytes", 0):
-            raise ValueError("must hold at least two segments of wal_segment_bytes")
+    def _three_segments_at_least(cls, value: int, info: Any) -> int:
+        if value < 3 * info.data.get("wal_segment_bytes", 0):
+            raise ValueError("must hold at least three segments of wal_segment_bytes")
         return value
+
+
+class S3(Section):
+    """How a bucket is reached. What is empty comes from the environment, as other S3 clients take it (AWS_*)."""
+
+    endpoint: str = ""
+    region: str = ""
+    access_key: str = Field(default="", repr=False)
+    secret_key: str = Field(default="", repr=False)
+    allow_http: bool = False
+    path_style: bool = True
 
 
 class Memory(Section):
     """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
 
-    total_bytes: int = Field(1024 * MIB, ge=32 * MIB)
-    log_cache_bytes: int = Field(256 * MIB, ge=1 * MIB)
-    block_cache_bytes: int = Field(128 * MIB, ge=1 * MIB)
+    total_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
+    log_cache_bytes: int = Field(default=256 * MIB, ge=1 * MIB)
+    block_cache_bytes: int = Field(default=128 * MIB, ge=1 * MIB)
 
 
 class Groups(Section):
-    initial_rebalance_delay_ms: int = Field(200, ge=0, le=60_000)
-    session_timeout_min_ms: int = Field(6_000, ge=1)
-    session_timeout_max_ms: int = Field(1_800_000, ge=1)
-    group_size_max: int = Field(1_000, ge=1)
-    offsets_retention_ms: int = Field(7 * 24 * 3_600_000, ge=1)
+    initial_rebalance_delay_ms: int = Field(default=200, ge=0, le=60_000)
+    session_timeout_min_ms: int = Field(default=6_000, ge=1)
+    session_timeout_max_ms: int = Field(default=1_800_000, ge=1)
+    group_size_max: int = Field(default=1_000, ge=1)
+    offsets_retention_ms: int = Field(default=7 * 24 * 3_600_000, ge=1)
 
 
 class Tables(Section):
@@ -81,7 +91,8 @@ class Tables(Section):
     enabled: bool = True
     catalog: str = "sql"  # a kind with defaults, or the path of a catalogs/*.toml file
     warehouse: str | None = None  # by default file://<data_dir>/warehouse
-    round_bytes: int = Field(64 * MIB, ge=1 * MIB)
+    memory_bytes: int = Field(default=256 * MIB, ge=16 * MIB)  # of fetched data, all tables together
+    round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
 
 
 class Logging(Section):
@@ -92,6 +103,7 @@ class Logging(Section):
 class Config(Section):
     server: Server = Server()
     storage: Storage = Storage()
+    s3: S3 = S3()
     memory: Memory = Memory()
     groups: Groups = Groups()
     tables: Tables = Tables()

@@ -24,13 +24,20 @@ def test_needs_nothing() -> None:
 
 def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
     text = "[server]\nport = 1\nhttp_port = 2\nnode_id = 3\n"
-    loaded = load(text, {"STREAMLAKE_SERVER_HTTP_PORT": "20", "STREAMLAKE_SERVER_NODE_ID": "30"}, tmp_path, server={"node_id": 300, "host": None})
+    loaded = load(
+        text,
+        {"STREAMLAKE_SERVER_HTTP_PORT": "20", "STREAMLAKE_SERVER_NODE_ID": "30"},
+        tmp_path,
+        server={"node_id": 300, "host": None},
+    )
     assert (loaded.server.port, loaded.server.http_port, loaded.server.node_id) == (1, 20, 300)
     assert loaded.server.host == "127.0.0.1"
 
 
 def test_kafka_keys_as_kafka_writes_them(tmp_path: Path) -> None:
-    loaded = load('[kafka]\nnum.partitions = 4\n"log.retention.ms" = 5\nauto.create.topics.enable = false\n', tmp=tmp_path)
+    loaded = load(
+        '[kafka]\nnum.partitions = 4\n"log.retention.ms" = 5\nauto.create.topics.enable = false\n', tmp=tmp_path
+    )
     assert loaded.kafka == {"num.partitions": "4", "log.retention.ms": "5", "auto.create.topics.enable": "false"}
 
 
@@ -40,7 +47,7 @@ def test_kafka_keys_as_kafka_writes_them(tmp_path: Path) -> None:
         ("[server]\nprot = 1\n", "server.prot"),
         ("[server]\nport = 70000\n", "server.port"),
         ("[sever]\n", "sever"),
-        ("[storage]\nwal_segment_bytes = 67108864\nwal_capacity_bytes = 67108864\n", "two segments"),
+        ("[storage]\nwal_segment_bytes = 67108864\nwal_capacity_bytes = 67108864\n", "three segments"),
         ("this is not toml", "not valid TOML"),
     ],
 )

@@ -8,9 +8,7 @@ import structlog
 
 def configure(level: str = "info", json: bool = False) -> None:
     """Readable lines for people, JSON lines for machines."""
-    render = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    render = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,0 +1,49 @@
+"""How long a rebalance waits for members to join.
+
+Normally until all have joined, or their longest rebalance timeout is over. The first rebalance of an empty group has
+nobody to wait for, so it waits a short while for whoever else is just starting, and again a while whenever somebody
+came (Kafka's group.initial.rebalance.delay.ms), never longer than the rebalance timeout in total.
+"""
+
+NEVER_MS = 2**63 - 1
+
+
+class JoinPhase:
+    def __init__(self, initial_delay_ms: int) -> None:
+        self.deadline_ms = NEVER_MS
+        self.initial = False  # wait even if all have joined
+        self._initial_delay_ms = initial_delay_ms
+        self._left_ms = 0  # how much longer newcomers may stretch the initial delay
+        self._newcomers = False
+
+    def begin(self, first: bool, timeout_ms: int, now_ms: int) -> None:
+        """`first`: the group was empty."""
+        delay_ms = min(self._initial_delay_ms, timeout_ms)
+        self.initial = first and delay_ms > 0
+        self._left_ms = timeout_ms - delay_ms
+        self._newcomers = False
+        self.deadline_ms = now_ms + (delay_ms if self.initial else timeout_ms)
+
+    def newcomer(self) -> None:
+        self._newcomers = True
+
+    def prolong(self, timeout_ms: int, now_ms: int) -> None:
+        """Nobody has joined who could lead: wait once more."""
+        self.deadline_ms = now_ms + timeout_ms
+
+    def over(self, now_ms: int) -> bool:
+        """Whether the deadline has passed; an initial delay that brought newcomers starts again instead."""
+        if now_ms < self.deadline_ms:
+            return False
+        if self.initial and self._newcomers and self._left_ms > 0:
+            delay_ms = min(self._initial_delay_ms, self._left_ms)
+            self._left_ms -= delay_ms
+            self._newcomers = False
+            self.deadline_ms = now_ms + delay_ms
+            return False
+        self.initial = False
+        return True
+
+    def end(self) -> None:
+        self.initial = False
+        self.deadline_ms = NEVER_MS

@@ -1,0 +1,112 @@
+"""Committed offsets of consumer groups: durable before they are acknowledged, read from where they are durable.
+
+The metadata store is the only copy: commits that arrive while one group commit is under way share the next one
+(`Database`), and a fetch sees committed rows only, so an offset that a consumer has seen never goes back. Who may
+commit is decided before the first await (hazard C15): a LeaveGroup or JoinGroup that comes after a commit on the same
+connection cannot make it fail.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from streamlake.cluster.groups_store import GroupStore, OffsetRow
+from streamlake.coordinator.group_api import GroupError
+from streamlake.coordinator.groups import Entry, Groups, store_error
+from streamlake.core.clock import Clock
+from streamlake.core.errors import StreamLakeError
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    group_id: str  # may be empty, as in Kafka, for a consumer without a group
+    member_id: str
+    group_instance_id: str | None
+    generation: int  # -1: a consumer without a group
+    offsets: Sequence[OffsetRow]  # commit_ms is set here
+
+
+class Offsets:
+    """`has_partition(topic, partition)` says whether offsets may be committed for it."""
+
+    def __init__(
+        self, groups: Groups, store: GroupStore, clock: Clock, has_partition: Callable[[str, int], bool]
+    ) -> None:
+        self.commits = 0
+        self.committed_offsets = 0
+        self.failed_commits = 0
+        self._groups = groups
+        self._store = store
+        self._clock = clock
+        self._has_partition = has_partition
+
+    async def commit(self, request: CommitRequest) -> list[GroupError]:
+        """One result per offset, in order. Durable if NONE; after COORDINATOR_NOT_AVAILABLE perhaps."""
+        results = [self._refuse(offset) for offset in request.offsets]
+        now_ms = self._clock.now_ms()
+        accepted = [
+            replace(offset, commit_ms=now_ms)
+            for offset, result in zip(request.offsets, results, strict=True)
+            if result is GroupError.NONE
+        ]
+        error, entry = self._groups.check_commit(
+            request.group_id, request.member_id, request.group_instance_id, request.generation, creates=bool(accepted)
+        )
+        if error is not GroupError.NONE:
+            return [error] * len(results)
+        if entry is None or not accepted:
+            return results
+        try:
+            await self._write(entry, request.group_id, accepted)
+        except StreamLakeError as failed:
+            self.failed_commits += 1
+            return [store_error(failed) if result is GroupError.NONE else result for result in results]
+        # The rows are on stable storage: after a crash right here the group goes on from these offsets.
+        self.commits += 1
+        self.committed_offsets += len(accepted)
+        return results
+
+    async def fetch(
+        self, group_id: str, partitions: Collection[tuple[str, int]] | None = None
+    ) -> list[OffsetRow] | GroupError:
+        """What is committed, by topic and partition; partitions without an offset are left out. None: all."""
+        try:
+            rows = await self._store.fetch_offsets(group_id)
+        except StreamLakeError as failed:
+            return store_error(failed)
+        if partitions is None:
+            return rows
+        wanted = set(partitions)
+        return [row for row in rows if (row.topic, row.partition) in wanted]
+
+    async def delete(self, group_id: str, partitions: Collection[tuple[str, int]]) -> GroupError:
+        """Forget what is committed for these. NON_EMPTY_GROUP while the group has members: they would commit again."""
+        error = self._groups.check_delete_offsets(group_id)
+        if error is not GroupError.NONE:
+            return error
+        try:
+            await self._store.delete_offsets(group_id, partitions)
+        except StreamLakeError as failed:
+            return store_error(failed)
+        return GroupError.NONE
+
+    def _refuse(self, offset: OffsetRow) -> GroupError:
+        if not self._has_partition(offset.topic, offset.partition):
+            return GroupError.UNKNOWN_TOPIC_OR_PARTITION
+        if len(offset.metadata.encode()) > self._groups.settings.offset_metadata_bytes_max:
+            return GroupError.OFFSET_METADATA_TOO_LARGE
+        return GroupError.NONE
+
+    async def _write(self, entry: Entry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
+        if entry.stored:
+            await self._store.commit_offsets(group_id, offsets)
+            return
+        async with entry.lock:
+            row = self._groups.row_of_new(entry)
+            writes = [self._store.commit_offsets(group_id, offsets)]
+            if row is not None:  # without a row nobody would list the group or expire its offsets
+                writes.append(self._store.save_group(row))
+            for outcome in await asyncio.gather(*writes, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    entry.stored = row is None
+                    raise outcome

@@ -1,0 +1,17 @@
+"""Limits and delays of the coordinator, in Kafka's words where Kafka has the setting."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    # group.initial.rebalance.delay.ms is 3000 in Kafka: it saves rebalances when hundreds of consumers start. Here a
+    # new group usually is one consumer on a laptop, for whom each of those seconds is a wait at the prompt.
+    initial_rebalance_delay_ms: int = 200
+    session_timeout_min_ms: int = 6_000
+    session_timeout_max_ms: int = 1_800_000
+    group_size_max: int = 1_000  # members per group
+    groups_max: int = 10_000
+    metadata_bytes_max: int = 64 * 1024 * 1024  # subscriptions and assignments of all groups together
+    offsets_retention_ms: int = 7 * 24 * 3_600_000  # how long an empty group keeps its offsets
+    offset_metadata_bytes_max: int = 4_096

@@ -1,0 +1,1 @@
+"""Wire to domain and back: one module per Kafka API, no state."""

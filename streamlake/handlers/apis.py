@@ -1,0 +1,81 @@
+"""THE list: every API this broker serves, in which versions, and what handles it.
+
+Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
+have to allow (Kafka's AclOperation); `abandon` says that the work is worthless once the client is gone.
+"""
+
+from dataclasses import dataclass
+
+from streamlake.handlers import (
+    alter_configs,
+    api_versions,
+    create_partitions,
+    create_topics,
+    delete_groups,
+    delete_records,
+    delete_topics,
+    describe_cluster,
+    describe_configs,
+    describe_groups,
+    describe_topic_partitions,
+    fetch,
+    find_coordinator,
+    heartbeat,
+    incremental_alter_configs,
+    init_producer_id,
+    join_group,
+    leave_group,
+    list_groups,
+    list_offsets,
+    metadata,
+    offset_commit,
+    offset_fetch,
+    offset_for_leader_epoch,
+    produce,
+    sync_group,
+)
+from streamlake.handlers.context import Handle
+from streamlake.protocol.requests import Api, api
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    api: Api
+    operation: str
+    handle: Handle
+    abandon: bool = False
+
+
+def _upto(version: int, first: int = 0) -> range:
+    return range(first, version + 1)
+
+
+HANDLERS = (
+    # Advertised from 0: librdkafka takes Produce 0 as the sign of compression (KAFKA-18659).
+    Handler(api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle),
+    Handler(api(1, _upto(18, 4)), "Read", fetch.handle, abandon=True),
+    Handler(api(2, _upto(8, 1)), "Describe", list_offsets.handle),
+    Handler(api(3, _upto(13)), "Describe", metadata.handle),
+    Handler(api(8, _upto(9, 2)), "Read", offset_commit.handle),
+    Handler(api(9, _upto(9, 1)), "Describe", offset_fetch.handle),
+    Handler(api(10, _upto(4)), "Describe", find_coordinator.handle),
+    Handler(api(11, _upto(9)), "Read", join_group.handle),
+    Handler(api(12, _upto(4)), "Read", heartbeat.handle),
+    Handler(api(13, _upto(5)), "Read", leave_group.handle),
+    Handler(api(14, _upto(5)), "Read", sync_group.handle),
+    Handler(api(15, _upto(6)), "Describe", describe_groups.handle),
+    Handler(api(16, _upto(5)), "Describe", list_groups.handle),
+    Handler(api(18, _upto(4)), "None", api_versions.handle),
+    Handler(api(19, _upto(7, 2)), "Create", create_topics.handle),
+    Handler(api(20, _upto(6, 1)), "Delete", delete_topics.handle),
+    Handler(api(21, _upto(2)), "Delete", delete_records.handle),
+    Handler(api(22, _upto(4)), "IdempotentWrite", init_producer_id.handle),
+    Handler(api(23, _upto(4, 2)), "Describe", offset_for_leader_epoch.handle),
+    Handler(api(32, _upto(4, 1)), "DescribeConfigs", describe_configs.handle),
+    Handler(api(33, _upto(2)), "AlterConfigs", alter_configs.handle),
+    Handler(api(37, _upto(3)), "Alter", create_partitions.handle),
+    Handler(api(42, _upto(2)), "Delete", delete_groups.handle),
+    Handler(api(44, _upto(1)), "AlterConfigs", incremental_alter_configs.handle),
+    Handler(api(60, _upto(1)), "Describe", describe_cluster.handle),
+    Handler(api(75, _upto(0)), "Describe", describe_topic_partitions.handle),
+)

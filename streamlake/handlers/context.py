@@ -1,0 +1,128 @@
+"""What a handler may touch, and the one place where our errors become Kafka's codes.
+
+Handlers are functions of (Context, Exchange): they translate between the wire and the packages below and keep
+no state of their own. An Exchange is one request on one connection.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from streamlake.cluster.configs import BrokerConfigs
+from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.coordinator.groups import Groups
+from streamlake.coordinator.offsets import Offsets
+from streamlake.coordinator.producer_ids import ProducerIds
+from streamlake.core import errors
+from streamlake.core.clock import Clock
+from streamlake.core.ids import Ids
+from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.log.manager import LogManager
+from streamlake.log.partition import Partition
+from streamlake.protocol.errors import ErrorCode
+from streamlake.s3stream.streams import Streams
+
+TIMEOUT_MS_MAX = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This broker as clients are told of it."""
+
+    node_id: int
+    host: str
+    port: int
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    node: Node
+    topics: Topics
+    broker_configs: BrokerConfigs
+    logs: LogManager
+    streams: Streams
+    groups: Groups
+    offsets: Offsets
+    producer_ids: ProducerIds
+    fetch_sessions: FetchSessions
+    settled: Callable[[], Awaitable[None]]  # until the partitions of all topic changes so far are open or closed
+    clock: Clock
+    ids: Ids
+
+
+class Exchange(Protocol):
+    """One request: its decoded body, its version, who sent it."""
+
+    version: int
+    body: Any
+    client_id: str | None
+    client_host: str
+
+    def release(self) -> None:
+        """Let the connection start its next request before this one is answered (Produce and Fetch only)."""
+        ...
+
+
+Handle = Callable[[Context, Exchange], Awaitable[Any]]
+
+
+class Failure(NamedTuple):
+    code: ErrorCode
+    message: str
+
+
+def failure(error: errors.StreamLakeError, invalid: ErrorCode = ErrorCode.INVALID_REQUEST) -> Failure:
+    """The code for an error of core/errors.py; `invalid` is what Invalid means to the API at hand."""
+    match error:
+        case errors.Invalid():
+            code = invalid
+        case errors.NotFound():
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        case errors.Exists():
+            code = ErrorCode.TOPIC_ALREADY_EXISTS
+        case errors.Fenced() | errors.Closed():
+            code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        case errors.Unavailable() | errors.Full():
+            code = ErrorCode.REQUEST_TIMED_OUT
+        case errors.Corrupt():
+            code = ErrorCode.KAFKA_STORAGE_ERROR
+        case _:
+            code = ErrorCode.UNKNOWN_SERVER_ERROR
+    return Failure(code, str(error))
+
+
+def default_partitions(ctx: Context) -> int:
+    count = ctx.broker_configs.value("num.partitions")
+    assert isinstance(count, int)
+    return count
+
+
+class Located(NamedTuple):
+    """Where a request's (topic, partition) leads; `partition` is None exactly if `code` is not NONE."""
+
+    code: ErrorCode
+    partition: Partition | None
+
+
+def find_topic(ctx: Context, name: str, topic_id: UUID | None) -> TopicInfo | ErrorCode:
+    """By id where the request has one (newer versions), else by name."""
+    if topic_id is not None:
+        return ctx.topics.by_id(topic_id) or ErrorCode.UNKNOWN_TOPIC_ID
+    return ctx.topics.get(name) or ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def find_partition(ctx: Context, topic: TopicInfo | ErrorCode, index: int, leader_epoch: int = -1) -> Located:
+    """The open partition; `leader_epoch` is the client's idea of it (KIP-320), -1 if it has none."""
+    if isinstance(topic, ErrorCode):
+        return Located(topic, None)
+    partition = ctx.logs.get(topic.id, index)
+    if partition is None:
+        known = 0 <= index < len(topic.partitions)
+        return Located(ErrorCode.NOT_LEADER_OR_FOLLOWER if known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None)
+    if leader_epoch > partition.leader_epoch:
+        return Located(ErrorCode.UNKNOWN_LEADER_EPOCH, None)
+    if 0 <= leader_epoch < partition.leader_epoch:
+        return Located(ErrorCode.FENCED_LEADER_EPOCH, None)
+    return Located(ErrorCode.NONE, partition)

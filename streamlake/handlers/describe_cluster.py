@@ -1,0 +1,30 @@
+"""DescribeCluster (60): the brokers and the controller.
+
+Behavior: this broker, which is the controller too. Only the brokers' endpoint (type 1) can be described.
+"""
+
+from streamlake.handlers.context import Context, Exchange
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.describe_cluster import (
+    DescribeClusterBroker,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+)
+
+BROKERS = 1
+
+
+async def handle(ctx: Context, exchange: Exchange) -> DescribeClusterResponse:
+    request: DescribeClusterRequest = exchange.body
+    node = ctx.node
+    if request.endpoint_type != BROKERS:
+        return DescribeClusterResponse(
+            error_code=ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+            error_message="there is no separate controller here: describe the brokers (endpoint type 1)",
+        )
+    return DescribeClusterResponse(
+        endpoint_type=request.endpoint_type,
+        cluster_id=node.cluster_id,
+        controller_id=node.node_id,
+        brokers=(DescribeClusterBroker(broker_id=node.node_id, host=node.host, port=node.port),),
+    )

@@ -1,0 +1,45 @@
+"""DescribeGroups (15): state, protocol and members.
+
+Version notes: a group that does not exist is "Dead" without an error until version 5, GROUP_ID_NOT_FOUND from 6.
+"""
+
+from streamlake.handlers.context import Context, Exchange
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.describe_groups import (
+    DescribedGroup,
+    DescribedGroupMember,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
+)
+
+
+async def handle(ctx: Context, exchange: Exchange) -> DescribeGroupsResponse:
+    request: DescribeGroupsRequest = exchange.body
+    return DescribeGroupsResponse(groups=tuple(_describe(ctx, exchange.version, g) for g in request.groups))
+
+
+def _describe(ctx: Context, version: int, group_id: str) -> DescribedGroup:
+    group = ctx.groups.describe(group_id)
+    if group is None:
+        if version < 6:
+            return DescribedGroup(group_id=group_id, group_state="Dead")
+        text = f"group {group_id} does not exist"
+        code = ErrorCode.GROUP_ID_NOT_FOUND
+        return DescribedGroup(group_id=group_id, group_state="Dead", error_code=code, error_message=text)
+    return DescribedGroup(
+        group_id=group_id,
+        group_state=group.state,
+        protocol_type=group.protocol_type,
+        protocol_data=group.protocol,
+        members=tuple(
+            DescribedGroupMember(
+                member_id=m.member_id,
+                group_instance_id=m.group_instance_id,
+                client_id=m.client_id,
+                client_host=m.client_host,
+                member_metadata=m.metadata,
+                member_assignment=m.assignment,
+            )
+            for m in group.members
+        ),
+    )

@@ -1,0 +1,117 @@
+"""Fetch (1): plan, read, and if there is too little, wait.
+
+Behavior: partitions are read in the session's order until max_bytes; the first partition with data gives at least one
+batch, however large, so a consumer cannot get stuck (KIP-74). With less than min_bytes the answer waits until a
+partition's high watermark moves or max_wait passes; while it waits the connection may start its next request.
+Readers see durable offsets only; read_committed readers only up to the last stable offset.
+Version notes: sessions from 7, topic ids from 13. Record bytes go to the socket uncopied.
+"""
+
+import asyncio
+from uuid import UUID
+
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
+from streamlake.handlers.fetch_session import Key, Session, Wanted, to_send
+from streamlake.handlers.log_failures import log_failure
+from streamlake.log.partition import Partition
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+
+RESPONSE_BYTES_MAX = 64 * 1024 * 1024
+WAIT_MS_MAX = 300_000
+READ_COMMITTED = 1
+
+Answers = list[tuple[Key, PartitionData]]
+
+
+async def handle(ctx: Context, exchange: Exchange) -> FetchResponse:
+    request: FetchRequest = exchange.body
+    session = ctx.fetch_sessions.resolve(request)
+    exchange.release()
+    if session.error:
+        return FetchResponse(error_code=session.error)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(max(request.max_wait_ms, 0), WAIT_MS_MAX) / 1000
+    # A copy: the session's next request may start (and change it) while this one waits.
+    wanted = list(session.wanted.items())
+    while True:
+        woken = loop.create_future()
+        watched = _watch(ctx, wanted, woken)  # before reading, so that no append can fall in between
+        try:
+            answers, enough = await _read(ctx, request, wanted)
+            left_s = deadline - loop.time()
+            if enough or left_s <= 0:
+                return _response(session, answers)
+            await asyncio.wait([woken], timeout=left_s)
+        finally:
+            for partition in watched:
+                partition.waiters.discard(woken)
+
+
+def _watch(ctx: Context, wanted: list[tuple[Key, Wanted]], woken: "asyncio.Future[None]") -> list[Partition]:
+    watched = []
+    for (name, topic_id, index), _ in wanted:
+        topic = find_topic(ctx, name, topic_id)
+        partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, index)
+        if partition is not None:
+            partition.waiters.add(woken)
+            watched.append(partition)
+    return watched
+
+
+async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
+    """All partitions once. True if the answer should go out now: enough bytes, or an error."""
+    room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX)
+    total, failed = 0, False
+    answers: Answers = []
+    for key, want in wanted:
+        answer = await _read_one(ctx, request, key, want, room, first=total == 0)
+        size = len(answer.records or b"")
+        total += size
+        room = max(room - size, 0)
+        failed = failed or answer.error_code != ErrorCode.NONE
+        answers.append((key, answer))
+    return answers, failed or total >= request.min_bytes or not wanted
+
+
+async def _read_one(
+    ctx: Context, request: FetchRequest, key: Key, want: Wanted, room: int, *, first: bool
+) -> PartitionData:
+    name, topic_id, index = key
+    epoch = want.request.current_leader_epoch
+    code, partition = find_partition(ctx, find_topic(ctx, name, topic_id), index, epoch)
+    if partition is None:
+        return PartitionData(partition_index=index, error_code=code, high_watermark=-1)
+    committed = request.isolation_level == READ_COMMITTED
+    limit = min(max(want.request.partition_max_bytes, 0), room)
+    try:
+        result = await partition.read(want.request.fetch_offset, limit, committed=committed, at_least_one=first)
+    except StreamLakeError as error:
+        return PartitionData(
+            partition_index=index,
+            error_code=log_failure(error).code,
+            high_watermark=-1,
+            log_start_offset=partition.log_start_offset,
+        )
+    return PartitionData(
+        partition_index=index,
+        high_watermark=result.high_watermark,
+        last_stable_offset=result.last_stable_offset,
+        log_start_offset=result.log_start_offset,
+        aborted_transactions=() if committed else None,
+        records=result.records,
+    )
+
+
+def _response(session: Session, answers: Answers) -> FetchResponse:
+    topics: dict[tuple[str, UUID | None], list[PartitionData]] = {}
+    for (name, topic_id, _), answer in to_send(session, answers):
+        topics.setdefault((name, topic_id), []).append(answer)
+    return FetchResponse(
+        session_id=session.session_id,
+        responses=tuple(
+            FetchableTopicResponse(topic=name, topic_id=topic_id, partitions=tuple(partitions))
+            for (name, topic_id), partitions in topics.items()
+        ),
+    )

@@ -1,0 +1,42 @@
+"""FindCoordinator (10): which broker coordinates a group.
+
+Behavior: this one. Transactions (key type 1) are not there yet and share groups (2) neither: their coordinator is
+not available, which clients report as such.
+Version notes: one key until version 3, a batch of keys from version 4.
+"""
+
+from streamlake.handlers.context import Context, Exchange
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.find_coordinator import (
+    Coordinator,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
+
+GROUP = 0
+
+
+async def handle(ctx: Context, exchange: Exchange) -> FindCoordinatorResponse:
+    request: FindCoordinatorRequest = exchange.body
+    keys = request.coordinator_keys if exchange.version >= 4 else (request.key,)
+    found = tuple(_find(ctx, key, request.key_type) for key in keys)
+    if exchange.version >= 4:
+        return FindCoordinatorResponse(coordinators=found)
+    (one,) = found
+    return FindCoordinatorResponse(
+        error_code=one.error_code,
+        error_message=one.error_message,
+        node_id=one.node_id,
+        host=one.host,
+        port=one.port,
+    )
+
+
+def _find(ctx: Context, key: str, key_type: int) -> Coordinator:
+    if key_type != GROUP:
+        text = "transactions and share groups are not supported yet"
+        return Coordinator(
+            key=key, node_id=-1, port=-1, error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, error_message=text
+        )
+    node = ctx.node
+    return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port, error_message=None)

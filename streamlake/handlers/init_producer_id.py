@@ -1,0 +1,22 @@
+"""InitProducerId (22): an id for an idempotent producer.
+
+Behavior: a new id with epoch 0; a producer that names its id and epoch gets the next epoch (KIP-360). Ids come from
+blocks that are durable before the first of them is given out, so none is ever given twice.
+Version notes: transactional ids are refused until transactions are there; epoch bumps from version 3.
+"""
+
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.context import Context, Exchange, failure
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+
+
+async def handle(ctx: Context, exchange: Exchange) -> InitProducerIdResponse:
+    request: InitProducerIdRequest = exchange.body
+    if request.transactional_id is not None:
+        return InitProducerIdResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    try:
+        producer_id, epoch = await ctx.producer_ids.init(request.producer_id, request.producer_epoch)
+    except StreamLakeError as error:
+        return InitProducerIdResponse(error_code=failure(error).code)
+    return InitProducerIdResponse(producer_id=producer_id, producer_epoch=epoch)

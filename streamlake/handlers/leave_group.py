@@ -1,0 +1,28 @@
+"""LeaveGroup (13): members go at once instead of timing out.
+
+Version notes: one member until version 2, a batch with results of their own from 3.
+"""
+
+from streamlake.coordinator.group_api import GroupError, LeavingMember
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberResponse
+
+
+async def handle(ctx: Context, exchange: Exchange) -> LeaveGroupResponse:
+    request: LeaveGroupRequest = exchange.body
+    if exchange.version < 3:
+        leaving: tuple[LeavingMember, ...] = (LeavingMember(request.member_id, None),)
+    else:
+        leaving = tuple(LeavingMember(m.member_id, m.group_instance_id, m.reason or "") for m in request.members)
+    error, results = await ctx.groups.leave(request.group_id, leaving)
+    if exchange.version < 3:
+        (only,) = results or (GroupError.NONE,)
+        return LeaveGroupResponse(error_code=code_of(only if error is GroupError.NONE else error))
+    return LeaveGroupResponse(
+        error_code=code_of(error),
+        members=tuple(
+            MemberResponse(member_id=m.member_id, group_instance_id=m.group_instance_id, error_code=code_of(result))
+            for m, result in zip(leaving, results, strict=False)
+        ),
+    )

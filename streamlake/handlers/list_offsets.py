@@ -1,0 +1,55 @@
+"""ListOffsets (2): earliest (-2), latest (-1), the greatest timestamp (-3, KIP-734), or the first at a time.
+
+Behavior: only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed.
+Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies
+below the log.
+"""
+
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.context import Context, Exchange, failure, find_partition, find_topic
+from streamlake.log import timestamps
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+)
+
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
+
+
+async def handle(ctx: Context, exchange: Exchange) -> ListOffsetsResponse:
+    request: ListOffsetsRequest = exchange.body
+    topics = []
+    for topic in request.topics:
+        answers = [await _list(ctx, exchange, topic.name, p) for p in topic.partitions]
+        topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=tuple(answers)))
+    return ListOffsetsResponse(topics=tuple(topics))
+
+
+async def _list(
+    ctx: Context, exchange: Exchange, name: str, wanted: ListOffsetsPartition
+) -> ListOffsetsPartitionResponse:
+    index = wanted.partition_index
+    code, partition = find_partition(ctx, find_topic(ctx, name, None), index, wanted.current_leader_epoch)
+    if partition is None:
+        return ListOffsetsPartitionResponse(partition_index=index, error_code=code)
+    committed = exchange.body.isolation_level == 1
+    timestamp, offset = -1, -1
+    try:
+        if wanted.timestamp in (EARLIEST, EARLIEST_LOCAL):
+            offset = partition.log_start_offset
+        elif wanted.timestamp == LATEST:
+            offset = partition.last_stable_offset if committed else partition.high_watermark
+        elif wanted.timestamp == MAX_TIMESTAMP:
+            timestamp, offset = await timestamps.max_timestamp(partition)
+        elif wanted.timestamp >= 0:
+            timestamp, offset = await timestamps.first_at_or_after(partition, wanted.timestamp)
+        else:
+            return ListOffsetsPartitionResponse(partition_index=index, error_code=ErrorCode.UNSUPPORTED_VERSION)
+    except StreamLakeError as error:
+        return ListOffsetsPartitionResponse(partition_index=index, error_code=failure(error).code)
+    epoch = partition.epoch_of(offset) if offset >= 0 else -1
+    return ListOffsetsPartitionResponse(partition_index=index, timestamp=timestamp, offset=offset, leader_epoch=epoch)

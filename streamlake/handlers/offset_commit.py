@@ -1,0 +1,51 @@
+"""OffsetCommit (8): how far a group has come; answered when it is durable.
+
+Behavior: member and generation are checked before anything is awaited, so a LeaveGroup behind it on the connection
+cannot make it fail. A partition that does not exist fails alone.
+Version notes: versions 2-4 carry a retention time, which counts for nothing: offsets live as long as their group is in
+use and offsets.retention.minutes after. Static members from 7.
+"""
+
+from streamlake.cluster.groups_store import OffsetRow
+from streamlake.coordinator.offsets import CommitRequest
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+
+
+async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
+    request: OffsetCommitRequest = exchange.body
+    rows = [
+        OffsetRow(
+            topic=topic.name,
+            partition=partition.partition_index,
+            offset=partition.committed_offset,
+            leader_epoch=partition.committed_leader_epoch,
+            metadata=partition.committed_metadata or "",
+            commit_ms=-1,
+        )
+        for topic in request.topics
+        for partition in topic.partitions
+    ]
+    generation = request.generation_id_or_member_epoch
+    commit = CommitRequest(request.group_id, request.member_id, request.group_instance_id, generation, rows)
+    results = iter(await ctx.offsets.commit(commit))
+    return OffsetCommitResponse(
+        topics=tuple(
+            OffsetCommitResponseTopic(
+                name=topic.name,
+                partitions=tuple(
+                    OffsetCommitResponsePartition(
+                        partition_index=partition.partition_index, error_code=code_of(next(results))
+                    )
+                    for partition in topic.partitions
+                ),
+            )
+            for topic in request.topics
+        )
+    )

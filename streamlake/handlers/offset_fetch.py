@@ -1,0 +1,92 @@
+"""OffsetFetch (9): what a group has committed.
+
+Behavior: a partition without a committed offset is answered with -1, which is no error. Offsets are read from where
+they are durable, so `require_stable` changes nothing while there are no transactions.
+Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2).
+"""
+
+from collections.abc import Sequence
+
+from streamlake.cluster.groups_store import OffsetRow
+from streamlake.coordinator.group_api import GroupError
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestTopic,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+)
+
+Topics = Sequence[OffsetFetchRequestTopic | OffsetFetchRequestTopics]
+Found = dict[str, dict[int, OffsetRow | None]]
+
+
+async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
+    request: OffsetFetchRequest = exchange.body
+    if exchange.version >= 8:
+        groups = [await _group(ctx, group.group_id, group.topics) for group in request.groups]
+        return OffsetFetchResponse(groups=tuple(groups))
+    found = await _fetch(ctx, request.group_id, request.topics)
+    if isinstance(found, GroupError):
+        return OffsetFetchResponse(error_code=code_of(found))
+    return OffsetFetchResponse(
+        topics=tuple(
+            OffsetFetchResponseTopic(
+                name=name,
+                partitions=tuple(
+                    OffsetFetchResponsePartition(
+                        partition_index=index,
+                        committed_offset=row.offset if row else -1,
+                        committed_leader_epoch=row.leader_epoch if row else -1,
+                        metadata=row.metadata if row else "",
+                    )
+                    for index, row in partitions.items()
+                ),
+            )
+            for name, partitions in found.items()
+        )
+    )
+
+
+async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFetchResponseGroup:
+    found = await _fetch(ctx, group_id, topics)
+    if isinstance(found, GroupError):
+        return OffsetFetchResponseGroup(group_id=group_id, error_code=code_of(found))
+    return OffsetFetchResponseGroup(
+        group_id=group_id,
+        topics=tuple(
+            OffsetFetchResponseTopics(
+                name=name,
+                partitions=tuple(
+                    OffsetFetchResponsePartitions(
+                        partition_index=index,
+                        committed_offset=row.offset if row else -1,
+                        committed_leader_epoch=row.leader_epoch if row else -1,
+                        metadata=row.metadata if row else "",
+                    )
+                    for index, row in partitions.items()
+                ),
+            )
+            for name, partitions in found.items()
+        ),
+    )
+
+
+async def _fetch(ctx: Context, group_id: str, topics: Topics | None) -> Found | GroupError:
+    """By topic and partition; every partition that was asked for is there, with None if nothing is committed."""
+    wanted = None if topics is None else [(t.name, index) for t in topics for index in t.partition_indexes]
+    rows = await ctx.offsets.fetch(group_id, wanted)
+    if isinstance(rows, GroupError):
+        return rows
+    found: Found = {}
+    for name, index in wanted or ():
+        found.setdefault(name, {})[index] = None
+    for row in rows:
+        found.setdefault(row.topic, {})[row.partition] = row
+    return found

@@ -1,0 +1,30 @@
+"""SyncGroup (14): the leader hands in the assignment, every member gets its part.
+
+Version notes: static members from version 3; protocol type and name are checked from 5.
+"""
+
+from streamlake.coordinator.group_api import SyncRequest
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+
+async def handle(ctx: Context, exchange: Exchange) -> SyncGroupResponse:
+    request: SyncGroupRequest = exchange.body
+    answer = await ctx.groups.sync(
+        SyncRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            group_instance_id=request.group_instance_id,
+            generation=request.generation_id,
+            protocol_type=request.protocol_type,
+            protocol=request.protocol_name,
+            assignments={a.member_id: bytes(a.assignment) for a in request.assignments},
+        )
+    )
+    return SyncGroupResponse(
+        error_code=code_of(answer.error),
+        protocol_type=answer.protocol_type,
+        protocol_name=answer.protocol,
+        assignment=answer.assignment,
+    )

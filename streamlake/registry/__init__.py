@@ -1,0 +1,1 @@
+"""A Confluent-compatible schema registry in the broker: Avro schemas under subjects, with compatibility rules."""

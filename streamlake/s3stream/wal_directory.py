@@ -1,0 +1,169 @@
+"""The directory of a file WAL: its lock, its segment files, and what recovery finds in them.
+
+    data/wal/lock                 held as long as the process lives
+    data/wal/000000000001.wal     segments; a file keeps its name when it is headed anew for the next use
+
+Segments are used in the order of their generations, and a group of records lies within one segment, so all records but
+those of the last group are known to have been durable; whatever is wrong with them is damage, never a torn tail.
+
+Everything here blocks: FileWal calls it through its executor, one call at a time.
+"""
+
+import posixpath
+from dataclasses import dataclass
+
+from streamlake.core.disk import Disk, DiskFile
+from streamlake.core.errors import Corrupt, Unavailable
+from streamlake.core.ids import Ids
+from streamlake.s3stream.wal_format import SegmentHeader
+from streamlake.s3stream.wal_segment import (
+    Segment,
+    Tail,
+    create_segment,
+    harden_segment,
+    open_segment,
+    recycle_segment,
+    scan_segment,
+)
+
+LOCK_NAME = "lock"
+SEGMENT_SUFFIX = ".wal"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    live: list[Segment]  # hold records above the trim position, in order; the last one can be filled further
+    spares: list[Segment]  # empty, headed anew
+    next_position: int
+
+
+class WalDirectory:
+    def __init__(self, path: str, disk: Disk, ids: Ids, segment_bytes: int) -> None:
+        self.path = path
+        self._disk = disk
+        self._ids = ids
+        self._segment_bytes = segment_bytes
+        self._generation = 0
+        self._lock: DiskFile | None = None
+
+    def lock(self) -> None:
+        """Keep every other server out. Unavailable if one is in."""
+        self._disk.makedirs(self.path)
+        lock = self._disk.open(posixpath.join(self.path, LOCK_NAME), create=True)
+        if not lock.lock():
+            lock.close()
+            raise Unavailable(
+                f"the WAL directory {self.path} is in use by another server: stop that one, or give this one "
+                "a data directory of its own"
+            )
+        self._lock = lock
+
+    def unlock(self) -> None:
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def recover(self, trim_position: int) -> Recovered:
+        """Find, check and index the records above `trim_position`; make the found end the durable end."""
+        segments = self._open_segments(trim_position)
+        try:
+            live, tail, next_position = scan_segments(segments, trim_position)
+            spares = self._harden([s for s in segments if s not in live], live[-1] if live else None, tail)
+        except BaseException:
+            close_segments(segments)
+            raise
+        return Recovered(live, spares, next_position)
+
+    def make_segment(self) -> Segment:
+        """A new file, zeroed and headed; all of it durable."""
+        header = self._next_header()
+        path = posixpath.join(self.path, f"{header.generation:012d}{SEGMENT_SUFFIX}")
+        try:
+            return create_segment(self._disk, path, header)
+        except OSError:
+            self._discard(path)
+            raise
+
+    def reuse(self, segment: Segment) -> Segment | None:
+        """The segment, headed anew; None if it is of another size than is wanted now: its file is removed."""
+        try:
+            if segment.header.segment_bytes == self._segment_bytes:
+                return recycle_segment(segment, self._next_header())
+        except OSError:
+            segment.file.close()
+            self._discard(segment.path)  # after a failed sync nobody knows its content: never use it again
+            raise
+        segment.file.close()
+        self._disk.unlink(segment.path)
+        return None
+
+    def _open_segments(self, trim_position: int) -> list[Segment]:
+        """All whole segments in order of use. Files whose making never ended are removed."""
+        segments: dict[int, Segment] = {}
+        try:
+            for name in self._disk.listdir(self.path):
+                if not name.endswith(SEGMENT_SUFFIX):
+                    continue
+                path = posixpath.join(self.path, name)
+                segment = open_segment(self._disk, path, trim_position)
+                if segment is None:
+                    self._disk.unlink(path)
+                    continue
+                twin = segments.setdefault(segment.header.generation, segment)
+                if twin is not segment:
+                    segment.file.close()
+                    raise Corrupt(f"{path} and {twin.path} claim the same place in the WAL: remove the copy")
+        except BaseException:
+            close_segments(list(segments.values()))
+            raise
+        self._generation = max(segments, default=0)
+        return [segments[generation] for generation in sorted(segments)]
+
+    def _harden(self, free: list[Segment], last: Segment | None, tail: Tail | None) -> list[Segment]:
+        """Make what was found durable before anybody hears of it, and before any new record is written.
+
+        Every segment without live records is headed anew: a torn group in it could else be taken for the
+        continuation of what is appended from now on.
+        """
+        if last and tail:
+            harden_segment(last, tail)
+        spares = [spare for segment in free if (spare := self.reuse(segment))]
+        self._disk.sync_dir(self.path)  # a killed predecessor may have made files and not got this far
+        return spares
+
+    def _next_header(self) -> SegmentHeader:
+        self._generation += 1
+        return SegmentHeader(self._generation, self._segment_bytes, self._ids.random.getrandbits(32))
+
+    def _discard(self, path: str) -> None:
+        """Remove a file that holds nothing; if that fails too, the next recovery finds it without records."""
+        try:
+            self._disk.unlink(path)
+        except OSError:
+            pass
+
+
+def scan_segments(segments: list[Segment], trim_position: int) -> tuple[list[Segment], Tail | None, int]:
+    """Index the segments, given in order of use: the live ones, the tail of the last live one, the next position."""
+    live: list[Segment] = []
+    tail: Tail | None = None
+    next_position = trim_position + 1
+    for segment in segments:
+        found = scan_segment(segment, next_position, trim_position)
+        if not segment.offsets or segment.last_position <= trim_position:
+            continue
+        if segment.first_position > next_position:
+            after = f" at offset {live[-1].end} of {live[-1].path}" if live else ""
+            raise Corrupt(
+                f"records {next_position} to {segment.first_position - 1} of the WAL are missing{after}, but "
+                f"{segment.path} goes on with record {segment.first_position}: acknowledged data is lost or damaged"
+            )
+        live.append(segment)
+        tail = found
+        next_position = segment.last_position + 1
+    return live, tail, next_position
+
+
+def close_segments(segments: list[Segment]) -> None:
+    for segment in segments:
+        segment.file.close()

@@ -1,0 +1,102 @@
+"""The HTTP port: schema registry, tables, health, metrics. Starlette routes on uvicorn, on the broker's loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from streamlake.core.errors import Unavailable
+from streamlake.telemetry.metrics import Metrics
+
+START_TIMEOUT_S = 10.0
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers: Ctrl-C belongs to broker.py, which stops things in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """`health` returns what is wrong, or nothing; `tables` the table topics as JSON-ready dictionaries."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        routes: Sequence[BaseRoute],
+        metrics: Metrics,
+        health: Callable[[], list[str]],
+        tables: Callable[[], list[dict[str, Any]]],
+        worker_pid: Callable[[], int | None],
+    ) -> None:
+        self._health, self._tables, self._metrics, self._worker_pid = health, tables, metrics, worker_pid
+        own = [
+            Route("/healthz", self._healthz),
+            Route("/metrics", self._render),
+            Route("/v1/tables", self._list_tables),
+            Route("/v1/worker", self._worker),
+        ]
+        app = Starlette(routes=[*own, *routes])
+        self._socket = _bind(host, port)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
+        )
+        self._server = _Uvicorn(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._server.serve([self._socket]), name="http")
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not self._server.started:
+                if self._task.done():
+                    self._task.result()
+                    raise Unavailable("the HTTP server ended while it started")
+                await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+        self._socket.close()
+
+    async def _healthz(self, _request: Request) -> Response:
+        problems = self._health()
+        body = {"status": "unhealthy" if problems else "ok", "problems": problems}
+        return JSONResponse(body, status_code=503 if problems else 200)
+
+    def _render(self, _request: Request) -> Response:
+        # A plain def: Starlette runs it on a thread, so a scrape of many partitions does not hold up the loop.
+        return Response(self._metrics.render(), media_type=self._metrics.content_type)
+
+    async def _list_tables(self, _request: Request) -> Response:
+        return JSONResponse({"tables": self._tables()})
+
+    async def _worker(self, _request: Request) -> Response:
+        return JSONResponse({"pid": self._worker_pid()})
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind before anything starts, so that a taken port is a clear error and port 0 is known."""
+    try:
+        return socket.create_server((host, port), backlog=256, family=_family(host))
+    except OSError as error:
+        text = f"cannot listen on {host}:{port} for HTTP: {error.strerror}; give another --http-port or --host"
+        raise Unavailable(text) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

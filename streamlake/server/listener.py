@@ -1,0 +1,78 @@
+"""The Kafka port: accepts connections up to a limit, and drains them at the end."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import structlog
+
+from streamlake.core.errors import Unavailable
+from streamlake.handlers.apis import Handler
+from streamlake.handlers.context import Context
+from streamlake.server.connection import Connection, Counters
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 512
+
+
+class Listener:
+    """`bind` at once, so that a taken port is a clear error before anything is recovered; `start` to serve."""
+
+    def __init__(self, host: str, port: int, connections_max: int, frame_bytes_max: int) -> None:
+        self.counters = Counters()
+        self._connections_max = connections_max
+        self._frame_bytes_max = frame_bytes_max
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            text = (
+                f"cannot listen on {host}:{port} for Kafka: {error.strerror}; is a server running? Give another --port"
+            )
+            raise Unavailable(text) from None
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    async def start(self, ctx: Context, handlers: Sequence[Handler]) -> None:
+        by_key = {handler.api.key: handler for handler in handlers}
+
+        def accept() -> asyncio.Protocol:
+            if len(self._connections) >= self._connections_max:
+                return _Refused(self.counters)
+            return Connection(ctx, by_key, self._frame_bytes_max, self.counters, self._connections)
+
+        self._server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Accept nothing more; let running requests finish for `timeout_s` at most; close."""
+        if self._server is None:
+            self._socket.close()
+            return
+        self._server.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while any(not c.idle for c in self._connections) and loop.time() < deadline:  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.close()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+class _Refused(asyncio.Protocol):
+    """Over the limit: closed at once, so that the client tries again later."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._counters.connections_refused += 1
+        if self._counters.connections_refused % 1000 == 1:
+            log.warning(
+                "connection refused: server.connections_max reached", refused=self._counters.connections_refused
+            )
+        transport.close()

@@ -1,0 +1,153 @@
+"""The partitions of this broker: opened, configured and closed as the topics say.
+
+Topics change in the metadata store; this follows, in order, one change at a time. `settled` lets an answer wait until
+what it announces can be used. Holds of tables are set before a partition is first looked at by retention.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from streamlake.cluster.configs import BrokerConfigs
+from streamlake.cluster.table_progress import TableProgress
+from streamlake.cluster.topic_configs import TOPIC_CONFIGS
+from streamlake.cluster.topics import TopicChange, TopicInfo, Topics
+from streamlake.core.errors import NotFound, StreamLakeError
+from streamlake.core.tasks import Supervisor
+from streamlake.log.manager import LogManager, Opening
+from streamlake.log.partition import Partition
+from streamlake.log.settings import LogSettings
+from streamlake.s3stream.streams import Streams
+
+log = structlog.get_logger(__name__)
+
+TABLE_HOLD = "table"
+RETENTION_INTERVAL_S = 30.0
+REOPEN_INTERVAL_S = 5.0
+
+
+class Partitions:
+    """`start` opens all; then `topic_changed` and `configs_changed` are told what is new."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        configs: BrokerConfigs,
+        progress: TableProgress,
+        streams: Streams,
+        logs: LogManager,
+        tasks: Supervisor,
+    ) -> None:
+        self._topics = topics
+        self._configs = configs
+        self._progress = progress
+        self._streams = streams
+        self._logs = logs
+        self._tasks = tasks
+        self._stale: dict[UUID, None] = {}  # topics to look at again, in order
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._opening = asyncio.Lock()  # retention must not see a partition before its hold is set
+        self.unopened = 0
+
+    async def start(self) -> None:
+        await self._apply([topic.id for topic in self._topics.all()])
+        self._topics.listeners.append(self.topic_changed)
+        self._configs.listeners.append(lambda _keys: self._look_again(t.id for t in self._topics.all()))
+        self._tasks.start("partitions", self._follow())
+        self._tasks.start("retention", self._retention())
+
+    def topic_changed(self, change: TopicChange) -> None:
+        for topic in (change.before, change.after):
+            if topic is not None:
+                self._look_again([topic.id])
+
+    async def settled(self) -> None:
+        """All changes so far are applied: partitions that can be opened are open."""
+        await self._idle.wait()
+
+    def _look_again(self, topic_ids: Iterable[UUID]) -> None:
+        for topic_id in topic_ids:
+            self._stale[topic_id] = None
+        if self._stale:
+            self._idle.clear()
+            self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            stale, self._stale = list(self._stale), {}
+            failed = False
+            try:
+                await self._apply(stale)
+            except StreamLakeError as error:
+                failed = True
+                log.warning("partitions not opened, trying again", error=str(error))
+                self._stale = dict.fromkeys(stale) | self._stale
+            if failed or not self._stale:
+                self._idle.set()  # after a failure nobody is kept waiting: clients see LEADER_NOT_AVAILABLE and retry
+            if failed:
+                await asyncio.sleep(REOPEN_INTERVAL_S)
+                self._wake.set()
+
+    async def _apply(self, topic_ids: list[UUID]) -> None:
+        """Make what is open for these topics equal to what the image says."""
+        found = [(topic_id, self._topics.by_id(topic_id)) for topic_id in topic_ids]
+        opened: dict[UUID, list[Partition]] = {}
+        for partition in self._logs:
+            opened.setdefault(partition.topic_id, []).append(partition)
+        for topic_id, topic in found:
+            if topic is None:
+                self._streams.delete(self._logs.close_topic(topic_id))
+        live = [topic for _, topic in found if topic is not None]
+        async with self._opening:
+            await self._open_missing(live)
+            await self._set_holds(live)
+        for topic in live:
+            settings = self._settings(topic)
+            for partition in opened.get(topic.id, ()):
+                partition.settings = settings
+
+    async def _open_missing(self, topics: list[TopicInfo]) -> None:
+        wanted = [(t, p) for t in topics for p in t.partitions if self._logs.get(t.id, p.index) is None]
+        if not wanted:
+            return
+        try:
+            streams = await self._streams.open([p.stream_id for _, p in wanted])
+        except NotFound:
+            return  # a topic was deleted meanwhile: its change is on its way here
+        settings = {t.id: self._settings(t) for t, _ in wanted}
+        results = await self._logs.open(
+            [Opening(s, t.id, p.index, settings[t.id]) for s, (t, p) in zip(streams, wanted, strict=True)]
+        )
+        self.unopened = sum(isinstance(result, StreamLakeError) for result in results)
+
+    async def _set_holds(self, topics: list[TopicInfo]) -> None:
+        """Retention keeps what a table has not translated, from the moment the table was enabled."""
+        tables = {topic.id for topic in topics if topic.is_table}
+        holds = {}
+        if tables:
+            holds = {(p.topic_id, p.partition): p.hold_offset for p in await self._progress.load()}
+        for topic in topics:
+            for info in topic.partitions:
+                partition = self._logs.get(topic.id, info.index)
+                if partition is None:
+                    continue
+                hold = holds.get((topic.id, info.index)) if topic.id in tables else None
+                if hold is None:
+                    partition.release(TABLE_HOLD)
+                else:
+                    partition.hold(TABLE_HOLD, hold)
+
+    def _settings(self, topic: TopicInfo) -> LogSettings:
+        return LogSettings.from_configs(TOPIC_CONFIGS.effective(self._configs.topic_layers(topic.configs)))
+
+    async def _retention(self) -> None:
+        while True:
+            await asyncio.sleep(RETENTION_INTERVAL_S)
+            async with self._opening:
+                await self._logs.run_retention()

@@ -1,0 +1,28 @@
+"""One server with a table worker for the command line's tests, and a way to run commands as a user does."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.server import Server
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    config = '[kafka]\n"streamlake.table.commit.interval.ms" = 200\n'
+    server = Server(tmp_path_factory.mktemp("cli"), config=config).start()
+    yield server
+    assert server.stop() == 0, server.log[-3000:]
+
+
+@pytest.fixture
+def run(lake: Server) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `streamlake …` against the server; wide, so that nothing wraps."""
+    environ = {**lake.environ, "STREAMLAKE_BOOTSTRAP": lake.bootstrap, "STREAMLAKE_HTTP": lake.http, "COLUMNS": "200"}
+
+    def run(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "streamlake.cli.main", *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, env=environ)
+
+    return run

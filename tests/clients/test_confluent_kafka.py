@@ -1,0 +1,208 @@
+"""confluent-kafka (librdkafka) with default settings."""
+
+import threading
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+
+def produce(server, topic, n, **config):
+    errors = []
+    producer = Producer({"bootstrap.servers": server.bootstrap, **config})
+    for i in range(n):
+        producer.produce(
+            topic,
+            f"value-{i}".encode(),
+            key=str(i),
+            headers={"i": str(i)},
+            on_delivery=lambda e, m: e and errors.append(e),
+        )
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    assert not errors, errors
+
+
+def consume(server, topic, n, **config):
+    consumer = Consumer(
+        {"bootstrap.servers": server.bootstrap, "group.id": f"g-{topic}", "auto.offset.reset": "earliest", **config}
+    )
+    consumer.subscribe([topic])
+    got = []
+    try:
+        while len(got) < n:
+            message = consumer.poll(20)
+            assert message is not None, f"only {len(got)} of {n} messages"
+            assert message.error() is None, message.error()
+            got.append(message)
+        consumer.commit(asynchronous=False)
+    finally:
+        consumer.close()
+    return got
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_produce_and_consume(server, topic, compression, idempotent):
+    name = topic()
+    produce(server, name, 500, **{"compression.type": compression, "enable.idempotence": idempotent})
+    got = consume(server, name, 500)
+    assert sorted(m.value() for m in got) == sorted(f"value-{i}".encode() for i in range(500))
+    assert all(m.headers() == [("i", m.key())] for m in got)
+    assert [m.offset() for m in got] == list(range(500))
+
+
+@pytest.mark.parametrize("acks", ["0", "1", "all"])
+def test_acks(server, topic, acks):
+    name = topic()
+    produce(server, name, 100, acks=acks)
+    assert len(consume(server, name, 100)) == 100
+
+
+def test_auto_created_topic_has_a_partition_and_a_large_message_passes(server, topic):
+    name = topic()
+    value = bytes(900_000)
+    producer = Producer({"bootstrap.servers": server.bootstrap})
+    producer.produce(name, value)
+    assert producer.flush(30) == 0
+    (message,) = consume(server, name, 1)
+    assert message.value() == value
+
+
+def test_group_of_three_shares_partitions_and_rebalances(server, topic):
+    name = topic()
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.create_topics([NewTopic(name, 6)])[name].result(10)
+    seen, lock, stop = [], threading.Lock(), threading.Event()
+    leave_early = threading.Event()
+
+    def member(early):
+        consumer = Consumer(
+            {
+                "bootstrap.servers": server.bootstrap,
+                "group.id": f"g-{name}",
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": 6000,
+            }
+        )
+        consumer.subscribe([name])
+        while not stop.is_set() and not (early and leave_early.is_set()):
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                with lock:
+                    seen.append((message.partition(), message.offset()))
+        consumer.close()
+
+    threads = [threading.Thread(target=member, args=(i == 0,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for half in range(2):
+            producer = Producer({"bootstrap.servers": server.bootstrap})
+            for i in range(600):
+                producer.produce(name, str(i), partition=i % 6)
+            assert producer.flush(30) == 0
+            deadline = threading.Event()
+            for _ in range(300):
+                with lock:
+                    if len(set(seen)) == 600 * (half + 1):
+                        break
+                deadline.wait(0.1)
+            with lock:
+                assert len(set(seen)) == 600 * (half + 1)
+            leave_early.set()  # one member leaves: the others take its partitions over
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert len(seen) == len(set(seen)), "a record was delivered twice although every member closed cleanly"
+
+
+def test_committed_offsets_are_where_a_group_goes_on(server, topic):
+    name = topic()
+    produce(server, name, 50)
+    assert len(consume(server, name, 50)) == 50
+    produce(server, name, 25)
+    assert [m.offset() for m in consume(server, name, 25)] == list(range(50, 75))
+
+
+def test_assign_seek_and_offsets_for_times(server, topic):
+    name = topic()
+    producer = Producer({"bootstrap.servers": server.bootstrap})
+    for i in range(100):
+        producer.produce(name, str(i), timestamp=1_000_000 + i * 1000)
+    producer.flush(30)
+    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "none", "enable.auto.commit": False})
+    assert consumer.get_watermark_offsets(TopicPartition(name, 0), 10) == (0, 100)
+    (found,) = consumer.offsets_for_times([TopicPartition(name, 0, 1_000_000 + 41_500)], 10)
+    assert found.offset == 42
+    consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
+    assert consumer.poll(10).offset() == 0
+    consumer.seek(TopicPartition(name, 0, 77))
+    message = consumer.poll(10)
+    while message is not None and message.offset() < 77:
+        message = consumer.poll(10)
+    assert message.offset() == 77
+    consumer.close()
+
+
+def test_admin(server, topic):
+    name = topic()
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.create_topics([NewTopic(name, 2, replication_factor=3, config={"retention.ms": "3600000"})])[name].result(10)
+    with pytest.raises(KafkaException) as error:
+        admin.create_topics([NewTopic(name, 2)])[name].result(10)
+    assert error.value.args[0].name() == "TOPIC_ALREADY_EXISTS"
+    admin.create_partitions([NewPartitions(name, 5)])[name].result(10)
+    described = admin.list_topics(name, timeout=10).topics[name]
+    assert len(described.partitions) == 5
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    configs = admin.describe_configs([resource])[resource].result(10)
+    assert configs["retention.ms"].value == "3600000"
+    change = ConfigResource(
+        ResourceType.TOPIC,
+        name,
+        incremental_configs=[ConfigEntry("retention.ms", "7200000", incremental_operation=AlterConfigOpType.SET)],
+    )
+    admin.incremental_alter_configs([change])[change].result(10)
+    assert admin.describe_configs([resource])[resource].result(10)["retention.ms"].value == "7200000"
+    cluster = admin.describe_cluster().result(10)
+    assert [node.id for node in cluster.nodes] == [0]
+    produce(server, name, 10)
+    ends = admin.list_offsets({TopicPartition(name, p): OffsetSpec.latest() for p in range(5)})
+    assert sum(f.result(10).offset for f in ends.values()) == 10
+    admin.delete_topics([name])[name].result(10)
+    assert name not in admin.list_topics(timeout=10).topics
+
+
+def test_admin_refuses_nonsense(server, topic):
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    for bad, says in (
+        (NewTopic("no/slash", 1), "TOPIC_EXCEPTION"),
+        (NewTopic(topic(), 0), "INVALID_PARTITIONS"),
+        (NewTopic(topic(), 1, config={"retention.msx": "1"}), "INVALID_CONFIG"),
+    ):
+        with pytest.raises(KafkaException) as error:
+            admin.create_topics([bad])[bad.topic].result(10)
+        assert says in error.value.args[0].name(), error.value
+
+
+def test_groups_admin(server, topic):
+    name = topic()
+    produce(server, name, 5)
+    consume(server, name, 5)
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    assert f"g-{name}" in {g.group_id for g in admin.list_consumer_groups().result(10).valid}
+    described = admin.describe_consumer_groups([f"g-{name}"])[f"g-{name}"].result(10)
+    assert described.state.name == "EMPTY"
+    admin.delete_consumer_groups([f"g-{name}"])[f"g-{name}"].result(10)
+    assert f"g-{name}" not in {g.group_id for g in admin.list_consumer_groups().result(10).valid}

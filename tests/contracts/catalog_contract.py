@@ -1,0 +1,169 @@
+"""What the committer counts on in a catalog; every kind that we support runs it.
+
+Subclass with a fixture `catalog`; each test makes a table of its own in namespace `contract`.
+"""
+
+import itertools
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.types import LongType, NestedField, StringType, StructType
+
+from streamlake.core.clock import SystemClock
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import InlineExecutor
+from streamlake.table import expiry, pipeline
+from streamlake.table.commit_machine import Owner
+from streamlake.table.committer import Committer
+from streamlake.table.evolve import CurrentTable, evolve
+from streamlake.table.iceberg import Change, IcebergTable
+from streamlake.table.progress import PROGRESS, TAG, find
+from streamlake.table.source_schema import VALUE, SourceColumn, source_field
+from streamlake.table.topic_table import change_of, paths_of
+
+NAMESPACE = "contract"
+# Ids are in the order in which catalogs number a new table: a level, then what is below it.
+SCHEMA = Schema(
+    NestedField(1, "id", LongType()),
+    NestedField(2, "s", StructType(NestedField(4, "inner", LongType()))),
+    NestedField(3, "name", StringType()),
+)
+OWNER = Owner("cluster", "topic", "topic-id", 1)
+numbers = itertools.count(1)
+
+
+class CatalogContract:
+    table_name = "Table{}.with-dots"  # as topics may be called
+
+    @pytest.fixture
+    def catalog(self) -> Catalog:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def door(self, catalog: Catalog) -> IcebergTable:
+        return self.new_door(catalog)
+
+    def new_door(self, catalog: Catalog, name: str | None = None, epoch: int = 1) -> IcebergTable:
+        name = name or self.table_name.format(next(numbers))
+        return IcebergTable(catalog, (NAMESPACE, name), epoch, InlineExecutor(), SystemClock(), Ids())
+
+    async def opened(self, door: IcebergTable, epoch: int = 1) -> Committer:
+        committer = Committer(door, Owner("cluster", "topic", "topic-id", epoch), False, Ids())
+        await committer.load()
+        return committer
+
+    async def test_create_makes_the_namespace_and_keeps_our_field_ids(self, door: IcebergTable, catalog: Catalog) -> None:
+        assert await door.load() is None
+        await door.create(SCHEMA)
+        table = await door.load()
+        assert table is not None
+        assert table.schema().as_struct() == SCHEMA.as_struct()
+        assert table.metadata.format_version == 2
+        assert table.properties["write.metadata.previous-versions-max"] == "10"
+        with pytest.raises(TableAlreadyExistsError):
+            catalog.create_table(door.identifier, SCHEMA)
+        await door.create(SCHEMA)  # no error
+
+    async def test_rows_progress_tag_and_property_land_together(self, door: IcebergTable) -> None:
+        await door.create(SCHEMA)
+        committer = await self.opened(door)
+        assert await self.append(committer, [1, 2, 3])
+        table = await door.load()
+        assert ids(table) == [1, 2, 3]
+        head = table.metadata.current_snapshot()
+        assert table.metadata.refs[TAG].snapshot_id == head.snapshot_id
+        assert PROGRESS in head.summary.additional_properties
+        assert head.summary.additional_properties["total-records"] == "3"
+        assert PROGRESS in table.properties
+        assert find(table.metadata) == committer.progress
+
+    async def test_a_stale_commit_is_refused_and_nothing_of_it_lands(self, door: IcebergTable) -> None:
+        await door.create(SCHEMA)
+        stale = await self.opened(door)
+        table = stale.table
+        assert await self.append(await self.opened(door), [1])
+        with pytest.raises(CommitFailedException):
+            await door.put_and_commit(table, self.change(stale, [2]))
+        after = await door.load()
+        assert ids(after) == [1]
+        assert len(after.metadata.snapshots) == 1
+
+    async def test_a_commit_to_a_table_created_again_is_refused(self, door: IcebergTable, catalog: Catalog) -> None:
+        await door.create(SCHEMA)
+        old = await self.opened(door)
+        catalog.drop_table(door.identifier)
+        await door.create(SCHEMA)
+        with pytest.raises(CommitFailedException):
+            await door.put_and_commit(old.table, self.change(old, [1]))
+        assert ids(await door.load()) == []
+
+    async def test_a_commit_to_a_dropped_table_is_refused(self, door: IcebergTable, catalog: Catalog) -> None:
+        await door.create(SCHEMA)
+        committer = await self.opened(door)
+        catalog.drop_table(door.identifier)
+        with pytest.raises((CommitFailedException, NoSuchTableError)):
+            await door.put_and_commit(committer.table, self.change(committer, [1]))
+        assert await door.load() is None
+
+    async def test_expiry_in_the_commit(self, door: IcebergTable, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(expiry, "KEEP_DEFAULT", 3)
+        await door.create(SCHEMA)
+        committer = await self.opened(door)
+        for n in range(6):
+            assert await self.append(committer, [n])
+        table = await door.load()
+        assert len(table.metadata.snapshots) == 3
+        assert ids(table) == list(range(6))
+
+    async def test_a_schema_change_and_rows_in_one_commit(self, door: IcebergTable) -> None:
+        await door.create(SCHEMA)
+        committer = await self.opened(door)
+        assert await self.append(committer, [1])
+        metadata = committer.table.metadata
+        current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
+        evolved = evolve(current, [[SourceColumn(VALUE, source_field("added", LongType()))]])
+        change = self.change(committer, [2], evolved.schema)
+        change = Change(
+            change.progress, change.blobs, change.files, evolved.schema, evolved.updates, evolved.requirements
+        )  # fmt: skip
+        assert await committer.commit(change)
+        table = await door.load()
+        assert table.schema().find_field("added").field_id == 5
+        assert table.metadata.current_snapshot().schema_id == table.schema().schema_id
+        assert ids(table) == [1, 2]
+        stale = await self.opened(door)
+        with pytest.raises(CommitFailedException):
+            await door.put_and_commit(stale.table, change)
+
+    async def test_a_claim_is_an_empty_snapshot_that_fences(self, door: IcebergTable, catalog: Catalog) -> None:
+        await door.create(SCHEMA)
+        old = await self.opened(door)
+        assert await self.append(old, [1])
+        successor = await self.opened(self.new_door(catalog, door.identifier[1], epoch=2), epoch=2)
+        assert await successor.claim()
+        with pytest.raises(CommitFailedException):
+            await door.put_and_commit(old.table, self.change(old, [2]))
+        assert ids(await door.load()) == [1]
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def change(self, committer: Committer, values: list[int], schema: Schema | None = None) -> Change:
+        table = committer.table
+        schema = schema or table.schema()
+        arrow = pipeline.table_schema(schema)
+        columns = [pa.array(values, pa.int64()) if f.name == "id" else pa.nulls(len(values), f.type) for f in arrow]
+        rows = pa.Table.from_arrays(columns, schema=arrow)
+        files = pipeline.write(rows, schema, table.spec(), paths_of(committer.door, table), table.properties)
+        return change_of(files, committer.progress.advanced(committer.progress.epoch, {0: max(values) + 1}, {}))
+
+    async def append(self, committer: Committer, values: list[int]) -> bool:
+        return await committer.commit(self.change(committer, values))
+
+
+def ids(table: Table | Any) -> list[int]:
+    return sorted(table.scan().to_arrow()["id"].to_pylist())

@@ -1,0 +1,83 @@
+"""The real metadata store, with a clock that only moves when told to."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from streamlake.cluster.database import Database
+from streamlake.cluster.groups_store import GroupStore
+from streamlake.cluster.membership import BrokerIdentity, Membership
+from streamlake.cluster.producer_ids import ProducerIdBlocks
+from streamlake.cluster.topics import Topics
+from streamlake.coordinator.group_api import JoinRequest
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import InlineExecutor
+
+
+@dataclass
+class ManualClock:
+    ms: int = 1_700_000_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def boottime(self) -> float:
+        return self.ms / 1000
+
+
+@dataclass
+class Metadata:
+    database: Database
+    identity: BrokerIdentity
+    clock: ManualClock
+    ids: Ids
+    topics: Topics
+    groups: GroupStore
+    blocks: ProducerIdBlocks
+
+    def has_partition(self, topic: str, partition: int) -> bool:
+        found = self.topics.get(topic)
+        return found is not None and 0 <= partition < len(found.partitions)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def metadata(clock: ManualClock) -> AsyncIterator[Metadata]:
+    """With topic `t` of 3 partitions."""
+    ids = Ids(7)
+    database = await Database.open("sqlite://", InlineExecutor(), clock)
+    membership = Membership(database, clock, ids)
+    identity = await membership.register(0, "localhost", 9092, "file:///wal")
+    topics = Topics(database, identity, clock, ids)
+    await topics.refresh()
+    await topics.create("t", 3, {})
+    yield Metadata(
+        database, identity, clock, ids, topics, GroupStore(database, identity), ProducerIdBlocks(database, identity)
+    )
+    await database.close()
+
+
+@pytest.fixture
+def join_request() -> Callable[..., JoinRequest]:
+    def build(member_id: str = "", **changes: object) -> JoinRequest:
+        values: dict[str, object] = {
+            "group_id": "g",
+            "member_id": member_id,
+            "group_instance_id": None,
+            "client_id": "c",
+            "client_host": "/127.0.0.1",
+            "session_timeout_ms": 10_000,
+            "rebalance_timeout_ms": 30_000,
+            "protocol_type": "consumer",
+            "protocols": (("range", b"r"), ("sticky", b"s")),
+            "require_known_member_id": True,
+            "supports_skip_assignment": True,
+        }
+        return JoinRequest(**{**values, **changes})
+
+    return build

@@ -1,0 +1,74 @@
+import asyncio
+
+import pytest
+
+from streamlake.core.budget import Budget
+from streamlake.core.errors import Invalid, Unavailable
+
+
+def test_accounts_add_up() -> None:
+    budget = Budget(100)
+    assert budget.try_take("cache", 60)
+    assert budget.try_take("replies", 40)
+    assert not budget.try_take("replies", 1)
+    assert (budget.used_bytes, budget.free_bytes, budget.accounts) == (100, 0, {"cache": 60, "replies": 40})
+    budget.give("cache", 10)
+    assert budget.try_take("replies", 10)
+    with pytest.raises(AssertionError):
+        budget.give("replies", 51)
+
+
+async def test_waiters_are_served_in_order_and_none_is_overtaken() -> None:
+    budget = Budget(100)
+    assert budget.try_take("a", 90)
+    order: list[str] = []
+
+    async def take(name: str, size_bytes: int) -> None:
+        await budget.take(name, size_bytes, timeout_s=60)
+        order.append(name)
+
+    large = asyncio.create_task(take("large", 50))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(take("small", 5))
+    await asyncio.sleep(0)
+    assert not budget.try_take("sneaky", 1), "room for one more, but two wait"
+    budget.give("a", 30)
+    await asyncio.sleep(0)
+    assert order == []
+    budget.give("a", 20)
+    await asyncio.gather(large, small)
+    assert order == ["large", "small"]
+
+
+async def test_too_much_is_invalid_and_too_late_is_unavailable() -> None:
+    budget = Budget(10)
+    with pytest.raises(Invalid):
+        await budget.take("a", 11, timeout_s=1)
+    assert budget.try_take("a", 10)
+    with pytest.raises(Unavailable):
+        await budget.take("a", 1, timeout_s=0)
+    assert budget.used_bytes == 10
+
+
+async def test_a_waiter_that_leaves_lets_the_next_one_in() -> None:
+    budget = Budget(10)
+    assert budget.try_take("a", 5)
+    large = asyncio.create_task(budget.take("large", 10, timeout_s=60))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(budget.take("small", 5, timeout_s=60))
+    await asyncio.sleep(0)
+    large.cancel()
+    await small
+    assert budget.accounts == {"a": 5, "small": 5}
+
+
+async def test_what_is_granted_to_one_just_cancelled_comes_back() -> None:
+    budget = Budget(10)
+    assert budget.try_take("a", 10)
+    waiter = asyncio.create_task(budget.take("b", 10, timeout_s=60))
+    await asyncio.sleep(0)
+    budget.give("a", 10)  # grants
+    waiter.cancel()  # in the same tick
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert budget.used_bytes == 0

@@ -1,0 +1,169 @@
+"""Both disks keep one contract; the simulated one loses what was not synced; the real one syncs what it promises."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from contracts.disk_contract import DiskContract
+from support.simdisk import PAGE_BYTES, SimDisk
+
+from streamlake.core.disk import RealDisk, is_full
+
+
+class TestRealDisk(DiskContract):
+    @pytest.fixture
+    def disk(self) -> RealDisk:
+        return RealDisk()
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> str:
+        return str(tmp_path)
+
+
+class TestSimDisk(DiskContract):
+    @pytest.fixture
+    def disk(self) -> SimDisk:
+        disk = SimDisk()
+        disk.makedirs("/data")
+        return disk
+
+    @pytest.fixture
+    def root(self) -> str:
+        return "/data"
+
+
+def test_real_makedirs_syncs_each_new_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is not synced in its parent is gone after a power cut, with all that was synced in it."""
+    synced: list[str] = []
+
+    class Spy(RealDisk):
+        def sync_dir(self, path: str) -> None:
+            synced.append(path)
+            super().sync_dir(path)
+
+    Spy().makedirs(str(tmp_path / "a" / "b"))
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+
+
+def test_real_pwrite_goes_on_after_a_short_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwritev", lambda fd, buffers, offset: os.pwrite(fd, b"".join(buffers)[:3], offset))
+    file = RealDisk().open(str(tmp_path / "a"), create=True)
+    assert file.pwrite([b"abcd", b"efgh"], 1) == 8
+    assert file.pread(9, 0) == b"\0abcdefgh"
+
+
+def test_is_full() -> None:
+    assert is_full(OSError(errno.ENOSPC, ""))
+    assert is_full(OSError(errno.EDQUOT, ""))
+    assert not is_full(OSError(errno.EIO, ""))
+
+
+def outcomes(prepare: Callable[[SimDisk], None], rounds: int = 200) -> set[bytes | None]:
+    """What `/d/a` may hold after a power cut."""
+    seen: set[bytes | None] = set()
+    for seed in range(rounds):
+        disk = SimDisk()
+        disk.makedirs("/d")
+        prepare(disk)
+        after = disk.crash(Random(seed))
+        seen.add(after.open("/d/a").pread(10_000, 0) if "a" in after.listdir("/d") else None)
+    return seen
+
+
+def test_unsynced_bytes_may_be_lost_kept_or_torn() -> None:
+    old, new = b"o" * 2 * PAGE_BYTES, b"n" * 2 * PAGE_BYTES
+
+    def prepare(disk: SimDisk) -> None:
+        file = disk.open("/d/a", create=True)
+        file.pwrite([old], 0)
+        file.sync()
+        disk.sync_dir("/d")
+        file.pwrite([new], 0)
+
+    half_old, half_new = old[:PAGE_BYTES], new[:PAGE_BYTES]
+    assert outcomes(prepare) == {old, new, half_old + half_new, half_new + half_old}
+
+
+def test_synced_bytes_under_a_synced_name_stay() -> None:
+    def prepare(disk: SimDisk) -> None:
+        file = disk.open("/d/a", create=True)
+        file.pwrite([b"kept"], 0)
+        file.sync()
+        disk.sync_dir("/d")
+
+    assert outcomes(prepare) == {b"kept"}
+
+
+def test_a_name_is_durable_only_after_sync_dir() -> None:
+    def prepare(disk: SimDisk) -> None:
+        file = disk.open("/d/t", create=True)
+        file.pwrite([b"x"], 0)
+        file.sync()
+        disk.rename("/d/t", "/d/a")
+
+    assert outcomes(prepare) == {None, b"x"}
+
+
+def test_a_rename_without_sync_may_name_an_empty_file() -> None:
+    """Hazard C1: this is what a store does that renames and does not sync."""
+
+    def prepare(disk: SimDisk) -> None:
+        disk.open("/d/t", create=True).pwrite([b"x"], 0)
+        disk.rename("/d/t", "/d/a")
+        disk.sync_dir("/d")
+
+    assert outcomes(prepare) == {b"", b"\0", b"x"}
+
+
+def test_a_failed_sync_loses_its_pages_for_ever() -> None:
+    def prepare(disk: SimDisk) -> None:
+        file = disk.open("/d/a", create=True)
+        file.sync()
+        disk.sync_dir("/d")
+        file.pwrite([b"x"], 0)
+        disk.before = fail_once("sync")
+        with pytest.raises(OSError):
+            file.sync()
+        file.sync()
+        assert file.pread(1, 0) == b"x", "the page cache still shows it"
+
+    assert outcomes(prepare) == {b"", b"\0"}, "the file may have grown, the byte is never there"
+
+
+def fail_once(operation: str) -> Callable[[str, str], None]:
+    left = [1]
+
+    def before(name: str, path: str) -> None:
+        if name == operation and left:
+            left.pop()
+            raise OSError(errno.EIO, "planned", path)
+
+    return before
+
+
+def test_a_kill_keeps_the_page_cache_and_frees_locks() -> None:
+    disk = SimDisk()
+    file = disk.open("/a", create=True)
+    file.pwrite([b"x"], 0)
+    assert file.lock()
+    after = disk.kill()
+    again = after.open("/a")
+    assert again.pread(1, 0) == b"x"
+    assert again.lock()
+    with pytest.raises(OSError):
+        file.pread(1, 0)
+    names = [tuple(after.crash(Random(seed)).listdir("/")) for seed in range(50)]
+    assert set(names) == {(), ("a",)}, "what was not synced before the kill is not synced by it"
+
+
+def test_a_full_disk_takes_what_fits_and_says_so() -> None:
+    disk = SimDisk(capacity_bytes=5)
+    file = disk.open("/a", create=True)
+    with pytest.raises(OSError) as caught:
+        file.pwrite([b"abc", b"defg"], 0)
+    assert is_full(caught.value)
+    assert file.pread(9, 0) == b"abcde"
+    file.pwrite([b"12345"], 0)

@@ -1,0 +1,14 @@
+"""A short crash campaign; `make crash ROUNDS=50` is the long one."""
+
+from pathlib import Path
+
+import pytest
+from support import crash
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_by_kill_9(tmp_path: Path) -> None:
+    totals = crash.run(tmp_path / "data", rounds=4, seed=7)
+    assert totals["acked"] > 1000
+    assert totals["server kills"] and totals["worker kills"]

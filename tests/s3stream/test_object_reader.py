@@ -1,0 +1,102 @@
+import asyncio
+
+import pytest
+
+from streamlake.core.errors import Corrupt, NotFound, Unavailable
+
+
+async def uploaded(media, chunks: int = 20, **settings: object):  # type: ignore[no-untyped-def]
+    """A fresh broker whose stream 1 lies in one object: chunks of 300 bytes, three to a block."""
+    media.tables.create(1)
+    writer = media.broker()
+    (stream,) = await writer.start(1)
+    for n in range(chunks):
+        await writer.append(stream, bytes([n]) * 300, timestamp=n)
+    await writer.streams.flush()
+    await writer.crash()
+    broker = media.broker(**settings)
+    (stream,) = await broker.start(1)
+    media.store.calls.clear()
+    return broker, stream
+
+
+def ranges(media) -> int:
+    return sum(operation == "get_range" for operation, _ in media.store.calls)
+
+
+async def test_one_request_for_the_index_and_adjacent_blocks_together(media) -> None:
+    broker, stream = await uploaded(media, read_ahead_bytes=1 << 20)
+    assert b"".join(await stream.read(0, 20, 1 << 20)) == b"".join(bytes([n]) * 300 for n in range(20))
+    assert ranges(media) == 2
+    await stream.read(7, 20, 1)
+    assert ranges(media) == 2, "all of it is cached"
+    assert broker.streams.blocks.hits > 0
+
+
+async def test_a_sequential_reader_finds_the_next_blocks_on_their_way(media) -> None:
+    _, stream = await uploaded(media)
+    offset, requests = 0, []
+    while offset < 20:
+        assert len(await stream.read(offset, 20, 300)) == 1
+        offset += 1
+        await asyncio.sleep(0.001)
+        requests.append(ranges(media))
+    assert requests[0] == 2, "index and one block: a first read is no sequential reader yet"
+    assert requests[1] == 3, "read ahead of need"
+    assert requests[-1] < 8
+
+
+async def test_many_readers_of_one_block_make_one_request(media) -> None:
+    _, stream = await uploaded(media)
+    got = await asyncio.gather(*(stream.read(0, 3, 300) for _ in range(50)))
+    assert all(b"".join(g) == bytes(300) for g in got)
+    assert ranges(media) == 2
+
+
+async def test_a_failure_is_told_and_not_cached(media) -> None:
+    _, stream = await uploaded(media)
+    media.store.fail("get_range", "unavailable")
+    with pytest.raises(Unavailable):
+        await stream.read(0, 3, 300)
+    assert b"".join(await stream.read(0, 3, 300)) == bytes(300)
+
+
+async def test_damage_names_the_object_and_spares_the_other_blocks(media) -> None:
+    _, stream = await uploaded(media, read_ahead_bytes=1 << 20)
+    ((key, data),) = media.store.objects.items()
+    bad = bytearray(data)
+    bad[1000] ^= 1  # in the second block
+    media.store.objects[key] = bytes(bad)
+    assert b"".join(await stream.read(0, 3, 1 << 20)) == b"".join(bytes([n]) * 300 for n in range(3))
+    with pytest.raises(Corrupt, match=key):
+        await stream.read(3, 6, 1 << 20)
+    assert b"".join(await stream.read(6, 7, 1 << 20)) == bytes([6]) * 300
+
+
+async def test_a_damaged_footer_is_corrupt(media) -> None:
+    _, stream = await uploaded(media)
+    ((key, data),) = media.store.objects.items()
+    media.store.objects[key] = data[:-1] + b"?"
+    with pytest.raises(Corrupt, match=key):
+        await stream.read(0, 3, 300)
+
+
+async def test_an_index_larger_than_the_tail_takes_a_second_request(media, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlake.s3stream.object_reader.TAIL_BYTES", 100)
+    _, stream = await uploaded(media)
+    assert b"".join(await stream.read(4, 5, 300)) == bytes([4]) * 300
+    assert ranges(media) == 3
+
+
+async def test_a_lost_object_is_corrupt_and_a_trimmed_one_not_found(media) -> None:
+    _, stream = await uploaded(media)
+    media.store.objects.clear()
+    with pytest.raises(Corrupt, match="gone"):
+        await stream.read(0, 3, 300)
+    media.store.fail("get_range", "slow")
+    reading = asyncio.create_task(stream.read(0, 3, 300))
+    await asyncio.sleep(0.001)
+    await stream.trim(20)
+    media.store.gate.set()
+    with pytest.raises(NotFound, match="deleted"):
+        await reading

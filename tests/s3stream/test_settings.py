@@ -1,0 +1,15 @@
+from streamlake.s3stream.settings import MAX_FETCHES, MIB, StreamsSettings
+
+
+def test_upload_starts_before_the_log_cache_is_full() -> None:
+    assert StreamsSettings(log_cache_bytes=16 * MIB, upload_bytes=64 * MIB).upload_trigger_bytes == 8 * MIB
+    assert StreamsSettings(log_cache_bytes=512 * MIB, upload_bytes=64 * MIB).upload_trigger_bytes == 64 * MIB
+
+
+def test_memory_is_the_sum_of_what_is_held() -> None:
+    settings = StreamsSettings(
+        log_cache_bytes=1, block_cache_bytes=2, read_ahead_bytes=3, object_bytes=4, block_bytes=5
+    )
+    assert settings.memory_bytes() == {
+        "log_cache": 1, "block_cache": 2, "block_fetch": 3 * MAX_FETCHES, "upload": 9,
+    }  # fmt: skip

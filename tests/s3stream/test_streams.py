@@ -1,0 +1,266 @@
+import asyncio
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from streamlake.core.errors import Closed, Fenced, Invalid, NotFound, StreamLakeError
+from streamlake.s3stream.stream import Stream
+
+
+async def test_open_bumps_epochs_and_keeps_their_history(media) -> None:
+    media.tables.create(1, 2)
+    broker = media.broker()
+    one, two = await broker.start(1, 2)
+    assert (one.epoch, one.epochs, two.epoch) == (1, ((1, 0),), 1)
+    await broker.append(one, b"a", 7)
+    (one,) = await broker.streams.open([1])
+    assert one.epochs == ((1, 0), (2, 7))
+    with pytest.raises(NotFound):
+        await broker.streams.open([3])
+
+
+async def test_streams_created_later_are_opened_like_others(media) -> None:
+    broker = media.broker()
+    await broker.streams.start()
+    media.tables.create(5)
+    (stream,) = await broker.streams.open([5])
+    await broker.append(stream, b"a")
+    await broker.streams.flush()
+    assert b"".join(await stream.read(0, 1, 9)) == b"a"
+
+
+async def test_a_stream_that_another_broker_wrote_is_read_from_its_objects(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    await broker.streams.start()
+    other = media.broker()  # another node in truth: same metadata, its epoch is set back below
+    (stream,) = await other.start(1)
+    await other.append(stream, b"theirs", 6)
+    await other.streams.flush()
+    await other.crash()
+    broker.metadata.broker_epoch = media.tables.broker_epoch
+    (stream,) = await broker.streams.open([1])
+    assert (stream.next_offset, stream.epochs) == (6, ((1, 0), (2, 6)))
+    assert b"".join(await stream.read(0, 6, 99)) == b"theirs"
+
+
+async def test_a_fenced_broker_ends_by_itself(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    media.tables.register()
+    await broker.append(stream, b"a")
+    with pytest.raises(Fenced):
+        await broker.streams.flush()
+    assert isinstance(broker.fatal[0], Fenced) and len(broker.fatal) == 1
+    with pytest.raises(Fenced):
+        broker.streams.try_reserve(1)
+
+
+async def test_close_acks_what_became_durable_and_gives_memory_back(media) -> None:
+    media.tables.create(1)
+    broker = media.broker(manual=True)
+    (stream,) = await broker.start(1)
+    acked = broker.append(stream, b"a")
+    assert broker.budget.used_bytes > 0
+    await broker.streams.close()
+    assert acked.result() is None
+    assert broker.budget.used_bytes == 0
+    with pytest.raises(Closed):
+        broker.streams.try_reserve(1)
+    (stream,) = await media.broker().start(1)
+    assert b"".join(await stream.read(0, 1, 9)) == b"a"
+
+
+async def test_a_budget_too_small_for_the_caches_is_refused_at_start(media) -> None:
+    broker = media.broker()
+    broker.budget.total_bytes = 1 << 20
+    with pytest.raises(Invalid, match=r"raise memory\.total"):
+        await broker.streams.start()
+
+
+async def test_deleting_streams_frees_their_memory(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    await broker.append(stream, bytes(5000))
+    broker.streams.delete([1, 99])
+    assert broker.streams.cache.room.used_bytes == 0
+    assert broker.streams.appender.unuploaded_bytes == 0
+    with pytest.raises(NotFound):
+        await stream.read(0, 1, 1)
+    await broker.streams.flush()
+
+
+# -- random lives against a list ---------------------------------------------------------------------------------------
+
+STREAMS = (1, 2, 3)
+FAULTS = [
+    ("put", "unavailable"), ("put", "late"), ("put", "applied_then_unknown"), ("put", "unknown"), ("put", "full"),
+    ("delete", "unavailable"),
+]  # fmt: skip
+METADATA_FAULTS = [
+    ("commit_object", "unavailable"), ("commit_object", "unknown"), ("commit_object", "applied_then_unknown"),
+    ("prepare_object", "unknown"), ("objects", "unavailable"), ("stream_states", "unavailable"),
+]  # fmt: skip
+
+
+class Life:
+    """A broker that dies and comes back, next to what its streams must hold."""
+
+    def __init__(self, media, seed: int) -> None:
+        self.media = media
+        self.random = Random(seed)
+        self.wal_readable = seed % 5 > 0
+        self.chunks: dict[int, list[tuple[int, int, bytes]]] = {s: [] for s in STREAMS}  # (start, end, data)
+        self.acked = dict.fromkeys(STREAMS, 0)
+        self.starts = dict.fromkeys(STREAMS, 0)
+        self.flushes: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        self.broker = self.media.broker(
+            manual=True,
+            log_cache_bytes=30_000,
+            object_bytes=self.random.choice((2000, 20_000)),
+            wal_readable=self.wal_readable,
+            wal_bytes=60_000,
+            block_cache_bytes=self.random.choice((0, 5000, 100_000)),
+        )
+        opened = await self.broker.start(*STREAMS)
+        self.streams: dict[int, Stream] = {s.stream_id: s for s in opened}
+        for stream in opened:
+            chunks = self.chunks[stream.stream_id]
+            end = stream.next_offset
+            assert end >= self.acked[stream.stream_id], "an acked chunk was lost"
+            assert end in {0, *(c[1] for c in chunks)}, "half a chunk came back"
+            assert stream.durable_offset == end
+            assert stream.start_offset == self.starts[stream.stream_id]
+            assert stream.checkpoint in (b"", b"at %d" % stream.checkpoint_offset)
+            assert stream.checkpoint_offset <= end
+            del chunks[sum(c[1] <= end for c in chunks) :]
+            self.acked[stream.stream_id] = end  # it may be read from now on
+            stream.set_checkpointer(lambda s=stream: b"at %d" % s.next_offset)
+
+    def append(self, stream: Stream) -> None:
+        data = self.random.randbytes(self.random.choice((1, 30, 200, 1500, 6000)))
+        if not self.broker.streams.try_reserve(len(data)):
+            return
+        start, count = stream.next_offset, self.random.randint(1, 9)
+        self.chunks[stream.stream_id].append((start, start + count, data))
+
+        def acked(future: asyncio.Future[None], stream_id: int = stream.stream_id) -> None:
+            if future.exception() is None:
+                assert self.acked[stream_id] <= start, "acked in order"
+                self.acked[stream_id] = start + count
+
+        stream.append(start, count, self.random.randint(0, 100), data).add_done_callback(acked)
+
+    async def read(self, stream: Stream) -> None:
+        stream_id = stream.stream_id
+        durable = stream.durable_offset
+        start = self.random.randint(self.starts[stream_id], durable)
+        end = self.random.randint(start, durable + 5)
+        limit = self.random.choice((0, 100, 3000, 100_000))
+        got = b"".join(await stream.read(start, end, limit))
+        whole = (
+            [c[2] for c in self.chunks[stream_id] if c[1] > start and c[0] < min(end, durable)] if start < end else []
+        )
+        expected = b""
+        for data in whole:
+            if expected and len(expected) + len(data) > limit:
+                break
+            expected += data
+        assert got == expected
+
+    async def trim(self, stream: Stream) -> None:
+        stream_id, to = stream.stream_id, self.random.randint(stream.start_offset, stream.durable_offset)
+        if self.random.random() < 0.5:
+            to = await stream.retention_point(
+                self.random.choice((None, 0, 5000)), self.random.choice((None, 50, 99)), to
+            )
+        await stream.trim(to)
+        self.starts[stream_id] = max(self.starts[stream_id], to)
+
+    def flush(self) -> None:
+        task = asyncio.create_task(self.broker.streams.flush())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # a dead broker's flush fails
+        self.flushes.append(task)
+
+    async def die(self) -> None:
+        """A power cut; or the machine only seems dead, and its uploads go on while the heir works."""
+        zombie = self.random.random() < 0.4
+        old = self.broker
+        if zombie:
+            old.metadata.gate = asyncio.Event()
+            self.flush()
+            await self.pause()
+            old.wal.crash(self.random)
+        else:
+            await old.crash(self.random)
+        await self.open()
+        if zombie:
+            old.metadata.gate.set()
+            await self.pause()
+            await old.crash(self.random)
+
+    async def pause(self) -> None:
+        for _ in range(self.random.choice((1, 5, 30))):
+            await asyncio.sleep(0)
+
+    async def step(self) -> None:
+        random, stream = self.random, self.random.choice(list(self.streams.values()))
+        dice = random.random()
+        if dice < 0.35:
+            self.append(stream)
+        elif dice < 0.55:
+            self.broker.wal.sync(random.choice((None, 1, 3)))
+        elif dice < 0.75:
+            await self.read(stream)
+        elif dice < 0.80:
+            await self.trim(stream)
+        elif dice < 0.87:
+            self.flush()
+        elif dice < 0.92:
+            await self.pause()
+        elif dice < 0.94:
+            self.media.store.fail(*random.choice(FAULTS), times=random.randint(1, 2))
+        elif dice < 0.96:
+            self.broker.metadata.fail(*random.choice(METADATA_FAULTS))
+        elif dice < 0.98:
+            self.media.clock.ms += random.choice((1, 4_000_000))
+            with suppress(StreamLakeError):
+                await self.broker.streams.gc.collect()
+        else:
+            self.media.store.land()
+            self.broker.metadata._planned.clear()
+            await self.die()
+        assert self.broker.fatal == []
+
+    async def end(self) -> None:
+        """Everything that was acked is there, in the objects alone, with nothing left over."""
+        self.media.store.heal()
+        self.broker.metadata._planned.clear()
+        self.broker.wal.manual = False
+        self.broker.wal.sync()
+        await self.broker.streams.flush()
+        self.media.store.land()
+        await self.broker.crash(self.random)
+        await self.open()
+        assert self.broker.streams.recovered_streams == 0, "the flush left nothing to recover"
+        for stream_id, stream in self.streams.items():
+            want = b"".join(c[2] for c in self.chunks[stream_id] if c[1] > self.starts[stream_id])
+            assert b"".join(await stream.read(self.starts[stream_id], 1 << 60, 1 << 60)) == want
+        for task in self.flushes:
+            task.cancel()
+        await asyncio.gather(*self.flushes, return_exceptions=True)
+
+
+@pytest.mark.parametrize("seed", range(16))
+async def test_random_lives(media, seed: int) -> None:
+    media.tables.create(*STREAMS)
+    life = Life(media, seed)
+    await life.open()
+    for _ in range(250):
+        await life.step()
+    await life.end()

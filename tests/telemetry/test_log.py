@@ -1,0 +1,39 @@
+"""Logs for people and for machines, on stderr; the level is kept."""
+
+import json
+import subprocess
+import sys
+
+PROGRAM = """
+import structlog
+from streamlake.telemetry import log
+log.configure({level!r}, json={json})
+structlog.get_logger("x").info("hello", n=1)
+try:
+    raise ValueError("boom")
+except ValueError:
+    structlog.get_logger("x").exception("went wrong")
+"""
+
+
+def run(level: str, as_json: bool) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(level=level, json=as_json)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_json_lines() -> None:
+    out, err = run("info", True)
+    assert out == ""
+    first, second = [json.loads(line) for line in err.splitlines()]
+    assert (first["event"], first["n"], first["level"]) == ("hello", 1, "info")
+    assert "ValueError: boom" in second["exception"]
+
+
+def test_console_lines_and_level() -> None:
+    _, err = run("error", False)
+    assert "hello" not in err
+    assert "went wrong" in err
+    assert "boom" in err
