@@ -31,7 +31,7 @@ class Budget:
     async def take(self, account: str, size_bytes: int, timeout_s: float) -> None:
         """Wait for room. Raises Unavailable after `timeout_s`, Invalid if it could never fit."""
         if size_bytes > self.total_bytes:
-            raise Invalid(f"{size_bytes} bytes can never fit the memory budget of {self.total_bytes}: raise memory.total")
+            raise Invalid(f"{size_bytes} bytes never fit the memory budget of {self.total_bytes}: raise memory.total")
         if self.try_take(account, size_bytes):
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -42,7 +42,7 @@ class Budget:
                 await granted
         except TimeoutError:
             self._withdraw(entry)
-            raise Unavailable(f"no {size_bytes} bytes of memory became free within {timeout_s:g} s: try again") from None
+            raise Unavailable(f"no {size_bytes} bytes of memory came free within {timeout_s:g} s: try again") from None
         except asyncio.CancelledError:
             self._withdraw(entry)
             raise

@@ -86,7 +86,7 @@ def api(key: int, versions: range | None = None, *, advertised_min: int | None =
 
 
 def prepare(apis: Iterable[Api]) -> None:
-    """Compile what serving these APIs needs, a millisecond or two a version, before a loop would have to wait for it."""
+    """Compile what serving these APIs needs, a millisecond or two a version, so that no request waits for it."""
     for each in apis:
         for version in each.versions:
             decoder(each.request, version, each.is_flexible(version))

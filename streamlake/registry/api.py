@@ -6,7 +6,7 @@ and `limit`. The mode is always READWRITE; contexts, guids, metadata and rules o
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -28,13 +28,14 @@ READWRITE = "READWRITE"
 MODES = frozenset({READWRITE, "READONLY", "READONLY_OVERRIDE", "IMPORT", "FORWARD"})
 SCHEMA_ID_MAX = 2**31 - 1
 
+T = TypeVar("T")
 Handler = Callable[[SchemaRegistry, Request], Awaitable[Any]]
 log = structlog.get_logger(__name__)
 
 
-class SchemaBody(msgspec.Struct):
+class SchemaBody(msgspec.Struct, rename="camel"):
     schema: str
-    schemaType: str | None = None  # noqa: N815 (Confluent's name)
+    schema_type: str | None = None
     references: list[Any] | None = None
 
 
@@ -115,11 +116,11 @@ def _error(status: int, code: int, message: str) -> Response:
 
 async def _list_subjects(registry: SchemaRegistry, request: Request) -> list[str]:
     prefix = request.query_params.get("subjectPrefix", "")
-    return _page(request, await registry.subjects(prefix, _flag(request, "deleted"), _flag(request, "deletedOnly")))
+    return _page(request, await registry.subjects(prefix, _flag(request, "deleted"), _deleted_only(request)))
 
 
 async def _list_versions(registry: SchemaRegistry, request: Request) -> list[int]:
-    found = await registry.versions(_subject(request), _flag(request, "deleted"), _flag(request, "deletedOnly"))
+    found = await registry.versions(_subject(request), _flag(request, "deleted"), _deleted_only(request))
     return _page(request, found)
 
 
@@ -201,12 +202,7 @@ async def _get_level(registry: SchemaRegistry, request: Request) -> dict[str, st
 
 
 async def _set_level(registry: SchemaRegistry, request: Request) -> dict[str, str]:
-    try:
-        body = msgspec.json.decode(await _body(request), type=ConfigBody)
-    except msgspec.ValidationError as error:
-        raise RegistryError(errors.INVALID_LEVEL, f"only 'compatibility' can be configured: {error}") from None
-    except msgspec.DecodeError as error:
-        raise RegistryError(400, f"the body is not JSON: {error}") from None
+    body = await _decoded(request, ConfigBody, errors.INVALID_LEVEL)
     return {"compatibility": (await registry.set_level(_subject(request), body.compatibility)).value}
 
 
@@ -219,10 +215,7 @@ async def _get_mode(registry: SchemaRegistry, request: Request) -> dict[str, str
 
 
 async def _set_mode(registry: SchemaRegistry, request: Request) -> dict[str, str]:
-    try:
-        mode = msgspec.json.decode(await _body(request), type=ModeBody).mode
-    except msgspec.MsgspecError as error:
-        raise RegistryError(errors.INVALID_MODE, f"the body must say which mode: {error}") from None
+    mode = (await _decoded(request, ModeBody, errors.INVALID_MODE)).mode
     if mode not in MODES:
         raise RegistryError(errors.INVALID_MODE, f"'{mode[:50]}' is no mode; modes are {', '.join(sorted(MODES))}")
     if mode != READWRITE:
@@ -252,6 +245,11 @@ def _flag(request: Request, name: str) -> bool:
     return request.query_params.get(name, "").lower() == "true"
 
 
+def _deleted_only(request: Request) -> bool:
+    """Confluent's server calls it deletedOnly, its Python client deleted_only."""
+    return _flag(request, "deletedOnly") or _flag(request, "deleted_only")
+
+
 def _page(request: Request, items: Sequence[Any]) -> list[Any]:
     """`limit` below zero, as by default, means all."""
     try:
@@ -263,13 +261,18 @@ def _page(request: Request, items: Sequence[Any]) -> list[Any]:
 
 
 async def _schema(request: Request) -> NewSchema:
+    body = await _decoded(request, SchemaBody, errors.INVALID_SCHEMA)
+    return NewSchema(body.schema, body.schema_type or AVRO, bool(body.references), _flag(request, "normalize"))
+
+
+async def _decoded(request: Request, kind: type[T], code: int) -> T:
+    """`code` is the error for JSON that is no `kind`."""
     try:
-        body = msgspec.json.decode(await _body(request), type=SchemaBody)
+        return msgspec.json.decode(await _body(request), type=kind)
     except msgspec.ValidationError as error:
-        raise RegistryError(errors.INVALID_SCHEMA, f"the body is no schema: {error}") from None
+        raise RegistryError(code, f"the body is not what this request takes: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RegistryError(400, f"the body is not JSON: {error}") from None
-    return NewSchema(body.schema, body.schemaType or AVRO, bool(body.references), _flag(request, "normalize"))
 
 
 async def _body(request: Request) -> bytes:

@@ -70,7 +70,8 @@ def incompatibilities(level: Level, candidate: str, earlier: Sequence[tuple[int,
 
 def _cannot_read(reader: avro.schema.Schema, writer: avro.schema.Schema) -> str:
     try:
-        result = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+        checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+        result = checker.get_compatibility(reader, writer)
     except RecursionError:
         raise Invalid("the schemas refer to each other too deeply to be compared") from None
     if result.compatibility is SchemaCompatibilityType.compatible:

@@ -2,7 +2,7 @@
 
 One call is one write and one fdatasync, in a thread that does nothing else, so that a group waits for the disk only
 and never for other work. The caller keeps one call in flight. What happens after an error is not decided here: the
-durable content of the file is then unknown for ever and nobody may sync it again (docs/adr, fsyncgate).
+durable content of the file is then unknown for ever and nobody may sync it again (fsyncgate).
 """
 
 from bisect import bisect_left

@@ -2,8 +2,8 @@
 
 obstore's own retry is off: after a retry it reports our own landed write as AlreadyExists. Here the operations that
 can be repeated without harm are repeated, with growing, jittered pauses. A conditional put is different: *every* answer
-to it but success is unknown, "already exists" included, until the object has been read back and compared
-(docs/adr/0004). Identical bytes count as ours: writers that must tell themselves from others put a nonce in.
+to it but success is unknown, "already exists" included, until the object has been read back and compared.
+Identical bytes count as ours: writers that must tell themselves from others put a nonce in.
 
 Reads return what was asked for or raise; a short object is Corrupt. Nothing is cached.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
@@ -124,8 +124,11 @@ class IcebergTable:
     def _create(self, schema: Schema, spec: PartitionSpec) -> None:
         namespace = self.identifier[:1]
         if not self._catalog.namespace_exists(namespace):
-            with contextlib.suppress(NamespaceAlreadyExistsError):
+            try:
                 self._catalog.create_namespace(namespace)
+            except Exception:  # another table was faster: the SQL catalog lets the database's own error through
+                if not self._catalog.namespace_exists(namespace):
+                    raise
         with contextlib.suppress(TableAlreadyExistsError):
             self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=PROPERTIES)
 

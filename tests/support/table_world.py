@@ -224,7 +224,9 @@ class Log:
         found: list[bytes] = []
         if self.start[partition] <= offset:
             for _, last, batch in self.batches[partition]:
-                if last >= offset and (not found or sum(map(len, found)) + len(batch) <= max_bytes):
+                if found and sum(map(len, found)) + len(batch) > max_bytes:
+                    break
+                if last >= offset:
                     found.append(batch)
         return Fetched(b"".join(found), self.end[partition], self.start[partition], tuple(self.aborted[partition]))
 

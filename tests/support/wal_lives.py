@@ -21,7 +21,8 @@ from streamlake.s3stream.flusher import Flusher
 from streamlake.s3stream.wal import WalRecord
 
 SETTINGS = FileWalSettings(capacity_bytes=4 * 16384, segment_bytes=16384, group_bytes=2048)
-SIZES = (0, 30, 400, 400, 400, 400, 400, 3000, 9000)  # repeated lengths: a stale record then fits exactly behind a new one
+# Mostly one length: a stale record then fits exactly behind a new one.
+SIZES = (0, 30, 400, 400, 400, 400, 400, 3000, 9000)
 
 
 class PowerCut(Exception):

@@ -37,3 +37,14 @@ def test_console_lines_and_level() -> None:
     assert "hello" not in err
     assert "went wrong" in err
     assert "boom" in err
+
+
+def test_tracebacks_do_not_print_local_variables() -> None:
+    program = PROGRAM.replace("try:", "try:\n    password = 'hunter2'").replace(
+        'ValueError("boom")', "ValueError('boom')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program.format(level="info", json=False)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.count("hunter2") == 0
+    assert "boom" in done.stderr

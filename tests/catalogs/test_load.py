@@ -1,0 +1,24 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamlake.catalogs.config import CatalogConfig, embedded
+from streamlake.catalogs.load import load
+from streamlake.core.errors import Invalid
+
+
+def test_loads_by_kind(tmp_path: Path) -> None:
+    assert load(embedded(tmp_path, None)).name == "streamlake"
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(Invalid, match="known are sql and rest"):
+        load(CatalogConfig("hive", "x", {"uri": "x"}))
+
+
+def test_importing_it_does_not_import_pyiceberg() -> None:
+    """The server reads catalog configurations, and must stay small."""
+    code = "import sys, streamlake.catalogs.load, streamlake.table.control; sys.exit('pyiceberg' in sys.modules or 'pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
