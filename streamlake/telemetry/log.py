@@ -8,7 +8,10 @@ import structlog
 
 def configure(level: str = "info", json: bool = False) -> None:
     """Readable lines for people, JSON lines for machines."""
-    render = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Plain tracebacks: the pretty ones print local variables, secrets included, and take seconds to draw.
+    plain = structlog.dev.plain_traceback
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+    render = structlog.processors.JSONRenderer() if json else console
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -6,7 +6,6 @@ import pytest
 import requests
 from contracts.catalog_contract import CatalogContract
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import RESTError
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
@@ -38,17 +37,18 @@ class TestRestCatalog(CatalogContract):
 
     @pytest.fixture
     def catalog(self, seaweedfs: "SeaweedFS") -> Catalog:
-        return wait_for_warehouse(load(config(seaweedfs)))
+        return loaded(config(seaweedfs))
 
 
-def wait_for_warehouse(catalog: Catalog) -> Catalog:
+def loaded(config: CatalogConfig) -> Catalog:
     """The server makes its table bucket a moment after it answers."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
+            catalog = load(config)
             catalog.list_namespaces()
             return catalog
-        except RESTError:
+        except Exception:
             time.sleep(0.05)
     raise RuntimeError("the table bucket did not appear")
 
