@@ -249,7 +249,7 @@ TABLE_CONFIGS = (
     _config(
         "errors.tolerance",
         ConfigType.STRING,
-        "invalid_data",
+        "all",
         one_of("none", "invalid_data", "all"),
         "What to do with records that cannot be a row. none: stop the table; invalid_data: dead-letter records that "
         "cannot be decoded; all: also those whose schema cannot be used.",

@@ -36,7 +36,7 @@ def test_defaults() -> None:
         transform_value="none",
         partition_by=(),
         layout="streamlake",
-        errors_tolerance="invalid_data",
+        errors_tolerance="all",
     )
 
 
