@@ -17,13 +17,24 @@ from streamlake.protocol.fields import fields_at
 from streamlake.protocol.wire import Buffer, Malformed, Unencodable
 
 
-def decode(message: type[Struct], version: int, flexible: bool, frame: Buffer, at: int = 0) -> Any:
+ELEMENTS_MAX = 2_000_000  # of an answer about every partition of a large cluster
+
+
+def decode(
+    message: type[Struct],
+    version: int,
+    flexible: bool,
+    frame: Buffer,
+    at: int = 0,
+    elements_max: int = ELEMENTS_MAX,
+) -> Any:
     """The message of class `message` that starts at `at`; bytes after it are ignored. Malformed, nothing else.
 
+    `elements_max` limits the elements of all its arrays, and its tagged fields, together.
     `records` fields are views of `frame` and keep it alive: copy them if they are held for long.
     """
     try:
-        value, end = decoder(message, version, flexible)(frame, at)
+        value, end = decoder(message, version, flexible)(frame, at, [elements_max])
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise Malformed(f"{message.__name__} version {version}: {error}") from error
     if end > len(frame):

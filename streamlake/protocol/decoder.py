@@ -3,7 +3,8 @@
 What makes it safe on foreign bytes: an array's length is checked against the bytes that are left before anything is
 allocated, varints end after five bytes, tagged fields must fill their size, unknown ones are skipped (KIP-482), nesting
 is as deep as the class. A slice of a short frame is short without an error, so the position only ever grows, and
-codec.decode checks at the end that it has not run past the frame.
+codec.decode checks at the end that it has not run past the frame. Array elements and tagged fields of one message are
+counted against `room`: an element of one byte costs a hundred in memory, and a microsecond of the only loop there is.
 
 Fields that a version does not have take their default. `records` come out as views of the frame, uncopied.
 """
@@ -23,6 +24,7 @@ from streamlake.protocol.wire import (
     NO_UUID_BYTES,
     Buffer,
     read_varint,
+    refuse_count,
     refuse_length,
     refuse_null,
     refuse_tag,
@@ -31,8 +33,9 @@ from streamlake.protocol.wire import (
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 
-# (frame, position) -> (message, position after it). IndexError, struct.error, UnicodeDecodeError, Malformed.
-Decoder = Callable[[Buffer, int], tuple[Any, int]]
+# (frame, position, room) -> (message, position after it). `room` holds one number: how many array elements and tagged
+# fields may still come; it is counted down. IndexError, struct.error, UnicodeDecodeError, Malformed.
+Decoder = Callable[[Buffer, int, list[int]], tuple[Any, int]]
 
 
 @functools.cache
@@ -73,7 +76,7 @@ def _is_fixed(f: Field) -> bool:
 
 
 class _DecoderSource(Source):
-    """In the source: `frame`, the position `at` in it, the length `n` read last, and `v_name` per field."""
+    """In the source: `frame`, the position `at` in it, `room`, the length `n` read last, and `v_name` per field."""
 
     def __init__(self, message: type[Struct], version: int, flexible: bool) -> None:
         super().__init__(
@@ -81,6 +84,7 @@ class _DecoderSource(Source):
             NO_UUID_BYTES=NO_UUID_BYTES,
             unpack_from=struct.unpack_from,
             read_varint=read_varint,
+            refuse_count=refuse_count,
             refuse_null=refuse_null,
             refuse_length=refuse_length,
             refuse_tag=refuse_tag,
@@ -91,7 +95,7 @@ class _DecoderSource(Source):
 
     def compiled(self) -> Decoder:
         fields = fields_at(self._message, self._version)
-        with self.block("def decode(frame, at):"):
+        with self.block("def decode(frame, at, room):"):
             for fixed, run in itertools.groupby((f for f in fields if f.tag is None), _is_fixed):
                 if fixed:
                     self._fixed_run(list(run))
@@ -136,7 +140,7 @@ class _DecoderSource(Source):
                 self.line("at += n")
 
     def _struct(self, inner: type[Struct], target: str, may_be_null: bool) -> None:
-        call = f"{target}, at = {self.constant(decoder(inner, self._version, self._flexible))}(frame, at)"
+        call = f"{target}, at = {self.constant(decoder(inner, self._version, self._flexible))}(frame, at, room)"
         if not may_be_null:
             self.line(call)
             return
@@ -177,6 +181,7 @@ class _DecoderSource(Source):
         with self.block(f"elif n * {smallest} > len(frame) - at:"):
             self.line(f"refuse_length({f.where!r})")
         with self.block("else:"):
+            self._take_room("n", f.where)
             if f.format and f.kind != "uuid":
                 self.line(f"v_{f.name} = unpack_from(f'>{{n}}{f.format}', frame, at)")
                 self.line(f"at += n * {smallest}")
@@ -194,6 +199,7 @@ class _DecoderSource(Source):
         self.line("at += 1")
         with self.block("if count:"):
             self.line("count, at = read_varint(frame, at - 1)")
+            self._take_room("count", self._message.__name__)
             with self.block("for _ in range(count):"):
                 self.line("tag, at = read_varint(frame, at)")
                 self.line("size, at = read_varint(frame, at)")
@@ -203,3 +209,7 @@ class _DecoderSource(Source):
                         self._field(f)
                         self.line(f"if at != end: refuse_tag({f.where!r})")
                 self.line("at = end")
+
+    def _take_room(self, count: str, where: str) -> None:
+        self.line(f"room[0] -= {count}")
+        self.line(f"if room[0] < 0: refuse_count({where!r})")

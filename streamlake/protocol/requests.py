@@ -27,6 +27,7 @@ _REQUEST_HEAD = struct.Struct(">hhih")  # api key, version, correlation id, leng
 _CORRELATION_ID = struct.Struct(">i")
 _FRAME_HEAD = struct.Struct(">ii")  # length, correlation id
 _LENGTH = struct.Struct(">i")
+REQUEST_ELEMENTS_MAX = 200_000  # a request about 100,000 partitions fits
 
 
 class UnsupportedRequest(Invalid):
@@ -112,7 +113,8 @@ def parse(apis: Mapping[int, Api], frame: Buffer) -> Call:
     flexible = found.is_flexible(version)
     if flexible:
         at = _after_tags(frame, at)
-    return Call(found, version, correlation_id, client_id, codec.decode(found.request, version, flexible, frame, at))
+    request = codec.decode(found.request, version, flexible, frame, at, REQUEST_ELEMENTS_MAX)
+    return Call(found, version, correlation_id, client_id, request)
 
 
 def _client_id(frame: Buffer, size: int) -> str | None:

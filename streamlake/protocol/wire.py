@@ -26,6 +26,7 @@ NO_UUID = UUID(int=0)
 NO_UUID_BYTES = NO_UUID.bytes
 
 _MAX_VARINT_BYTES = 5  # 32 bits
+_HEADER_TAGS_MAX = 100  # Kafka has none so far
 
 
 class Malformed(Corrupt):
@@ -66,8 +67,10 @@ def read_varint(frame: Buffer, at: int) -> tuple[int, int]:
 
 
 def skip_tags(frame: Buffer, at: int) -> int:
-    """Position after a section of tagged fields that nobody here knows. IndexError at the end of the frame."""
+    """Position after a header's tagged fields, which nobody here knows. IndexError at the end of the frame."""
     count, at = read_varint(frame, at)
+    if count > _HEADER_TAGS_MAX:
+        refuse_count("a header")
     for _ in range(count):
         _, at = read_varint(frame, at)
         size, at = read_varint(frame, at)
@@ -85,3 +88,7 @@ def refuse_length(where: str) -> NoReturn:
 
 def refuse_tag(where: str) -> NoReturn:
     raise Malformed(f"{where} is not as long as its tag says")
+
+
+def refuse_count(where: str) -> NoReturn:
+    raise Malformed(f"{where} has more elements than one message may have in sum")

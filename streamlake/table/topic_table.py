@@ -81,6 +81,7 @@ class TopicTable:
         if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
             await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
             await self.dead_letters.load()
+        _check_columns(self.dead_letters)
         await self._claim(self.dead_letters)
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
         self._decided = self.dead_letters.progress
@@ -204,6 +205,14 @@ class TopicTable:
         if self._behind_since_ms is None:
             self._behind_since_ms = now_ms
         return behind >= EMPTY_POSITIONS_MAX or now_ms - self._behind_since_ms >= EMPTY_MS_MAX
+
+
+def _check_columns(dead_letters: Committer) -> None:
+    """The dead-letter table is written with fixed field ids: it must be ours, not somebody's table of this name."""
+    if dead_letters.table is not None:
+        there = {(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields}
+        if any((f.field_id, f.name, f.field_type) not in there for f in DEAD_LETTER_SCHEMA.fields):
+            raise Invalid(f"table {dead_letters.door.name} lacks the columns of a dead-letter table: drop or rename it")
 
 
 def change_of(files: list[WrittenFile], progress: Progress, evolved: Evolved | None = None) -> Change:

@@ -24,7 +24,7 @@ def test_unknown_tags_are_skipped_in_every_flexible_message(each: Api) -> None:
             plain = b"".join(codec.encode(message(), version, True))
             assert plain.endswith(b"\x00")  # no tagged field differs from its default
             tagged = plain[:-1] + b"\x02" + b"\x63\x02hi" + b"\x80\x01\x00"  # tags 99 and 128
-            assert decoder(message, version, True)(tagged + b"next", 0) == (message(), len(tagged))
+            assert decoder(message, version, True)(tagged + b"next", 0, [2]) == (message(), len(tagged))
 
 
 def test_unknown_tags_inside_a_nested_struct_are_skipped() -> None:
@@ -32,7 +32,7 @@ def test_unknown_tags_inside_a_nested_struct_are_skipped() -> None:
     expected = metadata.MetadataRequest(
         topics=(metadata.MetadataRequestTopic(name="t"),), allow_auto_topic_creation=True
     )
-    assert decoder(metadata.MetadataRequest, 12, True)(frame, 0) == (expected, len(frame))
+    assert decoder(metadata.MetadataRequest, 12, True)(frame, 0, [2]) == (expected, len(frame))
 
 
 @pytest.mark.parametrize("length", [b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\x7f", b"\x80\x80\x80\x80\x08"])
