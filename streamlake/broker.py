@@ -69,7 +69,7 @@ log = structlog.get_logger(__name__)
 
 READY_FILE = "server.json"
 FLUSH_TIMEOUT_S = 20.0
-SWITCH_INTERVAL_S = 0.0005  # the default of 5 ms lets a busy loop starve the thread that syncs the WAL (docs/adr/0007)
+SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a busy loop starve the thread that syncs the WAL (docs/adr/0007)
 GC_GENERATION_2 = 100  # full collections of a large heap take long: make them rare
 
 

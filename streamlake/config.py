@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from streamlake.core.errors import Invalid
 
 ENV_PREFIX = "STREAMLAKE_"
+CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
 MIB = 1024 * 1024
 
 
@@ -151,7 +152,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """STREAMLAKE_SERVER_PORT=9093 is [server] port = 9093; unknown sections are an error, not a silent typo."""
     found = []
     for name, value in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX):
+        if not name.startswith(ENV_PREFIX) or name in CLIENT_VARIABLES:
             continue
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
         if section not in Config.model_fields or section == "kafka" or not key:

@@ -61,6 +61,10 @@ def test_unknown_variables_are_refused() -> None:
         load(environ={"STREAMLAKE_SERVRE_PORT": "1"})
 
 
+def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
+    assert load(environ={"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081"}) == load()
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         config.load(tmp_path / "nowhere.toml", {}, {})

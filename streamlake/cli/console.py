@@ -36,8 +36,14 @@ def show(title: str, columns: list[str], rows: list[list[Any]], numbers: tuple[s
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", header_style="dim", overflow="fold")
     for row in rows:
-        table.add_row(*("" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row))
+        table.add_row(*(text(value) for value in row))
     out.print(table)
+
+
+def text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def get_json(http: str, path: str) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamlake.cli.console import DEFAULT_HTTP, Http, fail, get_json, out, show
+from streamlake.cli.console import DEFAULT_HTTP, Http, fail, get_json, out, show, text
 
 app = typer.Typer(help="List tables and show how far they are.", no_args_is_help=True)
 
@@ -30,12 +30,7 @@ def status(
         fail(f"topic {topic} is no table topic: set its config streamlake.table.enable=true")
     (table,) = found
     for key in ("table", "state", "message", "rows", "dead_letters", "lag", "last_commit", "metadata_location"):
-        value = table.get(key)
-        if value not in (None, ""):
-            out.print(
-                f"[dim]{key.replace('_', ' '):<18}[/] {value:,}"
-                if isinstance(value, int)
-                else f"[dim]{key.replace('_', ' '):<18}[/] {value}"
-            )
+        if table.get(key) not in (None, ""):
+            out.print(f"[dim]{key.replace('_', ' '):<18}[/] {text(table[key])}", soft_wrap=True)
     columns = ["partition", "log start", "log end", "in table", "lag"]
     show("", columns, [[p[c.replace(" ", "_")] for c in columns] for p in table["partitions"]], tuple(columns))

@@ -137,12 +137,16 @@ class Topics:
         assert change.before is not None
         return change.before
 
-    async def add_partitions(self, name: str, total: int) -> TopicInfo:
-        """Grow to `total` partitions; Invalid unless that is more than now; NotFound."""
+    def check_add_partitions(self, name: str, total: int) -> None:
+        """That the limits leave room for so many partitions; Invalid."""
         if total > self._limits.partitions_per_topic_max:
             raise Invalid(f"{total} partitions: must be at most {self._limits.partitions_per_topic_max}")
         if (topic := self.get(name)) is not None:
             self._check_room(total - len(topic.partitions))
+
+    async def add_partitions(self, name: str, total: int) -> TopicInfo:
+        """Grow to `total` partitions; Invalid unless that is more than now; NotFound."""
+        self.check_add_partitions(name, total)
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)

@@ -6,8 +6,8 @@ Behavior: keys that are left out go back to their defaults. Prefer IncrementalAl
 from collections.abc import Mapping
 
 from streamlake.cluster.configs import BROKER_CONFIGS
-from streamlake.core.errors import Invalid, StreamLakeError
-from streamlake.handlers.config_entries import BROKER, TOPIC
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.config_entries import TOPIC, find
 from streamlake.handlers.context import Context, Exchange, Failure, failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.alter_configs import (
@@ -21,12 +21,11 @@ async def handle(ctx: Context, exchange: Exchange) -> AlterConfigsResponse:
     request: AlterConfigsRequest = exchange.body
     responses = []
     for resource in request.resources:
-        change: dict[str, str | None] = {}
-        if resource.resource_type == TOPIC and (topic := ctx.topics.get(resource.resource_name)):
-            change.update(dict.fromkeys(topic.configs))
-        change.update({c.name: c.value for c in resource.configs})
+        kind, name = resource.resource_type, resource.resource_name
         try:
-            await apply(ctx, resource.resource_type, resource.resource_name, change, request.validate_only)
+            change: dict[str, str | None] = dict.fromkeys(find(ctx, kind, name).own)
+            change.update({c.name: c.value for c in resource.configs})
+            await apply(ctx, kind, name, change, request.validate_only)
             result = Failure(ErrorCode.NONE, "")
         except StreamLakeError as error:
             result = failure(error, ErrorCode.INVALID_CONFIG)
@@ -34,15 +33,15 @@ async def handle(ctx: Context, exchange: Exchange) -> AlterConfigsResponse:
             AlterConfigsResourceResponse(
                 error_code=result.code,
                 error_message=result.message or None,
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
+                resource_type=kind,
+                resource_name=name,
             )
         )
     return AlterConfigsResponse(responses=tuple(responses))
 
 
 async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | None], validate_only: bool) -> None:
-    """Change the keys of a topic or of this broker (of all brokers if its name is empty); None deletes a key."""
+    """Change keys of a resource that `find` has found; None deletes a key."""
     given = {key: value for key, value in change.items() if value is not None}
     removed = [key for key, value in change.items() if value is None]
     if kind == TOPIC:
@@ -51,13 +50,10 @@ async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | N
         else:
             await ctx.topics.alter_configs(name, given, removed)
             await ctx.settled()
-    elif kind == BROKER:
-        if name not in ("", str(ctx.node.node_id)):
-            raise Invalid(f"this is broker {ctx.node.node_id}, not {name}")
-        if validate_only:
-            BROKER_CONFIGS.check(given)
-        else:
-            await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
-            await ctx.settled()
+    elif validate_only:
+        BROKER_CONFIGS.check(given)
+        for key in removed:
+            BROKER_CONFIGS.canonical(key)
     else:
-        raise Invalid(f"resource type {kind} has no configs here: topics are {TOPIC}, brokers {BROKER}")
+        await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
+        await ctx.settled()

@@ -33,10 +33,12 @@ async def _grow(ctx: Context, wanted: CreatePartitionsTopic, validate_only: bool
     if wanted.assignments is not None and len(wanted.assignments) != wanted.count - have:
         text = f"{wanted.count - have} new partitions need as many assignments, not {len(wanted.assignments)}"
         return failed(ErrorCode.INVALID_REPLICA_ASSIGNMENT, text)
-    if not validate_only:
-        try:
+    try:
+        if validate_only:
+            ctx.topics.check_add_partitions(wanted.name, wanted.count)
+        else:
             await ctx.topics.add_partitions(wanted.name, wanted.count)
             await ctx.settled()
-        except StreamLakeError as error:
-            return failed(*failure(error, ErrorCode.INVALID_PARTITIONS))
+    except StreamLakeError as error:
+        return failed(*failure(error, ErrorCode.INVALID_PARTITIONS))
     return CreatePartitionsTopicResult(name=wanted.name)

@@ -6,6 +6,9 @@ have to be there. The topic is open for produce when the answer is sent.
 Version notes: from version 4, -1 partitions and replicas mean the broker's defaults; the answer names them from 5.
 """
 
+from collections import Counter
+
+from streamlake.cluster.topic_configs import check_topic_configs
 from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.handlers import config_entries
@@ -23,10 +26,10 @@ from streamlake.protocol.messages.create_topics import (
 
 async def handle(ctx: Context, exchange: Exchange) -> CreateTopicsResponse:
     request: CreateTopicsRequest = exchange.body
-    names = [t.name for t in request.topics]
+    names = Counter(t.name for t in request.topics)
     results = []
     for topic in request.topics:
-        if names.count(topic.name) > 1:
+        if names[topic.name] > 1:
             message = f"topic {topic.name!r} stands more than once in this request"
             results.append(_failed(topic, ErrorCode.INVALID_REQUEST, message))
         else:
@@ -35,30 +38,25 @@ async def handle(ctx: Context, exchange: Exchange) -> CreateTopicsResponse:
 
 
 async def _create(ctx: Context, topic: CreatableTopic, validate_only: bool) -> CreatableTopicResult:
-    configs = {c.name: c.value for c in topic.configs}
-    try:
-        partitions = _partitions(ctx, topic)
-    except Invalid as error:
-        return _failed(topic, ErrorCode.INVALID_REPLICA_ASSIGNMENT, str(error))
     if topic.replication_factor == 0 or topic.replication_factor < -1:
         text = "a replication factor must be 1 or more, or -1 for the default"
         return _failed(topic, ErrorCode.INVALID_REPLICATION_FACTOR, text)
-    if partitions < 1:
-        return _failed(topic, ErrorCode.INVALID_PARTITIONS, "a topic needs at least one partition")
+    topic_id = None
+    invalid = ErrorCode.INVALID_TOPIC_EXCEPTION  # what Invalid means at the step that raises it
     try:
         check_name(topic.name)
-    except StreamLakeError as error:
-        return _failed(topic, *failure(error, ErrorCode.INVALID_TOPIC_EXCEPTION))
-    try:
-        given = {key: value for key, value in configs.items() if value is not None}
-        if validate_only:
-            topic_id, own = None, ctx.topics.check_create(topic.name, partitions, given)
-        else:
-            created = await ctx.topics.create(topic.name, partitions, given)
+        invalid = ErrorCode.INVALID_REPLICA_ASSIGNMENT
+        partitions = _partitions(ctx, topic)
+        invalid = ErrorCode.INVALID_CONFIG
+        own = check_topic_configs(_configs(topic))
+        invalid = ErrorCode.INVALID_PARTITIONS
+        ctx.topics.check_create(topic.name, partitions, own)
+        invalid = ErrorCode.INVALID_TOPIC_EXCEPTION  # all that is left: it collides with another name
+        if not validate_only:
+            topic_id = (await ctx.topics.create(topic.name, partitions, own)).id
             await ctx.settled()
-            topic_id, own = created.id, dict(created.configs)
     except StreamLakeError as error:
-        return _failed(topic, *failure(error, ErrorCode.INVALID_CONFIG))
+        return _failed(topic, *failure(error, invalid))
     return CreatableTopicResult(
         name=topic.name,
         topic_id=topic_id,
@@ -67,9 +65,18 @@ async def _create(ctx: Context, topic: CreatableTopic, validate_only: bool) -> C
         replication_factor=1,
         configs=tuple(
             CreatableTopicConfigs(name=e.definition.name, value=e.value, config_source=SOURCES[e.source])
-            for e in config_entries.of_topic(ctx, own)
+            for e in config_entries.of_topic(ctx, own).entries()
         ),
     )
+
+
+def _configs(topic: CreatableTopic) -> dict[str, str]:
+    given = {}
+    for config in topic.configs:
+        if config.value is None:
+            raise Invalid(f"{config.name} needs a value: leave it out for the default")
+        given[config.name] = config.value
+    return given
 
 
 def _partitions(ctx: Context, topic: CreatableTopic) -> int:

@@ -1,8 +1,9 @@
 """DeleteTopics (20).
 
 Behavior: the topic, its streams' rows, holds and committed offsets go in one metadata transaction; the bytes follow by
-garbage collection. An Iceberg table that was made of the topic stays.
-Version notes: versions 1-5 name topics, from 6 on a topic is named or given by id, never both.
+garbage collection. An Iceberg table that was made of the topic stays. The broker must allow it: delete.topic.enable.
+Version notes: versions 1-5 name topics, from 6 on a topic is named or given by id, never both. That deletion is
+disabled has a code of its own from version 3.
 """
 
 from streamlake.core.errors import StreamLakeError
@@ -19,15 +20,17 @@ from streamlake.protocol.messages.delete_topics import (
 async def handle(ctx: Context, exchange: Exchange) -> DeleteTopicsResponse:
     request: DeleteTopicsRequest = exchange.body
     wanted = request.topics or tuple(DeleteTopicState(name=name) for name in request.topic_names)
+    if not ctx.broker_configs.value("delete.topic.enable"):
+        code = ErrorCode.TOPIC_DELETION_DISABLED if exchange.version >= 3 else ErrorCode.INVALID_REQUEST
+        text = "topics may not be deleted here: set the broker config delete.topic.enable"
+        return DeleteTopicsResponse(responses=tuple(_result(state, code, text) for state in wanted))
     return DeleteTopicsResponse(responses=tuple([await _delete(ctx, state) for state in wanted]))
 
 
 async def _delete(ctx: Context, state: DeleteTopicState) -> DeletableTopicResult:
-    given_id = state.topic_id
-    if state.name is not None and given_id is not None:
-        text = "give a topic's name or its id, not both"
-        return _result(state, ErrorCode.INVALID_REQUEST, text)
-    topic = find_topic(ctx, state.name or "", given_id)
+    if (state.name is None) == (state.topic_id is None):
+        return _result(state, ErrorCode.INVALID_REQUEST, "give a topic's name or its id, and not both")
+    topic = find_topic(ctx, state.name or "", state.topic_id)
     if isinstance(topic, ErrorCode):
         return _result(state, topic, "this topic does not exist")
     try:

@@ -1,15 +1,14 @@
-"""DescribeConfigs (32): topics (resource type 2) and this broker (4).
+"""DescribeConfigs (32): topics (resource type 2), this broker (4), and the defaults of all brokers (4 without a name).
 
 Behavior: every known key with its effective value, where it comes from, its type and what it does here. Keys that are
 accepted for compatibility and have no effect say so in their documentation.
 Version notes: type and documentation from version 3.
 """
 
-from streamlake.cluster.config_def import ConfigEntry
-from streamlake.handlers import config_entries
-from streamlake.handlers.config_entries import BROKER, SOURCES, TOPIC, TYPES
-from streamlake.handlers.context import Context, Exchange
-from streamlake.protocol.errors import ErrorCode
+from streamlake.cluster.config_def import ConfigEntry, ConfigSource
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.config_entries import SOURCES, TYPES, find
+from streamlake.handlers.context import Context, Exchange, failure
 from streamlake.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
     DescribeConfigsResource,
@@ -28,27 +27,19 @@ async def handle(ctx: Context, exchange: Exchange) -> DescribeConfigsResponse:
 def _describe(
     ctx: Context, request: DescribeConfigsRequest, resource: DescribeConfigsResource
 ) -> DescribeConfigsResult:
-    code, message, entries = ErrorCode.NONE, None, []
-    if resource.resource_type == TOPIC:
-        topic = ctx.topics.get(resource.resource_name)
-        if topic is None:
-            code, message = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "this topic does not exist"
-        else:
-            entries = config_entries.of_topic(ctx, topic.configs)
-    elif resource.resource_type == BROKER:
-        if resource.resource_name in ("", str(ctx.node.node_id)):
-            entries = ctx.broker_configs.entries()
-        else:
-            code, message = ErrorCode.INVALID_REQUEST, f"this is broker {ctx.node.node_id}"
-    else:
-        code, message = ErrorCode.INVALID_REQUEST, f"resource type {resource.resource_type} has no configs here"
-    wanted = resource.configuration_keys
+    kind, name = resource.resource_type, resource.resource_name
+    try:
+        found = find(ctx, kind, name)
+    except StreamLakeError as error:
+        code, message = failure(error)
+        return DescribeConfigsResult(error_code=code, error_message=message, resource_type=kind, resource_name=name)
+    # Of all brokers only what was set for them all is shown, as in Kafka.
+    entries = [e for e in found.entries() if name or e.source is ConfigSource.DYNAMIC_DEFAULT_BROKER]
+    if resource.configuration_keys:
+        wanted = set(resource.configuration_keys)
+        entries = [e for e in entries if wanted.intersection((e.definition.name, *e.definition.aliases))]
     return DescribeConfigsResult(
-        error_code=code,
-        error_message=message,
-        resource_type=resource.resource_type,
-        resource_name=resource.resource_name,
-        configs=tuple(_entry(e, request) for e in entries if not wanted or e.definition.name in wanted),
+        resource_type=kind, resource_name=name, configs=tuple(_entry(e, request) for e in entries)
     )
 
 

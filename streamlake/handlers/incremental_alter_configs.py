@@ -4,10 +4,10 @@ Behavior: a resource changes as a whole or not at all. Turning a table on sets i
 metadata transaction, so that retention cannot pass before the first translation.
 """
 
-from collections.abc import Mapping
-
+from streamlake.cluster.config_def import ConfigType
 from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.handlers.alter_configs import apply
+from streamlake.handlers.config_entries import Resource, find
 from streamlake.handlers.context import Context, Exchange, Failure, failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.incremental_alter_configs import (
@@ -25,10 +25,9 @@ async def handle(ctx: Context, exchange: Exchange) -> IncrementalAlterConfigsRes
     responses = []
     for resource in request.resources:
         try:
-            current = _current(ctx, resource)
-            await apply(
-                ctx, resource.resource_type, resource.resource_name, _change(current, resource), request.validate_only
-            )
+            current = find(ctx, resource.resource_type, resource.resource_name)
+            change = _change(current, resource)
+            await apply(ctx, resource.resource_type, resource.resource_name, change, request.validate_only)
             result = Failure(ErrorCode.NONE, "")
         except StreamLakeError as error:
             result = failure(error, ErrorCode.INVALID_CONFIG)
@@ -43,12 +42,7 @@ async def handle(ctx: Context, exchange: Exchange) -> IncrementalAlterConfigsRes
     return IncrementalAlterConfigsResponse(responses=tuple(responses))
 
 
-def _current(ctx: Context, resource: AlterConfigsResource) -> Mapping[str, str]:
-    topic = ctx.topics.get(resource.resource_name)
-    return topic.configs if topic is not None else {}
-
-
-def _change(current: Mapping[str, str], resource: AlterConfigsResource) -> dict[str, str | None]:
+def _change(current: Resource, resource: AlterConfigsResource) -> dict[str, str | None]:
     """The keys that change; None deletes."""
     change: dict[str, str | None] = {}
     for config in resource.configs:
@@ -62,12 +56,20 @@ def _change(current: Mapping[str, str], resource: AlterConfigsResource) -> dict[
         if config.config_operation == SET:
             change[config.name] = config.value
         elif config.config_operation in (APPEND, SUBTRACT):
-            have = [v for v in current.get(config.name, "").split(",") if v]
-            these = config.value.split(",")
-            kept = [v for v in have if v not in these]
-            change[config.name] = ",".join(kept + these if config.config_operation == APPEND else kept)
+            entry = current.entry(config.name)
+            if entry.definition.type is not ConfigType.LIST:
+                raise Invalid(f"{config.name} is not a list: it can only be set or deleted")
+            have, these = _items(entry.value), _items(config.value)
+            if config.config_operation == APPEND:
+                change[config.name] = ",".join(have + [v for v in these if v not in have])
+            else:
+                change[config.name] = ",".join(v for v in have if v not in these)
         else:
             raise Invalid(
                 f"config operation {config.config_operation} is unknown: 0 set, 1 delete, 2 append, 3 subtract"
             )
     return change
+
+
+def _items(value: str) -> list[str]:
+    return [item for item in value.split(",") if item]

@@ -1,8 +1,9 @@
 """InitProducerId (22): an id for an idempotent producer.
 
-Behavior: a new id with epoch 0; a producer that names its id and epoch gets the next epoch (KIP-360). Ids come from
-blocks that are durable before the first of them is given out, so none is ever given twice.
-Version notes: transactional ids are refused until transactions are there; epoch bumps from version 3.
+Behavior: always a new id with epoch 0, also for a producer that names the one it had (as in Kafka, when there is no
+transactional id: the next epoch of that one may already belong to a copy of it). Ids come from blocks that are durable
+before the first of them is given out, so none is ever given twice.
+Version notes: transactional ids are refused until transactions are there; what a producer had is named from version 3.
 """
 
 from streamlake.core.errors import StreamLakeError

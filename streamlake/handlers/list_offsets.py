@@ -2,7 +2,7 @@
 
 Behavior: only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed.
 Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies
-below the log.
+below the log. Other negative timestamps, or one of these in an older version: UNSUPPORTED_VERSION.
 """
 
 from streamlake.core.errors import StreamLakeError
@@ -18,6 +18,7 @@ from streamlake.protocol.messages.list_offsets import (
 )
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
+FIRST_VERSION = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8}
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ListOffsetsResponse:
@@ -36,6 +37,8 @@ async def _list(
     code, partition = find_partition(ctx, find_topic(ctx, name, None), index, wanted.current_leader_epoch)
     if partition is None:
         return ListOffsetsPartitionResponse(partition_index=index, error_code=code)
+    if wanted.timestamp < 0 and exchange.version < FIRST_VERSION.get(wanted.timestamp, exchange.version + 1):
+        return ListOffsetsPartitionResponse(partition_index=index, error_code=ErrorCode.UNSUPPORTED_VERSION)
     committed = exchange.body.isolation_level == 1
     timestamp, offset = -1, -1
     try:
@@ -45,10 +48,8 @@ async def _list(
             offset = partition.last_stable_offset if committed else partition.high_watermark
         elif wanted.timestamp == MAX_TIMESTAMP:
             timestamp, offset = await timestamps.max_timestamp(partition)
-        elif wanted.timestamp >= 0:
-            timestamp, offset = await timestamps.first_at_or_after(partition, wanted.timestamp)
         else:
-            return ListOffsetsPartitionResponse(partition_index=index, error_code=ErrorCode.UNSUPPORTED_VERSION)
+            timestamp, offset = await timestamps.first_at_or_after(partition, wanted.timestamp)
     except StreamLakeError as error:
         return ListOffsetsPartitionResponse(partition_index=index, error_code=failure(error).code)
     epoch = partition.epoch_of(offset) if offset >= 0 else -1

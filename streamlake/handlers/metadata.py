@@ -28,12 +28,12 @@ async def handle(ctx: Context, exchange: Exchange) -> MetadataResponse:
         topics = []
         for wanted in request.topics:
             topic = find_topic(ctx, wanted.name or "", wanted.topic_id)
-            code, name = ErrorCode.NONE, wanted.name
+            # A request by id has no name, and before version 12 an answer must have one.
+            name = wanted.name if wanted.name is not None or exchange.version >= 12 else ""
             if topic is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and wanted.name is not None:
                 topic = await _create(ctx, wanted.name, request.allow_auto_topic_creation)
             if isinstance(topic, ErrorCode):
-                code = topic
-                topics.append(MetadataResponseTopic(error_code=code, name=name, topic_id=wanted.topic_id))
+                topics.append(MetadataResponseTopic(error_code=topic, name=name, topic_id=wanted.topic_id))
             else:
                 topics.append(describe(ctx, topic))
     return MetadataResponse(

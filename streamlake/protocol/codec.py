@@ -16,7 +16,6 @@ from streamlake.protocol.encoder import Cut, encoder
 from streamlake.protocol.fields import fields_at
 from streamlake.protocol.wire import Buffer, Malformed, Unencodable
 
-
 ELEMENTS_MAX = 2_000_000  # of an answer about every partition of a large cluster
 
 

@@ -108,7 +108,10 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def _error(status: int, code: int, message: str) -> Response:
-    return _json({"error_code": code, "message": message}, status)
+    answer = _json({"error_code": code, "message": message}, status)
+    if status == errors.TOO_LARGE:
+        answer.headers["connection"] = "close"  # else the server would go on to read a body that may never end
+    return answer
 
 
 # --- subjects

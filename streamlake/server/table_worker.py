@@ -166,7 +166,8 @@ class TableWorker:
         before = self._reports.get(report.topic_id)
         if before is None or (before.state, before.message) != (report.state, report.message):
             told = log.info if report.state in ("starting", "running") else log.warning
-            told("table", topic=report.topic, table=report.table, state=report.state, message=report.message)
+            why = {"reason": report.message} if report.message else {}
+            told("table", topic=report.topic, table=report.table, state=report.state, **why)
         self._reports[report.topic_id] = report
         if not report.hold:
             return

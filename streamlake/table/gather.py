@@ -72,10 +72,10 @@ class Gatherer:
         while waiting:
             waiting.sort(key=lambda p: (p - self._turn) % len(wanted))
             for partition in list(waiting):
-                self._turn = partition + 1
                 before = filling.position(partition)
                 if not await self._fetch(filling, partition):
                     return True
+                self._turn = partition + 1
                 now = filling.position(partition)
                 if now == before or now >= ends[partition]:
                     waiting.remove(partition)

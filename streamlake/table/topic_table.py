@@ -210,7 +210,7 @@ class TopicTable:
 def _check_columns(dead_letters: Committer) -> None:
     """The dead-letter table is written with fixed field ids: it must be ours, not somebody's table of this name."""
     if dead_letters.table is not None:
-        there = {(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields}
+        there = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
         if any((f.field_id, f.name, f.field_type) not in there for f in DEAD_LETTER_SCHEMA.fields):
             raise Invalid(f"table {dead_letters.door.name} lacks the columns of a dead-letter table: drop or rename it")
 

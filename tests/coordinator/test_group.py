@@ -431,6 +431,21 @@ def test_a_save_that_comes_after_the_next_rebalance_changes_nothing():
     assert life.group.state is State.COMPLETING
 
 
+def test_the_save_of_an_older_generation_does_not_vouch_for_a_newer_one():
+    life = Life()
+    member = life.answers[life.join()].member_id
+    life.sync(member)
+    life.join(member, protocols=PROTOCOLS[:1])
+    token = life.sync(member)
+    older, newer = life.saves
+    life.group.saved(older, E.NONE, life.now)
+    life.drain()
+    assert token not in life.answers
+    life.group.saved(newer, E.NONE, life.now)
+    life.drain()
+    assert life.answers[token].error is E.NONE
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -673,7 +688,7 @@ EVENTS = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(EVENTS, max_size=60), st.sampled_from([0, 500]))
 def test_whatever_happens(events, delay):
     """One answer for each request, at most one leader and one assignment per generation, generations only grow."""

@@ -85,7 +85,11 @@ async def test_a_commit_on_another_branch_in_between(monkeypatch: pytest.MonkeyP
         table = world.load()
         head = table.current_snapshot()
         other = head.model_copy(
-            update={"snapshot_id": 77, "parent_snapshot_id": head.snapshot_id, "sequence_number": head.sequence_number + 1}
+            update={
+                "snapshot_id": 77,
+                "parent_snapshot_id": head.snapshot_id,
+                "sequence_number": head.sequence_number + 1,
+            }
         )
         branch = SetSnapshotRefUpdate(ref_name="audit", type=SnapshotRefType.BRANCH, snapshot_id=77)
         uuid = AssertTableUUID(uuid=table.metadata.table_uuid)

@@ -159,7 +159,12 @@ async def test_killed_at_random_points(seed: int) -> None:
         if fate < 0.4:
             executor.before = kill_at(random.randint(1, 25))
         elif fate < 0.55:
-            zombies.append((asyncio.create_task(survive(life)), Pause(executor, random.choice(("_commit", "put")), random.randint(1, 3))))
+            zombies.append(
+                (
+                    asyncio.create_task(survive(life)),
+                    Pause(executor, random.choice(("_commit", "put")), random.randint(1, 3)),
+                )
+            )
             await asyncio.sleep(0)
             continue
         await survive(life)

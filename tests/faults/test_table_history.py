@@ -39,7 +39,10 @@ def expire_all_but_head(world: World, *, tag: bool) -> None:
     metadata = world.load().metadata
     head = metadata.current_snapshot().snapshot_id
     keep = {head} if not tag else {head, metadata.refs[TAG].snapshot_id}
-    change(world, RemoveSnapshotsUpdate(snapshot_ids=[s.snapshot_id for s in metadata.snapshots if s.snapshot_id not in keep]))
+    change(
+        world,
+        RemoveSnapshotsUpdate(snapshot_ids=[s.snapshot_id for s in metadata.snapshots if s.snapshot_id not in keep]),
+    )
 
 
 @pytest.mark.parametrize("tag", [True, False], ids=["tag kept", "property only"])
@@ -64,7 +67,9 @@ async def test_no_trace_of_our_commits_stops_the_table() -> None:
 async def test_a_rollback_to_a_snapshot_of_ours_is_filled_up_again() -> None:
     world = await filled()
     snapshots = [s for s in world.load().metadata.snapshots if s.summary["added-records"]]
-    change(world, SetSnapshotRefUpdate(ref_name="main", type=SnapshotRefType.BRANCH, snapshot_id=snapshots[0].snapshot_id))
+    change(
+        world, SetSnapshotRefUpdate(ref_name="main", type=SnapshotRefType.BRANCH, snapshot_id=snapshots[0].snapshot_id)
+    )
     assert len(world.rows()) == 5
     await world.life().drain()
     world.check()

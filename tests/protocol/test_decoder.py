@@ -114,3 +114,23 @@ def test_text_must_be_utf8() -> None:
 def test_frames_may_be_any_buffer(kind: type) -> None:
     frame = b"".join(codec.encode(offset_commit.OffsetCommitRequest(group_id="é", member_id="m"), 8, True))
     assert codec.decode(offset_commit.OffsetCommitRequest, 8, True, kind(frame)).group_id == "é"
+
+
+def test_elements_are_counted_over_the_whole_message() -> None:
+    """One byte of a frame can become a hundred in memory: a limit for each array alone would not hold."""
+    names = struct.pack(">i", 1000) + bytes(2000)
+    assert len(codec.decode(metadata.MetadataRequest, 0, False, names, 0, 1000).topics) == 1000
+    with pytest.raises(Malformed, match=r"MetadataRequest\.topics has more elements"):
+        codec.decode(metadata.MetadataRequest, 0, False, names, 0, 999)
+    topic = b"\x00\x01t" + struct.pack(">i", 2) + bytes(16)  # a name, two partitions
+    nested = b"\xff\xff" + bytes(6) + struct.pack(">i", 3) + topic * 3
+    assert len(codec.decode(produce.ProduceRequest, 3, False, nested, 0, 9).topic_data) == 3
+    with pytest.raises(Malformed, match="partition_data has more elements"):
+        codec.decode(produce.ProduceRequest, 3, False, nested, 0, 8)
+
+
+def test_tagged_fields_count_as_elements() -> None:
+    frame = b"\x00\x00\x00\x05" + b"\x63\x00" * 5
+    assert codec.decode(metadata.MetadataRequest, 12, True, frame, 0, 5).topics is None
+    with pytest.raises(Malformed, match="MetadataRequest has more elements"):
+        codec.decode(metadata.MetadataRequest, 12, True, frame, 0, 4)

@@ -30,3 +30,9 @@ def test_skip_tags_goes_to_the_end_of_the_section() -> None:
     assert skip_tags(b"__" + section + b"rest", 2) == 2 + len(section)
     with pytest.raises(IndexError):
         skip_tags(b"\x02\x00\x01a", 0)
+
+
+def test_skip_tags_does_not_walk_through_millions() -> None:
+    assert skip_tags(b"\x64" + bytes(200), 0) == 201
+    with pytest.raises(Malformed, match="a header has more elements"):
+        skip_tags(b"\x65" + bytes(202), 0)

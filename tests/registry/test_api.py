@@ -149,13 +149,16 @@ async def test_client_errors(client):
     await refused(42202, client.get_version("s", "sideways"))
 
 
-@pytest.mark.parametrize("subject", ["a/b", "a/versions", "a/versions/1", "ä b%+?#", "..", ":.ctx:s"])
-async def test_any_name_is_a_subject(client, subject):
-    await client.register_schema(subject, avro("x"))
-    assert await client.get_subjects() == [subject]
-    assert await client.get_versions(subject) == [1]
-    assert (await client.get_latest_version(subject)).subject == subject
-    assert await client.delete_subject(subject) == [1]
+async def test_any_name_is_a_subject(client):
+    names = ["...", ":.ctx:s", "a/b", "a/versions", "a/versions/1", "ä b%+?#"]
+    for name in names:
+        await client.register_schema(name, avro("x"))
+    assert await client.get_subjects() == names
+    for name in names:
+        assert await client.get_versions(name) == [1]
+        assert (await client.get_latest_version(name)).subject == name
+        assert await client.delete_subject(name) == [1]
+    assert await client.get_subjects() == []
 
 
 async def test_confluents_serializers_round_trip(url):
@@ -200,48 +203,47 @@ async def test_verbose_compatibility_says_why(http):
     assert "must" in verbose["messages"][0]
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"", 400),
-        (b"{", 400),
-        (b"\xff", 400),
-        (b"[" * 100_000, 42201),
-        (b"{}", 42201),
-        (b'{"schema":5}', 42201),
-        (b'{"schema":"\\"string\\"","schemaType":5}', 42201),
-        (b'{"schema":"\\"string\\"","references":[{"name":"a","subject":"b","version":1}]}', 42201),
-        (b'{"x":' + b"[" * 100_000, 400),
-        (b'{"schema":"' + b"[" * 100_000 + b'"}', 42201),
-        (b'{"schema":"' + b"x" * BODY_BYTES_MAX + b'"}', 413),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-async def test_hostile_bodies(http, body, code):
-    answer = await http.post("/subjects/s/versions", content=body)
-    assert answer.json()["error_code"] == code
-    assert answer.json()["message"]
-    assert str(code).startswith(str(answer.status_code))
+HOSTILE_BODIES = [
+    (b"", 400),
+    (b"{", 400),
+    (b"\xff", 400),
+    (b"[" * 100_000, 42201),
+    (b"{}", 42201),
+    (b'{"schema":5}', 42201),
+    (b'{"schema":"\\"string\\"","schemaType":5}', 42201),
+    (b'{"schema":"\\"string\\"","references":[{"name":"a","subject":"b","version":1}]}', 42201),
+    (b'{"x":' + b"[" * 100_000, 400),
+    (b'{"schema":"' + b"[" * 100_000 + b'"}', 42201),
+    (b'{"schema":"' + b"x" * BODY_BYTES_MAX + b'"}', 413),
+]
+
+
+async def test_hostile_bodies(http):
+    for body, code in HOSTILE_BODIES:
+        answer = await http.post("/subjects/s/versions", content=body)
+        assert answer.json()["error_code"] == code, body[:50]
+        assert answer.json()["message"]
+        assert str(code).startswith(str(answer.status_code))
     assert (await http.get("/subjects")).json() == []
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "code"),
-    [
-        ("PUT", "/config", b"{", 400),
-        ("PUT", "/config", b"{}", 42203),
-        ("PUT", "/config", b'{"compatibility":"FULL","normalize":true}', 42203),
-        ("PUT", "/mode", b"5", 42204),
-        ("GET", "/schemas/ids/x", b"", 40403),
-        ("GET", "/schemas/ids/99999999999999999999", b"", 40403),
-        ("GET", "/subjects?offset=x", b"", 400),
-        ("GET", "/subjects/s/versions/0", b"", 42202),
-        ("POST", "/subjects/a%0Ab/versions", b'{"schema":"\\"string\\""}', 42208),
-    ],
-)
-async def test_refused_requests(http, method, path, body, code):
-    answer = await http.request(method, path, content=body)
-    assert answer.json()["error_code"] == code
+REFUSED = [
+    ("PUT", "/config", b"{", 400),
+    ("PUT", "/config", b"{}", 42203),
+    ("PUT", "/config", b'{"compatibility":"FULL","normalize":true}', 42203),
+    ("PUT", "/mode", b"5", 42204),
+    ("GET", "/schemas/ids/x", b"", 40403),
+    ("GET", "/schemas/ids/99999999999999999999", b"", 40403),
+    ("GET", "/subjects?offset=x", b"", 400),
+    ("GET", "/subjects/s/versions/0", b"", 42202),
+    ("POST", "/subjects/a%0Ab/versions", b'{"schema":"\\"string\\""}', 42208),
+]
+
+
+async def test_refused_requests(http):
+    for method, path, body, code in REFUSED:
+        answer = await http.request(method, path, content=body)
+        assert answer.json()["error_code"] == code, path
 
 
 async def test_a_body_without_end_is_cut_off(http):
@@ -251,7 +253,7 @@ async def test_a_body_without_end_is_cut_off(http):
 
     try:
         answer = await http.post("/subjects/s/versions", content=endless())
-    except (httpx.WriteError, httpx.RemoteProtocolError):
+    except httpx.TransportError:  # the connection was closed while we still wrote
         return
     assert answer.status_code == 413
 

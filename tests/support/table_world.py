@@ -6,6 +6,7 @@ before each blocking call, and may raise `Killed` (the process dies there) or pa
 
 import asyncio
 import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,7 @@ CLUSTER = "cluster-1"
 SCHEMA_ID = 1
 SCHEMA = '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"}]}'
 WIDER = '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"},{"name":"note","type":["null","string"]}]}'
+numbers = itertools.count()
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
 
@@ -252,7 +254,8 @@ class World:
 
     def __init__(self, partitions: int = 1, seed: int = 1, **configs: str) -> None:
         self.files: dict[str, bytes] = {}
-        properties = {"warehouse": "memory://lake", "py-io-impl": f"{__name__}.MemoryIO", "memory": self.files}
+        warehouse = f"memory://lake{next(numbers)}"  # pyiceberg caches manifests by location for the whole process
+        properties = {"warehouse": warehouse, "py-io-impl": f"{__name__}.MemoryIO", "memory": self.files}
         self.catalog = FaultyCatalog(InMemoryCatalog("lake", **properties))  # type: ignore[arg-type]
         self.log = Log(partitions)
         self.registry = Registry()

@@ -1,0 +1,89 @@
+"""DeleteTopics: by name and by id, and what is left afterwards."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from support.raw_kafka import batch
+from support.wire import Client, Topic, newest
+
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicState
+
+NEWEST = newest(ApiKey.DELETE_TOPICS)
+BROKER, SET, DELETE = 4, 0, 1
+
+
+def delete(client: Client, *states: DeleteTopicState) -> list[DeletableTopicResult]:
+    return list(client.ask(ApiKey.DELETE_TOPICS, NEWEST, DeleteTopicsRequest(topics=states)).responses)
+
+
+@pytest.mark.parametrize("version", [1, 5])
+def test_by_name_in_old_versions(client: Client, topic: Topic, version: int) -> None:
+    request = DeleteTopicsRequest(topic_names=(topic.name, "nowhere"))
+    gone, unknown = client.ask(ApiKey.DELETE_TOPICS, version, request).responses
+    assert (gone.name, gone.error_code) == (topic.name, 0)
+    assert (unknown.name, unknown.error_code) == ("nowhere", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+
+def test_by_name_or_id(client: Client) -> None:
+    topics = [client.create_topic() for _ in range(2)]
+    results = delete(
+        client,
+        DeleteTopicState(name=topics[0].name),
+        DeleteTopicState(topic_id=topics[1].id),
+        DeleteTopicState(name="nowhere"),
+        DeleteTopicState(topic_id=UUID(int=3)),
+        DeleteTopicState(name="a", topic_id=UUID(int=3)),
+        DeleteTopicState(),
+    )
+    assert [r.error_code for r in results] == [
+        0,
+        0,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_REQUEST,
+    ]
+    assert [(r.name, r.topic_id) for r in results[:2]] == [(t.name, t.id) for t in topics]
+    assert all(r.error_message for r in results[2:])
+
+
+def test_a_topic_twice_in_one_request_is_deleted_once(client: Client, topic: Topic) -> None:
+    state = DeleteTopicState(name=topic.name)
+    assert [r.error_code for r in delete(client, state, state)] == [0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+
+
+def test_a_topic_that_is_made_again_is_empty_and_another(client: Client, topic: Topic) -> None:
+    client.append(topic, batch([b"v"] * 3))
+    delete(client, DeleteTopicState(name=topic.name))
+    assert client.produce(topic.name, batch([b"v"])).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    wanted = create_topics.CreatableTopic(name=topic.name, num_partitions=1, replication_factor=1)
+    (again,) = client.newest(ApiKey.CREATE_TOPICS, create_topics.CreateTopicsRequest(topics=(wanted,))).topics
+    assert again.topic_id != topic.id
+    assert client.append(topic, batch([b"v"])) == [0]
+
+
+@pytest.fixture
+def forbidden(client: Client) -> Iterator[None]:
+    def alter(operation: int, value: str | None) -> None:
+        config = incremental_alter_configs.AlterableConfig("delete.topic.enable", operation, value)
+        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
+        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
+        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
+        assert result.error_code == 0, result
+
+    alter(SET, "false")
+    yield
+    alter(DELETE, None)
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_a_broker_that_does_not_allow_it(client: Client, topic: Topic) -> None:
+    (result,) = delete(client, DeleteTopicState(name=topic.name))
+    assert result.error_code == ErrorCode.TOPIC_DELETION_DISABLED
+    assert "delete.topic.enable" in result.error_message
+    (result,) = client.ask(ApiKey.DELETE_TOPICS, 2, DeleteTopicsRequest(topic_names=(topic.name,))).responses
+    assert result.error_code == ErrorCode.INVALID_REQUEST, "the code is newer than this version"
+    assert client.append(topic, batch([b"v"])) == [0]

@@ -1,0 +1,246 @@
+"""Fetch: sizes, waiting, sessions, epochs and errors, as a consumer meets them."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from support.raw_kafka import batch
+from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
+
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey, delete_records, delete_topics, fetch
+from streamlake.record.batch import frames
+
+VERSIONS = ends(ApiKey.FETCH)
+NEWEST = newest(ApiKey.FETCH)
+A_WHILE_MS = 60_000  # longer than any test waits: it ends because something happened
+
+
+def request(*topics: fetch.FetchTopic, **fields: Any) -> fetch.FetchRequest:
+    """At once by default, sessionless."""
+    return fetch.FetchRequest(**({"max_wait_ms": 0, "min_bytes": 1, "topics": topics} | fields))
+
+
+def only(answer: fetch.FetchResponse) -> fetch.PartitionData:
+    assert answer.error_code == 0
+    (topic,) = answer.responses
+    (partition,) = topic.partitions
+    return partition
+
+
+def offsets(data: fetch.PartitionData) -> list[int]:
+    """First offsets of the batches in an answer."""
+    return [header.base_offset for header, _ in frames(data.records or b"")]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_reads_what_was_produced(client: Client, topic: Topic, version: int) -> None:
+    client.append(topic, batch([b"a", b"b"]), batch([b"c"]))
+    data = only(client.ask(ApiKey.FETCH, version, request(fetch_topic(topic, fetch_partition()))))
+    assert (data.error_code, data.high_watermark, data.last_stable_offset) == (0, 3, 3)
+    assert data.log_start_offset == (0 if version >= 5 else -1)
+    assert offsets(data) == [0, 2]
+    assert data.preferred_read_replica == -1
+
+
+def test_the_answer_names_topics_as_its_version_does(client: Client, topic: Topic) -> None:
+    named = client.ask(ApiKey.FETCH, 12, request(fetch_topic(topic, fetch_partition()))).responses[0]
+    by_id = client.ask(ApiKey.FETCH, 13, request(fetch_topic(topic, fetch_partition()))).responses[0]
+    assert (named.topic, named.topic_id) == (topic.name, None)
+    assert (by_id.topic, by_id.topic_id) == ("", topic.id)
+
+
+def test_begins_with_the_batch_that_holds_the_offset(client: Client, topic: Topic) -> None:
+    client.append(topic, batch([b"v"] * 5), batch([b"v"] * 5))
+    for offset, expected in ((0, [0, 5]), (4, [0, 5]), (5, [5]), (9, [5]), (10, [])):
+        assert (
+            offsets(only(client.newest(ApiKey.FETCH, request(fetch_topic(topic, fetch_partition(offset)))))) == expected
+        )
+
+
+def test_offset_out_of_range(client: Client, topic: Topic) -> None:
+    client.append(topic, batch([b"v"] * 5), batch([b"v"]))
+    moved = delete_records.DeleteRecordsTopic(topic.name, (delete_records.DeleteRecordsPartition(0, 5),))
+    client.newest(ApiKey.DELETE_RECORDS, delete_records.DeleteRecordsRequest(topics=(moved,)))
+    for offset in (-1, 4, 7):
+        data = only(client.newest(ApiKey.FETCH, request(fetch_topic(topic, fetch_partition(offset)))))
+        assert (data.error_code, data.high_watermark) == (ErrorCode.OFFSET_OUT_OF_RANGE, -1)
+        assert data.log_start_offset == 5
+    assert offsets(only(client.newest(ApiKey.FETCH, request(fetch_topic(topic, fetch_partition(5)))))) == [5]
+
+
+def test_the_first_batch_comes_whole_however_small_the_limits(client: Client, topic: Topic) -> None:
+    """Else a consumer whose limit is below one batch could never go on (KIP-74)."""
+    size = len(batch([bytes(1000)]))
+    client.append(topic, *[batch([bytes(1000)])] * 3)
+    for limits in ({"max_bytes": 1}, {"max_bytes": 0}, {"max_bytes": -1}):
+        answer = client.newest(ApiKey.FETCH, request(fetch_topic(topic, fetch_partition()), **limits))
+        assert offsets(only(answer)) == [0]
+    for limit, count in ((1, 1), (2 * size, 2), (2 * size - 1, 1), (3 * size, 3)):
+        asked = fetch_topic(topic, fetch_partition(max_bytes=limit))
+        assert len(offsets(only(client.newest(ApiKey.FETCH, request(asked))))) == count
+
+
+def test_max_bytes_is_for_the_whole_answer(client: Client) -> None:
+    topic = client.create_topic(partitions=3)
+    for index in range(3):
+        client.append(topic, batch([bytes(1000)]), partition=index)
+    size = len(batch([bytes(1000)]))
+    asked = fetch_topic(topic, *(fetch_partition(index=i) for i in range(3)))
+    for limit, expected in ((size, [1, 0, 0]), (2 * size, [1, 1, 0]), (1, [1, 0, 0])):
+        (answered,) = client.newest(ApiKey.FETCH, request(asked, max_bytes=limit)).responses
+        assert [len(offsets(p)) for p in answered.partitions] == expected
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_long_poll_is_woken_by_a_produce(
+    client: Client, topic: Topic, connect: Callable[[], Client], version: int
+) -> None:
+    asked = fetch_topic(topic, fetch_partition())
+    client.post(ApiKey.FETCH, version, request(asked, max_wait_ms=A_WHILE_MS))
+    connect().append(topic, batch([b"v"]))
+    assert offsets(only(client.answer(ApiKey.FETCH, version))) == [0]
+
+
+def test_a_long_poll_waits_for_min_bytes(client: Client, topic: Topic, connect: Callable[[], Client]) -> None:
+    asked = fetch_topic(topic, fetch_partition())
+    client.post(ApiKey.FETCH, NEWEST, request(asked, max_wait_ms=A_WHILE_MS, min_bytes=2000))
+    assert connect().append(topic, *[batch([bytes(900)])] * 3) == [0, 1, 2]
+    assert offsets(only(client.answer(ApiKey.FETCH, NEWEST))) == [0, 1, 2]
+
+
+def test_a_long_poll_ends_with_what_there_is(client: Client, topic: Topic) -> None:
+    client.append(topic, batch([b"v"]))
+    asked = fetch_topic(topic, fetch_partition())
+    answer = client.newest(ApiKey.FETCH, request(asked, max_wait_ms=50, min_bytes=1 << 20))
+    assert offsets(only(answer)) == [0]
+    assert (
+        offsets(only(client.newest(ApiKey.FETCH, request(fetch_topic(topic, fetch_partition(1)), max_wait_ms=50))))
+        == []
+    )
+
+
+@pytest.mark.parametrize("fields", [{"min_bytes": 0}, {"max_wait_ms": -5}])
+def test_who_asks_for_nothing_waits_for_nothing(client: Client, topic: Topic, fields: dict[str, int]) -> None:
+    asked = fetch_topic(topic, fetch_partition())
+    assert offsets(only(client.newest(ApiKey.FETCH, request(asked, **({"max_wait_ms": A_WHILE_MS} | fields))))) == []
+
+
+def test_a_long_poll_hears_that_its_topic_is_gone(client: Client, topic: Topic, connect: Callable[[], Client]) -> None:
+    client.post(ApiKey.FETCH, NEWEST, request(fetch_topic(topic, fetch_partition()), max_wait_ms=A_WHILE_MS))
+    gone = delete_topics.DeleteTopicsRequest(topics=(delete_topics.DeleteTopicState(name=topic.name),))
+    connect().newest(ApiKey.DELETE_TOPICS, gone)
+    answer = only(client.answer(ApiKey.FETCH, NEWEST))
+    assert answer.error_code in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+
+def test_while_a_poll_waits_the_next_request_is_served(client: Client, topic: Topic) -> None:
+    client.post(ApiKey.FETCH, NEWEST, request(fetch_topic(topic, fetch_partition()), max_wait_ms=A_WHILE_MS), 1)
+    client.post(ApiKey.PRODUCE, newest(ApiKey.PRODUCE), produce_request(topic, {0: batch([b"v"])}), 2)
+    assert offsets(only(client.answer(ApiKey.FETCH, NEWEST, 1))) == [0]
+    assert client.answer(ApiKey.PRODUCE, newest(ApiKey.PRODUCE), 2).responses[0].partition_responses[0].base_offset == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_unknown_topics_and_partitions_are_told_at_once(client: Client, topic: Topic, version: int) -> None:
+    wait = {"max_wait_ms": A_WHILE_MS}
+    unknown = fetch_topic(Topic("nowhere", UUID(int=5)), fetch_partition())
+    data = only(client.ask(ApiKey.FETCH, version, request(unknown, **wait)))
+    by_name = version < 13
+    assert data.error_code == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if by_name else ErrorCode.UNKNOWN_TOPIC_ID)
+    data = only(client.ask(ApiKey.FETCH, version, request(fetch_topic(topic, fetch_partition(index=9)), **wait)))
+    assert (data.error_code, data.partition_index) == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, 9)
+
+
+def test_leader_epochs_are_checked(client: Client, topic: Topic) -> None:
+    """The first open of a stream is epoch 0 (KIP-320)."""
+    for epoch, code in ((-1, 0), (0, 0), (1, ErrorCode.UNKNOWN_LEADER_EPOCH)):
+        asked = fetch_topic(topic, fetch_partition(current_leader_epoch=epoch))
+        assert only(client.newest(ApiKey.FETCH, request(asked))).error_code == code, epoch
+
+
+def test_read_committed(client: Client, topic: Topic) -> None:
+    client.append(topic, batch([b"v"]))
+    asked = fetch_topic(topic, fetch_partition())
+    assert only(client.newest(ApiKey.FETCH, request(asked))).aborted_transactions is None
+    data = only(client.newest(ApiKey.FETCH, request(asked, isolation_level=1)))
+    assert (offsets(data), data.aborted_transactions) == ([0], ())
+
+
+def test_a_request_without_partitions_is_answered_at_once(client: Client) -> None:
+    assert client.newest(ApiKey.FETCH, request(max_wait_ms=A_WHILE_MS)).responses == ()
+
+
+class Session:
+    """A consumer that uses sessions as KIP-227 says."""
+
+    def __init__(self, client: Client, version: int) -> None:
+        self.client, self.version = client, version
+        self.id = self.epoch = 0
+
+    def fetch(self, *topics: fetch.FetchTopic, forget: tuple[fetch.ForgottenTopic, ...] = ()) -> list[Any]:
+        """(partition, first offsets) of what the answer carries."""
+        asked = request(*topics, session_id=self.id, session_epoch=self.epoch, forgotten_topics_data=forget)
+        answer = self.client.ask(ApiKey.FETCH, self.version, asked)
+        assert answer.error_code == 0
+        self.id, self.epoch = answer.session_id, self.epoch + 1
+        return [(p.partition_index, offsets(p)) for t in answer.responses for p in t.partitions]
+
+
+@pytest.mark.parametrize("version", [7, 12, NEWEST])
+def test_a_session_tells_only_what_is_new(client: Client, version: int) -> None:
+    topic = client.create_topic(partitions=2)
+    client.append(topic, batch([b"v"]))
+    session = Session(client, version)
+    both = fetch_topic(topic, fetch_partition(1), fetch_partition(index=1))
+    assert session.fetch(both) == [(0, []), (1, [])]
+    assert session.id > 0
+    assert session.fetch() == []
+    client.append(topic, batch([b"v"]))
+    assert session.fetch() == [(0, [1])]
+    assert session.fetch() == [(0, [1])], "until the client moves on it is given its data again"
+    assert session.fetch(fetch_topic(topic, fetch_partition(2))) == []
+    forgotten = fetch.ForgottenTopic(topic=topic.name, topic_id=topic.id, partitions=(0,))
+    client.append(topic, batch([b"v"]))
+    client.append(topic, batch([b"v"]), partition=1)
+    assert session.fetch(forget=(forgotten,)) == [(1, [0])]
+
+
+def test_a_full_request_ends_the_session_it_names(client: Client, topic: Topic) -> None:
+    session = Session(client, NEWEST)
+    session.fetch(fetch_topic(topic, fetch_partition()))
+    old = session.id
+    session.epoch = 0
+    assert session.fetch(fetch_topic(topic, fetch_partition())) == [(0, [])]
+    assert session.id != old
+    refused = client.newest(ApiKey.FETCH, request(session_id=old, session_epoch=1))
+    assert refused.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_the_final_epoch_closes_the_session_and_answers_in_full(client: Client, topic: Topic) -> None:
+    session = Session(client, NEWEST)
+    session.fetch(fetch_topic(topic, fetch_partition()))
+    asked = fetch_topic(topic, fetch_partition())
+    answer = client.newest(ApiKey.FETCH, request(asked, session_id=session.id, session_epoch=-1))
+    assert (answer.session_id, only(answer).error_code) == (0, 0)
+    refused = client.newest(ApiKey.FETCH, request(session_id=session.id, session_epoch=1))
+    assert (refused.error_code, refused.responses) == (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, ())
+
+
+def test_a_wrong_session_epoch(client: Client, topic: Topic) -> None:
+    session = Session(client, NEWEST)
+    session.fetch(fetch_topic(topic, fetch_partition()))
+    for epoch in (2, 5):
+        refused = client.newest(ApiKey.FETCH, request(session_id=session.id, session_epoch=epoch))
+        assert refused.error_code == ErrorCode.INVALID_FETCH_SESSION_EPOCH
+    assert session.fetch() == []
+
+
+def test_an_error_in_a_session_is_told_until_it_is_gone(client: Client, topic: Topic) -> None:
+    session = Session(client, NEWEST)
+    out_of_range = fetch_topic(topic, fetch_partition(5))
+    assert session.fetch(out_of_range) == [(0, [])]
+    assert session.fetch() == [(0, [])]
+    assert session.fetch(fetch_topic(topic, fetch_partition(0))) == [(0, [])]
+    assert session.fetch() == []

@@ -1,0 +1,109 @@
+"""Metadata: which topics an empty list means, creation on demand, and topics by id."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from support.server import Server
+from support.wire import Client, Topic, ends, newest
+
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponseTopic
+
+NEWEST = newest(ApiKey.METADATA)
+BROKER, SET, DELETE = 4, 0, 1
+
+
+def named(*names: str, create: bool = False) -> MetadataRequest:
+    return MetadataRequest(tuple(MetadataRequestTopic(name=n) for n in names), allow_auto_topic_creation=create)
+
+
+def only(client: Client, version: int, request: MetadataRequest) -> MetadataResponseTopic:
+    (topic,) = client.ask(ApiKey.METADATA, version, request).topics
+    return topic
+
+
+@pytest.mark.parametrize("version", ends(ApiKey.METADATA))
+def test_brokers_and_partitions(client: Client, server: Server, version: int) -> None:
+    topic = client.create_topic(partitions=2)
+    answer = client.ask(ApiKey.METADATA, version, named(topic.name))
+    assert [(b.node_id, b.host, b.port) for b in answer.brokers] == [(0, "127.0.0.1", server.port)]
+    (described,) = answer.topics
+    assert (described.error_code, described.name) == (0, topic.name)
+    assert [(p.error_code, p.partition_index, p.leader_id) for p in described.partitions] == [(0, 0, 0), (0, 1, 0)]
+    assert [(p.replica_nodes, p.isr_nodes) for p in described.partitions] == [((0,), (0,))] * 2
+    if version == NEWEST:
+        assert (described.topic_id, answer.controller_id) == (topic.id, 0)
+        assert len(answer.cluster_id) == 22
+        assert [p.leader_epoch for p in described.partitions] == [0, 0]
+
+
+def test_an_empty_list_means_all_in_version_0_and_none_later(client: Client, topic: Topic) -> None:
+    everything = {t.name for t in client.ask(ApiKey.METADATA, 0, MetadataRequest(topics=())).topics}
+    assert topic.name in everything
+    for version in (1, NEWEST):
+        assert client.ask(ApiKey.METADATA, version, MetadataRequest(topics=())).topics == ()
+        assert {t.name for t in client.ask(ApiKey.METADATA, version, MetadataRequest(topics=None)).topics} >= everything
+
+
+def test_a_topic_is_created_if_the_request_allows_it(client: Client) -> None:
+    refused = only(client, NEWEST, named("on-demand"))
+    assert (refused.error_code, refused.name) == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "on-demand")
+    created = only(client, NEWEST, named("on-demand", create=True))
+    assert (created.error_code, [p.error_code for p in created.partitions]) == (0, [0])
+    assert only(client, NEWEST, named("on-demand")).topic_id == created.topic_id
+
+
+def test_before_version_4_every_request_allows_it(client: Client) -> None:
+    assert only(client, 3, named("on-demand-of-old")).error_code == 0
+
+
+def test_names_that_no_topic_may_have(client: Client) -> None:
+    for name in ("a b", "..", "x" * 250):
+        assert only(client, NEWEST, named(name, create=True)).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+
+
+@pytest.fixture
+def without_auto_creation(client: Client) -> Iterator[None]:
+    def alter(operation: int, value: str | None) -> None:
+        config = incremental_alter_configs.AlterableConfig("auto.create.topics.enable", operation, value)
+        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
+        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
+        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
+        assert result.error_code == 0, result
+
+    alter(SET, "false")
+    yield
+    alter(DELETE, None)
+
+
+@pytest.mark.usefixtures("without_auto_creation")
+def test_a_broker_that_does_not_allow_it(client: Client) -> None:
+    assert only(client, NEWEST, named("never", create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+@pytest.mark.parametrize("version", [12, NEWEST])
+def test_by_id(client: Client, topic: Topic, version: int) -> None:
+    request = MetadataRequest((MetadataRequestTopic(topic_id=topic.id, name=None),))
+    assert only(client, version, request).name == topic.name
+    unknown = only(client, version, MetadataRequest((MetadataRequestTopic(topic_id=UUID(int=9), name=None),)))
+    assert (unknown.error_code, unknown.topic_id) == (ErrorCode.UNKNOWN_TOPIC_ID, UUID(int=9))
+
+
+@pytest.mark.parametrize("version", [10, 11])
+def test_an_unknown_id_in_versions_whose_answers_must_have_a_name(client: Client, version: int) -> None:
+    unknown = only(client, version, MetadataRequest((MetadataRequestTopic(topic_id=UUID(int=9), name=None),)))
+    assert (unknown.error_code, unknown.name) == (ErrorCode.UNKNOWN_TOPIC_ID, "")
+
+
+def test_neither_a_name_nor_an_id(client: Client) -> None:
+    nothing = only(client, NEWEST, MetadataRequest((MetadataRequestTopic(name=None),)))
+    assert nothing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_a_topic_on_demand_gets_the_brokers_number_of_partitions(client: Client) -> None:
+    created = only(client, NEWEST, named("on-demand-default", create=True))
+    topic = create_topics.CreatableTopic(name="asked-for-default", num_partitions=-1, replication_factor=-1)
+    (result,) = client.newest(ApiKey.CREATE_TOPICS, create_topics.CreateTopicsRequest(topics=(topic,))).topics
+    assert len(created.partitions) == result.num_partitions == 1

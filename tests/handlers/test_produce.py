@@ -1,0 +1,204 @@
+"""Produce: what is refused and how, and that answers are right, durable and in order."""
+
+from uuid import UUID
+
+import pytest
+from support.raw_kafka import batch, signed
+from support.wire import Client, Topic, ends, newest, produce_request
+
+from streamlake.handlers.context import Failure
+from streamlake.handlers.produce import stage_one
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey, produce
+from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT
+from streamlake.record.decode import Record
+from streamlake.record.encode import encode_batch
+
+VERSIONS = ends(ApiKey.PRODUCE)
+NEWEST = newest(ApiKey.PRODUCE)
+
+
+def only(answer: produce.ProduceResponse) -> produce.PartitionProduceResponse:
+    (topic,) = answer.responses
+    (partition,) = topic.partition_responses
+    return partition
+
+
+def idempotent(sequence: int, count: int = 1, producer_id: int = 77_000, epoch: int = 0) -> bytes:
+    records = [Record(at, -1, None, b"v") for at in range(count)]
+    return encode_batch(records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("acks", [-1, 1])
+def test_offsets_follow_one_another(client: Client, topic: Topic, version: int, acks: int) -> None:
+    answers = [
+        only(client.ask(ApiKey.PRODUCE, version, produce_request(topic, {0: batch([b"v"] * count)}, acks)))
+        for count in (3, 1, 2)
+    ]
+    assert [a.base_offset for a in answers] == [0, 3, 4]
+    assert {a.error_code for a in answers} == {0}
+    assert {a.log_append_time_ms for a in answers} == {-1}
+    assert {a.log_start_offset for a in answers} == ({0} if version >= 5 else {-1})
+
+
+def test_the_answer_names_topics_as_its_version_does(client: Client, topic: Topic) -> None:
+    by_name = client.ask(ApiKey.PRODUCE, 12, produce_request(topic, {0: batch([b"v"])}))
+    by_id = client.ask(ApiKey.PRODUCE, 13, produce_request(topic, {0: batch([b"v"])}))
+    assert (by_name.responses[0].name, by_name.responses[0].topic_id) == (topic.name, None)
+    assert (by_id.responses[0].name, by_id.responses[0].topic_id) == ("", topic.id)
+
+
+def test_acks_0_has_no_answer_and_is_taken(client: Client, topic: Topic) -> None:
+    client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: batch([b"v"])}, acks=0), correlation_id=1)
+    client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: batch([b"v"])}), correlation_id=2)
+    assert only(client.answer(ApiKey.PRODUCE, NEWEST, correlation_id=2)).base_offset == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_other_acks_are_refused(client: Client, topic: Topic, version: int) -> None:
+    answer = only(client.ask(ApiKey.PRODUCE, version, produce_request(topic, {0: batch([b"v"])}, acks=7)))
+    assert (answer.error_code, answer.base_offset) == (ErrorCode.INVALID_REQUIRED_ACKS, -1)
+    assert answer.error_message == ("acks must be -1 (all), 0 or 1, not 7" if version >= 8 else None)
+
+
+def test_transactions_are_refused(client: Client, topic: Topic) -> None:
+    request = produce_request(topic, {0: batch([b"v"])}, transactional_id="t")
+    answer = only(client.newest(ApiKey.PRODUCE, request))
+    assert answer.error_code == ErrorCode.INVALID_REQUEST
+    assert "transactional.id" in answer.error_message
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_unknown_topics_and_partitions(client: Client, topic: Topic, version: int) -> None:
+    unknown = Topic("nowhere", UUID(int=5))
+    answer = client.ask(ApiKey.PRODUCE, version, produce_request(unknown, {0: batch([b"v"])}))
+    by_name = version < 13
+    assert only(answer).error_code == (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if by_name else ErrorCode.UNKNOWN_TOPIC_ID)
+    for index in (1, -1):
+        answer = client.ask(ApiKey.PRODUCE, version, produce_request(topic, {index: batch([b"v"])}))
+        assert only(answer).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        assert only(answer).index == index
+
+
+def test_one_bad_partition_does_not_spoil_another(client: Client) -> None:
+    topic = client.create_topic(partitions=3)
+    damaged = bytearray(batch([b"value"]))
+    damaged[-1] ^= 1
+    request = produce_request(topic, {0: batch([b"v"]), 1: bytes(damaged), 2: batch([b"v"])})
+    (answered,) = client.newest(ApiKey.PRODUCE, request).responses
+    assert [(p.index, p.error_code, p.base_offset) for p in answered.partition_responses] == [
+        (0, 0, 0),
+        (1, ErrorCode.CORRUPT_MESSAGE, -1),
+        (2, 0, 0),
+    ]
+    assert "CRC-32C" in answered.partition_responses[1].error_message
+
+
+def lies_about_its_count() -> bytes:
+    fields = list(HEADER.unpack_from(batch([b"v"])))
+    fields[-1] = 2
+    return signed(HEADER.pack(*fields) + batch([b"v"])[HEADER.size :])
+
+
+def of_magic(magic: int) -> bytes:
+    old = bytearray(batch([b"v"]))
+    old[MAGIC_AT] = magic
+    return bytes(old)
+
+
+@pytest.mark.parametrize(
+    ("records", "code"),
+    [
+        (None, ErrorCode.INVALID_RECORD),
+        (b"", ErrorCode.INVALID_RECORD),
+        (batch([b"v"]) * 2, ErrorCode.INVALID_RECORD),
+        (lies_about_its_count(), ErrorCode.INVALID_RECORD),
+        (encode_batch([Record(0, -1, None, b"")], control=True), ErrorCode.INVALID_RECORD),
+        (encode_batch([Record(0, 2**61, None, b"")]), ErrorCode.INVALID_TIMESTAMP),
+        (encode_batch([Record(0, 0, None, b"")], append_time_ms=5), ErrorCode.INVALID_TIMESTAMP),
+        (batch([b"v"])[:-3], ErrorCode.CORRUPT_MESSAGE),
+        (b"\0" * FRAME_BYTES, ErrorCode.CORRUPT_MESSAGE),
+        (of_magic(0), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        (of_magic(1), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        (of_magic(3), ErrorCode.CORRUPT_MESSAGE),
+        (batch([bytes(2 << 20)]), ErrorCode.MESSAGE_TOO_LARGE),
+    ],
+    ids=lambda value: value.name if isinstance(value, ErrorCode) else "",
+)
+def test_what_is_no_good_batch_is_refused(client: Client, topic: Topic, records: bytes | None, code: ErrorCode) -> None:
+    answer = only(client.newest(ApiKey.PRODUCE, produce_request(topic, {0: records})))
+    assert (answer.error_code, answer.base_offset) == (code, -1)
+    assert answer.error_message
+    assert client.append(topic, batch([b"v"])) == [0]
+
+
+def test_a_batch_that_can_never_fit_is_too_large_not_a_timeout(client: Client, topic: Topic) -> None:
+    answer = only(client.newest(ApiKey.PRODUCE, produce_request(topic, {0: bytes(90 << 20)})))
+    assert answer.error_code == ErrorCode.MESSAGE_TOO_LARGE
+    assert client.append(topic, batch([b"v"])) == [0]
+
+
+def test_null_values_and_empty_ones_are_records(client: Client, topic: Topic) -> None:
+    assert client.append(topic, batch([None, b"", b"v"])) == [0]
+    assert client.append(topic, batch([b"v"])) == [3]
+
+
+def test_a_duplicate_gets_its_first_answer(client: Client, topic: Topic) -> None:
+    assert client.append(topic, idempotent(0, 3), idempotent(3, 2)) == [0, 3]
+    assert client.append(topic, idempotent(0, 3), idempotent(3, 2), idempotent(5)) == [0, 3, 5]
+
+
+def test_a_gap_and_an_old_epoch_are_refused(client: Client, topic: Topic) -> None:
+    client.append(topic, idempotent(0, epoch=1))
+    assert client.produce(topic.name, idempotent(2, epoch=1)).error_code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert client.produce(topic.name, idempotent(1, epoch=0)).error_code == ErrorCode.INVALID_PRODUCER_EPOCH
+    assert client.append(topic, idempotent(1, epoch=1)) == [1]
+
+
+def test_pipelined_requests_keep_their_order(client: Client, topic: Topic) -> None:
+    """Sequence numbers prove it: a swapped pair would be out of order (hazard C16)."""
+    for at in range(100):
+        client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: idempotent(at)}), correlation_id=at)
+    for at in range(100):
+        answer = only(client.answer(ApiKey.PRODUCE, NEWEST, correlation_id=at))
+        assert (answer.error_code, answer.base_offset) == (0, at)
+
+
+def test_a_duplicate_in_the_pipeline_of_its_original(client: Client, topic: Topic) -> None:
+    for number in range(2):
+        client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: idempotent(0)}), correlation_id=number)
+    for number in range(2):
+        assert only(client.answer(ApiKey.PRODUCE, NEWEST, correlation_id=number)).base_offset == 0
+
+
+def test_log_append_time_is_told(client: Client) -> None:
+    topic = client.create_topic(message_timestamp_type="LogAppendTime")
+    answer = client.produce(topic.name, batch([b"v"]))
+    assert answer.log_append_time_ms > 1_700_000_000_000
+
+
+def test_a_request_without_topics(client: Client) -> None:
+    assert client.newest(ApiKey.PRODUCE, produce.ProduceRequest(acks=-1)).responses == ()
+
+
+def test_stage_one_gives_back_the_room_of_what_it_refuses() -> None:
+    """Else a client with a wrong topic name would fill the memory budget for ever."""
+    released: list[int] = []
+
+    class Topics:
+        def get(self, _name: str) -> None:
+            return None
+
+    class Streams:
+        def release(self, size_bytes: int) -> None:
+            released.append(size_bytes)
+
+    class Context:
+        topics, streams = Topics(), Streams()
+
+    data = (produce.PartitionProduceData(index=0, records=b"12345"),)
+    request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="nowhere", partition_data=data),))
+    (part,) = stage_one(Context(), request, 5, None)
+    assert isinstance(part.outcome, Failure)
+    assert released == [5]

@@ -1,0 +1,63 @@
+"""Table topics as a user meets them: made by an admin client, read by DuckDB and PyIceberg."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from support.server import Server
+
+from streamlake.cli import sql
+
+TABLE = "streamlake.table."
+
+
+def create_topic(server: Server, name: str, partitions: int = 1, **table: str) -> str:
+    """A table topic if `table` says anything; underscores in its keys are dots of `streamlake.table.*`."""
+    config = {TABLE + key.replace("_", "."): value for key, value in table.items()}
+    if table:
+        config = {TABLE + "enable": "true", TABLE + "commit.interval.ms": "200", **config}
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(20)
+    return name
+
+
+def set_config(server: Server, topic: str, **configs: str) -> None:
+    """Underscores in keys are dots."""
+    entries = [
+        ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        for key, value in configs.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+    AdminClient({"bootstrap.servers": server.bootstrap}).incremental_alter_configs([resource])[resource].result(20)
+
+
+def wait_for_state(server: Server, topic: str, state: str, timeout_s: float = 60) -> str:
+    """Until the table reports this state; its message."""
+    deadline = time.monotonic() + timeout_s
+    table: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        table = server.tables()[topic]
+        if table["state"] == state:
+            return str(table["message"])
+        time.sleep(0.1)
+    raise AssertionError(f"{topic} is not {state}: {table}\n{server.log[-3000:]}")
+
+
+def query(server: Server, statement: str) -> list[tuple[Any, ...]]:
+    """DuckDB on the newest snapshots; tables are views as in `streamlake sql`."""
+    lake = sql.connect()
+    try:
+        sql.refresh(lake, server.http)
+        return lake.execute(statement).fetchall()
+    finally:
+        lake.close()
+
+
+def load_table(server: Server, name: str) -> Table:
+    """A table of the embedded default catalog, by PyIceberg; `name` without its namespace."""
+    root: Path = server.data_dir.absolute()
+    catalog = SqlCatalog("streamlake", uri=f"sqlite:///{root}/catalog.db", warehouse=f"file://{root}/warehouse")
+    return catalog.load_table(("default", name))
