@@ -46,6 +46,7 @@ imports: $(STAMP) ## imports only go down
 
 crash: $(STAMP) ## kill -9 of server and worker again and again under load (ROUNDS=10)
 	$(BIN)/python tests/support/crash.py --rounds $(or $(ROUNDS),10)
+	$(BIN)/python tests/support/crash.py --demo
 
 clean: ## remove the virtual environment, caches and the demo's data
 	rm -rf $(VENV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -52,13 +52,13 @@ def demo(
     with _server(data_dir) as addresses:
         bootstrap, http = addresses["bootstrap"], addresses["http"]
         _say(f"[green]✓[/] StreamLake runs: Kafka {bootstrap}, registry and tables {http}, data in {data_dir}/")
-        _create_topics(bootstrap)
+        create_topics(bootstrap)
         started = time.perf_counter()
-        _produce(bootstrap, http)
+        produce(bootstrap, http)
         produced_s = time.perf_counter() - started
-        _wait_for_tables(http)
+        wait_for_tables(http)
         in_tables_s = time.perf_counter() - started
-        _report(bootstrap, http, produced_s, in_tables_s)
+        report(bootstrap, http, produced_s, in_tables_s)
     _farewell(data_dir)
 
 
@@ -95,7 +95,7 @@ def _server(data_dir: Path) -> Iterator[dict[str, Any]]:
             process.kill()
 
 
-def _create_topics(bootstrap: str) -> None:
+def create_topics(bootstrap: str) -> None:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 
@@ -128,7 +128,7 @@ def _progress() -> Progress:
     )
 
 
-def _produce(bootstrap: str, http: str) -> None:
+def produce(bootstrap: str, http: str) -> None:
     from confluent_kafka import Producer
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
@@ -182,7 +182,7 @@ def _produce_table(producer: Any, registry: Any, table: DemoTable) -> Iterator[i
     yield sent
 
 
-def _wait_for_tables(http: str) -> None:
+def wait_for_tables(http: str) -> None:
     wanted = {t.name: t.rows for t in TABLES}
     with _progress() as progress:
         task = progress.add_task("rows in Iceberg tables", total=sum(wanted.values()), rate="")
@@ -199,7 +199,7 @@ def _wait_for_tables(http: str) -> None:
             time.sleep(0.1)  # noqa: TID251 - a person waits here, not an event loop
 
 
-def _report(bootstrap: str, http: str, produced_s: float, in_tables_s: float) -> None:
+def report(bootstrap: str, http: str, produced_s: float, in_tables_s: float) -> None:
     lake = sql.connect()
     locations = {t["topic"]: t["metadata_location"] for t in sql.refresh(lake, http)}
     rows = []

@@ -1,4 +1,4 @@
-"""A configuration as Kafka's config APIs see it: resources, what was set on them, and how sources and types are numbered.
+"""Configurations as Kafka's config APIs see them: resources, what was set on them, how sources and types are numbered.
 
 A resource is a topic, this broker, or, with an empty name, all brokers.
 """

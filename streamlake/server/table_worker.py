@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -85,9 +86,10 @@ class TableWorker:
             started = loop.time()
             try:
                 code = await self._run_once()
-            except (OSError, StreamLakeError) as error:
+            except Exception as error:  # whatever is wrong with tables, topics go on
                 code = None
-                log.error("the table worker could not be run", reason=str(error))
+                known = isinstance(error, OSError | StreamLakeError)
+                log.error("the table worker could not be run", reason=str(error), exc_info=None if known else error)
             if self._stopping:
                 return
             if loop.time() - started > HEALTHY_AFTER_S:
@@ -171,10 +173,9 @@ class TableWorker:
         self._reports[report.topic_id] = report
         if not report.hold:
             return
-        moved = {
-            index: Reported(committed, hold)
-            for index, (committed, hold) in enumerate(zip(report.positions, report.hold, strict=True))
-        }
+        # A partition that no load of the table has shown yet has no hold in the report: 0 moves nothing.
+        pairs = zip_longest(report.positions, report.hold, fillvalue=0)
+        moved = {index: Reported(committed, hold) for index, (committed, hold) in enumerate(pairs)}
         try:
             # Durable before retention may pass: after a crash the old hold, which is lower, is in force again.
             await self._progress.advance(report.topic_id, moved, report.committed_once, self._clock.now_ms())

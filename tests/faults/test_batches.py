@@ -17,7 +17,6 @@ from support.server import Server
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.record.compression import Compression, compress
-from streamlake.record.encode import encode_batch
 
 MIB = 1 << 20
 CODECS = [Compression.GZIP, Compression.SNAPPY, Compression.LZ4, Compression.ZSTD]

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from support.server import Server
 
-from streamlake.cli import sql
+from streamlake.cli import demo, sql
 
 PARTITIONS = 3
+QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 500}  # librdkafka tells of every connection that we kill
 CONFIG = """
 [storage]
 wal_segment_bytes = 1048576
@@ -52,7 +54,7 @@ class Load:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        config: dict[str, Any] = {"bootstrap.servers": self.bootstrap, "linger.ms": 5, "reconnect.backoff.max.ms": 500}
+        config: dict[str, Any] = {**QUIET, "bootstrap.servers": self.bootstrap, "linger.ms": 5}
         if self.idempotent:
             config |= {"enable.idempotence": True, "message.timeout.ms": 0}
         else:
@@ -81,7 +83,7 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     rng = random.Random(seed)
     server = Server(data_dir, CONFIG).start()
     topics = ["idempotent", "plain"]
-    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    admin = AdminClient({**QUIET, "bootstrap.servers": server.bootstrap})
     table = {
         "streamlake.table.enable": "true",
         "streamlake.table.convert.value.type": "string",
@@ -134,10 +136,58 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     }
 
 
+def kill(server: Server, rng: random.Random, killed: "Counter[str]") -> str:
+    """SIGKILL for server, worker or both; whatever was the server is started again. Who was killed."""
+    victim = rng.choice(["server", "server", "worker", "both"])
+    worker = server.worker_pid()
+    if victim in ("worker", "both") and worker:
+        os.kill(worker, signal.SIGKILL)
+        killed["worker"] += 1
+    if victim in ("server", "both"):
+        server.kill()
+        killed["server"] += 1
+        server.start()
+    return victim
+
+
+def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
+    """The demo's own load and its own report, while server and worker are killed all along."""
+    rng = random.Random(seed)
+    server = Server(data_dir, CONFIG).start()
+    demo.create_topics(server.bootstrap)
+    failures: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            demo.produce(server.bootstrap, server.http)
+        except BaseException as error:
+            failures.append(error)
+
+    started = time.monotonic()
+    loading = threading.Thread(target=load)
+    loading.start()
+    killed: Counter[str] = Counter()
+    time.sleep(5)  # the schemas of the small tables are registered first: the client library does not retry that
+    while loading.is_alive():
+        time.sleep(rng.uniform(0.5, 3.0))
+        kill(server, rng, killed)
+    for _ in range(3):  # and while the tables catch up
+        time.sleep(rng.uniform(0.2, 1.0))
+        kill(server, rng, killed)
+    assert not failures, failures
+    produced_s = time.monotonic() - started
+    demo.wait_for_tables(server.http)
+    demo.report(server.bootstrap, server.http, produced_s, time.monotonic() - started)  # raises unless all five tables equal their topics and sources
+    assert server.stop() == 0, server.log[-3000:]
+    say(f"the demo's tables equal their topics after {killed['server']} server and {killed['worker']} worker kills")
+
+
 def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
     """The topic as a consumer sees it: (partition, offset) → value."""
     log: dict[tuple[int, int], str] = {}
-    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "check", "enable.auto.commit": False})
+    consumer = Consumer(
+        {**QUIET, "bootstrap.servers": server.bootstrap, "group.id": "check", "enable.auto.commit": False}
+    )
     try:
         for partition in range(PARTITIONS):
             low, high = consumer.get_watermark_offsets(TopicPartition(load.topic, partition), 20)
@@ -178,9 +228,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--demo", action="store_true", help="the demo's load instead, killed until it is done")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.demo:
+            run_demo(Path(folder), arguments.seed)
+            return
         totals = run(Path(folder), arguments.rounds, arguments.seed)
     print("equal: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()))
 

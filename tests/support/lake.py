@@ -31,7 +31,8 @@ def set_config(server: Server, topic: str, **configs: str) -> None:
         for key, value in configs.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    AdminClient({"bootstrap.servers": server.bootstrap}).incremental_alter_configs([resource])[resource].result(20)
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})  # kept: without it the request is given up
+    admin.incremental_alter_configs([resource])[resource].result(20)
 
 
 def wait_for_state(server: Server, topic: str, state: str, timeout_s: float = 60) -> str:

@@ -1,0 +1,25 @@
+"""DescribeCluster: one broker, which is the controller too."""
+
+import pytest
+from support.server import Server
+from support.wire import Client, ends
+
+from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey
+from streamlake.protocol.messages.describe_cluster import DescribeClusterRequest
+
+CONTROLLERS = 2
+
+
+@pytest.mark.parametrize("version", ends(ApiKey.DESCRIBE_CLUSTER))
+def test_the_brokers(client: Client, server: Server, version: int) -> None:
+    answer = client.ask(ApiKey.DESCRIBE_CLUSTER, version, DescribeClusterRequest())
+    assert (answer.error_code, answer.controller_id, answer.endpoint_type) == (0, 0, 1)
+    assert [(b.broker_id, b.host, b.port) for b in answer.brokers] == [(0, "127.0.0.1", server.port)]
+    assert len(answer.cluster_id) == 22
+
+
+def test_there_are_no_separate_controllers(client: Client) -> None:
+    answer = client.newest(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest(endpoint_type=CONTROLLERS))
+    assert (answer.error_code, answer.brokers) == (ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, ())
+    assert "no separate controller" in answer.error_message
