@@ -214,7 +214,13 @@ class Broker:
         self._logs = LogManager(self._clock, self._executor("log"))
         self._undo.append(("partitions", self._logs.close_all))
         self._partitions = Partitions(
-            self._topics, self._configs, self._progress, self._streams, self._logs, self._tasks
+            self._topics,
+            self._configs,
+            self._progress,
+            self._streams,
+            self._logs,
+            self._tasks,
+            self.config.storage.retention_interval_s,
         )
         await self._partitions.start()
 

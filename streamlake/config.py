@@ -48,6 +48,7 @@ class Storage(Section):
     wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
     upload_bytes: int = Field(default=64 * MIB, ge=1024)
     upload_interval_s: float = Field(default=30.0, gt=0)
+    retention_interval_s: float = Field(default=30.0, gt=0)
     gc_interval_s: float = Field(default=60.0, gt=0)
     gc_grace_s: float = Field(default=60.0, ge=0)
 

@@ -1,7 +1,8 @@
 """THE list: every API this broker serves, in which versions, and what handles it.
 
 Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
-have to allow (Kafka's AclOperation); `abandon` says that the work is worthless once the client is gone.
+have to allow (Kafka's AclOperation). `abandon`: while it waits, it waits for others and changes nothing any more, so it
+ends with its connection, and a server that stops does not wait for it.
 """
 
 from dataclasses import dataclass
@@ -59,10 +60,10 @@ HANDLERS = (
     Handler(api(8, _upto(9, 2)), "Read", offset_commit.handle),
     Handler(api(9, _upto(9, 1)), "Describe", offset_fetch.handle),
     Handler(api(10, _upto(4)), "Describe", find_coordinator.handle),
-    Handler(api(11, _upto(9)), "Read", join_group.handle),
+    Handler(api(11, _upto(9)), "Read", join_group.handle, abandon=True),
     Handler(api(12, _upto(4)), "Read", heartbeat.handle),
     Handler(api(13, _upto(5)), "Read", leave_group.handle),
-    Handler(api(14, _upto(5)), "Read", sync_group.handle),
+    Handler(api(14, _upto(5)), "Read", sync_group.handle, abandon=True),
     Handler(api(15, _upto(6)), "Describe", describe_groups.handle),
     Handler(api(16, _upto(5)), "Describe", list_groups.handle),
     Handler(api(18, _upto(4)), "None", api_versions.handle),

@@ -84,8 +84,8 @@ def failure(error: errors.StreamLakeError, invalid: ErrorCode = ErrorCode.INVALI
             code = ErrorCode.TOPIC_ALREADY_EXISTS
         case errors.Fenced() | errors.Closed():
             code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        case errors.Unavailable() | errors.Full():
-            code = ErrorCode.REQUEST_TIMED_OUT
+        case errors.Unavailable() | errors.Full() | errors.OutcomeUnknown() | errors.Conflict():
+            code = ErrorCode.REQUEST_TIMED_OUT  # clients look what came of it, or try again
         case errors.Corrupt():
             code = ErrorCode.KAFKA_STORAGE_ERROR
         case _:

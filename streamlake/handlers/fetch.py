@@ -28,7 +28,6 @@ Answers = list[tuple[Key, PartitionData]]
 async def handle(ctx: Context, exchange: Exchange) -> FetchResponse:
     request: FetchRequest = exchange.body
     session = ctx.fetch_sessions.resolve(request)
-    exchange.release()
     if session.error:
         return FetchResponse(error_code=session.error)
     loop = asyncio.get_running_loop()
@@ -43,6 +42,8 @@ async def handle(ctx: Context, exchange: Exchange) -> FetchResponse:
             left_s = deadline - loop.time()
             if enough or left_s <= 0:
                 return _response(session, answers)
+            # Only now: were the connection's next fetches read too, their answers would pile up in memory.
+            exchange.release()
             await asyncio.wait([woken], timeout=left_s)
         finally:
             for partition in watched:

@@ -2,7 +2,8 @@
 
 Behavior: a partition without a committed offset is answered with -1, which is no error. Offsets are read from where
 they are durable, so `require_stable` changes nothing while there are no transactions.
-Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2).
+Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2). Version 1 has no
+error but those of partitions.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from streamlake.cluster.groups_store import OffsetRow
 from streamlake.coordinator.group_api import GroupError
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestTopic,
@@ -34,7 +36,7 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
         return OffsetFetchResponse(groups=tuple(groups))
     found = await _fetch(ctx, request.group_id, request.topics)
     if isinstance(found, GroupError):
-        return OffsetFetchResponse(error_code=code_of(found))
+        return _failed(exchange.version, request.topics or (), code_of(found))
     return OffsetFetchResponse(
         topics=tuple(
             OffsetFetchResponseTopic(
@@ -50,6 +52,23 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
                 ),
             )
             for name, partitions in found.items()
+        )
+    )
+
+
+def _failed(version: int, topics: Sequence[OffsetFetchRequestTopic], code: ErrorCode) -> OffsetFetchResponse:
+    if version >= 2:
+        return OffsetFetchResponse(error_code=code)
+    return OffsetFetchResponse(
+        topics=tuple(
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=tuple(
+                    OffsetFetchResponsePartition(partition_index=index, committed_offset=-1, error_code=code)
+                    for index in topic.partition_indexes
+                ),
+            )
+            for topic in topics
         )
     )
 

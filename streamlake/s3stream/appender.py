@@ -104,7 +104,7 @@ class Appender:
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._cache.add(log, count, max_timestamp, position)
+        self._cache.add(log, count, max_timestamp, position, len(view))
         self.last_position = position
         self._pending.append((position, log, log.next_offset, future))
         self.appended_chunks += 1

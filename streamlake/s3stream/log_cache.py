@@ -149,7 +149,8 @@ class LogCache:
         self.spilled_bytes = 0
 
     def copy_in(self, log: StreamLog, data: Buffer) -> memoryview:
-        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick."""
+        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick. Without
+        it (the WAL refused the chunk) the bytes are nobody's, and the next chunk overwrites them."""
         size = len(data)
         slab = log.slabs[-1] if log.slabs else None
         if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:
@@ -159,12 +160,12 @@ class LogCache:
             self._recent[slab] = None
         begin = slab.end - slab.begin
         slab.target[begin : begin + size] = data
-        slab.end += size
         return slab.view[begin : begin + size]
 
-    def add(self, log: StreamLog, count: int, max_timestamp: int, position: int) -> None:
+    def add(self, log: StreamLog, count: int, max_timestamp: int, position: int, size_bytes: int) -> None:
         """List the chunk that was copied in last: `count` offsets from next_offset on, at this WAL position."""
         slab = log.slabs[-1]
+        slab.end += size_bytes
         slab.last_position = position
         log.bases.append(log.next_offset)
         log.begins.append(log.next_byte)

@@ -72,5 +72,5 @@ def _add(cache: LogCache, log: StreamLog, record: WalRecord, position: int) -> N
             " raise its limit and start again"
         )
     cache.copy_in(log, record.data)
-    cache.add(log, record.count, record.max_timestamp, position)
+    cache.add(log, record.count, record.max_timestamp, position, size)
     log.durable_offset = log.next_offset

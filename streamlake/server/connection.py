@@ -84,10 +84,17 @@ class Connection(asyncio.Protocol):
         self._host = ""
         self._reading = True
         self._writable = True
+        self._draining = False
 
     @property
     def idle(self) -> bool:
+        """No request is under way but those that only wait for others."""
         return not self._tasks
+
+    def drain(self) -> None:
+        """Start no further request; those under way are finished and answered."""
+        self._draining = True
+        self.advance()
 
     # -- what asyncio calls ------------------------------------------------------------------------------------------
 
@@ -124,13 +131,13 @@ class Connection(asyncio.Protocol):
     def advance(self) -> None:
         """Send what is ready, start what may start, read or stop reading."""
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         if self._writable and (ready := self._pipeline.take_ready()):
             self._counters.bytes_out += sum(map(len, ready))
             transport.writelines(ready)
         try:
-            while self._pipeline.may_start and (frame := self._frames.next_frame()) is not None:
+            while not self._draining and self._pipeline.may_start and (frame := self._frames.next_frame()) is not None:
                 _check_size(frame)
                 call = parse(self._apis, frame)
                 self._begin(call, self._pipeline.begin(len(frame)))
@@ -139,7 +146,7 @@ class Connection(asyncio.Protocol):
             log.warning("connection closed: unreadable request", client=self._host, reason=str(error))
             self.close()
             return
-        may_read = self._pipeline.may_read(self._frames.buffered_bytes)
+        may_read = not self._draining and self._pipeline.may_read(self._frames.buffered_bytes)
         if may_read != self._reading:
             self._reading = may_read
             transport.resume_reading() if may_read else transport.pause_reading()

@@ -49,11 +49,13 @@ class Listener:
         self._server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
 
     async def stop(self, timeout_s: float) -> None:
-        """Accept nothing more; let running requests finish for `timeout_s` at most; close."""
+        """Accept and start nothing more; let running requests finish for `timeout_s` at most; close."""
         if self._server is None:
             self._socket.close()
             return
         self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while any(not c.idle for c in self._connections) and loop.time() < deadline:  # noqa: ASYNC110 - once in a life

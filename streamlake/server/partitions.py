@@ -24,7 +24,6 @@ from streamlake.s3stream.streams import Streams
 log = structlog.get_logger(__name__)
 
 TABLE_HOLD = "table"
-RETENTION_INTERVAL_S = 30.0
 REOPEN_INTERVAL_S = 5.0
 
 
@@ -39,6 +38,7 @@ class Partitions:
         streams: Streams,
         logs: LogManager,
         tasks: Supervisor,
+        retention_interval_s: float = 30.0,
     ) -> None:
         self._topics = topics
         self._configs = configs
@@ -46,6 +46,7 @@ class Partitions:
         self._streams = streams
         self._logs = logs
         self._tasks = tasks
+        self._retention_interval_s = retention_interval_s
         self._stale: dict[UUID, None] = {}  # topics to look at again, in order
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -148,6 +149,6 @@ class Partitions:
 
     async def _retention(self) -> None:
         while True:
-            await asyncio.sleep(RETENTION_INTERVAL_S)
+            await asyncio.sleep(self._retention_interval_s)
             async with self._opening:
                 await self._logs.run_retention()

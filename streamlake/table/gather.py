@@ -79,7 +79,7 @@ class Gatherer:
                 now = filling.position(partition)
                 if now == before or now >= ends[partition]:
                     waiting.remove(partition)
-        return False
+        return filling.size_bytes >= self._round_bytes
 
     async def _fetch(self, filling: Round, partition: int) -> bool:
         """Add one fetch. False if there is no room for it."""

@@ -1,13 +1,20 @@
 """Fetch: sizes, waiting, sessions, epochs and errors, as a consumer meets them."""
 
+import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
+from support.log_bench import Bench
 from support.raw_kafka import batch
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
+from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.core.ids import Ids
+from streamlake.handlers import fetch as handler
+from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, delete_records, delete_topics, fetch
 from streamlake.record.batch import frames
@@ -244,3 +251,26 @@ def test_an_error_in_a_session_is_told_until_it_is_gone(client: Client, topic: T
     assert session.fetch() == [(0, [])]
     assert session.fetch(fetch_topic(topic, fetch_partition(0))) == [(0, [])]
     assert session.fetch() == []
+
+
+async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
+    """Else a client that pipelines large fetches would have all their answers in memory at once."""
+    partition = await Bench().open()
+    partition.stream.auto_durable = True
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    ctx = SimpleNamespace(
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: partition),
+    )
+    released = asyncio.Event()
+    exchange = SimpleNamespace(body=None, version=NEWEST, release=released.set)
+    asked = fetch_topic(Topic("t", found.id), fetch_partition())
+    exchange.body = request(asked, max_wait_ms=A_WHILE_MS)
+    waiting = asyncio.create_task(handler.handle(ctx, exchange))
+    await released.wait()
+    partition.append(Bench().batch())
+    assert offsets(only(await waiting)) == [0]
+    released.clear()
+    assert offsets(only(await handler.handle(ctx, exchange))) == [0]
+    assert not released.is_set()

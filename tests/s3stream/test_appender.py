@@ -108,3 +108,27 @@ async def test_appends_to_a_deleted_stream_are_refused(media) -> None:
     broker.streams.delete([1])
     with pytest.raises(Closed, match="deleted"):
         broker.append(stream, b"b")
+
+
+async def test_a_chunk_that_the_wal_refuses_leaves_no_trace(media, monkeypatch) -> None:
+    """Its bytes were in the stream's slab already: they must not become a part of the next chunk."""
+    broker = media.broker()
+    media.tables.create(1)
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"before")
+
+    def refuse(record: object) -> int:
+        raise Full("more was appended than had been reserved")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(broker.wal, "append", refuse)
+        with pytest.raises(Full):
+            broker.append(stream, b"refused")
+    broker.streams.release(len(b"refused"))
+    await broker.append(stream, b"after")
+    assert (stream.next_offset, b"".join(await stream.read(0, 2, 100))) == (2, b"beforeafter")
+    await broker.streams.flush()
+    await broker.crash()
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    assert await stream.read(0, 2, 100) == [b"beforeafter"]

@@ -19,7 +19,7 @@ class Writer:
         assert self.cache.room.try_take(ACCOUNT, len(data))
         view = self.cache.copy_in(log, data)
         self.position += 1
-        self.cache.add(log, count, timestamp, self.position)
+        self.cache.add(log, count, timestamp, self.position, len(data))
         return view
 
 

@@ -75,11 +75,11 @@ class RawClient:
             raise ConnectionError("the server closed the connection")
         return decode_response(found, version, answer)
 
-    def produce(self, topic: str, records: bytes, partition: int = 0) -> Any:
+    def produce(self, topic: str, records: bytes, partition: int = 0, timeout_ms: int = 20_000) -> Any:
         """The answer for one partition: error_code, base_offset, error_message."""
         data = produce.PartitionProduceData(index=partition, records=records)
         request = produce.ProduceRequest(
-            acks=-1, timeout_ms=20_000, topic_data=(produce.TopicProduceData(name=topic, partition_data=(data,)),)
+            acks=-1, timeout_ms=timeout_ms, topic_data=(produce.TopicProduceData(name=topic, partition_data=(data,)),)
         )
         answer = self.call(ApiKey.PRODUCE, 9, request)
         return answer.responses[0].partition_responses[0]

@@ -42,9 +42,7 @@ class Server:
         ready = self.data_dir / "server.json"
         ready.unlink(missing_ok=True)
         with (self.data_dir / "server.log").open("ab") as log:
-            command = [sys.executable, "-m", "streamlake.cli.main", "server", "--config", str(self.config)]
-            command += ["--data-dir", str(self.data_dir), "--port", str(self.port), "--http-port", str(self.http_port)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environ)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=self.environ)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not ready.exists():
             if self.process.poll() is not None:
@@ -57,6 +55,12 @@ class Server:
         self.port = int(addresses["bootstrap"].rpartition(":")[2])
         self.http_port = int(addresses["http"].rpartition(":")[2])
         return self
+
+    def command(self) -> list[str]:
+        command = [sys.executable, "-m", "streamlake.cli.main", "server", "--config", str(self.config)]
+        return [
+            *command, "--data-dir", str(self.data_dir), "--port", str(self.port), "--http-port", str(self.http_port),
+        ]  # fmt: skip
 
     def stop(self) -> int:
         """Ctrl-C; its exit code."""

@@ -91,7 +91,7 @@ async def test_committed_once_is_learned_and_never_forgotten() -> None:
     await fresh.load()
     assert fresh.committed_once
     world.catalog.inner.drop_table(("ns", "t"))
-    with pytest.raises(Invalid, match="ns.t is gone"):
+    with pytest.raises(Invalid, match=r"ns\.t is gone"):
         await fresh.load()
 
 

@@ -95,7 +95,7 @@ async def test_no_memory_at_all_is_unavailable_not_a_hang(monkeypatch: pytest.Mo
     world.log.produce(0, good(range(10)))
     budget = Budget(1 << 20)
     assert budget.try_take("others", 1 << 20)
-    with pytest.raises(Unavailable, match="no .* bytes of memory"):
+    with pytest.raises(Unavailable, match=r"no .* bytes of memory"):
         await gatherer(world, budget=budget).gather(START, 0.0)
     assert budget.accounts.get(ACCOUNT, 0) == 0
 

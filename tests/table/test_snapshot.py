@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 from pyiceberg.manifest import ManifestFile
-from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID
@@ -18,7 +18,7 @@ SCHEMA = Schema(NestedField(1, "id", LongType()), NestedField(2, "day", LongType
 PROGRESS_NOW = beginning("c", "t", "i", 1)
 
 
-def made(world: World, spec: PartitionSpec = PartitionSpec(), version: str = "2") -> Table:
+def made(world: World, spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC, version: str = "2") -> Table:
     catalog = world.catalog.inner
     if not catalog.namespace_exists("n"):
         catalog.create_namespace("n")

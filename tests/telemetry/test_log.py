@@ -48,3 +48,12 @@ def test_tracebacks_do_not_print_local_variables() -> None:
     )
     assert done.stderr.count("hunter2") == 0
     assert "boom" in done.stderr
+
+
+def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    program = PROGRAM.format(level="info", json=False) + "\nprint('went on')\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60
+        )
+    assert done.stdout == "went on\n"

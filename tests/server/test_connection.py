@@ -1,0 +1,343 @@
+"""One connection, fed by hand: frames, order, limits, and what closes it."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from support.wire import encoded
+from support.wire_stub import VERSION, FakeTransport, Script, echo, handlers, numbers, request
+
+from streamlake.handlers import api_versions
+from streamlake.handlers.apis import HANDLERS, Handler
+from streamlake.protocol.messages import ApiKey
+from streamlake.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from streamlake.protocol.messages.metadata import MetadataRequest, MetadataResponse, MetadataResponseTopic
+from streamlake.server import connection as module
+from streamlake.server.connection import Connection, Counters, Exchange
+
+FRAME_BYTES_MAX = 1000
+
+
+class Line:
+    """A connection whose other end is the test."""
+
+    def __init__(self, script: Script = echo, *, abandon: bool = False, served: list[Handler] | None = None) -> None:
+        self.counters = Counters()
+        self.group: set[Connection] = set()
+        self.transport = FakeTransport()
+        by_key = {h.api.key: h for h in served or handlers(script, abandon=abandon)}
+        self.connection = Connection(None, by_key, FRAME_BYTES_MAX, self.counters, self.group)
+        self.connection.connection_made(self.transport)
+
+    def feed(self, *parts: bytes) -> None:
+        for part in parts:
+            if not self.transport.closed:
+                self.connection.data_received(part)
+
+    async def answers(self) -> list[int]:
+        """After everything that can run has run."""
+        await settle()
+        return numbers(self.transport.sent)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Gate:
+    """A script whose requests wait until the test opens them, one by one."""
+
+    def __init__(self, *, release: bool = False) -> None:
+        self.started: list[int] = []
+        self._release = release
+        self._gates: dict[int, asyncio.Future[None]] = {}
+
+    async def __call__(self, number: int, exchange: Exchange) -> HeartbeatResponse:
+        self.started.append(number)
+        self._gates[number] = asyncio.get_running_loop().create_future()
+        if self._release:
+            exchange.release()
+        await self._gates[number]
+        return HeartbeatResponse(throttle_time_ms=number)
+
+    def open(self, *which: int) -> None:
+        for number in which:
+            self._gates[number].set_result(None)
+
+    def cancelled(self, number: int) -> bool:
+        return self._gates[number].cancelled()
+
+
+# -- frames ----------------------------------------------------------------------------------------------------------
+
+
+async def test_frames_cut_at_every_byte() -> None:
+    both = request(1, "some group") + request(2)
+    for at in range(len(both) + 1):
+        line = Line()
+        line.feed(both[:at], both[at:])
+        assert await line.answers() == [1, 2], at
+
+
+async def test_byte_by_byte() -> None:
+    line = Line()
+    line.feed(*(bytes([byte]) for byte in request(1) + request(2)))
+    assert await line.answers() == [1, 2]
+    assert line.counters.bytes_in == len(request(1) + request(2))
+    assert line.counters.bytes_out == len(line.transport.sent)
+    assert line.counters.requests == {"heartbeat": 2}
+
+
+async def test_handlers_learn_who_asks() -> None:
+    seen: list[Exchange] = []
+
+    async def look(number: int, exchange: Exchange) -> HeartbeatResponse:
+        seen.append(exchange)
+        return await echo(number, exchange)
+
+    line = Line(look)
+    line.feed(request(1, "g"))
+    await line.answers()
+    (exchange,) = seen
+    assert (exchange.version, exchange.client_id, exchange.client_host) == (VERSION, "tester", "10.1.2.3")
+    assert exchange.body == HeartbeatRequest(group_id="g", generation_id=1)
+
+
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_next_request_starts_when_the_one_before_is_answered() -> None:
+    gate = Gate()
+    line = Line(gate)
+    line.feed(request(1) + request(2))
+    await settle()
+    assert gate.started == [1]
+    gate.open(1)
+    assert await line.answers() == [1]
+    assert gate.started == [1, 2]
+    gate.open(2)
+    assert await line.answers() == [1, 2]
+
+
+async def test_requests_that_were_released_run_together_and_are_answered_in_order() -> None:
+    gate = Gate(release=True)
+    line = Line(gate)
+    line.feed(request(1) + request(2) + request(3))
+    await settle()
+    assert gate.started == [1, 2, 3]
+    gate.open(3, 2)
+    assert await line.answers() == []
+    gate.open(1)
+    assert await line.answers() == [1, 2, 3]
+
+
+async def test_no_answer_is_no_bytes() -> None:
+    async def silent(number: int, exchange: Exchange) -> HeartbeatResponse | None:
+        return None if number == 1 else await echo(number, exchange)
+
+    line = Line(silent)
+    line.feed(request(1) + request(2))
+    assert await line.answers() == [2]
+
+
+# -- what closes it --------------------------------------------------------------------------------------------------
+
+
+def frame(body: bytes) -> bytes:
+    return struct.pack(">i", len(body)) + body
+
+
+JUNK = {
+    "http": b"GET / HTTP/1.1\r\nHost: example\r\n\r\n",
+    "tls": bytes.fromhex("16030100c8010000c40303"),
+    "a negative length": struct.pack(">i", -1),
+    "a length over the limit": struct.pack(">i", FRAME_BYTES_MAX + 1),
+    "an empty frame": frame(b""),
+    "no header": frame(b"\x00\x0c"),
+    "an unknown api": frame(struct.pack(">hhih", 999, 0, 1, -1)),
+    "an api that is not served": frame(struct.pack(">hhih", ApiKey.CREATE_ACLS, 1, 1, -1)),
+    "an unknown version": frame(struct.pack(">hhih", ApiKey.HEARTBEAT, 99, 1, -1)),
+    "a negative version": frame(struct.pack(">hhih", ApiKey.HEARTBEAT, -1, 1, -1)),
+    "half a body": frame(request(1, "group")[4:-7]),
+    "a client id that is no text": frame(struct.pack(">hhih", ApiKey.HEARTBEAT, 0, 1, 2) + b"\xff\xff"),
+    "a client id beyond the frame": frame(struct.pack(">hhih", ApiKey.HEARTBEAT, 0, 1, 500)),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+async def test_junk_closes_the_connection_with_one_line(junk: bytes) -> None:
+    line, other = Line(), Line()
+    with capture_logs() as logged:
+        line.feed(junk, request(1))
+        other.feed(request(2))
+        assert await line.answers() == []
+    assert line.transport.closed
+    assert [(entry["log_level"], entry["client"]) for entry in logged] == [("warning", "10.1.2.3")]
+    assert logged[0]["reason"]
+    assert line.counters.malformed == 1
+    assert await other.answers() == [2] and not other.transport.closed
+
+
+async def test_after_junk_nothing_more_is_read_or_said() -> None:
+    """The requests before it end later, and must not find the junk again."""
+    gate = Gate(release=True)
+    line = Line(gate)
+    with capture_logs() as logged:
+        line.feed(request(1) + request(2))
+        await settle()
+        line.feed(JUNK["http"])
+        gate.open(1, 2)
+        await settle()
+    assert len(logged) == line.counters.malformed == 1
+    assert line.transport.sent == b""
+
+
+async def test_an_unknown_version_of_api_versions_is_answered() -> None:
+    (handler,) = [h for h in HANDLERS if h.handle is api_versions.handle]
+    line = Line(served=[handler])
+    line.feed(frame(struct.pack(">hhih", ApiKey.API_VERSIONS, 99, 5, -1) + b"whatever"))
+    await settle()
+    assert not line.transport.closed
+    assert line.transport.sent[4:10] == struct.pack(">ih", 5, 35)
+
+
+async def test_a_handler_that_fails_closes_only_its_own_connection() -> None:
+    async def fail(number: int, exchange: Exchange) -> HeartbeatResponse:
+        if number == 13:
+            raise KeyError("a bug")
+        return await echo(number, exchange)
+
+    line, other = Line(fail), Line(fail)
+    with capture_logs() as logged:
+        line.feed(request(1), request(13), request(2))
+        other.feed(request(3))
+        assert await line.answers() == [1]
+    assert line.transport.closed
+    assert line.counters.failures == 1
+    assert [(e["log_level"], e["api"], e["version"]) for e in logged] == [("error", "heartbeat", VERSION)]
+    assert await other.answers() == [3] and not other.transport.closed
+
+
+async def test_an_answer_that_cannot_be_encoded_is_a_failure_too() -> None:
+    async def wrong(_ctx: Any, _exchange: Exchange) -> MetadataResponse:
+        return MetadataResponse(topics=(MetadataResponseTopic(name=None),))
+
+    (known,) = [h for h in HANDLERS if h.api.key == ApiKey.METADATA]
+    line = Line(served=[Handler(known.api, "Describe", wrong)])
+    with capture_logs() as logged:
+        line.feed(encoded(ApiKey.METADATA, 1, MetadataRequest()))
+        await settle()
+    assert line.transport.closed and len(logged) == line.counters.failures == 1
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_does_not_read_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that cannot leave go on to count; above the limit nothing starts and nothing is read."""
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", 200)
+    gate = Gate(release=True)
+    line = Line(gate)
+    line.connection.pause_writing()
+    fed = 0
+    while line.transport.reading:
+        fed += 1
+        assert fed < 50
+        line.feed(request(fed))
+        await settle()
+        gate.open(*(n for n in gate.started if n == fed))
+    assert await line.answers() == []
+    started = len(gate.started)
+    assert started <= fed
+    line.connection.resume_writing()
+    await settle()
+    gate.open(*gate.started[started:])
+    assert await line.answers() == list(range(1, fed + 1))
+    assert line.transport.reading
+
+
+async def test_a_client_that_sends_faster_than_it_is_served_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_FLIGHT_MAX", 5)
+    gate = Gate(release=True)
+    line = Line(gate)
+    line.feed(b"".join(request(n) for n in range(1, 9)))
+    await settle()
+    assert (gate.started, line.transport.reading) == ([1, 2, 3, 4, 5], False)
+    gate.open(1)
+    assert await line.answers() == [1]
+    assert gate.started == [1, 2, 3, 4, 5, 6]
+    gate.open(2, 3, 4, 5, 6)
+    await settle()
+    gate.open(7, 8)
+    assert await line.answers() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert line.transport.reading
+
+
+async def test_a_request_as_large_as_the_limit_gets_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", 100)
+    line = Line()
+    large = request(1, "x" * (FRAME_BYTES_MAX - len(request(1)) + 4 - 2))
+    assert FRAME_BYTES_MAX - 4 <= len(large) - 4 <= FRAME_BYTES_MAX
+    line.feed(*(large[at : at + 10] for at in range(0, len(large), 10)))
+    assert await line.answers() == [1]
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_lost_client_asked_for_is_done() -> None:
+    gate = Gate()
+    line = Line(gate)
+    line.feed(request(1))
+    await settle()
+    assert line.group == {line.connection} and line.counters.connections == 1
+    line.connection.connection_lost(None)
+    await settle()
+    assert not gate.cancelled(1)
+    gate.open(1)
+    await settle()
+    assert (line.group, line.counters.connections, line.transport.sent) == (set(), 0, b"")
+
+
+async def test_what_a_lost_client_waited_for_is_abandoned() -> None:
+    gate = Gate(release=True)
+    line = Line(gate, abandon=True)
+    line.feed(request(1) + request(2))
+    await settle()
+    line.connection.connection_lost(ConnectionResetError())
+    await settle()
+    assert gate.cancelled(1) and gate.cancelled(2)
+    assert line.counters.failures == 0
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_draining_finishes_what_runs_and_starts_nothing(abandon: bool) -> None:
+    gate = Gate(release=True)
+    line = Line(gate, abandon=abandon)
+    line.feed(request(1))
+    await settle()
+    line.connection.drain()
+    assert line.connection.idle == abandon
+    assert not line.transport.reading
+    line.feed(request(2))
+    gate.open(1)
+    assert await line.answers() == [1]
+    assert (gate.started, line.connection.idle) == ([1], True)
+    line.connection.close()
+    assert line.transport.closed
+
+
+def test_it_is_told_of_nothing_after_its_end() -> None:
+    """uvloop may call back once more; that must harm nobody."""
+
+    async def run(what: Callable[[Connection], None]) -> None:
+        line = Line()
+        line.connection.connection_lost(None)
+        what(line.connection)
+
+    for what in (Connection.advance, Connection.resume_writing, Connection.close, Connection.drain):
+        asyncio.run(run(what))

@@ -1,0 +1,197 @@
+"""The Kafka port on real sockets: limits, a taken port, clients that never read, and its end."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from structlog.testing import capture_logs
+from support.wire_stub import Script, echo, handlers, numbers, request
+
+from streamlake.core.errors import Unavailable
+from streamlake.protocol.messages.heartbeat import HeartbeatResponse
+from streamlake.server.connection import Exchange
+from streamlake.server.listener import Listener
+
+Open = Callable[..., Awaitable[Listener]]
+SOON_S = 20
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Open]:
+    opened = []
+
+    async def listen(script: Script = echo, connections_max: int = 10, abandon: bool = False) -> Listener:
+        listener = Listener("127.0.0.1", 0, connections_max, 1 << 20)
+        await listener.start(None, handlers(script, abandon=abandon))
+        opened.append(listener)
+        return listener
+
+    yield listen
+    for listener in opened:
+        await listener.stop(0)
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, listener: Listener) -> "Peer":
+        return cls(*await asyncio.open_connection("127.0.0.1", listener.port))
+
+    async def answer(self) -> int:
+        async with asyncio.timeout(SOON_S):
+            size = await self.reader.readexactly(4)
+            return numbers(size + await self.reader.readexactly(int.from_bytes(size, "big")))[0]
+
+    async def ask(self, number: int) -> int:
+        self.writer.write(request(number))
+        return await self.answer()
+
+    async def is_closed(self) -> bool:
+        async with asyncio.timeout(SOON_S):
+            return await self.reader.read(1) == b""
+
+
+async def test_serves_several_connections(listen: Open) -> None:
+    listener = await listen()
+    peers = [await Peer.connect(listener) for _ in range(5)]
+    assert [await peer.ask(at) for at, peer in enumerate(peers)] == [0, 1, 2, 3, 4]
+    assert (listener.counters.connections, listener.counters.connections_accepted) == (5, 5)
+
+
+async def test_connections_over_the_limit_are_closed_at_once(listen: Open) -> None:
+    listener = await listen(connections_max=2)
+    first, second = await Peer.connect(listener), await Peer.connect(listener)
+    assert [await first.ask(1), await second.ask(2)] == [1, 2]
+    with capture_logs() as logged:
+        for _ in range(3):
+            assert await (await Peer.connect(listener)).is_closed()
+    assert listener.counters.connections_refused == 3
+    assert len(logged) == 1, "a storm of clients must not fill the log"
+    assert await first.ask(3) == 3
+    second.writer.close()
+    while listener.counters.connections > 1:
+        await asyncio.sleep(0.001)
+    assert await (await Peer.connect(listener)).ask(4) == 4
+
+
+def test_a_taken_port_is_a_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{port} for Kafka: .*Give another --port"):
+            Listener("127.0.0.1", port, 10, 1000)
+
+
+def test_a_host_that_is_not_this_one_is_a_clear_error() -> None:
+    with pytest.raises(Unavailable, match="cannot listen on 192.0.2.1:0"):
+        Listener("192.0.2.1", 0, 10, 1000)
+
+
+async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(listen: Open) -> None:
+    """And gets everything, in order, once it reads."""
+    size, total = 1 << 20, 300
+    served = 0
+
+    async def large(number: int, _exchange: Exchange) -> HeartbeatResponse:
+        nonlocal served
+        served += 1
+        return HeartbeatResponse(throttle_time_ms=number)
+
+    listener = await listen(large)
+    # The answers are small; what they hold is made large by padding the requests, which count until they are answered.
+    peer = await Peer.connect(listener)
+    for number in range(total):
+        peer.writer.write(request(number, "x" * 1000))
+    for number in range(total):
+        assert await peer.answer() == number
+    assert served == total and size
+
+
+async def test_stop_waits_for_what_runs(listen: Open) -> None:
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(number: int, _exchange: Exchange) -> HeartbeatResponse:
+        started.set()
+        await gate.wait()
+        return HeartbeatResponse(throttle_time_ms=number)
+
+    listener = await listen(slow)
+    peer = await Peer.connect(listener)
+    peer.writer.write(request(1) + request(2))
+    await started.wait()
+    stopping = asyncio.create_task(listener.stop(SOON_S))
+    while True:
+        try:  # until nobody is accepted any more
+            (await Peer.connect(listener)).writer.close()
+        except OSError:
+            break
+    gate.set()
+    await stopping
+    assert await peer.answer() == 1
+    assert await peer.is_closed(), "the second request came too late: its client asks again elsewhere"
+
+
+async def test_stop_does_not_wait_for_ever(listen: Open) -> None:
+    started = asyncio.Event()
+
+    async def stuck(_number: int, _exchange: Exchange) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    listener = await listen(stuck)
+    peer = await Peer.connect(listener)
+    peer.writer.write(request(1))
+    await started.wait()
+    await listener.stop(0.01)
+    assert await peer.is_closed()
+
+
+async def test_stop_does_not_wait_for_polls(listen: Open) -> None:
+    started = asyncio.Event()
+
+    async def poll(_number: int, _exchange: Exchange) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    listener = await listen(poll, abandon=True)
+    peer = await Peer.connect(listener)
+    peer.writer.write(request(1))
+    await started.wait()
+    async with asyncio.timeout(SOON_S):
+        await listener.stop(10 * SOON_S)
+    assert await peer.is_closed()
+
+
+async def test_stop_under_a_load_that_does_not_stop(listen: Open) -> None:
+    """A producer that never pauses must not keep the server up until the timeout."""
+
+    async def busy(number: int, exchange: Exchange) -> HeartbeatResponse:
+        exchange.release()
+        await asyncio.sleep(0.001)
+        return HeartbeatResponse(throttle_time_ms=number)
+
+    listener = await listen(busy)
+    peer = await Peer.connect(listener)
+
+    async def load() -> None:
+        number = 0
+        while not peer.writer.is_closing():
+            number += 1
+            peer.writer.write(request(number))
+            await peer.writer.drain()
+
+    loading = asyncio.create_task(load())
+    assert await peer.answer() == 1
+    async with asyncio.timeout(SOON_S):
+        await listener.stop(10 * SOON_S)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+
+
+async def test_stop_before_start_frees_the_port() -> None:
+    listener = Listener("127.0.0.1", 0, 10, 1000)
+    port = listener.port
+    await listener.stop(1)
+    Listener("127.0.0.1", port, 10, 1000)._socket.close()
