@@ -2,8 +2,9 @@
 
 Start: lock the data directory, bind the ports (so that a mistake is clear before anything is recovered), metadata,
 registration (which fences whoever was this node before), storage recovery, partitions, coordinator, then listen, then
-the table worker. Stop is the reverse. A failure that cannot be survived (a lost disk, being fenced) ends the process:
-what is durable is recovered at the next start, and nothing else may be trusted.
+the table worker. Stop is the reverse: the worker ends its commit, clients are answered, then the rest. A failure that
+cannot be survived (a lost disk, being fenced) ends the process: what is durable is recovered at the next start, and
+nothing else may be trusted.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ from streamlake.s3stream.local_store import LocalStore
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.streams import Streams
 from streamlake.server.broker_metrics import Sources, export
-from streamlake.server.http import HttpServer
+from streamlake.server.http import HttpServer, bind
 from streamlake.server.listener import Listener
 from streamlake.server.partitions import Partitions
 from streamlake.server.table_worker import TableWorker
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 READY_FILE = "server.json"
-FLUSH_TIMEOUT_S = 20.0
 SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a busy loop starve the thread that syncs the WAL (docs/adr/0007)
 GC_GENERATION_2 = 100  # full collections of a large heap take long: make them rare
 
@@ -101,23 +101,33 @@ class Broker:
         self._listener = Listener(
             config.server.host, config.server.port, config.server.connections_max, config.server.request_bytes_max
         )
-        self._undo.append(("listener", lambda: self._listener.stop(config.server.shutdown_timeout_s)))
+        self._undo.append(("kafka port", self._listener.close))
+        self._http_socket = bind(self._http_host, config.server.http_port)
+        self._undo.append(("http port", self._http_socket.close))
         identity = await self._start_metadata()
         await self._start_storage(identity)
         await self._start_partitions(identity)
         await self._start_coordinator(identity)
+        self._worker = self._table_worker(identity)
         await self._start_registry_and_http(identity)
         prepare([handler.api for handler in HANDLERS])  # else the first request of each kind waits for its codec
         await self._listener.start(self._context(identity), HANDLERS)
-        await self._start_table_worker(identity)
+        # Requests under way need all that was started before, so they end first.
+        self._undo.append(("listener", lambda: self._listener.stop(config.server.shutdown_timeout_s)))
+        if config.tables.enabled:
+            self._tasks.start("table worker", self._worker.run())
+            self._undo.append(("table worker", self._worker.stop))
         self._tasks.start("lease", self._membership.run())
-        self._undo.append(("tasks", self._tasks.stop))
         self._announce()
 
     def _lock_data_dir(self) -> None:
         """Before anything in the directory is touched: it may be a running server's."""
-        self._disk.makedirs(str(self._data_dir))
-        lock: DiskFile = self._disk.open(str(self._data_dir / "lock"), create=True)
+        try:
+            self._disk.makedirs(str(self._data_dir))
+            lock: DiskFile = self._disk.open(str(self._data_dir / "lock"), create=True)
+        except OSError as error:
+            text = f"{self._data_dir} cannot be used: {error.strerror}; give a --data-dir that can be written"
+            raise Unavailable(text) from None
         if not lock.lock():
             lock.close()
             raise Unavailable(
@@ -201,7 +211,7 @@ class Broker:
         """A clean stop uploads first: the next start has nothing to replay. A store outage cannot hold it up."""
         if not self.failed.done():
             try:
-                async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                async with asyncio.timeout(self.config.server.shutdown_timeout_s):
                     await self._streams.flush()
             except (TimeoutError, StreamLakeError) as error:
                 log.warning("not all was uploaded; the write-ahead log keeps it", reason=str(error))
@@ -213,6 +223,7 @@ class Broker:
         self._progress = TableProgress(self._database, identity)
         self._logs = LogManager(self._clock, self._executor("log"))
         self._undo.append(("partitions", self._logs.close_all))
+        self._undo.append(("tasks", self._tasks.stop))
         self._partitions = Partitions(
             self._topics,
             self._configs,
@@ -241,47 +252,26 @@ class Broker:
         self._producer_ids = ProducerIds(ProducerIdBlocks(self._database, identity))
 
     async def _start_registry_and_http(self, identity: BrokerIdentity) -> None:
-        server = self.config.server
         registry = SchemaRegistry(SchemaStore(self._database, identity), self._executor("registry"))
-        self._metrics = Metrics()
-        self._undo.append(("metrics", self._metrics.close))
-        self._http = HttpServer(
-            server.http_host or server.host,
-            server.http_port,
+        metrics = Metrics()
+        self._undo.append(("metrics", metrics.close))
+        self._export(metrics)
+        http = HttpServer(
+            self._http_socket,
             routes(registry),
-            self._metrics,
+            metrics,
             self._problems,
-            lambda: self._worker.describe(),
+            self._worker.describe,
             lambda: self._worker.pid,
         )
-        self._undo.append(("http", self._http.stop))
-        await self._http.start()
+        self._undo.append(("http", http.stop))
+        await http.start()
 
-    async def _start_table_worker(self, identity: BrokerIdentity) -> None:
-        tables = self.config.tables
-        if tables.catalog == "sql":
-            catalog = catalog_config.embedded(self._data_dir, tables.warehouse)
-        else:
-            catalog = catalog_config.read(Path(tables.catalog), os.environ)
-        host = _reachable(self.config.server.host)
-        settings = WorkerSettings(
-            bootstrap_host=host,
-            bootstrap_port=self._listener.port,
-            registry_url=f"http://{_reachable(self.config.server.http_host or host)}:{self._http.port}",
-            cluster_id=identity.cluster_id,
-            memory_bytes=tables.memory_bytes,
-            round_bytes=tables.round_bytes,
-            log_level=self.config.logging.level,
-            log_json=self.config.logging.format == "json",
-            catalog_kind=catalog.kind,
-            catalog_name=catalog.name,
-            catalog_properties=dict(catalog.properties),
-        )
-        self._worker = TableWorker(settings, self._topics, self._configs, self._progress, self._logs, self._clock)
+    def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()
         self._tasks.start("loop lag", loop_lag.run())
         export(
-            self._metrics,
+            metrics,
             Sources(
                 connections=self._listener.counters,
                 logs=self._logs,
@@ -296,9 +286,27 @@ class Broker:
                 loop_lag=loop_lag,
             ),
         )
-        if tables.enabled:
-            self._tasks.start("table worker", self._worker.run())
-            self._undo.append(("table worker", self._worker.stop))
+
+    def _table_worker(self, identity: BrokerIdentity) -> TableWorker:
+        tables = self.config.tables
+        if tables.catalog == "sql":
+            catalog = catalog_config.embedded(self._data_dir, tables.warehouse)
+        else:
+            catalog = catalog_config.read(Path(tables.catalog), os.environ)
+        settings = WorkerSettings(
+            bootstrap_host=_reachable(self.config.server.host),
+            bootstrap_port=self._listener.port,
+            registry_url=self._http_url,
+            cluster_id=identity.cluster_id,
+            memory_bytes=tables.memory_bytes,
+            round_bytes=tables.round_bytes,
+            log_level=self.config.logging.level,
+            log_json=self.config.logging.format == "json",
+            catalog_kind=catalog.kind,
+            catalog_name=catalog.name,
+            catalog_properties=dict(catalog.properties),
+        )
+        return TableWorker(settings, self._topics, self._configs, self._progress, self._logs, self._clock)
 
     def _context(self, identity: BrokerIdentity) -> Context:
         node = Node(identity.node, self._advertised_host, self._advertised_port, identity.cluster_id)
@@ -321,7 +329,6 @@ class Broker:
 
     async def stop(self) -> None:
         """The reverse of the start. One part that fails to stop does not keep the others running."""
-        (self._data_dir / READY_FILE).unlink(missing_ok=True)
         while self._undo:
             what, undo = self._undo.pop()
             try:
@@ -348,6 +355,14 @@ class Broker:
     def _advertised_port(self) -> int:
         return self.config.server.advertised_port or self._listener.port
 
+    @property
+    def _http_host(self) -> str:
+        return self.config.server.http_host or self.config.server.host
+
+    @property
+    def _http_url(self) -> str:
+        return f"http://{_address(_reachable(self._http_host), self._http_socket.getsockname()[1])}"
+
     def _executor(self, name: str, threads: int = 1) -> ThreadExecutor:
         return self._executors.setdefault(name, ThreadExecutor(name, threads))
 
@@ -368,18 +383,24 @@ class Broker:
     def _announce(self) -> None:
         addresses = {
             "pid": os.getpid(),
-            "bootstrap": f"{self._advertised_host}:{self._advertised_port}",
-            "http": f"http://{_reachable(self.config.server.http_host or self.config.server.host)}:{self._http.port}",
+            "bootstrap": _address(self._advertised_host, self._advertised_port),
+            "http": self._http_url,
         }
+        ready = self._data_dir / READY_FILE
+        self._undo.append(("ready file", lambda: ready.unlink(missing_ok=True)))
         written = self._data_dir / f"{READY_FILE}.tmp"
         written.write_text(json.dumps(addresses))
-        written.replace(self._data_dir / READY_FILE)
+        written.replace(ready)
         log.info("ready", kafka=addresses["bootstrap"], http=addresses["http"], data=str(self._data_dir))
 
 
 def _reachable(host: str) -> str:
     """An address to connect to, for one to listen on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def run(config: Config) -> None:

@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pyarrow
 import structlog
@@ -18,17 +20,19 @@ from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.load import load
 from streamlake.core.budget import Budget
 from streamlake.core.clock import SystemClock
-from streamlake.core.errors import Unavailable
+from streamlake.core.errors import Fenced
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.peers.log_reader import KafkaLogReader
 from streamlake.peers.schema_source import HttpSchemaSource
+from streamlake.table.committer import describe
 from streamlake.table.control import (
     LINE_BYTES_MAX,
     FromServer,
     FromWorker,
     TableReport,
+    TableSpec,
     WorkerSettings,
     encode,
     read_message,
@@ -45,6 +49,7 @@ REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4  # one table's upload need not wait for another's translation
 CATALOG_PAUSE_S = 2.0
+FENCED_PAUSE_S = 0.5  # long enough for the report to leave
 
 
 class Pipe:
@@ -69,47 +74,77 @@ class Pipe:
             await self._writer.drain()
 
 
-async def _serve(fd: int) -> int:
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=LINE_BYTES_MAX)
+async def _serve(control: socket.socket) -> int:
+    reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
     settings = await read_message(reader, WorkerSettings)
     if settings is None:
         return 1
     logs.configure(settings.log_level, json=settings.log_json)
-    loop = asyncio.get_running_loop()
     pipe = Pipe(writer)
-    sending = loop.create_task(pipe.send())
-    peer = KafkaPeer(settings.bootstrap_host, settings.bootstrap_port, "streamlake-worker", REQUEST_TIMEOUT_S)
-    failed = loop.create_future()
-    tables = Tables(
-        Work(
-            cluster_id=settings.cluster_id,
-            reader=KafkaLogReader(peer),
-            tools=await _tools(settings),
-            budget=Budget(settings.memory_bytes),
-            report=pipe.report,
-            round_bytes=settings.round_bytes,
-        ),
-        lambda name, error: None if failed.done() else failed.set_result(error),
-    )
+    told: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
+    start = asyncio.get_running_loop().create_task
+    listening, sending = start(_listen(reader, told)), start(pipe.send())
+    working = start(_work(settings, pipe, told))
+    await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, listening):
+        if task.done() and (error := task.exception()) is not None:
+            log.error("the table worker ends", reason=describe(error))
+    return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
+
+
+async def _listen(reader: asyncio.StreamReader, told: asyncio.Queue[list[TableSpec]]) -> None:
+    """Returns when the server is gone, whatever the tables are waiting for then."""
+    while (message := await read_message(reader, FromServer)) is not None:
+        told.put_nowait(message.tables)
+
+
+async def _work(settings: WorkerSettings, pipe: Pipe, told: asyncio.Queue[list[TableSpec]]) -> None:
+    """Keep the tables that the server tells, until SIGTERM. Raises what a table's task died of, and Fenced."""
+    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     stopping = loop.create_task(stop.wait())
+    specs = await told.get()
+    opening = loop.create_task(_tools(settings, specs, pipe.report))
+    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        return
+    failed: asyncio.Future[BaseException] = loop.create_future()
+
+    def fail(error: BaseException) -> None:
+        if not failed.done():
+            failed.set_result(error)
+
+    def report(report: TableReport) -> None:
+        pipe.report(report)
+        if report.state == "fenced":  # another worker writes our tables: this process is somebody's leftover
+            loop.call_later(FENCED_PAUSE_S, fail, Fenced(report.message))
+
+    peer = KafkaPeer(settings.bootstrap_host, settings.bootstrap_port, "streamlake-worker", REQUEST_TIMEOUT_S)
+    work = Work(
+        cluster_id=settings.cluster_id,
+        reader=KafkaLogReader(peer),
+        tools=opening.result(),
+        budget=Budget(settings.memory_bytes),
+        report=report,
+        round_bytes=settings.round_bytes,
+    )
+    tables = Tables(work, lambda _name, error: fail(error))
     while True:
-        reading = loop.create_task(read_message(reader, FromServer))
-        await asyncio.wait([reading, stopping, failed, sending], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done() or sending.done():
-            return 1
+        await tables.apply(specs)
+        hearing = loop.create_task(told.get())
+        waited: list[asyncio.Future[Any]] = [hearing, stopping, failed]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise failed.result()
         if stopping.done():
             await tables.close()  # waits for commits under way
-            return 0
-        message = reading.result()
-        if message is None:
-            return 0
-        await tables.apply(message.tables)
+            return
+        specs = hearing.result()
 
 
-async def _tools(settings: WorkerSettings) -> Tools:
-    """Opens the catalog; while it cannot be reached, tables wait and the topics do not notice."""
+async def _tools(settings: WorkerSettings, specs: list[TableSpec], report: Callable[[TableReport], None]) -> Tools:
+    """Opens the catalog; while it cannot be reached, tables say so and wait, and the topics do not notice."""
     ids = Ids()
     executor = ThreadExecutor("table", THREADS)
     catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
@@ -118,18 +153,29 @@ async def _tools(settings: WorkerSettings) -> Tools:
             opened = await executor.run(load, catalog)
             break
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
-            log.warning("the catalog cannot be opened, trying again", catalog=catalog.name, reason=str(error))
+            reason = describe(error)
+            log.warning("the catalog cannot be opened, trying again", catalog=catalog.name, reason=reason)
+            message = f"the catalog {catalog.name} cannot be opened: {reason}"
+            for spec in specs:
+                report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
             await asyncio.sleep(CATALOG_PAUSE_S)
     return Tools(opened, SchemaCache(HttpSchemaSource(settings.registry_url)), executor, SystemClock(), ids)
+
+
+def _control() -> socket.socket:
+    """The end of the pair that the server has handed over."""
+    try:
+        (fd,) = sys.argv[1:]
+        return socket.socket(fileno=int(fd))
+    except (ValueError, OverflowError, OSError):
+        sys.exit("this is started by the server: run `streamlake server`")
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the server tells us when to stop
     os.nice(NICENESS)
     pyarrow.set_cpu_count(1)  # tables share the machine with the broker
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
-        raise Unavailable("this is started by the server: run `streamlake server`")
-    code = asyncio.run(_serve(int(sys.argv[1])))
+    code = asyncio.run(_serve(_control()))
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: a thread that waits for a hung catalog must not keep an orphan alive
 

@@ -114,9 +114,7 @@ class SqlStreamMetadata:
             this = tables.object_.c.id == object_id
             connection.execute(update(tables.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
             _move_streams(connection, ends, checkpoints)
-            b = tables.broker.c
-            behind = (b.node == self._identity.node) & (b.wal_trim < wal_trim)
-            connection.execute(update(tables.broker).where(behind).values(wal_trim=wal_trim))
+            self._move_wal_trim(connection, wal_trim)
 
         # One transaction, so a crash shows either all of it (the WAL may go) or nothing (the WAL still has it all).
         # The checks run under the row locks of the same transaction: a zombie that wakes here is Fenced or in Conflict.
@@ -134,6 +132,19 @@ class SqlStreamMetadata:
 
         # Durable before gc may see the ranges below it as dead: a start never goes back after data was deleted.
         await self._database.write(run)
+
+    async def trim_wal(self, position: int) -> None:
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            self._move_wal_trim(connection, position)
+
+        # Durable before the WAL lets go of the records: recovery never looks for what is gone.
+        await self._database.write(run)
+
+    def _move_wal_trim(self, connection: Connection, position: int) -> None:
+        b = tables.broker.c
+        behind = (b.node == self._identity.node) & (b.wal_trim < position)
+        connection.execute(update(tables.broker).where(behind).values(wal_trim=position))
 
     async def wal_trim(self) -> int:
         query = select(tables.broker.c.wal_trim).where(tables.broker.c.node == self._identity.node)

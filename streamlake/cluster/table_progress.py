@@ -95,11 +95,15 @@ class TableProgress:
 
 def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:
     """Hold retention of these partitions at their log start. Part of the transaction that makes the topic a table: no
-    moment lies between the config and the hold in which retention could pass."""
+    moment lies between the config and the hold in which retention could pass.
+
+    Whoever switches a table on again after dropping it means to build it anew, so what was committed is forgotten; a
+    table that still exists tells its progress itself, in three places."""
     fresh = {"topic_id": topic_id, "committed_offset": 0, "committed_once": False, "updated_ms": now_ms}
     rows = [{"partition": index, "hold_offset": start, **fresh} for index, start in sorted(log_starts.items())]
     statement = insert_into(connection, tables.table_progress)
-    held_again = {"hold_offset": statement.excluded.hold_offset, "updated_ms": now_ms}
+    held_again = {"hold_offset": statement.excluded.hold_offset, **fresh}
+    del held_again["topic_id"]
     if rows:
         connection.execute(
             statement.on_conflict_do_update(index_elements=["topic_id", "partition"], set_=held_again), rows

@@ -1,7 +1,8 @@
 """Fetch sessions (KIP-227): a client names its partitions once, then only what changed.
 
 The broker remembers, per session, each partition's request and what the last answer said of it, and leaves
-partitions out of an answer that have nothing new. Sessions are bounded; the one unused longest goes first.
+partitions out of an answer that have nothing new. Sessions are bounded, by number and by what they remember in sum;
+the one unused longest goes first, and its client begins anew with a full request.
 """
 
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, Par
 
 INITIAL_EPOCH, FINAL_EPOCH = 0, -1
 SESSIONS_MAX = 1000
-PARTITIONS_MAX = 100_000
+PARTITIONS_MAX = 100_000  # remembered, by all sessions together: half a kilobyte each
 
 Key = tuple[str, UUID | None, int]
 """Topic name and id as the request gave them, and the partition."""
@@ -42,9 +43,11 @@ class Session:
 
 
 class FetchSessions:
-    def __init__(self, ids: Ids, sessions_max: int = SESSIONS_MAX) -> None:
+    def __init__(self, ids: Ids, sessions_max: int = SESSIONS_MAX, partitions_max: int = PARTITIONS_MAX) -> None:
         self._ids = ids
-        self._max = sessions_max
+        self._sessions_max = sessions_max
+        self._partitions_max = partitions_max
+        self._partitions = 0
         self._sessions: OrderedDict[int, Session] = OrderedDict()
 
     def __len__(self) -> int:
@@ -54,9 +57,9 @@ class FetchSessions:
         """The session to answer this request from."""
         epoch = request.session_epoch
         if epoch in (INITIAL_EPOCH, FINAL_EPOCH):
-            self._sessions.pop(request.session_id, None)
+            self._forget(request.session_id)
             session = Session(wanted=_all(request))
-            if epoch == INITIAL_EPOCH and len(session.wanted) <= PARTITIONS_MAX:
+            if epoch == INITIAL_EPOCH and len(session.wanted) <= self._partitions_max:
                 self._remember(session)
             return session
         known = self._sessions.get(request.session_id)
@@ -71,15 +74,25 @@ class FetchSessions:
         return known
 
     def _remember(self, session: Session) -> None:
-        while len(self._sessions) >= self._max:
-            self._sessions.popitem(last=False)
         session.session_id = self._ids.random.randrange(1, 2**31)
         while session.session_id in self._sessions:
             session.session_id = self._ids.random.randrange(1, 2**31)
         session.next_epoch = 1
         self._sessions[session.session_id] = session
+        self._partitions += len(session.wanted)
+        self._make_room()
+
+    def _forget(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._partitions -= len(session.wanted)
+
+    def _make_room(self) -> None:
+        while len(self._sessions) > self._sessions_max or self._partitions > self._partitions_max:
+            self._forget(next(iter(self._sessions)))
 
     def _update(self, session: Session, request: FetchRequest) -> None:
+        before = len(session.wanted)
         for topic in request.forgotten_topics_data:
             for index in topic.partitions:
                 session.wanted.pop((topic.topic, topic.topic_id, index), None)
@@ -87,8 +100,10 @@ class FetchSessions:
             known = session.wanted.get(key)
             if known is not None:
                 known.request = wanted.request
-            elif len(session.wanted) < PARTITIONS_MAX:
+            else:
                 session.wanted[key] = wanted
+        self._partitions += len(session.wanted) - before
+        self._make_room()  # it may forget this very session: answered this once, then the client begins anew
 
 
 def to_send(session: Session, answers: Iterable[tuple[Key, PartitionData]]) -> list[tuple[Key, PartitionData]]:

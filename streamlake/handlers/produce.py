@@ -71,24 +71,26 @@ def stage_one(ctx: Context, request: ProduceRequest, reserved_bytes: int, refuse
     """Give offsets and queue for the WAL. Nothing is awaited: the absence of `await` is the lock."""
     parts = []
     used_bytes = 0
-    for topic_data in request.topic_data:
-        topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
-        for data in topic_data.partition_data:
-            outcome: Appended | Failure
-            code, partition = find_partition(ctx, topic, data.index)
-            if refused is not None:
-                outcome = refused
-            elif partition is None:
-                outcome = Failure(code, "")
-            else:
-                try:
-                    outcome = partition.append(memoryview(data.records or b""))
-                    used_bytes += outcome.appended_bytes
-                except StreamLakeError as error:
-                    outcome = log_failure(error)
-            parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
-    if refused is None and reserved_bytes > used_bytes:
-        ctx.streams.release(reserved_bytes - used_bytes)
+    try:
+        for topic_data in request.topic_data:
+            topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
+            for data in topic_data.partition_data:
+                outcome: Appended | Failure
+                code, partition = find_partition(ctx, topic, data.index)
+                if refused is not None:
+                    outcome = refused
+                elif partition is None:
+                    outcome = Failure(code, "")
+                else:
+                    try:
+                        outcome = partition.append(memoryview(data.records or b""))
+                        used_bytes += outcome.appended_bytes
+                    except StreamLakeError as error:
+                        outcome = log_failure(error)
+                parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
+    finally:  # after a bug, too: room that nobody gives back would be gone until the next start
+        if refused is None and reserved_bytes > used_bytes:
+            ctx.streams.release(reserved_bytes - used_bytes)
     return parts
 
 

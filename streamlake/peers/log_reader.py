@@ -27,13 +27,14 @@ class KafkaLogReader:
         self._peer = peer
 
     async def positions(self, topic: str, topic_id: UUID, partitions: Sequence[int]) -> dict[int, PartitionPositions]:
+        starts = await self._offsets(topic, partitions, EARLIEST)
+        ends = await self._offsets(topic, partitions, LATEST)
+        # ListOffsets knows names only. The id is checked after it: if the topic is there now, it was there all along.
         wanted = (MetadataRequestTopic(topic_id=topic_id, name=None),)
         request = MetadataRequest(topics=wanted, allow_auto_topic_creation=False)
         answer = await self._peer.call(ApiKey.METADATA, request, METADATA_VERSION)
         (described,) = answer.topics
         _check(described.error_code, topic)
-        starts = await self._offsets(topic, partitions, EARLIEST)
-        ends = await self._offsets(topic, partitions, LATEST)
         return {p: PartitionPositions(starts[p], ends[p]) for p in partitions if p in starts and p in ends}
 
     async def _offsets(self, topic: str, partitions: Sequence[int], timestamp: int) -> dict[int, int]:

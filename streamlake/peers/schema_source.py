@@ -3,6 +3,7 @@
 Called from the worker's threads, where blocking is fine.
 """
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -18,25 +19,27 @@ class HttpSchemaSource:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
+        # The registry is the server that started us: a proxy from the environment would only be in the way.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, schema_id: int) -> str:
         """The text of an Avro schema. NotFound, Invalid (another kind of schema), Unavailable."""
         where = f"{self._url}/schemas/ids/{schema_id}"
         try:
-            with urllib.request.urlopen(where, timeout=TIMEOUT_S) as response:
+            with self._opener.open(where, timeout=TIMEOUT_S) as response:
                 body = response.read(SCHEMA_BYTES_MAX + 1)
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise NotFound(f"the registry knows no schema with id {schema_id}") from None
             raise Unavailable(f"the schema registry answered {error.code} for schema {schema_id}") from None
-        except OSError as error:
-            raise Unavailable(f"the schema registry at {self._url} cannot be reached: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"the schema registry at {self._url} cannot be asked: {error!r}") from None
         if len(body) > SCHEMA_BYTES_MAX:
             raise Invalid(f"schema {schema_id} is larger than {SCHEMA_BYTES_MAX} bytes")
         try:
             answer = json.loads(body)
             kind, text = answer.get("schemaType", "AVRO"), answer["schema"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise Unavailable(f"{where} did not answer as a schema registry does") from None
         if kind != "AVRO" or not isinstance(text, str):
             raise Invalid(f"schema {schema_id} is of type {kind}: only Avro can be a table yet")

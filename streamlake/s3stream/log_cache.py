@@ -149,8 +149,8 @@ class LogCache:
         self.spilled_bytes = 0
 
     def copy_in(self, log: StreamLog, data: Buffer) -> memoryview:
-        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick. Without
-        it (the WAL refused the chunk) the bytes are nobody's, and the next chunk overwrites them."""
+        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick. If
+        not (the WAL refused the chunk), the bytes are nobody's, and the next chunk overwrites them."""
         size = len(data)
         slab = log.slabs[-1] if log.slabs else None
         if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:

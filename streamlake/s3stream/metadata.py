@@ -83,8 +83,13 @@ class StreamMetadata(Protocol):
         """Move start offsets forward: (stream_id, start_offset). Never back; unknown streams are ignored."""
         ...
 
+    async def trim_wal(self, position: int) -> None:
+        """Move the WAL trim forward without an object: the records up to `position` that no object holds belong to
+        deleted streams. Never back."""
+        ...
+
     async def wal_trim(self) -> int:
-        """The trim position of this node's WAL as of the last commit_object; 0 at first."""
+        """The trim position of this node's WAL as of the last commit_object or trim_wal; 0 at first."""
         ...
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:

@@ -143,9 +143,10 @@ class Uploader:
         self._committed_trim = self.uploaded_position = trim_position
 
     def wake(self) -> None:
-        """Upload now what there is."""
-        if self._appender.dirty:
+        """Upload now what there is; if that is nothing, let go of deleted streams' records that the WAL still holds."""
+        if self._appender.dirty or self._committed_trim < self._appender.last_position:
             self._wanted.set()
+            self._dirty.set()
 
     async def run(self) -> None:
         while True:
@@ -153,7 +154,7 @@ class Uploader:
             await self.round()
 
     async def _due(self) -> None:
-        while not self._appender.dirty:
+        while not self._appender.dirty and not self._wanted.is_set():
             self._dirty.clear()
             await self._dirty.wait()
         if self._appender.unuploaded_bytes < self._settings.upload_trigger_bytes:
@@ -184,11 +185,15 @@ class Uploader:
         await self._appender.until_durable(self._appender.last_position)
         async for draft, last in self._drafts(cuts):
             await self._upload(draft, position if last else self._committed_trim)
-        # safe at a crash, before or after: the last commit has made `position` the trim that recovery starts from, and
-        # all objects that hold the records up to it are committed, and durable since their put returned
-        if self._committed_trim == position:
-            await self._wal.trim(position)
-            self.uploaded_position = position
+        if self._committed_trim < position:
+            # safe at a crash: no object has brought the trim along, so the streams of the last records are deleted, in
+            # the metadata store first; all others up to `position` lie in committed objects
+            await self._persist(lambda: self._metadata.trim_wal(position))
+            self._committed_trim = position
+        # safe at a crash, before or after: `position` is the trim that recovery starts from, and all objects that hold
+        # the records up to it are committed, and durable since their put returned
+        await self._wal.trim(position)
+        self.uploaded_position = position
         self._appender.relieve()
         self._round_done.set()
 

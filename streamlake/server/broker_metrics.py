@@ -55,7 +55,7 @@ def export(metrics: Metrics, sources: Sources) -> None:
 def _export_wire(metrics: Metrics, sources: Sources) -> None:
     wire = sources.connections
     requests = "streamlake_requests"
-    metrics.counter(requests, "Requests by API.", lambda: [(n, {"api": api}) for api, n in wire.requests.items()])
+    metrics.counter(requests, "Requests by API.", lambda: [(n, {"api": api}) for api, n in list(wire.requests.items())])
     metrics.gauge("streamlake_connections", "Open Kafka connections.", _one(lambda: wire.connections))
     counters = {
         "connections_accepted": ("Connections accepted.", lambda: wire.connections_accepted),

@@ -27,12 +27,12 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """`health` returns what is wrong, or nothing; `tables` the table topics as JSON-ready dictionaries."""
+    """Serves on a socket of `bind`. `health` returns what is wrong, or nothing; `tables` the table topics as JSON-ready
+    dictionaries."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        bound: socket.socket,
         routes: Sequence[BaseRoute],
         metrics: Metrics,
         health: Callable[[], list[str]],
@@ -47,16 +47,12 @@ class HttpServer:
             Route("/v1/worker", self._worker),
         ]
         app = Starlette(routes=[*own, *routes])
-        self._socket = _bind(host, port)
+        self._socket = bound
         config = uvicorn.Config(
             app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
 
     async def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._server.serve([self._socket]), name="http")
@@ -89,8 +85,8 @@ class HttpServer:
         return JSONResponse({"pid": self._worker_pid()})
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind before anything starts, so that a taken port is a clear error and port 0 is known."""
+def bind(host: str, port: int) -> socket.socket:
+    """Before anything starts, so that a taken port is a clear error and port 0 is known. Unavailable."""
     try:
         return socket.create_server((host, port), backlog=256, family=_family(host))
     except OSError as error:

@@ -48,10 +48,13 @@ class Listener:
 
         self._server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
 
+    def close(self) -> None:
+        """Free the port."""
+        self._socket.close()
+
     async def stop(self, timeout_s: float) -> None:
         """Accept and start nothing more; let running requests finish for `timeout_s` at most; close."""
         if self._server is None:
-            self._socket.close()
             return
         self._server.close()
         for connection in list(self._connections):

@@ -5,6 +5,7 @@ what it announces can be used. Holds of tables are set before a partition is fir
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from streamlake.cluster.configs import BrokerConfigs
 from streamlake.cluster.table_progress import TableProgress
 from streamlake.cluster.topic_configs import TOPIC_CONFIGS
 from streamlake.cluster.topics import TopicChange, TopicInfo, Topics
-from streamlake.core.errors import NotFound, StreamLakeError
+from streamlake.core.errors import Corrupt, NotFound, StreamLakeError
 from streamlake.core.tasks import Supervisor
 from streamlake.log.manager import LogManager, Opening
 from streamlake.log.partition import Partition
@@ -47,12 +48,18 @@ class Partitions:
         self._logs = logs
         self._tasks = tasks
         self._retention_interval_s = retention_interval_s
-        self._stale: dict[UUID, None] = {}  # topics to look at again, in order
+        self._stale: dict[UUID, None] = {}  # topics to look at, in order
+        self._failed: dict[UUID, None] = {}  # topics that could not be looked at, to try again
+        self._unopened: dict[tuple[UUID, int], StreamLakeError] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._opening = asyncio.Lock()  # retention must not see a partition before its hold is set
-        self.unopened = 0
+
+    @property
+    def unopened(self) -> int:
+        """How many partitions could not be opened."""
+        return len(self._unopened)
 
     async def start(self) -> None:
         await self._apply([topic.id for topic in self._topics.all()])
@@ -79,21 +86,20 @@ class Partitions:
 
     async def _follow(self) -> None:
         while True:
-            await self._wake.wait()
+            again = self._failed | {topic_id: None for (topic_id, _), e in self._unopened.items() if _may_pass(e)}
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REOPEN_INTERVAL_S if again else None):
+                    await self._wake.wait()
             self._wake.clear()
-            stale, self._stale = list(self._stale), {}
-            failed = False
+            stale, self._stale = again | self._stale, {}
             try:
-                await self._apply(stale)
+                await self._apply(list(stale))
+                self._failed = {}
             except StreamLakeError as error:
-                failed = True
-                log.warning("partitions not opened, trying again", error=str(error))
-                self._stale = dict.fromkeys(stale) | self._stale
-            if failed or not self._stale:
-                self._idle.set()  # after a failure nobody is kept waiting: clients see LEADER_NOT_AVAILABLE and retry
-            if failed:
-                await asyncio.sleep(REOPEN_INTERVAL_S)
-                self._wake.set()
+                log.warning("topics not followed, trying again", topics=len(stale), error=str(error))
+                self._failed = stale
+            if not self._stale:
+                self._idle.set()  # after a failure too: nobody is kept waiting, clients see LEADER_NOT_AVAILABLE
 
     async def _apply(self, topic_ids: list[UUID]) -> None:
         """Make what is open for these topics equal to what the image says."""
@@ -104,6 +110,7 @@ class Partitions:
         for topic_id, topic in found:
             if topic is None:
                 self._streams.delete(self._logs.close_topic(topic_id))
+                self._unopened = {key: e for key, e in self._unopened.items() if key[0] != topic_id}
         live = [topic for _, topic in found if topic is not None]
         async with self._opening:
             await self._open_missing(live)
@@ -120,12 +127,19 @@ class Partitions:
         try:
             streams = await self._streams.open([p.stream_id for _, p in wanted])
         except NotFound:
-            return  # a topic was deleted meanwhile: its change is on its way here
+            # A topic was deleted meanwhile, and its change is on its way here. The others must not wait for it.
+            if len(topics) > 1:
+                for topic in topics:
+                    await self._open_missing([topic])
+            return
         settings = {t.id: self._settings(t) for t, _ in wanted}
         results = await self._logs.open(
             [Opening(s, t.id, p.index, settings[t.id]) for s, (t, p) in zip(streams, wanted, strict=True)]
         )
-        self.unopened = sum(isinstance(result, StreamLakeError) for result in results)
+        for (topic, info), result in zip(wanted, results, strict=True):
+            self._unopened.pop((topic.id, info.index), None)
+            if isinstance(result, StreamLakeError):
+                self._unopened[topic.id, info.index] = result
 
     async def _set_holds(self, topics: list[TopicInfo]) -> None:
         """Retention keeps what a table has not translated, from the moment the table was enabled."""
@@ -151,4 +165,10 @@ class Partitions:
         while True:
             await asyncio.sleep(self._retention_interval_s)
             async with self._opening:
-                await self._logs.run_retention()
+                # Not while a change is not applied: it may be the hold of a table that was just enabled.
+                if not self._failed and not self._stale:
+                    await self._logs.run_retention()
+
+
+def _may_pass(error: StreamLakeError) -> bool:
+    return not isinstance(error, Corrupt)

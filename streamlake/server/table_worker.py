@@ -42,6 +42,7 @@ RESTART_PAUSE_FIRST_S = 0.5
 RESTART_PAUSE_MAX_S = 30.0
 HEALTHY_AFTER_S = 60.0
 STOP_TIMEOUT_S = 10.0
+TELL_AGAIN_S = 1.0
 
 
 class TableWorker:
@@ -151,12 +152,20 @@ class TableWorker:
         told: list[TableSpec] | None = None
         while True:
             self._changed.clear()
-            committed = {p.topic_id for p in await self._progress.load() if p.committed_once}
+            try:
+                committed = {p.topic_id for p in await self._progress.load() if p.committed_once}
+            except StreamLakeError as error:
+                log.warning("the table worker is not told of a change yet, trying again", reason=str(error))
+                await asyncio.sleep(TELL_AGAIN_S)
+                continue
             tables = [self._spec(t, t.id in committed, epoch) for t in self._topics.all() if t.is_table]
             if tables != told:
                 told = tables
                 writer.write(encode(FromServer(tables)))
-                await writer.drain()
+                try:
+                    await writer.drain()
+                except ConnectionError:
+                    return  # the worker has ended: whoever reads its reports sees that too
             await self._changed.wait()
 
     def _spec(self, topic: TopicInfo, committed_once: bool, epoch: int) -> TableSpec:

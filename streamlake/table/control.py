@@ -50,7 +50,7 @@ class TableSpec(msgspec.Struct, frozen=True):
 
 
 class TableReport(msgspec.Struct, frozen=True):
-    """How a table is. Lists have one number per partition.
+    """How a table is. Lists have one number per partition; partitions beyond their end stand at 0.
 
     `state`: starting, running, retrying (a dependency is down: `message` says which), failed (somebody must act:
     `message` says how), fenced (a newer worker has taken over).

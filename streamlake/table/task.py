@@ -27,6 +27,7 @@ from streamlake.table.topic_table import Tools, TopicTable
 from streamlake.table.upkeep import Upkeep
 
 FAILED_RETRY_S = 60.0
+ROUND_S_MIN = 0.1  # an interval of 1 ms must not become a busy loop
 
 logger = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class TableTask:
         self.table = TopicTable(settings, owner, spec.committed_once, work.tools)
         self._gatherer = Gatherer(spec, work.reader, work.tools.executor, work.budget, work.round_bytes)
         self._upkeep = [Upkeep(c, work.tools) for c in (self.table.main, self.table.dead_letters)]
-        self._interval_s = settings.commit_interval_ms / 1000
+        self._interval_s = max(settings.commit_interval_ms / 1000, ROUND_S_MIN)
         self._backoff = Backoff(work.tools.ids)
         self._duration_ms: int | None = None
         self._report = work.report

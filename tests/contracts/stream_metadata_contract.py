@@ -119,6 +119,7 @@ class StreamMetadataContract:
             lambda: zombie.prepare_object(NOW_MS),
             lambda: zombie.commit_object(mine, 1, [StreamRange(s, state.epoch, 10, 20)], [], 2),
             lambda: zombie.trim_streams([(s, 5)]),
+            lambda: zombie.trim_wal(9),
             lambda: zombie.destroyable_objects(NOW_MS),
             lambda: zombie.forget_objects([doomed]),
         ):
@@ -191,6 +192,14 @@ class StreamMetadataContract:
         assert [r.stream_id for r in found.ranges] == [second]
         assert set(by_id(await metadata.stream_states())) == {second}
         assert await metadata.wal_trim() == 3
+
+    async def test_the_wal_trim_moves_without_an_object_too_and_only_forward(self, streams) -> None:
+        metadata = await streams.register()
+        await metadata.trim_wal(7)
+        assert await (await streams.register()).wal_trim() == 7
+        metadata = await streams.register()
+        await metadata.trim_wal(3)
+        assert await metadata.wal_trim() == 7
 
     async def test_starts_only_move_forward(self, streams) -> None:
         first, second = await streams.create(2)

@@ -100,20 +100,17 @@ def test_confluent_kafka_is_told_that_a_message_is_too_large(server: Server, top
     assert errors[1] is None
 
 
-def test_a_produce_request_that_can_never_fit_the_log_says_so(tmp_path: Path) -> None:
+def test_a_produce_request_that_can_never_fit_the_log_says_so(new_server: Callable[..., Server]) -> None:
     """Over the WAL segment, although the topic would allow it."""
     config = "[tables]\nenabled = false\n[storage]\nwal_segment_bytes = 1048576\nwal_capacity_bytes = 4194304\n"
-    server = Server(tmp_path / "data", config).start()
-    try:
-        name = lake.create_topic(server, "large")
-        lake.set_config(server, name, max_message_bytes="10000000")
-        with RawClient(server.port) as client:
-            answer = client.produce(name, batch([bytes(2 * MIB)]))
-            assert answer.error_code == ErrorCode.MESSAGE_TOO_LARGE
-            assert "segment" in answer.error_message
-            assert client.produce(name, GOOD).error_code == 0
-    finally:
-        assert server.stop() == 0
+    server = new_server(config).start()
+    lake.create_topic(server, "large")
+    lake.set_config(server, "large", max_message_bytes="10000000")
+    with RawClient(server.port) as client:
+        answer = client.produce("large", batch([bytes(2 * MIB)]))
+        assert answer.error_code == ErrorCode.MESSAGE_TOO_LARGE
+        assert "segment" in answer.error_message
+        assert client.produce("large", GOOD).error_code == 0
 
 
 def worker_peak_bytes(server: Server) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,8 +50,10 @@ def fill(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_when_the_disk_fills_up(small_disk: Path) -> None:
-    server = Server(small_disk / "data", CONFIG).start()
+def test_nothing_acknowledged_is_lost_when_the_disk_fills_up(
+    small_disk: Path, new_server: Callable[..., Server]
+) -> None:
+    server = new_server(CONFIG, small_disk / "data").start()
     lake.create_topic(server, "t", 2, convert_value_type="raw")
     timeouts = {"request.timeout.ms": 1500, "message.timeout.ms": 4000}
     ledger = Ledger(server, "t", 2, **timeouts)
@@ -86,8 +88,8 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fills_up(small_disk: Path) -
     assert server.stop() == 0
 
 
-def test_a_server_that_starts_on_a_full_disk_says_so(small_disk: Path) -> None:
-    server = Server(small_disk / "data", CONFIG)
+def test_a_server_that_starts_on_a_full_disk_says_so(small_disk: Path, new_server: Callable[..., Server]) -> None:
+    server = new_server(CONFIG, small_disk / "data")
     fill(small_disk / "fill")
     with pytest.raises(RuntimeError, match="exited with 1"):
         server.start()

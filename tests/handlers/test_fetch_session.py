@@ -2,10 +2,7 @@
 
 from uuid import UUID
 
-import pytest
-
 from streamlake.core.ids import Ids
-from streamlake.handlers import fetch_session
 from streamlake.handlers.fetch_session import FetchSessions, Session, to_send
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, PartitionData
@@ -42,14 +39,32 @@ def test_sessionless_requests_are_not_remembered() -> None:
     assert (session.session_id, session.incremental, len(session.wanted), len(sessions)) == (0, False, 1, 0)
 
 
-def test_a_request_of_too_many_partitions_is_served_without_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_session, "PARTITIONS_MAX", 2)
-    sessions = FetchSessions(Ids(1))
+def test_a_request_of_too_many_partitions_is_served_without_a_session() -> None:
+    sessions = FetchSessions(Ids(1), partitions_max=2)
     assert sessions.resolve(request(0, 1, 2)).session_id == 0
     session = sessions.resolve(request(0, 1))
     assert session.session_id > 0
-    sessions.resolve(request(2, session=session))
-    assert len(session.wanted) == 2
+    grown = sessions.resolve(request(2, session=session))
+    assert len(grown.wanted) == 3, "answered in full: a partition that is left out would never be read"
+    assert sessions.resolve(request(session=grown)).error == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+
+
+def test_all_sessions_together_remember_no_more_than_the_limit() -> None:
+    """Else a thousand sessions of 100,000 partitions each take tens of gigabytes."""
+    sessions = FetchSessions(Ids(1), partitions_max=5)
+    first, second = sessions.resolve(request(0, 1)), sessions.resolve(request(0, 1))
+    third = sessions.resolve(request(0))
+    assert len(sessions) == 3
+    forgotten = (ForgottenTopic(topic_id=TOPIC, partitions=(0,)),)
+    sessions.resolve(request(session=second, forgotten_topics_data=forgotten))
+    sessions.resolve(request(1, session=third))
+    assert len(sessions) == 3, "five again: what was forgotten made room"
+    sessions.resolve(request(2, session=third))
+    assert sessions.resolve(request(session=first)).error == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+    assert sessions.resolve(request(session=second)).error == ErrorCode.NONE
+    sessions.resolve(request(session=second, session_epoch=-1))
+    sessions.resolve(request(0, 1))
+    assert len(sessions) == 2, "a session that its client has closed counts no more"
 
 
 def test_the_epoch_wraps_to_1() -> None:

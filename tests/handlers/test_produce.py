@@ -6,6 +6,7 @@ import pytest
 from support.raw_kafka import batch, signed
 from support.wire import Client, Topic, ends, newest, produce_request
 
+from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.handlers.context import Failure
 from streamlake.handlers.produce import stage_one
 from streamlake.protocol.errors import ErrorCode
@@ -201,4 +202,42 @@ def test_stage_one_gives_back_the_room_of_what_it_refuses() -> None:
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="nowhere", partition_data=data),))
     (part,) = stage_one(Context(), request, 5, None)
     assert isinstance(part.outcome, Failure)
+    assert released == [5]
+
+
+def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way() -> None:
+    """A bug ends its connection; the room that the request had reserved must not go with it."""
+    released: list[int] = []
+
+    class Taken:
+        appended_bytes = 3
+
+    class Partition:
+        leader_epoch = 0
+
+        def append(self, records: memoryview) -> Taken:
+            if len(records) == 3:
+                return Taken()
+            raise ZeroDivisionError
+
+    class Topics:
+        def get(self, _name: str) -> TopicInfo:
+            partitions = (PartitionInfo(0, 1),)
+            return TopicInfo("t", UUID(int=1), {}, partitions)
+
+    class Logs:
+        def get(self, _topic_id: UUID, _index: int) -> Partition:
+            return Partition()
+
+    class Streams:
+        def release(self, size_bytes: int) -> None:
+            released.append(size_bytes)
+
+    class Context:
+        topics, logs, streams = Topics(), Logs(), Streams()
+
+    data = tuple(produce.PartitionProduceData(index=0, records=records) for records in (b"123", b"12345"))
+    request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="t", partition_data=data),))
+    with pytest.raises(ZeroDivisionError):
+        stage_one(Context(), request, 8, None)
     assert released == [5]

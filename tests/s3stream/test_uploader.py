@@ -300,3 +300,45 @@ async def test_power_cuts_around_the_commit(media, point: str) -> None:
     await again.append(stream, b"more")
     await again.streams.flush()
     assert b"".join(await stream.read(0, 51, 999)).endswith(b"more")
+
+
+async def test_a_wal_full_of_deleted_streams_makes_room(media) -> None:
+    """Nothing is left to upload, so no upload moves the trim: without one of its own the WAL would stay full."""
+    media.tables.create(1, 2)
+    broker = media.broker(wal_bytes=1000)
+    stream, other = await broker.start(1, 2)
+    await broker.append(stream, bytes(900))
+    del media.tables.streams[1]
+    broker.streams.delete([1])
+    broker.metadata.fail("trim_wal", "unavailable")
+    await broker.streams.reserve(200, 10)
+    assert (media.tables.wal_trim, broker.streams.uploader.uploads) == (1, 0)
+    await other.append(0, 1, 0, bytes(200))
+    broker, other = await reopened(media, 2)
+    assert await other.read(0, 1, 1000) == [bytes(200)]
+
+
+async def test_a_wal_full_of_deleted_streams_makes_room_after_a_restart(media) -> None:
+    media.tables.create(1, 2)
+    broker = media.broker(wal_bytes=1000)
+    stream, _ = await broker.start(1, 2)
+    await broker.append(stream, bytes(900))
+    del media.tables.streams[1]
+    await broker.crash()
+    broker = media.broker(wal_bytes=1000)
+    await broker.start(2)
+    await broker.streams.reserve(200, 10)
+    assert media.tables.wal_trim == 1
+
+
+async def test_the_trim_passes_a_stream_that_is_deleted_while_it_is_cut(media) -> None:
+    broker, stream = await one_stream(media, manual=True)
+    broker.append(stream, b"x")
+    flush = asyncio.create_task(broker.streams.flush())
+    await asyncio.sleep(0.01)
+    del media.tables.streams[1]
+    broker.streams.delete([1])
+    broker.wal.sync()
+    await until(lambda: media.tables.wal_trim == 1)
+    assert media.wal_log.records == {}
+    await flush

@@ -138,6 +138,11 @@ class MemoryMetadata:
             if state is not None:
                 self.tables.streams[stream_id] = replace(state, start_offset=max(start, state.start_offset))
 
+    async def trim_wal(self, position: int) -> None:
+        await self._enter("trim_wal")
+        self._check_epoch()
+        self.tables.wal_trim = max(position, self.tables.wal_trim)
+
     async def wal_trim(self) -> int:
         await self._enter("wal_trim")
         return self.tables.wal_trim

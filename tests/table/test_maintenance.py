@@ -26,6 +26,7 @@ def metadata_files(world: World) -> dict[str, int]:
     return {kind: sum(mark in name for name in names) for kind, mark in kinds.items()}
 
 
+@pytest.mark.slow
 async def test_three_hundred_commits_leave_bounded_metadata() -> None:
     world = World()
     life = world.life()

@@ -1,0 +1,144 @@
+"""The catalog is away: its tables say so and wait, the topics do not notice, and when it is back nothing is missing."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog import Catalog, load_catalog
+from support import lake
+from support.log_check import Ledger
+from support.seaweedfs import SeaweedFS
+from support.server import Server
+
+NewServer = Callable[..., Server]
+CATALOG = """
+kind = "rest"
+name = "lake"
+[properties]
+uri = "{uri}"
+warehouse = "{warehouse}"
+"oauth2-server-uri" = "{uri}/v1/oauth/tokens"
+credential = "{access_key}:{secret_key}"
+"s3.endpoint" = "{s3}"
+"s3.access-key-id" = "{access_key}"
+"s3.secret-access-key" = "{secret_key}"
+"s3.region" = "us-east-1"
+"""
+
+
+@pytest.fixture
+def lakehouse(tmp_path: Path) -> Iterator[SeaweedFS]:
+    """A REST catalog with its S3 that may be stopped."""
+    with SeaweedFS(tmp_path / "s3") as started:
+        yield started
+
+
+def rest_config(lakehouse: SeaweedFS, folder: Path) -> str:
+    file = folder / "lake.toml"
+    file.write_text(
+        CATALOG.format(
+            uri=lakehouse.iceberg_rest_uri,
+            warehouse=lakehouse.warehouse,
+            s3=lakehouse.s3_endpoint,
+            access_key=lakehouse.access_key,
+            secret_key=lakehouse.secret_key,
+        )
+    )
+    return f'[tables]\ncatalog = "{file}"\n'
+
+
+def rest_catalog(lakehouse: SeaweedFS) -> Catalog:
+    return load_catalog(
+        "lake",
+        **{
+            "type": "rest",
+            "uri": lakehouse.iceberg_rest_uri,
+            "warehouse": lakehouse.warehouse,
+            "oauth2-server-uri": f"{lakehouse.iceberg_rest_uri}/v1/oauth/tokens",
+            "credential": f"{lakehouse.access_key}:{lakehouse.secret_key}",
+            "s3.endpoint": lakehouse.s3_endpoint,
+            "s3.access-key-id": lakehouse.access_key,
+            "s3.secret-access-key": lakehouse.secret_key,
+            "s3.region": "us-east-1",
+        },
+    )
+
+
+@pytest.mark.slow
+def test_a_rest_catalog_that_goes_away_and_comes_back(
+    lakehouse: SeaweedFS, tmp_path: Path, new_server: NewServer
+) -> None:
+    server = new_server(rest_config(lakehouse, tmp_path)).start()
+    lake.create_topic(server, "orders", 2, convert_value_type="string")
+    ledger = Ledger(server, "orders", 2)
+    ledger.produce(500)
+    assert ledger.flush() == 0
+    server.wait_for_table("orders", 500)
+
+    lakehouse.stop()
+    ledger.produce(500)
+    assert ledger.flush(20) == 0 and not ledger.failed
+    assert "connect" in lake.wait_for_state(server, "orders", "retrying").lower()
+    assert server.get("/healthz")["status"] == "ok"
+    os.kill(server.worker_pid(), signal.SIGKILL)  # the next worker finds no catalog at all
+    ledger.produce(500)
+    assert ledger.flush(20) == 0 and not ledger.failed
+
+    lakehouse.start()
+    table = server.wait_for_table("orders", 1500)
+    assert (table["state"], table["message"], table["lag"]) == ("running", "", 0)
+    rows = rest_catalog(lakehouse).load_table("default.orders").scan().to_arrow().to_pylist()
+    log = ledger.check(server)
+    assert len(rows) == len(log)
+    assert {(r["_kafka"]["partition"], r["_kafka"]["offset"]): r["value"].encode() for r in rows} == log
+    assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_catalog_that_is_away_when_the_server_starts(new_server: NewServer, tmp_path: Path) -> None:
+    catalog = tmp_path / "lake.toml"
+    catalog.write_text('kind = "rest"\nname = "lake"\n[properties]\nuri = "http://127.0.0.1:1"\nwarehouse = "w"\n')
+    server = new_server(f'[tables]\ncatalog = "{catalog}"\n').start()
+    lake.create_topic(server, "orders", convert_value_type="string")
+    ledger = Ledger(server, "orders")
+    ledger.produce(100)
+    assert ledger.flush(20) == 0
+    message = lake.wait_for_state(server, "orders", "retrying")
+    assert "catalog" in message and "127.0.0.1" in message
+    worker = server.worker_pid()
+    server.kill()  # it must not be outlived by a worker that waits for a catalog
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and "zombie" not in Path(f"/proc/{worker}/status").read_text():
+        assert time.monotonic() < deadline, "an orphan"
+        time.sleep(0.1)
+    server.config.write_text("")  # the embedded default
+    server.start()
+    server.wait_for_table("orders", 100)
+    assert server.stop() == 0
+
+
+def test_a_warehouse_that_cannot_be_written(new_server: NewServer, tmp_path: Path) -> None:
+    """A file where the folder of the table should be: permissions do not stop root."""
+    server = new_server().start()
+    lake.create_topic(server, "orders", convert_value_type="string")
+    lake.create_topic(server, "healthy", convert_value_type="string")
+    ledger, healthy = Ledger(server, "orders"), Ledger(server, "healthy")
+    ledger.produce(100)
+    assert ledger.flush() == 0
+    server.wait_for_table("orders", 100)
+    folder = server.data_dir / "warehouse" / "default" / "orders"
+    folder.rename(tmp_path / "aside")
+    folder.write_text("in the way")
+    ledger.produce(100)
+    healthy.produce(100)
+    assert ledger.flush() == 0 and healthy.flush() == 0
+    server.wait_for_table("healthy", 100)
+    assert "orders" in lake.wait_for_state(server, "orders", "retrying")
+    folder.unlink()
+    (tmp_path / "aside").rename(folder)
+    server.wait_for_table("orders", 200)
+    assert {offset for (offset,) in lake.query(server, 'SELECT _kafka."offset" FROM orders')} == set(range(200))
+    assert server.stop() == 0

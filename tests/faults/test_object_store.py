@@ -1,0 +1,160 @@
+"""Storage on S3 as a whole, and S3 that goes away: the WAL carries on, and everything is there when it is back."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import Producer
+from support import lake
+from support.log_check import Ledger, read_log
+from support.raw_kafka import RawClient, batch
+from support.seaweedfs import SeaweedFS
+from support.server import Server
+
+from streamlake.protocol.errors import ErrorCode
+
+STORAGE = """
+[storage]
+url = "s3://{bucket}/lake"
+wal_segment_bytes = 1048576
+wal_capacity_bytes = {wal_bytes}
+upload_bytes = 1048576
+upload_interval_s = 0.5
+gc_interval_s = 1.0
+gc_grace_s = 1.0
+[s3]
+endpoint = "{endpoint}"
+region = "us-east-1"
+access_key = "{access_key}"
+secret_key = "{secret_key}"
+allow_http = true
+[memory]
+log_cache_bytes = 8388608
+block_cache_bytes = 1048576
+[server]
+shutdown_timeout_s = 2.0
+[tables]
+enabled = false
+"""
+NewServer = Callable[..., Server]
+
+
+def config(s3: SeaweedFS, wal_bytes: int = 16 << 20) -> str:
+    return STORAGE.format(
+        bucket=s3.bucket(),
+        wal_bytes=wal_bytes,
+        endpoint=s3.s3_endpoint,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+    )
+
+
+@pytest.mark.slow
+def test_storage_on_s3_survives_restart_and_kill_9(seaweedfs: SeaweedFS, new_server: NewServer) -> None:
+    server = new_server(config(seaweedfs)).start()
+    lake.create_topic(server, "t", 3)
+    ledger = Ledger(server, "t", 3, **{"enable.idempotence": True})
+    for end in (server.kill, server.stop):
+        ledger.produce(2000, b"x" * 1000)
+        assert ledger.flush() == 0
+        end()
+        server.start()
+        assert len(ledger.check(server)) == len(ledger.acked)
+    assert not ledger.failed
+    assert server.stop() == 0
+    assert not list((server.data_dir / "objects").glob("**/*")), "objects lie in the bucket, not on the local disk"
+
+
+@pytest.fixture
+def own_s3(tmp_path) -> SeaweedFS:
+    """One that may be stopped."""
+    with SeaweedFS(tmp_path / "s3") as started:
+        yield started
+
+
+@pytest.mark.slow
+def test_an_outage_of_the_object_store_is_not_one_of_the_log(own_s3: SeaweedFS, new_server: NewServer) -> None:
+    server = new_server(config(own_s3)).start()
+    lake.create_topic(server, "t")
+    ledger = Ledger(server, "t")
+    ledger.produce(1000, b"x" * 1000)
+    assert ledger.flush() == 0
+    own_s3.stop()
+
+    ledger.produce(2000, b"y" * 1000)
+    assert ledger.flush(20) == 0 and not ledger.failed, "produce waits for the WAL only"
+    assert len(ledger.check(server)) == 3000, "fetch serves what is in memory"
+    assert server.get("/healthz")["status"] == "ok"
+
+    started = time.monotonic()
+    server.kill()
+    server.start()  # what is not uploaded is replayed; nothing of it needs the store
+    assert time.monotonic() - started < 20
+    ledger.produce(100)
+    assert ledger.flush(20) == 0
+
+    own_s3.start()
+    assert len(ledger.check(server)) == 3100
+    assert server.stop() == 0
+    server.start()
+    assert len(ledger.check(server)) == 3100
+
+
+@pytest.mark.slow
+def test_an_outage_longer_than_the_wal_pushes_back_and_then_goes_on(own_s3: SeaweedFS, new_server: NewServer) -> None:
+    server = new_server(config(own_s3, wal_bytes=4 << 20)).start()
+    lake.create_topic(server, "t")
+    ledger = Ledger(server, "t", **{"request.timeout.ms": 1000, "message.timeout.ms": 3000})
+    own_s3.stop()
+    while not ledger.failed:
+        ledger.produce(100, b"x" * 5000)
+        ledger.flush(0.2)
+    assert {error.name() for error in ledger.failed} == {"_MSG_TIMED_OUT"}, "retriable, so the producer kept trying"
+    with RawClient(server.port) as client:
+        answer = client.produce("t", batch([bytes(500_000)]), timeout_ms=500)
+        assert answer.error_code == ErrorCode.REQUEST_TIMED_OUT
+        assert "no room" in answer.error_message
+    own_s3.start()
+    ledger.produce(100)
+    assert ledger.flush() == 0
+    ledger.check(server)
+    assert server.stop() == 0
+
+
+def test_a_stop_during_an_outage_does_not_hang_and_keeps_all(own_s3: SeaweedFS, new_server: NewServer) -> None:
+    server = new_server(config(own_s3)).start()
+    lake.create_topic(server, "t")
+    producer = Producer({"bootstrap.servers": server.bootstrap})
+    own_s3.stop()
+    for number in range(100):
+        producer.produce("t", str(number))
+    assert producer.flush(20) == 0
+    assert server.stop() == 0
+    assert "not all was uploaded; the write-ahead log keeps it" in server.log
+    own_s3.start()
+    server.start()
+    assert len(read_log(server, "t")) == 100
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "change, says", [({"endpoint": "http://127.0.0.1:1"}, "127.0.0.1:1"), ({"secret_key": "wrong"}, "refuses our key")]
+)
+def test_a_bucket_that_cannot_be_reached_is_told_with_the_first_upload(
+    seaweedfs: SeaweedFS, new_server: NewServer, change: dict[str, str], says: str
+) -> None:
+    values = {
+        "bucket": seaweedfs.bucket(), "wal_bytes": 16 << 20, "endpoint": seaweedfs.s3_endpoint,
+        "access_key": seaweedfs.access_key, "secret_key": seaweedfs.secret_key,
+    }  # fmt: skip
+    server = new_server(STORAGE.format(**values | change))
+    server.start()
+    lake.create_topic(server, "t")
+    with RawClient(server.port) as client:
+        assert client.produce("t", batch([b"a"])).error_code == 0
+    deadline = time.monotonic() + 20
+    while "upload will be tried again" not in server.log:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.1)
+    line = next(x for x in server.log.splitlines() if "upload will be tried again" in x)
+    assert says in line
