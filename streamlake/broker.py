@@ -38,7 +38,7 @@ from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.disk import Disk, DiskFile, RealDisk
-from streamlake.core.errors import StreamLakeError, Unavailable
+from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor, ThreadExecutor
 from streamlake.handlers.apis import HANDLERS
@@ -98,6 +98,7 @@ class Broker:
     async def _start(self) -> None:
         config = self.config
         self._lock_data_dir()
+        self._check_data_dir()
         self._listener = Listener(
             config.server.host, config.server.port, config.server.connections_max, config.server.request_bytes_max
         )
@@ -135,6 +136,25 @@ class Broker:
             )
         self._undo.append(("data directory", lock.close))
         (self._data_dir / READY_FILE).unlink(missing_ok=True)
+
+    def _check_data_dir(self) -> None:
+        """Data without its metadata, or metadata without its data: a part was lost, and to go on would lose the rest.
+
+        A first start makes the empty directories before the metadata, so no crash of its own looks like that."""
+        metadata = self._data_dir / "metadata.db"
+        parts = ["wal"] if self.config.storage.url else ["wal", "objects"]
+        for part in (str(self._data_dir / name) for name in parts):
+            if metadata.exists() and not self._disk.is_dir(part):
+                raise Corrupt(
+                    f"{part} is missing, and {metadata} knows of data in it: bring it back, or make it an empty "
+                    "directory to go on without that data"
+                )
+            if not metadata.exists() and self._disk.listdir(part):
+                raise Corrupt(
+                    f"{metadata} is missing, and {part} holds data that only it can tell what they are: bring it back, "
+                    "or start with another --data-dir"
+                )
+            self._disk.makedirs(part)
 
     async def _start_metadata(self) -> BrokerIdentity:
         config = self.config

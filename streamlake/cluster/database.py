@@ -299,7 +299,8 @@ def _cannot_open(engine: Engine, error: DBAPIError) -> StreamLakeError:
     if code == sqlite3.SQLITE_BUSY:
         return Unavailable(f"{engine.url.database} is in use by another server process: stop that one first")
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return Corrupt(f"{engine.url.database} is not a usable metadata database: {_reason(error)}")
+        why = _reason(error)
+        return Corrupt(f"{engine.url.database} is not a usable metadata database ({why}): restore it from a backup")
     if code == sqlite3.SQLITE_FULL:
         return _nothing_done(error)
     return Unavailable(f"cannot open the metadata store {where}: {_reason(error)}")

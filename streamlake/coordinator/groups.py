@@ -73,7 +73,7 @@ class Groups:
 
     @property
     def member_count(self) -> int:
-        return sum(entry.group.member_count for entry in self._entries.values())
+        return sum(entry.group.member_count for entry in list(self._entries.values()))  # scraped on another thread
 
     async def start(self) -> None:
         """Load all groups. Their members go on without a rebalance if they heartbeat within their session timeout."""

@@ -21,6 +21,7 @@ from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequ
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 WAIT_MS_MAX = 300_000
 READ_COMMITTED = 1
+NO_RECORDS = b""  # and not null: librdkafka cannot parse null records, and then asks again without a pause
 
 Answers = list[tuple[Key, PartitionData]]
 
@@ -83,7 +84,7 @@ async def _read_one(
     epoch = want.request.current_leader_epoch
     code, partition = find_partition(ctx, find_topic(ctx, name, topic_id), index, epoch)
     if partition is None:
-        return PartitionData(partition_index=index, error_code=code, high_watermark=-1)
+        return PartitionData(partition_index=index, error_code=code, high_watermark=-1, records=NO_RECORDS)
     committed = request.isolation_level == READ_COMMITTED
     limit = min(max(want.request.partition_max_bytes, 0), room)
     try:
@@ -94,6 +95,7 @@ async def _read_one(
             error_code=log_failure(error).code,
             high_watermark=-1,
             log_start_offset=partition.log_start_offset,
+            records=NO_RECORDS,
         )
     return PartitionData(
         partition_index=index,

@@ -1,7 +1,7 @@
 """FindCoordinator (10): which broker coordinates a group.
 
-Behavior: this one. Transactions (key type 1) are not there yet and share groups (2) neither: their coordinator is
-not available, which clients report as such.
+Behavior: this one. Transactions (key type 1) and share groups (2) are not there yet: an error that clients report at
+once, not "not available", which they would ask for again and again.
 Version notes: one key until version 3, a batch of keys from version 4.
 """
 
@@ -13,7 +13,7 @@ from streamlake.protocol.messages.find_coordinator import (
     FindCoordinatorResponse,
 )
 
-GROUP = 0
+GROUP, TRANSACTION = 0, 1
 
 
 async def handle(ctx: Context, exchange: Exchange) -> FindCoordinatorResponse:
@@ -34,9 +34,10 @@ async def handle(ctx: Context, exchange: Exchange) -> FindCoordinatorResponse:
 
 def _find(ctx: Context, key: str, key_type: int) -> Coordinator:
     if key_type != GROUP:
+        refused = ErrorCode.INVALID_REQUEST
+        if key_type == TRANSACTION:
+            refused = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         text = "transactions and share groups are not supported yet"
-        return Coordinator(
-            key=key, node_id=-1, port=-1, error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, error_message=text
-        )
+        return Coordinator(key=key, node_id=-1, port=-1, error_code=refused, error_message=text)
     node = ctx.node
     return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port, error_message=None)

@@ -1,7 +1,7 @@
 """All open partitions of this broker: open many at once, find one, close, run retention.
 
-The broker opens streams, hands them in here and calls `run_retention` now and then; the manager owns no task and
-deletes no stream.
+The broker opens streams, hands them in here and calls `retain` for each partition now and then; the manager owns no
+task and deletes no stream.
 """
 
 import asyncio
@@ -92,15 +92,14 @@ class LogManager:
         for topic_id, index in list(self._partitions):
             self.close(topic_id, index)
 
-    async def run_retention(self) -> None:
-        """Once over all partitions. One that fails (the metadata store is away, …) is logged, and tried next time."""
-        for partition in self:
-            self.producers_expired += partition.expire_producers()
-            try:
-                self.offsets_expired += await apply_retention(partition, self._clock.now_ms())
-            except StreamLakeError as error:
-                self.retention_failures += 1
-                log.warning(
-                    "retention failed", topic_id=str(partition.topic_id), partition=partition.index, error=str(error)
-                )
-            await asyncio.sleep(0)  # thousands of partitions in one go would block the loop
+    async def retain(self, partition: Partition) -> None:
+        """Expire what is old in one partition. A failure (the metadata store is away, …) is logged and left for the
+        next time."""
+        self.producers_expired += partition.expire_producers()
+        try:
+            self.offsets_expired += await apply_retention(partition, self._clock.now_ms())
+        except StreamLakeError as error:
+            self.retention_failures += 1
+            log.warning(
+                "retention failed", topic_id=str(partition.topic_id), partition=partition.index, error=str(error)
+            )

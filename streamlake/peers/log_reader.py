@@ -3,8 +3,12 @@
 By id, so that a topic that was deleted and made again is never taken for the old one.
 """
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
+
+from msgspec import Struct
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.peers.kafka import KafkaPeer
@@ -16,6 +20,7 @@ from streamlake.protocol.messages.metadata import MetadataRequest, MetadataReque
 from streamlake.table.log_reader import Fetched, PartitionPositions
 
 READ_COMMITTED = 1
+CALLS_MAX = 32
 LATEST, EARLIEST = -1, -2
 FETCH_VERSION, METADATA_VERSION, LIST_OFFSETS_VERSION = 13, 12, 7
 
@@ -25,6 +30,7 @@ class KafkaLogReader:
 
     def __init__(self, peer: KafkaPeer) -> None:
         self._peer = peer
+        self._permits = asyncio.Semaphore(CALLS_MAX)
 
     async def positions(self, topic: str, topic_id: UUID, partitions: Sequence[int]) -> dict[int, PartitionPositions]:
         starts = await self._offsets(topic, partitions, EARLIEST)
@@ -32,10 +38,15 @@ class KafkaLogReader:
         # ListOffsets knows names only. The id is checked after it: if the topic is there now, it was there all along.
         wanted = (MetadataRequestTopic(topic_id=topic_id, name=None),)
         request = MetadataRequest(topics=wanted, allow_auto_topic_creation=False)
-        answer = await self._peer.call(ApiKey.METADATA, request, METADATA_VERSION)
+        answer = await self._call(ApiKey.METADATA, request, METADATA_VERSION)
         (described,) = answer.topics
         _check(described.error_code, topic)
         return {p: PartitionPositions(starts[p], ends[p]) for p in partitions if p in starts and p in ends}
+
+    async def _call(self, key: ApiKey, request: Struct, max_version: int) -> Any:
+        """Tables wait for each other here: hundreds of them at once would be more than a connection takes."""
+        async with self._permits:
+            return await self._peer.call(key, request, max_version)
 
     async def _offsets(self, topic: str, partitions: Sequence[int], timestamp: int) -> dict[int, int]:
         asked = tuple(ListOffsetsPartition(partition_index=p, timestamp=timestamp) for p in partitions)
@@ -44,7 +55,7 @@ class KafkaLogReader:
             isolation_level=READ_COMMITTED,
             topics=(ListOffsetsTopic(name=topic, partitions=asked),),
         )
-        answer = await self._peer.call(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
+        answer = await self._call(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
         return {p.partition_index: p.offset for t in answer.topics for p in t.partitions if not p.error_code}
 
     async def fetch(
@@ -58,7 +69,7 @@ class KafkaLogReader:
             isolation_level=READ_COMMITTED,
             topics=(FetchTopic(topic_id=topic_id, partitions=(asked,)),),
         )
-        answer = await self._peer.call(ApiKey.FETCH, request, FETCH_VERSION)
+        answer = await self._call(ApiKey.FETCH, request, FETCH_VERSION)
         _check(answer.error_code, topic)
         found: list[PartitionData] = [p for t in answer.responses for p in t.partitions]
         if len(found) != 1:

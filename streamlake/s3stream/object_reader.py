@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from streamlake.core.errors import Corrupt
 from streamlake.s3stream.block_cache import BlockCache, Key, Loaded
 from streamlake.s3stream.object_format import (
@@ -24,8 +26,11 @@ from streamlake.s3stream.object_format import (
 from streamlake.s3stream.object_map import UNKNOWN_TIMESTAMP, ObjectMap, RangeInObject
 from streamlake.s3stream.objectstore import ObjectStore
 
+log = structlog.get_logger(__name__)
+
 TAIL_BYTES = 64 * 1024
 INDEX_ROW = -1
+DAMAGED_READS_PER_LINE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,14 @@ class ObjectReader:
         self._objects = objects
         self._cache = cache
         self._read_ahead_bytes = read_ahead_bytes
+        self.damaged_reads = 0
 
     async def block_at(
         self, stream_id: int, entry: RangeInObject, offset: int, want_bytes: int, *, sequential: bool
     ) -> Block:
         """The block that holds `offset` in the range `entry`. NotFound if the object is gone, Corrupt."""
         index = await self._index(entry)
-        with _naming(entry):
+        with self._naming(entry):
             row = index.block_at(stream_id, offset)
         limit = self._read_ahead_bytes if sequential else min(want_bytes, self._read_ahead_bytes)
         block = await self._block(stream_id, entry, index, row, limit)
@@ -99,7 +105,7 @@ class ObjectReader:
 
     async def _load_index(self, entry: RangeInObject) -> ObjectIndex:
         key, size = object_key(entry.object_id), entry.object_size
-        with _naming(entry):
+        with self._naming(entry):
             if size < FOOTER.size:
                 raise Corrupt(f"{size} bytes are too few for a stream-set object")
             start = max(0, size - TAIL_BYTES)
@@ -143,7 +149,7 @@ class ObjectReader:
             at = index.positions[row] - begin
             part = data if len(keys) == 1 else data[at : at + index.sizes[row]]  # a copy: each block is evicted alone
             try:
-                with _naming(entry):
+                with self._naming(entry):
                     loaded[key] = decode_block(part, index, row), len(part)
             except Corrupt:
                 if not loaded:
@@ -151,11 +157,14 @@ class ObjectReader:
                 break  # a bad neighbour is the business of who asks for it
         return loaded
 
-
-@contextmanager
-def _naming(entry: RangeInObject) -> Iterator[None]:
-    """Adds the object's name to what is wrong with its bytes."""
-    try:
-        yield
-    except Corrupt as error:
-        raise Corrupt(f"object {object_key(entry.object_id)}: {error}") from error
+    @contextmanager
+    def _naming(self, entry: RangeInObject) -> Iterator[None]:
+        """Adds the object's name to what is wrong with its bytes, and says so where people look."""
+        try:
+            yield
+        except Corrupt as error:
+            key = object_key(entry.object_id)
+            self.damaged_reads += 1
+            if self.damaged_reads % DAMAGED_READS_PER_LINE == 1:  # clients ask again and again
+                log.error("a committed object is damaged: restore it", object=key, reason=str(error))
+            raise Corrupt(f"object {key}: {error}") from error

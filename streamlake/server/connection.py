@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 IN_FLIGHT_MAX = 256
 HELD_BYTES_MAX = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
+CLOSE_TIMEOUT_S = 5.0
 PRODUCE_KEY = b"\0\0"
 # Decoding costs up to 0.4 s of the loop a MiB when a hostile frame is nothing but tiny elements. Only Produce, whose
 # bytes are records, has a reason to be larger.
@@ -174,8 +175,14 @@ class Connection(asyncio.Protocol):
         self.advance()
 
     def close(self) -> None:
-        if self._transport is not None:
+        """What was sent already still leaves; a client that does not read it cannot keep its place for ever."""
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _check_size(frame: Buffer) -> None:

@@ -164,10 +164,13 @@ class Partitions:
     async def _retention(self) -> None:
         while True:
             await asyncio.sleep(self._retention_interval_s)
-            async with self._opening:
-                # Not while a change is not applied: it may be the hold of a table that was just enabled.
-                if not self._failed and not self._stale:
-                    await self._logs.run_retention()
+            for partition in self._logs:
+                # One at a time, so that a store that answers slowly does not keep topics from being opened.
+                async with self._opening:
+                    # Not while a change is not applied: it may be the hold of a table that was just enabled.
+                    if not self._failed and not self._stale:
+                        await self._logs.retain(partition)
+                await asyncio.sleep(0)  # thousands of partitions in one go would block the loop
 
 
 def _may_pass(error: StreamLakeError) -> bool:

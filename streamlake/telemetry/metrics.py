@@ -23,7 +23,7 @@ class Metrics:
     def __init__(self) -> None:
         # Without `disable_target_info` every scrape carries the SDK's own description of the process.
         self._registry = CollectorRegistry()
-        reader = PrometheusMetricReader(disable_target_info=True, registry=self._registry)
+        reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
         self._provider = MeterProvider(metric_readers=[reader])
         self._meter = self._provider.get_meter("streamlake")
 

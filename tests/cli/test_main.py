@@ -2,7 +2,6 @@
 
 import pytest
 
-
 COMMANDS = ["", "server", "topic", "topic create", "topic list", "topic describe", "topic delete"]
 COMMANDS += ["table", "table list", "table status", "sql", "demo"]
 

@@ -56,7 +56,9 @@ class CatalogContract:
         await committer.load()
         return committer
 
-    async def test_create_makes_the_namespace_and_a_table_of_version_2(self, door: IcebergTable, catalog: Catalog) -> None:
+    async def test_create_makes_the_namespace_and_a_table_of_version_2(
+        self, door: IcebergTable, catalog: Catalog
+    ) -> None:
         assert await door.load() is None
         await door.create(SCHEMA)
         table = await door.load()

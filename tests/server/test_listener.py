@@ -124,6 +124,26 @@ async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
     await listener.stop(SOON_S)
 
 
+async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The close waits for bytes that nobody takes: ten thousand of such clients would be all that are let in."""
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT_S", 0.05)
+
+    async def large(_ctx: object, _exchange: Exchange) -> SyncGroupResponse:
+        return SyncGroupResponse(assignment=bytes(32 << 20))
+
+    listener = Listener("127.0.0.1", 0, 10, 1 << 20)
+    await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), "Read", large)])
+    peer = await Peer.connect(listener)
+    peer.writer.write(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest()) + b"junk")
+    async with asyncio.timeout(SOON_S):
+        while not listener.counters.malformed or listener.counters.connections:
+            await asyncio.sleep(0.001)
+    peer.writer.close()
+    await listener.stop(0)
+
+
 async def test_stop_waits_for_what_runs(listen: Open) -> None:
     started, gate = asyncio.Event(), asyncio.Event()
 

@@ -8,6 +8,7 @@ import pytest
 from streamlake.cluster.table_progress import Reported
 from streamlake.core.errors import Closed, Corrupt, NotFound, Unavailable
 from streamlake.log.manager import Opening
+from streamlake.log.partition import Partition
 from streamlake.server import partitions as module
 from streamlake.server.partitions import TABLE_HOLD
 
@@ -242,22 +243,22 @@ async def test_retention_waits_while_a_hold_could_not_be_read(site, monkeypatch:
     await life.append(partition, count=5, age_ms=DAY_MS)
     await life.streams.flush()
     healthy, tries, runs = life.progress.load, 0, 0
-    run_retention = life.logs.run_retention
+    retain = life.logs.retain
 
     async def away():
         nonlocal tries
         tries += 1
         raise Unavailable("no metadata store")
 
-    async def counted() -> None:
+    async def counted(partition: Partition) -> None:
         nonlocal runs
         runs += 1
-        await run_retention()
+        await retain(partition)
 
     life.progress.load = away
     await life.topics.alter_configs("t", {"streamlake.table.enable": "true", "retention.ms": "1000"})
     await life.partitions.settled()
-    life.logs.run_retention = counted
+    life.logs.retain = counted
     await until(lambda: tries > 20)
     assert (runs, partition.log_start_offset) == (0, 0)
     life.progress.load = healthy

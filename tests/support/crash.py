@@ -29,6 +29,7 @@ from support.server import Server
 from streamlake.cli import demo, sql
 
 PARTITIONS = 3
+VICTIMS = ("server", "worker", "server", "both")
 QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 500}  # librdkafka tells of every connection that we kill
 CONFIG = """
 [storage]
@@ -95,22 +96,14 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     threads = [threading.Thread(target=load.run) for load in loads]
     for thread in threads:
         thread.start()
-    killed = {"server": 0, "worker": 0}
+    killed: Counter[str] = Counter()
     try:
         for number in range(rounds):
             time.sleep(rng.uniform(0.5, 3.0))
-            victim = rng.choice(["server", "server", "worker", "both"])
-            worker = server.worker_pid()
-            if victim in ("worker", "both") and worker:
-                os.kill(worker, signal.SIGKILL)
-                killed["worker"] += 1
-            if victim in ("server", "both"):
-                server.kill()
-                killed["server"] += 1
-                server.start()
-            say(
-                f"round {number + 1}/{rounds}: killed {victim}, {sum(len(x.acked) for x in loads):,} records acked so far"
-            )
+            victim = VICTIMS[number % len(VICTIMS)]
+            kill(server, victim, killed)
+            acked = sum(len(x.acked) for x in loads)
+            say(f"round {number + 1}/{rounds}: killed {victim}, {acked:,} records acked so far")
         time.sleep(1)
     finally:
         for load in loads:
@@ -136,18 +129,15 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     }
 
 
-def kill(server: Server, rng: random.Random, killed: "Counter[str]") -> str:
-    """SIGKILL for server, worker or both; whatever was the server is started again. Who was killed."""
-    victim = rng.choice(["server", "server", "worker", "both"])
-    worker = server.worker_pid()
-    if victim in ("worker", "both") and worker:
-        os.kill(worker, signal.SIGKILL)
+def kill(server: Server, victim: str, killed: "Counter[str]") -> None:
+    """SIGKILL for server, worker or both; a killed server is started again."""
+    if victim in ("worker", "both"):
+        os.kill(server.wait_for_worker(), signal.SIGKILL)
         killed["worker"] += 1
     if victim in ("server", "both"):
         server.kill()
         killed["server"] += 1
         server.start()
-    return victim
 
 
 def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
@@ -170,14 +160,16 @@ def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
     time.sleep(5)  # the schemas of the small tables are registered first: the client library does not retry that
     while loading.is_alive():
         time.sleep(rng.uniform(0.5, 3.0))
-        kill(server, rng, killed)
+        kill(server, rng.choice(VICTIMS), killed)
     for _ in range(3):  # and while the tables catch up
         time.sleep(rng.uniform(0.2, 1.0))
-        kill(server, rng, killed)
+        kill(server, rng.choice(VICTIMS), killed)
     assert not failures, failures
     produced_s = time.monotonic() - started
     demo.wait_for_tables(server.http)
-    demo.report(server.bootstrap, server.http, produced_s, time.monotonic() - started)  # raises unless all five tables equal their topics and sources
+    demo.report(
+        server.bootstrap, server.http, produced_s, time.monotonic() - started
+    )  # raises unless all five tables equal their topics and sources
     assert server.stop() == 0, server.log[-3000:]
     say(f"the demo's tables equal their topics after {killed['server']} server and {killed['worker']} worker kills")
 

@@ -35,6 +35,11 @@ class Ledger:
         """How many are still without an answer after that time."""
         return int(self._producer.flush(timeout_s))
 
+    def settle(self) -> None:
+        """Everything is acknowledged."""
+        assert self.flush() == 0, "some records have no answer"
+        assert not self.failed, self.failed[0]
+
     def _delivered(self, error: Any, message: Message) -> None:
         if error is not None:
             self.failed.append(error)

@@ -78,6 +78,13 @@ class Server:
         pid = self.get("/v1/worker")["pid"]
         return None if pid is None else int(pid)
 
+    def wait_for_worker(self) -> int:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (pid := self.worker_pid()) is None:
+            assert time.monotonic() < deadline, f"no table worker:\n{self.log[-3000:]}"
+            time.sleep(0.05)
+        return pid
+
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.http + path, timeout=10) as response:
             return json.load(response)

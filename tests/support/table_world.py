@@ -36,7 +36,9 @@ TOPIC_ID = UUID(int=7)
 CLUSTER = "cluster-1"
 SCHEMA_ID = 1
 SCHEMA = '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"}]}'
-WIDER = '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"},{"name":"note","type":["null","string"]}]}'
+WIDER = (
+    '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"},{"name":"note","type":["null","string"]}]}'
+)
 numbers = itertools.count()
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
@@ -324,7 +326,9 @@ class World:
     def dead(self) -> list[tuple[int, int]]:
         """(partition, offset) of every dead letter, bad batches offset by offset, sorted."""
         try:
-            rows = self.load("__dlq").scan(selected_fields=("partition", "offset", "last_offset")).to_arrow().to_pylist()
+            rows = (
+                self.load("__dlq").scan(selected_fields=("partition", "offset", "last_offset")).to_arrow().to_pylist()
+            )
         except NoSuchTableError:
             return []
         return sorted((r["partition"], o) for r in rows for o in range(r["offset"], r["last_offset"] + 1))

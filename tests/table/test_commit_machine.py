@@ -30,7 +30,9 @@ OTHERS = [
 ]
 
 
-def sight(progress: Progress | None, *, exists: bool = True, rows: bool = True, uuid: str = "u", schema: int = 0) -> Sight:
+def sight(
+    progress: Progress | None, *, exists: bool = True, rows: bool = True, uuid: str = "u", schema: int = 0
+) -> Sight:
     return Sight(exists, uuid, progress, rows, schema)
 
 

@@ -26,10 +26,14 @@ def snapshot(id: int, parent: int | None, at: int = NOW, *, ours: bool = True) -
 
 
 def metadata(snapshots: list[Snapshot], properties: dict[str, str] | None = None, **refs: Any) -> TableMetadata:
-    empty = new_table_metadata(Schema(), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "memory://t", properties or {})
+    empty = new_table_metadata(
+        Schema(), UNPARTITIONED_PARTITION_SPEC, UNSORTED_SORT_ORDER, "memory://t", properties or {}
+    )
     known = {name: SnapshotRef(snapshot_id=id, type=kind) for name, (id, kind) in refs.items()}
     head = known["main"].snapshot_id if "main" in known else None
-    return empty.model_copy(update={"snapshots": snapshots, "refs": known, "current_snapshot_id": head, "last_sequence_number": 10_000})
+    return empty.model_copy(
+        update={"snapshots": snapshots, "refs": known, "current_snapshot_id": head, "last_sequence_number": 10_000}
+    )
 
 
 def main(id: int) -> tuple[int, SnapshotRefType]:

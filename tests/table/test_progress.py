@@ -12,7 +12,9 @@ SKIPPED = st.dictionaries(st.sampled_from(["control", "aborted", "dead_letter"])
 
 @st.composite
 def progresses(draw: st.DrawFn) -> Progress:
-    return Progress("c", "topic", "id", draw(st.integers(0, 9)), draw(st.integers(0, 9)), draw(POSITIONS), draw(SKIPPED))
+    return Progress(
+        "c", "topic", "id", draw(st.integers(0, 9)), draw(st.integers(0, 9)), draw(POSITIONS), draw(SKIPPED)
+    )
 
 
 @given(progresses())
@@ -69,7 +71,10 @@ async def test_nothing_is_found_where_nothing_was_committed() -> None:
         ("{", "cannot be read"),
         ("{}", "cannot be read"),
         ('{"cluster_id":"c","topic":"t","topic_id":"i","epoch":1,"number":1,"next":[-1],"skipped":{}}', "negative"),
-        ('{"cluster_id":"c","topic":"t","topic_id":"i","epoch":1,"number":1,"next":[],"skipped":{},"version":2}', "upgrade"),
+        (
+            '{"cluster_id":"c","topic":"t","topic_id":"i","epoch":1,"number":1,"next":[],"skipped":{},"version":2}',
+            "upgrade",
+        ),
     ],
 )
 async def test_a_damaged_progress_is_an_error_never_none(text: str, message: str) -> None:

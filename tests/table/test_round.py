@@ -10,8 +10,12 @@ from streamlake.table.round import SCHEMA, Round
 START = beginning("c", "t", "i", 1).advanced(1, {0: 100, 1: 5}, {})
 
 
-def decoded(offsets: list[int], next_offset: int, skipped: dict[str, int] | None = None, *bad: BadBatch) -> DecodedRecords:
-    rows = [{"offset": o, "timestamp": 1, "timestamp_type": 0, "key": None, "value": b"v", "headers": []} for o in offsets]
+def decoded(
+    offsets: list[int], next_offset: int, skipped: dict[str, int] | None = None, *bad: BadBatch
+) -> DecodedRecords:
+    rows = [
+        {"offset": o, "timestamp": 1, "timestamp_type": 0, "key": None, "value": b"v", "headers": []} for o in offsets
+    ]
     return DecodedRecords(pa.Table.from_pylist(rows, RECORDS_SCHEMA), next_offset, skipped or {}, bad)
 
 
@@ -23,7 +27,11 @@ def test_adds_up() -> None:
     assert filling.size_bytes == 30
     records = filling.records()
     assert records.schema == SCHEMA
-    assert list(zip(records["partition"].to_pylist(), records["offset"].to_pylist(), strict=True)) == [(0, 100), (0, 101), (2, 0)]
+    assert list(zip(records["partition"].to_pylist(), records["offset"].to_pylist(), strict=True)) == [
+        (0, 100),
+        (0, 101),
+        (2, 0),
+    ]
     filling.check_account(rows=3, dead_rows=0)
     filling.check_account(rows=2, dead_rows=1)
     with pytest.raises(AssertionError, match="6 positions accounts for 5"):

@@ -124,7 +124,10 @@ def test_time_never_goes_back_whatever_the_clock_says() -> None:
     table = made(World())
     table = commit(table, snapshot.append(table, [], [], None, PROGRESS_NOW, stamp(1)))
     early = Stamp(1, "x", 2, 5)
-    assert snapshot.append(table, [], [], None, PROGRESS_NOW, early).snapshot.timestamp_ms >= table.metadata.last_updated_ms
+    assert (
+        snapshot.append(table, [], [], None, PROGRESS_NOW, early).snapshot.timestamp_ms
+        >= table.metadata.last_updated_ms
+    )
 
 
 @pytest.mark.parametrize("version", ["1"])
