@@ -25,10 +25,10 @@ demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL 
 	$(BIN)/streamlake demo
 
 test: $(STAMP) lint types imports ## everything that CI checks
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 quick: $(STAMP) ## the tests without those that take longer than ten seconds
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow"
 
 lint: $(STAMP) ## style, banned APIs
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def refused(server: Server) -> str:
     """What it prints when it will not start."""
-    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=20)
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
     assert " ready " not in done.stderr
@@ -47,13 +47,14 @@ def filled(new_server: NewServer) -> tuple[Server, Ledger]:
     """A server, killed, with data in objects and, in several segments, in the WAL."""
     server = new_server(CONFIG).start()
     lake.create_topic(server, "t", 2)
-    ledger = Ledger(server, "t", 2, **{"batch.size": 50_000})
+    assert server.stop() == 0
+    ledger = Ledger(server, "t", 2)
     for end in (server.stop, server.kill):
-        ledger.produce(600, b"x" * 1000)
-        ledger.settle()
+        server.start()
+        for _ in range(13):
+            ledger.produce(50, b"x" * 1000)
+            ledger.settle()  # one group in the WAL at least
         end()
-        if end == server.stop:
-            server.start()
     return server, ledger
 
 
