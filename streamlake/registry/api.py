@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
@@ -95,6 +95,8 @@ def _endpoint(registry: SchemaRegistry, handler: Handler) -> Callable[[Request],
             return _error(error.status, error.code, str(error))
         except StreamLakeError as error:
             return _error(500, errors.STORE_FAILED, f"Error in the backend data store: {error}")
+        except ClientDisconnect:
+            return _error(400, 400, "the client went away before its request was whole")  # nobody reads this
         except Exception:
             log.exception("a registry request failed", method=request.method, path=request.url.path)
             return _error(500, 500, "Internal Server Error: see the server's log")

@@ -7,26 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pyiceberg.catalog import Catalog, load_catalog
-from support import lake
+from support import lake, rest_lake
 from support.log_check import Ledger
 from support.seaweedfs import SeaweedFS
 from support.server import Server
 
 NewServer = Callable[..., Server]
-CATALOG = """
-kind = "rest"
-name = "lake"
-[properties]
-uri = "{uri}"
-warehouse = "{warehouse}"
-"oauth2-server-uri" = "{uri}/v1/oauth/tokens"
-credential = "{access_key}:{secret_key}"
-"s3.endpoint" = "{s3}"
-"s3.access-key-id" = "{access_key}"
-"s3.secret-access-key" = "{secret_key}"
-"s3.region" = "us-east-1"
-"""
 
 
 @pytest.fixture
@@ -36,42 +22,11 @@ def lakehouse(tmp_path: Path) -> Iterator[SeaweedFS]:
         yield started
 
 
-def rest_config(lakehouse: SeaweedFS, folder: Path) -> str:
-    file = folder / "lake.toml"
-    file.write_text(
-        CATALOG.format(
-            uri=lakehouse.iceberg_rest_uri,
-            warehouse=lakehouse.warehouse,
-            s3=lakehouse.s3_endpoint,
-            access_key=lakehouse.access_key,
-            secret_key=lakehouse.secret_key,
-        )
-    )
-    return f'[tables]\ncatalog = "{file}"\n'
-
-
-def rest_catalog(lakehouse: SeaweedFS) -> Catalog:
-    return load_catalog(
-        "lake",
-        **{
-            "type": "rest",
-            "uri": lakehouse.iceberg_rest_uri,
-            "warehouse": lakehouse.warehouse,
-            "oauth2-server-uri": f"{lakehouse.iceberg_rest_uri}/v1/oauth/tokens",
-            "credential": f"{lakehouse.access_key}:{lakehouse.secret_key}",
-            "s3.endpoint": lakehouse.s3_endpoint,
-            "s3.access-key-id": lakehouse.access_key,
-            "s3.secret-access-key": lakehouse.secret_key,
-            "s3.region": "us-east-1",
-        },
-    )
-
-
 @pytest.mark.slow
 def test_a_rest_catalog_that_goes_away_and_comes_back(
     lakehouse: SeaweedFS, tmp_path: Path, new_server: NewServer
 ) -> None:
-    server = new_server(rest_config(lakehouse, tmp_path)).start()
+    server = new_server(rest_lake.server_config(lakehouse, tmp_path), environ=rest_lake.environ(lakehouse)).start()
     lake.create_topic(server, "orders", 2, convert_value_type="string")
     ledger = Ledger(server, "orders", 2)
     ledger.produce(500)
@@ -90,7 +45,7 @@ def test_a_rest_catalog_that_goes_away_and_comes_back(
     lakehouse.start()
     table = server.wait_for_table("orders", 1500)
     assert (table["state"], table["message"], table["lag"]) == ("running", "", 0)
-    rows = rest_catalog(lakehouse).load_table("default.orders").scan().to_arrow().to_pylist()
+    rows = rest_lake.catalog(lakehouse).load_table("default.orders").scan().to_arrow().to_pylist()
     log = ledger.check(server)
     assert len(rows) == len(log)
     assert {(r["_kafka"]["partition"], r["_kafka"]["offset"]): r["value"].encode() for r in rows} == log

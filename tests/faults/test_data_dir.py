@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -42,20 +43,28 @@ def refused(server: Server) -> str:
     return done.stderr
 
 
-@pytest.fixture
-def filled(new_server: NewServer) -> tuple[Server, Ledger]:
-    """A server, killed, with data in objects and, in several segments, in the WAL."""
-    server = new_server(CONFIG).start()
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ledger]:
+    """The directory of a server that was killed, with data in objects and, in several segments, in the WAL."""
+    server = Server(tmp_path_factory.mktemp("template") / "data", CONFIG).start()
     lake.create_topic(server, "t", 2)
-    assert server.stop() == 0
     ledger = Ledger(server, "t", 2)
     for end in (server.stop, server.kill):
-        server.start()
         for _ in range(13):
             ledger.produce(50, b"x" * 1000)
             ledger.settle()  # one group in the WAL at least
         end()
-    return server, ledger
+        if end == server.stop:
+            server.start()
+    return server.data_dir, ledger
+
+
+@pytest.fixture
+def filled(template: tuple[Path, Ledger], new_server: NewServer, tmp_path: Path) -> tuple[Server, Ledger]:
+    """A copy of it, and what must be in it."""
+    data_dir, ledger = template
+    shutil.copytree(data_dir, tmp_path / "data")
+    return new_server(CONFIG), ledger
 
 
 def test_a_second_server_on_the_same_directory(new_server: NewServer) -> None:
@@ -133,9 +142,9 @@ def test_a_part_of_the_directory_is_lost(filled: tuple[Server, Ledger], lose: st
 
 
 def used_segments(server: Server) -> list[Path]:
-    """In order of use: the generation stands at byte 8 of the header."""
-    files = [f for f in (server.data_dir / "wal").glob("*.wal") if f.read_bytes()[4096:].strip(b"\0")]
-    return sorted(files, key=lambda f: f.read_bytes()[8:16])
+    """In order of use: the first record has the generation that stands in the header (docs/formats/wal.md)."""
+    found = {f.read_bytes()[8:16]: f for f in (server.data_dir / "wal").glob("*.wal")}
+    return [f for generation, f in sorted(found.items()) if f.read_bytes()[4096 + 16 :].startswith(generation)]
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])

@@ -70,7 +70,9 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fills_up(
                 assert stranger.is_closed_by_server()
         answer = client.produce("t", batch([bytes(900_000)]), timeout_ms=1000)
         assert answer.error_code == ErrorCode.REQUEST_TIMED_OUT  # producers try again
-        assert "no room" in answer.error_message and "No space left" in answer.error_message
+        # Which of the two says it depends on whether the segment being filled still has room.
+        assert "no room" in answer.error_message
+        assert "No space left" in answer.error_message or "uploads do not keep up" in answer.error_message
     with pytest.raises(KafkaException, match="full: free some space"):
         lake.create_topic(server, "another")
     assert server.process.poll() is None

@@ -1,9 +1,11 @@
 """Table topics as a user meets them: made by an admin client, read by DuckDB and PyIceberg."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
@@ -62,3 +64,14 @@ def load_table(server: Server, name: str) -> Table:
     root: Path = server.data_dir.absolute()
     catalog = SqlCatalog("streamlake", uri=f"sqlite:///{root}/catalog.db", warehouse=f"file://{root}/warehouse")
     return catalog.load_table(("default", name))
+
+
+def produce(server: Server, topic: str, values: Iterable[bytes | None], partition: int = 0) -> None:
+    """All acknowledged when it returns."""
+    failed: list[Any] = []
+    producer = Producer({"bootstrap.servers": server.bootstrap})
+    for value in values:
+        producer.produce(topic, value, partition=partition, on_delivery=lambda error, _: error and failed.append(error))
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    assert not failed, failed[0]
