@@ -1,5 +1,8 @@
 """kafka-python with default settings."""
 
+import threading
+import time
+
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
@@ -46,3 +49,45 @@ def test_group_commits_and_goes_on(server, topic):
         consumer.commit()
         consumer.close()
     assert got == list(range(40))
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_idempotent_and_not(server, topic, idempotent):
+    name = topic()
+    producer = KafkaProducer(bootstrap_servers=server.bootstrap, enable_idempotence=idempotent)
+    futures = [producer.send(name, b"v") for _ in range(100)]
+    producer.flush(30)
+    assert [f.get(10).offset for f in futures] == list(range(100))
+    producer.close()
+
+
+def test_two_members_rebalance(server, topic):
+    name = topic()
+    admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
+    admin.create_topics([NewTopic(name, 4, 1)])
+    admin.close()
+
+    def consumer():
+        return KafkaConsumer(name, bootstrap_servers=server.bootstrap, group_id=f"g-{name}")
+
+    def poll_until(consumers, counts):
+        deadline = time.monotonic() + 30
+        while [len(c.assignment()) for c in consumers] != counts:
+            assert time.monotonic() < deadline, [c.assignment() for c in consumers]
+            for each in consumers:
+                each.poll(100)
+
+    first = consumer()
+    poll_until([first], [4])
+    second = consumer()
+    # Polls of both must overlap: a rebalance waits until every member has joined it.
+    threads = [threading.Thread(target=poll_until, args=([c], [2])) for c in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(40)
+    assert not first.assignment() & second.assignment()
+    assert len(first.assignment()) == len(second.assignment()) == 2
+    second.close()
+    poll_until([first], [4])
+    first.close()

@@ -1,8 +1,13 @@
 """kcat, where it is installed (CI installs it): produce from a pipe, consume alone and in a group, query metadata."""
 
+import contextlib
 import json
+import re
 import shutil
 import subprocess
+import sys
+import tempfile
+import time
 
 import pytest
 
@@ -38,3 +43,38 @@ def test_metadata(server, topic):
     listed = json.loads(kcat(server, "-L", "-J", "-t", name))
     assert [b["id"] for b in listed["brokers"]] == [0]
     assert listed["topics"][0]["partitions"][0]["leader"] == 0
+
+
+def test_idempotent(server, topic):
+    name = topic()
+    kcat(server, "-P", "-t", name, "-X", "enable.idempotence=true", text="a\nb\n")
+    assert kcat(server, "-C", "-t", name, "-e", "-q", "-o", "beginning", "-f", "%o:%s\n").splitlines() == ["0:a", "1:b"]
+
+
+def test_two_members_share_the_partitions(server, topic):
+    """The second joins while the first is there; each is told its half (kcat prints assignments on stderr)."""
+    name = topic()
+    subprocess.run(
+        [sys.executable, "-m", "streamlake.cli.main", "topic", "create", name, "-p", "4", "-b", server.bootstrap],
+        check=True,
+    )
+    command = ["kcat", "-b", server.bootstrap, "-G", f"g-{name}", name]
+    with contextlib.ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)]
+        members = []
+        for file in said:
+            members.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file))
+            stack.callback(members[-1].kill)
+        deadline = time.monotonic() + 40
+        while True:
+            shares = [last_assignment(file) for file in said]
+            if [len(share) for share in shares] == [2, 2] and not shares[0] & shares[1]:
+                return
+            assert time.monotonic() < deadline, shares
+            time.sleep(0.2)
+
+
+def last_assignment(file) -> set[str]:
+    file.seek(0)
+    assigned = [line for line in file.read().decode().splitlines() if "assigned:" in line]
+    return set(re.findall(r"\[(\d+)\]", assigned[-1])) if assigned else set()

@@ -98,3 +98,29 @@ def test_a_warehouse_that_cannot_be_written(new_server: NewServer, tmp_path: Pat
     server.wait_for_table("orders", 200)
     assert {offset for (offset,) in lake.query(server, 'SELECT _kafka."offset" FROM orders')} == set(range(200))
     assert server.stop() == 0
+
+
+def test_a_catalog_that_lost_its_tables_never_makes_them_anew(new_server: NewServer, tmp_path: Path) -> None:
+    """An empty catalog would be filled from what is left of the log: a table without its past, and no sign of it."""
+    server = new_server().start()
+    lake.create_topic(server, "orders", convert_value_type="string")
+    ledger = Ledger(server, "orders")
+    for rows in (100, 200, 300):  # several commits, so that retention was told that it may pass some
+        ledger.produce(100)
+        ledger.settle()
+        server.wait_for_table("orders", rows)
+    assert server.stop() == 0
+    (server.data_dir / "catalog.db").rename(tmp_path / "catalog.db")
+    server.start()
+    message = lake.wait_for_state(server, "orders", "failed")
+    assert "default.orders" in message
+    ledger.produce(100)
+    ledger.settle()
+    assert server.stop() == 0
+    for left in server.data_dir.glob("catalog.db*"):
+        left.unlink()
+    (tmp_path / "catalog.db").rename(server.data_dir / "catalog.db")
+    server.start()
+    server.wait_for_table("orders", 400)
+    assert {offset for (offset,) in lake.query(server, 'SELECT _kafka."offset" FROM orders')} == set(range(400))
+    assert server.stop() == 0

@@ -1,12 +1,20 @@
 """Table topics as a user meets them: made by an admin client, read by DuckDB and PyIceberg."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from support.server import Server
@@ -75,3 +83,17 @@ def produce(server: Server, topic: str, values: Iterable[bytes | None], partitio
         producer.poll(0)
     assert producer.flush(30) == 0
     assert not failed, failed[0]
+
+
+def log_start(server: Server, topic: str, partition: int = 0) -> int:
+    """Where the log begins, as a client sees it."""
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    at = TopicPartition(topic, partition)
+    return int(admin.list_offsets({at: OffsetSpec.earliest()})[at].result(20).offset)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
