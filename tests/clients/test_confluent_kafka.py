@@ -206,3 +206,21 @@ def test_groups_admin(server, topic):
     assert described.state.name == "EMPTY"
     admin.delete_consumer_groups([f"g-{name}"])[f"g-{name}"].result(10)
     assert f"g-{name}" not in {g.group_id for g in admin.list_consumer_groups().result(10).valid}
+
+
+def test_a_consumer_whose_records_are_gone_goes_on_where_the_log_begins(server, topic):
+    name = topic()
+    produce(server, name, 10)
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    moved = TopicPartition(name, 0, 5)
+    admin.delete_records([moved])[moved].result(10)
+    consumer = Consumer(
+        {"bootstrap.servers": server.bootstrap, "group.id": f"g-{name}", "auto.offset.reset": "earliest"}
+    )
+    consumer.assign([TopicPartition(name, 0, 0)])
+    try:
+        message = consumer.poll(20)
+        assert message is not None and message.error() is None
+        assert message.offset() >= 5
+    finally:
+        consumer.close()

@@ -120,6 +120,7 @@ def test_an_outage_longer_than_the_wal_pushes_back_and_then_goes_on(own_s3: Seaw
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_stop_during_an_outage_does_not_hang_and_keeps_all(own_s3: SeaweedFS, new_server: NewServer) -> None:
     server = new_server(config(own_s3)).start()
     lake.create_topic(server, "t")

@@ -132,6 +132,18 @@ async def test_a_report_moves_the_holds_durably(bench: Bench) -> None:
     ]
 
 
+async def test_a_partition_that_no_load_of_the_table_has_shown_yet_keeps_its_hold(bench: Bench) -> None:
+    """The hold lags a round behind, so in the round of a partition's first rows it has an entry fewer."""
+    life = bench.life
+    topic = await life.create("t", partitions=2, streamlake_table_enable="true")
+    for index in (0, 1):
+        await life.append(life.logs.get(topic.id, index), count=10)
+    process = await bench.process()
+    await bench.reported(process, report(topic, positions=(8, 5), hold=(4,), committed_once=True))
+    assert [life.logs.get(topic.id, index).deletable_offset for index in (0, 1)] == [4, 0]
+    assert [(p.committed_offset, p.hold_offset) for p in await life.progress.load()] == [(8, 4), (5, 0)]
+
+
 async def test_a_hold_that_is_not_durable_is_not_moved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash the stored hold counts: retention must not have passed it."""
     life = bench.life

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType
 from support import lake
@@ -155,6 +156,7 @@ def test_a_topic_that_grows(server: Server, topic: NewTopicName) -> None:
     assert found == [(0, 3), (1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_a_restart_in_between(new_server: NewServer) -> None:
     server = new_server().start()
     lake.create_topic(server, "t", 2, convert_value_type="string")
