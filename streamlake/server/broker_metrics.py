@@ -99,6 +99,7 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "uploads": ("Stream-set objects committed.", lambda: streams.uploader.uploads),
         "upload_bytes": ("Bytes in committed stream-set objects.", lambda: streams.uploader.upload_bytes),
         "upload_retries": ("Uploads tried again.", lambda: streams.uploader.retries),
+        "damaged_reads": ("Reads of objects that are not what was stored.", lambda: streams.reads.reader.damaged_reads),
         "block_cache_hits": ("Blocks found in the cache.", lambda: streams.blocks.hits),
         "block_cache_misses": ("Blocks read from the store.", lambda: streams.blocks.misses),
         "objects_deleted": ("Objects that garbage collection deleted.", lambda: streams.gc.deleted_objects),
