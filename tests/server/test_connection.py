@@ -286,6 +286,17 @@ async def test_a_request_as_large_as_the_limit_gets_through(monkeypatch: pytest.
     assert await line.answers() == [1]
 
 
+async def test_only_produce_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OTHER_REQUEST_BYTES_MAX", 100)
+    line = Line()
+    with capture_logs() as logged:
+        line.feed(request(1, "x" * 60), request(2, "x" * 200))
+        await settle()
+    assert line.transport.closed
+    assert "only Produce" in logged[0]["reason"]
+    assert line.counters.malformed == 1
+
+
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
