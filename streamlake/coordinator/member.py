@@ -90,9 +90,6 @@ class Member:
     def metadata(self, protocol: str | None) -> bytes:
         return next((metadata for name, metadata in self.protocols if name == protocol), b"")
 
-    def supports(self, protocol: str) -> bool:
-        return any(name == protocol for name, _ in self.protocols)
-
 
 def protocols_size_bytes(protocols: Protocols) -> int:
     return sum(len(name) + len(metadata) for name, metadata in protocols)

@@ -26,7 +26,7 @@ from streamlake.protocol.messages.offset_fetch import (
 )
 
 Topics = Sequence[OffsetFetchRequestTopic | OffsetFetchRequestTopics]
-Found = dict[str, dict[int, OffsetRow | None]]
+Found = dict[str, dict[int, OffsetRow]]
 
 
 async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
@@ -44,9 +44,9 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
                 partitions=tuple(
                     OffsetFetchResponsePartition(
                         partition_index=index,
-                        committed_offset=row.offset if row else -1,
-                        committed_leader_epoch=row.leader_epoch if row else -1,
-                        metadata=row.metadata if row else "",
+                        committed_offset=row.offset,
+                        committed_leader_epoch=row.leader_epoch,
+                        metadata=row.metadata,
                     )
                     for index, row in partitions.items()
                 ),
@@ -85,9 +85,9 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFe
                 partitions=tuple(
                     OffsetFetchResponsePartitions(
                         partition_index=index,
-                        committed_offset=row.offset if row else -1,
-                        committed_leader_epoch=row.leader_epoch if row else -1,
-                        metadata=row.metadata if row else "",
+                        committed_offset=row.offset,
+                        committed_leader_epoch=row.leader_epoch,
+                        metadata=row.metadata,
                     )
                     for index, row in partitions.items()
                 ),
@@ -98,14 +98,14 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFe
 
 
 async def _fetch(ctx: Context, group_id: str, topics: Topics | None) -> Found | GroupError:
-    """By topic and partition; every partition that was asked for is there, with None if nothing is committed."""
+    """By topic and partition; every partition that was asked for is there, with -1 if nothing is committed."""
     wanted = None if topics is None else [(t.name, index) for t in topics for index in t.partition_indexes]
     rows = await ctx.offsets.fetch(group_id, wanted)
     if isinstance(rows, GroupError):
         return rows
     found: Found = {}
     for name, index in wanted or ():
-        found.setdefault(name, {})[index] = None
+        found.setdefault(name, {})[index] = OffsetRow(name, index, -1, -1, "", -1)
     for row in rows:
         found.setdefault(row.topic, {})[row.partition] = row
     return found

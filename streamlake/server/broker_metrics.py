@@ -81,6 +81,11 @@ def _export_log(metrics: Metrics, sources: Sources) -> None:
         "log_bytes_fetched": ("Bytes read by consumers.", lambda: sum(p.bytes_out for p in logs)),
         "log_offsets_expired": ("Offsets that retention let go.", lambda: logs.offsets_expired),
         "offset_commits": ("OffsetCommit requests that became durable.", lambda: sources.offsets.commits),
+        "log_retention_failures": ("Partitions that retention will try again.", lambda: logs.retention_failures),
+        "log_producers_expired": ("Idempotent producers forgotten for silence.", lambda: logs.producers_expired),
+        "offset_commits_failed": ("OffsetCommit requests that failed.", lambda: sources.offsets.failed_commits),
+        "group_saves_failed": ("Generations that could not be stored.", lambda: groups.failed_saves),
+        "group_joins_refused": ("Joins refused because the coordinator is full.", lambda: groups.refused_joins),
         "group_members_expired": ("Members that missed their session timeout.", lambda: groups.expired_members),
     }
     _counters(metrics, counters)
@@ -102,6 +107,9 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "damaged_reads": ("Reads of objects that are not what was stored.", lambda: streams.reads.reader.damaged_reads),
         "block_cache_hits": ("Blocks found in the cache.", lambda: streams.blocks.hits),
         "block_cache_misses": ("Blocks read from the store.", lambda: streams.blocks.misses),
+        "uploads_abandoned": ("Uploads that took too long and began anew.", lambda: streams.uploader.abandoned_uploads),
+        "gc_failures": ("Rounds of garbage collection that failed.", lambda: streams.gc.failed_rounds),
+        "metadata_commits_failed": ("Transactions that failed.", lambda: sources.database.failed_groups),
         "objects_deleted": ("Objects that garbage collection deleted.", lambda: streams.gc.deleted_objects),
         "metadata_commits": ("Transactions of the metadata store.", lambda: sources.database.commits),
         "metadata_writes": ("Writes that shared them.", lambda: sources.database.writes),
