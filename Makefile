@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash bench clean
+.PHONY: help install demo test quick lint fmt types imports crash sim fuzz clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,16 @@ types: $(STAMP) ## mypy, strict
 imports: $(STAMP) ## imports only go down
 	$(BIN)/lint-imports --no-cache
 
-crash: $(STAMP) ## kill -9 of server and worker again and again under load (ROUNDS=10)
-	$(BIN)/python tests/support/crash.py --rounds $(or $(ROUNDS),10)
+crash: $(STAMP) ## kill -9 of server and worker again and again under load, on both WALs (ROUNDS=10)
+	$(BIN)/python tests/support/crash.py --wal file --rounds $(or $(ROUNDS),10)
+	$(BIN)/python tests/support/crash.py --wal object --rounds $(or $(ROUNDS),10)
 	$(BIN)/python tests/support/crash.py --demo
+
+sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100, FIRST=1)
+	PYTHONHASHSEED=0 $(BIN)/python tests/sim/run.py --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)
+
+fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)
 
 clean: ## remove the virtual environment, caches and the demo's data
 	rm -rf $(VENV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -44,19 +44,24 @@ class Storage(Section):
 
     data_dir: Path = Path("streamlake-data")
     url: str | None = None  # by default <data_dir>/objects
-    wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)
+    metadata_url: str | None = None  # by default SQLite in data_dir; postgresql://… keeps no state on this machine
+    wal: str | None = None  # s3stream/wal_uri.py; by default `file`, with a metadata server `object`
     wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
+    wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)  # of a file WAL
+    wal_object_bytes: int = Field(default=8 * MIB, ge=64 * 1024)  # of an object WAL
+    wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL that has uploads under way
+    wal_unflushed_bytes: int = Field(default=64 * MIB, ge=1 * MIB)  # of an object WAL: appended, not yet acknowledged
     upload_bytes: int = Field(default=64 * MIB, ge=1024)
     upload_interval_s: float = Field(default=30.0, gt=0)
     retention_interval_s: float = Field(default=30.0, gt=0)
     gc_interval_s: float = Field(default=60.0, gt=0)
     gc_grace_s: float = Field(default=60.0, ge=0)
 
-    @field_validator("wal_capacity_bytes")
+    @field_validator("wal_segment_bytes")
     @classmethod
-    def _three_segments_at_least(cls, value: int, info: Any) -> int:
-        if value < 3 * info.data.get("wal_segment_bytes", 0):
-            raise ValueError("must hold at least three segments of wal_segment_bytes")
+    def _three_fit(cls, value: int, info: Any) -> int:
+        if info.data.get("wal_capacity_bytes", 3 * value) < 3 * value:
+            raise ValueError("wal_capacity_bytes must hold at least three segments")
         return value
 
 
@@ -127,15 +132,24 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     if path is not None:
         values = _read(path)
     for section, key, value in _environment(environ):
-        values.setdefault(section, {})[key] = value
+        _section(values, section)[key] = value
     for section, items in overrides.items():
         for key, value in items.items():
             if value is not None:
-                values.setdefault(section, {})[key] = value
+                _section(values, section)[key] = value
     try:
         return Config.model_validate(values)
+    except RecursionError:
+        raise Invalid(f"the configuration in {path} is nested too deeply") from None
     except ValidationError as error:
         raise Invalid(_explain(error, path)) from None
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section = values.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise Invalid(f"{name} in the configuration file is a {type(section).__name__}: it must be a table, [{name}]")
+    return section
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -145,7 +159,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise Invalid(f"{path} does not exist: give --config the path of a TOML file, or leave it out") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise Invalid(f"{path} is not valid TOML: it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and what Python says of numbers of thousands of digits
         raise Invalid(f"{path} is not valid TOML: {error}") from None
 
 

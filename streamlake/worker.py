@@ -10,8 +10,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import pyarrow
 import structlog
@@ -19,10 +19,10 @@ import structlog
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.load import load
 from streamlake.core.budget import Budget
-from streamlake.core.clock import SystemClock
+from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced
 from streamlake.core.ids import Ids
-from streamlake.core.tasks import ThreadExecutor
+from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.peers.log_reader import KafkaLogReader
 from streamlake.peers.schema_source import HttpSchemaSource
@@ -37,7 +37,7 @@ from streamlake.table.control import (
     encode,
     read_message,
 )
-from streamlake.table.resolve import SchemaCache
+from streamlake.table.resolve import SchemaCache, SchemaSource
 from streamlake.table.tables import Tables
 from streamlake.table.task import Work
 from streamlake.table.topic_table import Tools
@@ -47,15 +47,52 @@ log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
-THREADS = 4  # one table's upload need not wait for another's translation
+THREADS = 4
 CATALOG_PAUSE_S = 2.0
 FENCED_PAUSE_S = 0.5  # long enough for the report to leave
+
+
+class WorkerMachine(Protocol):
+    """What a worker gets from outside, but for the network: in a simulation all of it comes from a seed."""
+
+    clock: Clock
+    ids: Ids
+    executor: Executor  # the table's blocking work; one table's upload need not wait for another's translation
+
+    def load_catalog(self, config: CatalogConfig) -> Any:
+        """pyiceberg's catalog. Blocks; raises what its library raises when it cannot be reached."""
+        ...
+
+    def schemas(self, settings: WorkerSettings) -> SchemaSource: ...
+
+
+class RealWorkerMachine:
+    """Implements WorkerMachine."""
+
+    def __init__(self) -> None:
+        self.clock: Clock = SystemClock()
+        self.ids = Ids()
+        self.executor: Executor = ThreadExecutor("table", THREADS)
+
+    def load_catalog(self, config: CatalogConfig) -> Any:
+        return load(config)
+
+    def schemas(self, settings: WorkerSettings) -> SchemaSource:
+        return HttpSchemaSource(settings.registry_url)
+
+
+class ControlWriter(Protocol):
+    """The part of asyncio.StreamWriter that the control channel needs."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def drain(self) -> Awaitable[None]: ...
 
 
 class Pipe:
     """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: ControlWriter) -> None:
         self._writer = writer
         self._waiting: dict[str, TableReport] = {}
         self._wake = asyncio.Event()
@@ -74,17 +111,23 @@ class Pipe:
             await self._writer.drain()
 
 
-async def _serve(control: socket.socket) -> int:
-    reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
+async def serve(
+    reader: asyncio.StreamReader,
+    writer: ControlWriter,
+    machine: WorkerMachine,
+    stop: asyncio.Event,
+    configure_logs: Callable[[WorkerSettings], None] = lambda settings: None,
+) -> int:
+    """The life of a worker on its control channel, until the server is gone or `stop` is set; its exit code."""
     settings = await read_message(reader, WorkerSettings)
     if settings is None:
         return 1
-    logs.configure(settings.log_level, json=settings.log_json)
+    configure_logs(settings)
     pipe = Pipe(writer)
     told: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
     start = asyncio.get_running_loop().create_task
     listening, sending = start(_listen(reader, told)), start(pipe.send())
-    working = start(_work(settings, pipe, told))
+    working = start(_work(settings, pipe, told, machine, stop))
     await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
     for task in (working, listening):
         if task.done() and (error := task.exception()) is not None:
@@ -98,14 +141,18 @@ async def _listen(reader: asyncio.StreamReader, told: asyncio.Queue[list[TableSp
         told.put_nowait(message.tables)
 
 
-async def _work(settings: WorkerSettings, pipe: Pipe, told: asyncio.Queue[list[TableSpec]]) -> None:
-    """Keep the tables that the server tells, until SIGTERM. Raises what a table's task died of, and Fenced."""
+async def _work(
+    settings: WorkerSettings,
+    pipe: Pipe,
+    told: asyncio.Queue[list[TableSpec]],
+    machine: WorkerMachine,
+    stop: asyncio.Event,
+) -> None:
+    """Keep the tables that the server tells, until `stop`. Raises what a table's task died of, and Fenced."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
     stopping = loop.create_task(stop.wait())
     specs = await told.get()
-    opening = loop.create_task(_tools(settings, specs, pipe.report))
+    opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
     await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not opening.done():
         return
@@ -143,14 +190,14 @@ async def _work(settings: WorkerSettings, pipe: Pipe, told: asyncio.Queue[list[T
         specs = hearing.result()
 
 
-async def _tools(settings: WorkerSettings, specs: list[TableSpec], report: Callable[[TableReport], None]) -> Tools:
+async def _tools(
+    settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
+) -> Tools:
     """Opens the catalog; while it cannot be reached, tables say so and wait, and the topics do not notice."""
-    ids = Ids()
-    executor = ThreadExecutor("table", THREADS)
     catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
     while True:
         try:
-            opened = await executor.run(load, catalog)
+            opened = await machine.executor.run(machine.load_catalog, catalog)
             break
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
             reason = describe(error)
@@ -159,7 +206,17 @@ async def _tools(settings: WorkerSettings, specs: list[TableSpec], report: Calla
             for spec in specs:
                 report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
             await asyncio.sleep(CATALOG_PAUSE_S)
-    return Tools(opened, SchemaCache(HttpSchemaSource(settings.registry_url)), executor, SystemClock(), ids)
+    return Tools(opened, SchemaCache(machine.schemas(settings)), machine.executor, machine.clock, machine.ids)
+
+
+async def _serve(control: socket.socket) -> int:
+    """In a process of its own, until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
+    return await serve(
+        reader, writer, RealWorkerMachine(), stop, lambda s: logs.configure(s.log_level, json=s.log_json)
+    )
 
 
 def _control() -> socket.socket:

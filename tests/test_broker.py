@@ -21,11 +21,9 @@ from support.wire import Client, Topic, fetch_partition, fetch_topic, join_reque
 
 from streamlake import config
 from streamlake.broker import READY_FILE, Broker, _address, _reachable
-from streamlake.core.clock import SystemClock
-from streamlake.core.disk import RealDisk
 from streamlake.core.errors import Invalid, Unavailable
-from streamlake.core.ids import Ids
 from streamlake.core.tasks import ThreadExecutor
+from streamlake.machine import RealMachine
 from streamlake.protocol.messages import ApiKey, fetch, metadata, offset_commit, offset_fetch
 
 SMALL = {"wal_segment_bytes": 65_536, "wal_capacity_bytes": 1 << 20}
@@ -39,7 +37,8 @@ def broker_of(data_dir: Path, **sections: dict[str, Any]) -> Broker:
         "storage": {"data_dir": data_dir} | SMALL | sections.pop("storage", {}),
         "tables": {"enabled": False} | sections.pop("tables", {}),
     }
-    return Broker(config.load(None, {}, overrides | sections), SystemClock(), Ids(), RealDisk())
+    loaded = config.load(None, {}, overrides | sections)
+    return Broker(loaded, RealMachine(loaded.s3))
 
 
 @pytest.fixture
@@ -155,7 +154,7 @@ async def test_the_worker_is_let_finish(start: Start, monkeypatch: pytest.Monkey
     workers = FakeWorkers()
     monkeypatch.setattr(asyncio, "create_subprocess_exec", workers.exec)
     broker = await start(tables={"enabled": True})
-    await broker._topics.create("t", 1, {"streamlake.table.enable": "true"})
+    await broker.services.topics.create("t", 1, {"streamlake.table.enable": "true"})
     process, settings = await workers.next()
     assert settings.bootstrap_port == broker._listener.port
     assert settings.registry_url == ready(broker._data_dir)["http"]
@@ -284,8 +283,8 @@ async def test_ctrl_c_under_load_answers_what_it_took_and_refuses_nothing(start:
             pass
     assert server.process.wait(60) == 0, server.log
     broker = await start()
-    found = broker._topics.get(topic.name)
-    assert broker._logs.get(found.id, 0).high_watermark >= acked
+    found = broker.services.topics.get(topic.name)
+    assert broker.services.logs.get(found.id, 0).high_watermark >= acked
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

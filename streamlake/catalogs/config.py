@@ -43,6 +43,20 @@ def embedded(data_dir: Path, warehouse: str | None) -> CatalogConfig:
     return CatalogConfig("sql", DEFAULT_NAME, {"uri": uri, "warehouse": warehouse or f"file://{root}/warehouse"})
 
 
+def beside_metadata(
+    metadata_url: str, data_dir: Path, warehouse: str | None, s3: Mapping[str, Any]
+) -> CatalogConfig:
+    """The default catalog of a broker whose metadata is on a server: in the same database, so that no state is here.
+
+    `s3`: endpoint, region, access_key, secret_key of the object store, for a warehouse in a bucket."""
+    names = {"endpoint": "s3.endpoint", "region": "s3.region", "access_key": "s3.access-key-id"}
+    names["secret_key"] = "s3.secret-access-key"
+    properties = {ours: s3[theirs] for theirs, ours in names.items() if s3.get(theirs)}
+    uri = metadata_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    place = warehouse or f"file://{data_dir.absolute()}/warehouse"
+    return CatalogConfig("sql", DEFAULT_NAME, {"uri": uri, "warehouse": place, **properties})
+
+
 def read(path: Path, environ: Mapping[str, str]) -> CatalogConfig:
     """Read a catalog file. Raises Invalid that names the file and the key."""
     try:

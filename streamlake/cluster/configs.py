@@ -24,7 +24,7 @@ from streamlake.cluster.config_def import (
 )
 from streamlake.cluster.database import Database
 from streamlake.cluster.membership import BrokerIdentity, require_current
-from streamlake.cluster.tables import in_lists, next_revision, upsert
+from streamlake.cluster.tables import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.topic_configs import TOPIC_CONFIGS
 from streamlake.core.errors import OutcomeUnknown
 
@@ -111,6 +111,7 @@ class BrokerConfigs:
 
         def run(connection: Connection) -> Rows:
             require_current(connection, self._identity)
+            lock_revision(connection)
             c = tables.broker_config.c
             for names in in_lists(gone):
                 connection.execute(delete(tables.broker_config).where((c.node == where) & c.key.in_(names)))

@@ -2,10 +2,12 @@
 
 Every write is a function of a connection. All writes that wait while the thread is busy run in one transaction,
 each in its own SAVEPOINT, so that one refusal does not spoil the others; answers are given only after COMMIT
-returned. Reads run between groups and see committed data only. The same code serves SQLite (one server process,
-the file locked for as long as it is open) and PostgreSQL, and runs inline in simulation.
+returned. Reads run between groups and see committed data only, all of it at one moment. The same code serves SQLite
+(one server process, the file locked for as long as it is open) and PostgreSQL (postgres.py), and runs inline in
+simulation.
 
-It does not retry: an operation either happened, or raises an error that says nothing happened, or OutcomeUnknown.
+An operation either happened, or raises an error that says nothing happened, or OutcomeUnknown. Nothing is tried again
+but what the database undid because two transactions were in each other's way (a deadlock).
 """
 
 import asyncio
@@ -17,10 +19,18 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, extract, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import NullPool
 
-from streamlake.cluster import migrations
+from streamlake.cluster import migrations, postgres
 from streamlake.core.clock import Clock
 from streamlake.core.errors import (
     Closed,
@@ -39,6 +49,9 @@ T = TypeVar("T")
 QUEUE_OPERATIONS_MAX = 10_000
 GROUP_OPERATIONS_MAX = 256  # bounds how long the first of a group waits for the last
 LOCK_TIMEOUT_MS = 1_000  # a predecessor that is just dying gets this long to let go of the file
+ANSWER_TIMEOUT_S = 20.0  # a server that says nothing for so long is left; its own limits of a statement are below that
+OPEN_TIMEOUT_S = 120.0  # the same while the tables are brought up to date, perhaps by another server first
+TRIES_MAX = 5  # of an operation that is in another one's way
 
 Outcome = tuple[Any, BaseException | None]
 
@@ -61,14 +74,18 @@ class _Operation:
 class Database:
     """Opened by `Database.open`. `executor` must have exactly one thread (or run inline)."""
 
-    def __init__(self, engine: Engine, executor: Executor, clock: Clock) -> None:
+    def __init__(self, engine: Engine, executor: Executor, clock: Clock, line: postgres.Line | None = None) -> None:
+        """`line`: of an engine on a network, to leave a server that does not answer."""
         self.commits = 0
         self.writes = 0
         self.reads = 0
+        self.retries = 0
         self.failed_groups = 0
+        self.cuts = 0
         self._engine = engine
         self._executor = executor
         self._clock = clock
+        self._line = line
         self._connection: Connection | None = None  # touched on the executor's thread only
         self._writes: deque[_Operation] = deque()
         self._reads: deque[_Operation] = deque()
@@ -78,14 +95,15 @@ class Database:
     @classmethod
     async def open(cls, url: str, executor: Executor, clock: Clock) -> "Database":
         """Connect and bring the tables up to date. `url` is SQLAlchemy's: `sqlite:////dir/metadata.db`,
-        `sqlite://` (in memory), `postgresql+psycopg://…`.
+        `sqlite://` (in memory), `postgresql://…` or `postgresql+psycopg://…`.
 
         Invalid: unusable URL, or a newer StreamLake wrote the store. Unavailable: another server process holds
         the file, or the database cannot be reached. Corrupt: the file is no database.
         """
-        database = cls(_engine(url), executor, clock)
+        line = postgres.Line() if url.startswith(postgres.SCHEME) else None
+        database = cls(_engine(url, line), executor, clock, line)
         try:
-            await executor.run(database._upgrade)
+            await database._on_thread(OPEN_TIMEOUT_S, database._upgrade)
         except BaseException:
             await executor.run(database._discard)
             raise
@@ -99,7 +117,8 @@ class Database:
         """Run `fn` in the next group; its result once that is committed. What `fn` raises undoes `fn` alone.
 
         Unavailable, Full: nothing was done. OutcomeUnknown: the commit's answer was lost. Conflict: a constraint
-        refused. Cancelling the future does not take the write back once its group has started.
+        refused. Invalid: the database cannot store a value. Cancelling the future does not take the write back once its
+        group has started.
         """
         return self._submit(self._writes, fn)
 
@@ -139,13 +158,30 @@ class Database:
             while self._writes or self._reads:
                 writes, reads = _take(self._writes), _take(self._reads)
                 batch = writes + reads
-                outcomes = await self._executor.run(self._run, [w.run for w in writes], [r.run for r in reads])
+                outcomes = await self._on_thread(
+                    ANSWER_TIMEOUT_S, self._run, [w.run for w in writes], [r.run for r in reads]
+                )
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.deliver(outcome)
                 batch = []
         finally:
             self._drain = None
             self._abandon(batch)
+
+    async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
+        """After `timeout_s` the connection under `fn` is cut, so that it ends with an error."""
+        if self._line is None:
+            return await self._executor.run(fn, *args)
+        patience = asyncio.get_running_loop().call_later(timeout_s, self._cut)
+        try:
+            return await self._executor.run(fn, *args)
+        finally:
+            patience.cancel()
+
+    def _cut(self) -> None:
+        assert self._line is not None
+        self.cuts += 1
+        self._line.cut()
 
     def _abandon(self, started: list[_Operation]) -> None:
         """The executor itself failed (normally there is nothing left to abandon): nobody may wait for ever."""
@@ -160,15 +196,33 @@ class Database:
     def _run(
         self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
     ) -> list[Outcome]:
-        outcomes = self._write_group(writes) if writes else []
+        outcomes = self._write_all(writes)
         outcomes.extend(self._read_one(read) for read in reads)
         return outcomes
 
-    def _write_group(self, writes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+    def _write_all(self, writes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+        """All writes in their order, in one transaction. Where one of them had to give way to another server's, what
+        comes before it is committed, so that our locks are gone, and the rest begins anew with it."""
+        outcomes: list[Outcome] = []
+        tries = 1
+        while len(outcomes) < len(writes):
+            done = self._write_group(writes[len(outcomes) :], last_try=tries >= TRIES_MAX)
+            tries = 1 if done else tries + 1
+            outcomes += done
+        return outcomes
+
+    def _write_group(self, writes: Sequence[Callable[[Connection], Any]], last_try: bool) -> list[Outcome]:
+        """Outcomes of the writes up to the first that should be tried again; unless `last_try`, of all."""
+        outcomes: list[Outcome] = []
         try:
             connection = self._connect()
             transaction = connection.begin()
-            outcomes = [_in_savepoint(connection, write) for write in writes]
+            for write in writes:
+                value, error = _in_savepoint(connection, write)
+                if postgres.must_retry(error) and not last_try:
+                    self.retries += 1
+                    break
+                outcomes.append((value, _nothing_done(error) if isinstance(error, DBAPIError) else error))
         except SQLAlchemyError as error:
             # COMMIT was never sent, so the database rolls all of it back, at the latest when the connection closes.
             self._give_up()
@@ -179,9 +233,9 @@ class Database:
             transaction.commit()
         except SQLAlchemyError as error:
             self._give_up()
-            return [(None, _commit_failed(error))] * len(writes)
+            return [(None, _commit_failed(error))] * len(outcomes or writes)
         self.commits += 1
-        self.writes += len(writes)
+        self.writes += len(outcomes)
         return outcomes
 
     def _read_one(self, read: Callable[[Connection], Any]) -> Outcome:
@@ -189,6 +243,8 @@ class Database:
         try:
             connection = self._connect()
             with connection.begin() as transaction:
+                if connection.dialect.name == "postgresql":
+                    postgres.begin_snapshot(connection)
                 value = read(connection)
                 transaction.rollback()
         except SQLAlchemyError as error:
@@ -215,6 +271,8 @@ class Database:
                 connection.close()
             except SQLAlchemyError:
                 connection.invalidate()
+        if self._line is not None:
+            self._line.close()
 
     def _upgrade(self) -> None:
         try:
@@ -240,17 +298,23 @@ def _in_savepoint(connection: Connection, write: Callable[[Connection], Any]) ->
             savepoint.rollback()
         except SQLAlchemyError as lost:  # the database has dropped the whole transaction (disk full, connection lost)
             raise (error if isinstance(error, SQLAlchemyError) else lost) from error
-        return None, _nothing_done(error) if isinstance(error, DBAPIError) else error
+        if connection.invalidated:  # SQLAlchemy knows that it was lost, and rolled nothing back
+            raise DisconnectionError(f"the connection was lost: {error}") from error
+        return None, error
     savepoint.commit()
     return value, None
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, line: postgres.Line | None) -> Engine:
     try:
         parsed = make_url(url)
+        if line is not None:
+            return postgres.engine(parsed, line)
         engine = create_engine(parsed, poolclass=NullPool)
     except (ArgumentError, NoSuchModuleError) as error:
-        raise Invalid(f"{url!r} is no database URL: say sqlite:////path/metadata.db ({error})") from None
+        raise Invalid(
+            f"{url!r} is no database URL: say sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
+        ) from None
     except ModuleNotFoundError as error:
         raise Invalid(f"the driver of {parsed.drivername} is not installed: pip install {error.name}") from None
     if engine.dialect.name == "sqlite":
@@ -282,7 +346,9 @@ def _sqlite_code(error: BaseException) -> int:
 def _nothing_done(error: SQLAlchemyError) -> StreamLakeError:
     if isinstance(error, IntegrityError):
         return Conflict(f"the metadata changed in between: {error.orig}")
-    if _sqlite_code(error) == sqlite3.SQLITE_FULL:
+    if isinstance(error, DataError):
+        return Invalid(f"the metadata store cannot hold a value that was given: {error.orig}")
+    if _sqlite_code(error) == sqlite3.SQLITE_FULL or postgres.is_full(error):
         return Full("the disk of the metadata store is full: free some space; nothing was changed")
     return Unavailable(f"the metadata store failed, nothing was changed: {_reason(error)}")
 

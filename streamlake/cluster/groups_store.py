@@ -114,8 +114,11 @@ class GroupStore:
 
 
 def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
+    """name → id of those that exist. A topic that is being deleted elsewhere is waited for; one found here stays until
+    the commit."""
     t = tables.topic.c
-    queries = (select(t.name, t.id).where(t.name.in_(some)) for some in in_lists(sorted(names)))
+    query = select(t.name, t.id).order_by(t.id).with_for_update(read=True, key_share=True)
+    queries = (query.where(t.name.in_(some)) for some in in_lists(sorted(names)))
     return {name: topic_id for query in queries for name, topic_id in connection.execute(query)}
 
 

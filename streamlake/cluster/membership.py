@@ -2,25 +2,32 @@
 
 A broker takes a new epoch at each start; whoever acts for a node under an older epoch is a zombie, and every write to
 the metadata store checks that in its own transaction (`require_current`). Only a newer epoch fences: taking a node
-over means raising its epoch first, so a lease that ran out while the machine slept may be renewed as long as nobody
-did. The lease says until when this process may acknowledge what nobody but itself made durable (the file WAL).
+over (`take_over`) means raising its epoch first, once its lease has run out by the clock of the metadata store. The
+lease says until when this process may acknowledge what others could replay without asking it (the file WAL).
+
+A lease that ran out (the machine slept, the store was away) may be renewed, and acknowledging goes on, as long as
+nobody raised the epoch. That is safe (hazard C4): a renewal succeeds only under the current epoch, so nobody had taken
+the node over by then, and whoever does it later must wait for the end of the new lease. He begins to replay after
+that, and finds all that was durable before, also what was synced while the lease was not held.
 """
 
 import asyncio
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, RowMapping, select, update
 
 from streamlake.cluster import tables
 from streamlake.cluster.database import Database
 from streamlake.cluster.tables import insert_into
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Closed, Fenced, Full, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Closed, Conflict, Fenced, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 
 CLUSTER_ROW = 1
 RENEWALS_PER_LEASE = 3  # two may get lost
+NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
+LEFT = 0  # lease_until_ms of a broker that stopped cleanly: nobody need wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,20 @@ class BrokerInfo:
     epoch: int
     host: str
     port: int
-    wal_uri: str
     lease_until_ms: int  # by the clock of the metadata store
 
 
-class Lease:
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """`former_lease_ms`: how long the lease of the node's former life still had to run. That process is fenced, but if
+    it lives on (on another machine), it acknowledges until then what it syncs to a WAL on a shared disk: wait before
+    that is replayed."""
+
+    identity: BrokerIdentity
+    former_lease_ms: int
+
+
+class LeaseTerm:
     """Sans-IO: from when to when we hold the lease, in seconds of `Clock.boottime`."""
 
     def __init__(self, lease_s: float) -> None:
@@ -62,6 +78,8 @@ class Lease:
 
 
 class Membership:
+    """Implements s3stream.wal.Lease for this process."""
+
     def __init__(self, database: Database, clock: Clock, ids: Ids, lease_ms: int = 10_000) -> None:
         self.renewals = 0
         self.failed_renewals = 0
@@ -69,7 +87,9 @@ class Membership:
         self._clock = clock
         self._ids = ids
         self._lease_ms = lease_ms
-        self._lease = Lease(lease_ms / 1000)
+        self._lease = LeaseTerm(lease_ms / 1000)
+        self._granted = asyncio.Event()
+        self._left = False
         self._identity: BrokerIdentity | None = None
 
     @property
@@ -84,42 +104,55 @@ class Membership:
         """Nothing may be acknowledged on the strength of the lease at or after this `Clock.boottime`."""
         return self._lease.deadline
 
-    def holds_lease(self) -> bool:
+    def held(self) -> bool:
+        """See s3stream.wal.Lease. Counts time that the machine slept."""
         return self._lease.held(self._clock.boottime())
 
-    async def register(self, node: int, host: str, port: int, wal_uri: str) -> BrokerIdentity:
+    async def until_held(self) -> None:
+        """See s3stream.wal.Lease. After `leave` it never is."""
+        while not self.held():
+            self._granted.clear()
+            await self._granted.wait()
+
+    async def register(self, node: int, host: str, port: int) -> Registration:
         """Take the next epoch of this node; every older process of the node is fenced from here on. Creates the
         cluster id at the very first registration of all."""
         sent_at = self._clock.boottime()
         cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
 
-        def run(connection: Connection) -> BrokerIdentity:
+        def run(connection: Connection) -> Registration:
             first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
             cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
-            epoch = self._next_epoch(connection, node, host, port, wal_uri)
-            return BrokerIdentity(cluster, node, epoch)
+            epoch, former_lease_ms = self._take_epoch(connection, node, host, port)
+            return Registration(BrokerIdentity(cluster, node, epoch), former_lease_ms)
 
         # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
         # before the fence.
-        self._identity = await self._database.write(run)
-        self._lease.granted(sent_at)
-        return self._identity
+        registration = await self._database.write(run)
+        self._identity = registration.identity
+        self._grant(sent_at)
+        return registration
 
-    def _next_epoch(self, connection: Connection, node: int, host: str, port: int, wal_uri: str) -> int:
-        lease_until_ms = self._database.now_ms(connection) + self._lease_ms
-        facts = {"lease_until_ms": lease_until_ms, "host": host, "port": port, "wal_uri": wal_uri}
-        taking = (
-            insert_into(connection, tables.broker)
-            .values(node=node, epoch=1, wal_trim=0, **facts)
-            .on_conflict_do_update(index_elements=["node"], set_={"epoch": tables.broker.c.epoch + 1, **facts})
-            .returning(tables.broker.c.epoch)
-        )
-        epoch: int = connection.execute(taking).scalar_one()
-        return epoch
+    def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
+        """The next epoch, and what the former life's lease had left. The row is made first, so that it can be locked:
+        of two processes that register one node at once, one is the former life of the other."""
+        facts = {"node": node, "host": host, "port": port}
+        first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
+        connection.execute(first.on_conflict_do_nothing())
+        former = _locked_broker(connection, node)
+        assert former is not None
+        now_ms = self._database.now_ms(connection)
+        epoch: int = former["epoch"] + 1
+        mine = update(tables.broker).where(tables.broker.c.node == node)
+        connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self._lease_ms, **facts))
+        return epoch, max(0, former["lease_until_ms"] - now_ms)
 
     async def renew(self) -> None:
-        """Prolong the lease. Fenced if a newer epoch of this node exists; Unavailable, OutcomeUnknown: try again."""
+        """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
+        OutcomeUnknown: try again; Closed after `leave`."""
+        if self._left:
+            raise Closed("this broker has given its lease back")
         sent_at = self._clock.boottime()
         identity = self.identity
 
@@ -134,8 +167,13 @@ class Membership:
         except BaseException:
             self.failed_renewals += 1
             raise
-        self._lease.granted(sent_at)
+        self._grant(sent_at)
         self.renewals += 1
+
+    def _grant(self, sent_at: float) -> None:
+        if not self._left:  # the answer to a renewal may come while the lease is being given back
+            self._lease.granted(sent_at)
+            self._granted.set()
 
     async def run(self) -> None:
         """Renew until cancelled. Raises Fenced (end the process); a store out of reach is tried again and again, and
@@ -149,22 +187,62 @@ class Membership:
                 continue
 
     async def leave(self) -> None:
-        """A clean stop: the lease ends now, so that others need not wait for it. Epoch and WAL position stay."""
+        """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
-            now_ms = self._database.now_ms(connection)
             mine = tables.broker.c.node == identity.node
-            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=now_ms))
+            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=LEFT))
 
-        self._lease.deadline = float("-inf")  # first: from here on nothing is acknowledged on the lease
+        # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
+        self._left = True
+        self._lease.deadline = float("-inf")
         await self._database.write(run)
+
+    async def take_over(self, node: int, margin_ms: int) -> int:
+        """Fence another node whose lease ran out at least `margin_ms` ago by the clock of the metadata store, or which
+        left cleanly: its epoch is raised by one. Returns the epoch it had. Whatever that process made durable before
+        can be read from now on, and it acknowledges nothing more.
+
+        Conflict if it may be alive, with the time left; NotFound; Invalid for this node itself. `margin_ms` must exceed
+        what clocks drift apart within a lease.
+        """
+        identity = self.identity
+        if node == identity.node:
+            raise Invalid(f"node {node} is this broker: it takes itself over by registering")
+
+        def run(connection: Connection) -> int:
+            require_current(connection, identity)
+            found = _locked_broker(connection, node)
+            if found is None:
+                raise NotFound(f"broker {node} never registered")
+            left_ms = found["lease_until_ms"] + margin_ms - self._database.now_ms(connection)
+            if left_ms > 0 and found["lease_until_ms"] != LEFT:
+                raise Conflict(f"broker {node} may be alive: it can be taken over in {left_ms} ms at the earliest")
+            epoch: int = found["epoch"]
+            connection.execute(update(tables.broker).where(tables.broker.c.node == node).values(epoch=epoch + 1))
+            return epoch
+
+        # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
+        # has made this a Conflict.
+        return await self._database.write(run)
+
+    async def others_alive(self) -> list[int]:
+        """Nodes with a running lease, but for this one."""
+        b = tables.broker.c
+
+        def run(connection: Connection) -> list[int]:
+            running = b.lease_until_ms > self._database.now_ms(connection)
+            query = select(b.node).where(running & (b.node != self.identity.node)).order_by(b.node)
+            return list(connection.execute(query).scalars())
+
+        return await self._database.read(run)
 
     async def brokers(self) -> list[BrokerInfo]:
         """All that ever registered, by node; those whose lease has run out are dead or about to be."""
         b = tables.broker.c
-        query = select(b.node, b.epoch, b.host, b.port, b.wal_uri, b.lease_until_ms).order_by(b.node)
+        query = select(b.node, b.epoch, b.host, b.port, b.lease_until_ms).order_by(b.node)
         return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
 
 
@@ -181,3 +259,10 @@ def require_current(connection: Connection, identity: BrokerIdentity) -> None:
             f"node {identity.node} was taken over: its epoch is {epoch}, this process has {identity.epoch}. "
             "Another server runs with the same node id; this one must stop"
         )
+
+
+def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
+    """Epoch and lease of the node, the row locked until the commit."""
+    b = tables.broker.c
+    query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
+    return connection.execute(query).mappings().one_or_none()

@@ -1,8 +1,9 @@
 """S3Stream's metadata (s3stream/metadata.py) on SQL: streams, objects and their life.
 
-Every write first checks, in its own transaction, that this broker's epoch is current; a commit also checks each
-stream's epoch and end, so that a zombie, or an upload that was slower than its deadline, changes nothing.
-Rows are locked in a fixed order (broker, object, streams by id), so brokers cannot deadlock on PostgreSQL.
+Every write first checks, in its own transaction, that this broker's epoch is current; a commit also checks the WAL's
+entry and each stream's epoch and end, so that a zombie, a drain that was overtaken, or an upload that was slower than
+its deadline, changes nothing. Rows are locked in a fixed order (broker, WAL, object, streams by id), so two of these
+writes cannot deadlock on PostgreSQL; groups of them may, and are then tried again (database.py).
 
 An object's life: prepared → committed → destroyed → forgotten. A row exists before the bytes and longer than the
 bytes, so no crash leaks an object or loses one.
@@ -17,6 +18,7 @@ from streamlake.cluster import object_ranges, tables
 from streamlake.cluster.database import Database
 from streamlake.cluster.membership import BrokerIdentity, require_current
 from streamlake.cluster.tables import in_lists, take_ids
+from streamlake.cluster.wals import WalKey, move_trim, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound
 from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState
 
@@ -42,10 +44,13 @@ def create_streams(connection: Connection, count: int) -> range:
 class SqlStreamMetadata:
     """Implements `StreamMetadata` for one broker and its epoch."""
 
-    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+    def __init__(self, database: Database, identity: BrokerIdentity, wal: WalKey | None) -> None:
+        """`wal`: the WAL whose trim moves with commits, this broker's or one that it drains. None where there is none
+        yet: commits, and all that is about the trim, are then Invalid."""
         self.commits = 0
         self._database = database
         self._identity = identity
+        self._wal = wal
         self._witnesses: dict[int, tuple[int, int]] = {}  # object → one (stream, end offset) that kept it alive
 
     async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
@@ -104,8 +109,11 @@ class SqlStreamMetadata:
         checkpoints: Sequence[Checkpoint],
         wal_trim: int,
     ) -> None:
+        wal = self._bound_wal()
+
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
+            move_trim(connection, wal, wal_trim)
             _require_prepared(connection, object_id)
             streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
             kept = [r for r in ranges if r.stream_id in streams]
@@ -114,7 +122,6 @@ class SqlStreamMetadata:
             this = tables.object_.c.id == object_id
             connection.execute(update(tables.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
             _move_streams(connection, ends, checkpoints)
-            self._move_wal_trim(connection, wal_trim)
 
         # One transaction, so a crash shows either all of it (the WAL may go) or nothing (the WAL still has it all).
         # The checks run under the row locks of the same transaction: a zombie that wakes here is Fenced or in Conflict.
@@ -134,21 +141,23 @@ class SqlStreamMetadata:
         await self._database.write(run)
 
     async def trim_wal(self, position: int) -> None:
+        wal = self._bound_wal()
+
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
-            self._move_wal_trim(connection, position)
+            move_trim(connection, wal, position)
 
         # Durable before the WAL lets go of the records: recovery never looks for what is gone.
         await self._database.write(run)
 
-    def _move_wal_trim(self, connection: Connection, position: int) -> None:
-        b = tables.broker.c
-        behind = (b.node == self._identity.node) & (b.wal_trim < position)
-        connection.execute(update(tables.broker).where(behind).values(wal_trim=position))
-
     async def wal_trim(self) -> int:
-        query = select(tables.broker.c.wal_trim).where(tables.broker.c.node == self._identity.node)
-        return await self._database.read(lambda connection: int(connection.execute(query).scalar_one()))
+        wal = self._bound_wal()
+        return await self._database.read(lambda connection: trim_of(connection, wal, lock=False))
+
+    def _bound_wal(self) -> WalKey:
+        if self._wal is None:
+            raise Invalid("this broker has adopted no WAL yet: nothing can be committed, and no trim be asked for")
+        return self._wal
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:
         dead = await self._dead_committed_objects()

@@ -20,16 +20,20 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
     Uuid,
+    select,
     update,
 )
+from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import postgresql, sqlite
 
 T = TypeVar("T")
 
 IN_LIST_MAX = 500  # databases bound the parameters of one statement
+
+# In the order of code points, as SQLite and Python sort, whatever language the PostgreSQL database was made for.
+Text = PlainText().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 metadata = MetaData()
 
@@ -58,9 +62,17 @@ broker = Table(
     Column("lease_until_ms", BigInteger, nullable=False),
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
-    Column("wal_uri", Text, nullable=False),
-    Column("wal_trim", BigInteger, nullable=False),
     PrimaryKeyConstraint("node", name="pk_broker"),
+)
+
+wal = Table(
+    "wal",
+    metadata,
+    Column("node", Integer, autoincrement=False, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("trim", BigInteger, nullable=False),
+    PrimaryKeyConstraint("node", "uri", name="pk_wal"),
 )
 
 stream = Table(
@@ -241,9 +253,15 @@ def take_ids(connection: Connection, kind: str, count: int) -> int:
     return next_id - count
 
 
+def lock_revision(connection: Connection) -> None:
+    """Called first in every change of topics or configs: they go one after the other, so that each sees all that the
+    ones before it did, and none can deadlock with another over the rows in between."""
+    connection.execute(select(cluster.c.revision).with_for_update())
+
+
 def next_revision(connection: Connection) -> int:
-    """Count a change of topics or configs. Called LAST in its transaction: the row lock is then held from here to the
-    commit, so revisions become visible in their order; a watcher at 6 cannot have missed 5."""
+    """Count a change of topics or configs. Called LAST in its transaction: the row lock is held until the commit, so
+    revisions become visible in their order; a watcher at 6 cannot have missed 5."""
     counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
     revision: int = connection.execute(counting).scalar_one()
     return revision

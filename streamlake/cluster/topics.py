@@ -20,7 +20,7 @@ from streamlake.cluster.database import Database
 from streamlake.cluster.membership import BrokerIdentity, require_current
 from streamlake.cluster.stream_metadata import create_streams
 from streamlake.cluster.table_progress import release_holds, set_holds
-from streamlake.cluster.tables import in_lists, next_revision, upsert
+from streamlake.cluster.tables import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.topic_configs import altered_configs, check_topic_configs
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
@@ -107,6 +107,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
+            lock_revision(connection)
             _require_free_name(connection, name)
             connection.execute(insert(tables.topic).values(id=topic_id, name=name))
             topic = TopicInfo(
@@ -124,6 +125,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
+            lock_revision(connection)
             doomed = _load_topic(connection, topic)
             p = tables.partition.c
             streams = select(p.stream_id).where(p.topic_id == doomed.id)
@@ -150,6 +152,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
+            lock_revision(connection)
             before = _load_topic(connection, name)
             count = len(before.partitions)
             if total <= count:
@@ -173,6 +176,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
+            lock_revision(connection)
             before = _load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
             gone = [key for key in before.configs if key not in after.configs]

@@ -7,9 +7,12 @@ arrow.py does, treat a batch whose inside contradicts its header as one bad unit
 
 from typing import NamedTuple
 
+from streamlake.core import native
 from streamlake.record.batch import HEADER_BYTES, NO_PRODUCER_ID, BatchHeader, Buffer, InvalidRecord, scan_batches
 from streamlake.record.compression import Compression
 from streamlake.record.decode import parse_records
+
+_kernel = native.load("streamlake.record.kernel")
 
 
 class Produced(NamedTuple):
@@ -33,8 +36,19 @@ def check_produced(records: Buffer, max_batch_bytes: int) -> Produced:
     _check_header(header)
     if header.compression != Compression.NONE:
         return Produced(header, header.base_timestamp, header.max_timestamp)
-    timestamps = [record[1] for record in parse_records(header, bytes(memoryview(records)[HEADER_BYTES:]))]
-    return Produced(header, min(timestamps), max(timestamps))
+    return Produced(header, *_least_and_largest_time(header, memoryview(records)[HEADER_BYTES:]))
+
+
+def _least_and_largest_time(header: BatchHeader, payload: Buffer) -> tuple[int, int]:
+    """Timestamps (ms) of an uncompressed payload of at least one record. InvalidRecord."""
+    found: tuple[int, int] | None = _kernel.check(header, payload) if _kernel else None
+    return found or twin_of_check(header, payload)
+
+
+def twin_of_check(header: BatchHeader, payload: Buffer) -> tuple[int, int]:
+    """The kernel's `check` in Python. What the kernel refuses is read again here, which says what is wrong."""
+    timestamps = [record[1] for record in parse_records(header, bytes(payload))]
+    return min(timestamps), max(timestamps)
 
 
 def _check_header(header: BatchHeader) -> None:

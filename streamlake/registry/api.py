@@ -241,9 +241,10 @@ def _version(request: Request) -> str:
 
 def _schema_id(request: Request) -> int:
     text = request.path_params["id"]
-    if not (text.isascii() and text.isdigit()) or int(text[:11]) > SCHEMA_ID_MAX:
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit()) or len(digits) > 10 or int(text[-10:]) > SCHEMA_ID_MAX:
         raise RegistryError(errors.SCHEMA_NOT_FOUND, f"Schema {text[:50]} not found: ids are numbers")
-    return int(text)
+    return int(text[-10:])
 
 
 def _flag(request: Request, name: str) -> bool:
@@ -276,7 +277,7 @@ async def _decoded(request: Request, kind: type[T], code: int) -> T:
         return msgspec.json.decode(await _body(request), type=kind)
     except msgspec.ValidationError as error:
         raise RegistryError(code, f"the body is not what this request takes: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's DecodeError; text that is not UTF-8; brackets without end
         raise RegistryError(400, f"the body is not JSON: {error}") from None
 
 

@@ -8,6 +8,7 @@ Everything here may take milliseconds: call it through an Executor. References t
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ import fastavro
 import msgspec
 
 from streamlake.core.errors import Invalid
+
+# A warning for each text that a client sends would be kept by Python for ever, once it was printed.
+warnings.filterwarnings("ignore", category=avro.errors.AvroWarning)
 
 DEPTH_MAX = 64
 NODES_MAX = 10_000  # JSON values of one schema

@@ -40,10 +40,11 @@ def parse_version(version: str) -> int | None:
     """A number, or None for the latest, which may also be written -1."""
     if version in (LATEST, "-1"):
         return None
-    if not (version.isascii() and version.isdigit()) or not 1 <= int(version[:11]) <= VERSION_NUMBER_MAX:
+    digits = version.lstrip("0")  # a number of thousands of digits is an error of its own to int()
+    if not (version.isascii() and digits.isdigit() and len(digits) <= 10) or int(digits) > VERSION_NUMBER_MAX:
         text = f"The specified version '{version[:50]}' is not a valid version id: a number from 1 up, or 'latest'."
         raise RegistryError(errors.INVALID_VERSION, text)
-    return int(version)
+    return int(digits)
 
 
 def find_version(subject: str, rows: Rows, version: int | None, deleted: bool = False) -> VersionRow:

@@ -7,8 +7,8 @@ One group is in flight at a time; what is appended meanwhile forms the next, so 
 group. Segments are made and recycled ahead of need, by a task of their own. A failed write or sync is the end of the
 WAL: nothing is retried, nothing more is acked, the process must restart and recover (DESIGN section 5).
 
-A lock on the directory keeps a second server out; it dies with the process, so whoever holds it knows that no zombie
-can write here. A disk that several machines mount needs more than that (a lease) and is not served by this class.
+A lock on the directory keeps a second server out; it dies with the process. On a disk that several machines mount that
+may not be enough, so a group is acknowledged only while the broker's lease is held: see `_acknowledge`.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from streamlake.core.errors import (
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, Supervisor
 from streamlake.s3stream.flusher import Flusher
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.wal import Lease, WalRecord
 from streamlake.s3stream.wal_directory import WalDirectory, close_segments
 from streamlake.s3stream.wal_format import (
     RECORD_HEADER_BYTES,
@@ -83,7 +83,8 @@ class Group:
 
 
 class FileWal:
-    """Implements s3stream.wal.Wal. Tasks and files are its own; `executor` and the flusher's stay the caller's."""
+    """Implements s3stream.wal.Wal, and before `start` FormerWal. Tasks and files are its own; `executor` and the
+    flusher's stay the caller's."""
 
     def __init__(
         self,
@@ -94,19 +95,27 @@ class FileWal:
         flusher: Flusher,
         ids: Ids,
         broker_epoch: int,
+        lease: Lease | None = None,
+        must_exist: bool = False,
         settings: FileWalSettings | None = None,
     ) -> None:
+        """`lease`: what is durable is acknowledged while it is held; None: always, the lock alone decides.
+        `must_exist`: a WAL was here before, so a directory without one is no empty WAL but an error."""
         self.settings = settings or FileWalSettings()
         self.durable_position = 0
         self.appended_records = 0
         self.appended_bytes = 0
         self.replayed_records = 0
+        self.lease_waits = 0  # times that something durable could not be acknowledged for want of the lease
         self._directory = WalDirectory(directory, disk, ids, self.settings.segment_bytes)
         self._executor = executor
-        self._flusher = flusher
+        self.flusher = flusher
         self._broker_epoch = broker_epoch
+        self._lease = lease
+        self._must_exist = must_exist
         self._state = State.NEW
         self._next_position = 1
+        self._synced_position = 0  # durable; acknowledged to durable_position
         self._trimmed_position = 0
         self._live: list[Segment] = []  # hold records that are not trimmed, in order; the last one is being filled
         self._spares: deque[Segment] = deque()  # headed, empty
@@ -114,6 +123,7 @@ class FileWal:
         self._space = WalSpace(self.settings.segment_bytes - SEGMENT_HEADER_BYTES, RECORD_HEADER_BYTES)
         self._groups: deque[Group] = deque()
         self._group_ready = asyncio.Event()
+        self._lease_missed = asyncio.Event()
         self._segments_wanted = asyncio.Event()
         self._ended = asyncio.Event()
         self._prepare_error: OSError | None = None
@@ -135,18 +145,26 @@ class FileWal:
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
-    async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
-        """See Wal.recover. Unavailable if another server uses the directory."""
-        assert self._state is State.NEW, "recover is called once"
+    async def prepare(self) -> None:
+        """Lock the directory, made durably if it is not there. Done before the metadata store is told that a WAL is
+        here: whoever then finds no directory knows that it was lost. Unavailable as `recover`."""
         try:
-            await self._executor.run(self._directory.lock)
+            await self._executor.run(self._directory.lock, self._must_exist)
+        except OSError as error:
+            raise self._unavailable("make", error) from error
+
+    async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
+        """See Wal.recover. Unavailable if another server uses the directory, or if it is missing and must exist."""
+        assert self._state is State.NEW, "recover is called once"
+        await self.prepare()
+        try:
             found = await self._executor.run(self._directory.recover, trim_position)
         except OSError as error:
             raise self._unavailable("recover", error) from error
         self._live = found.live
         self._next_position = found.next_position
         self._trimmed_position = trim_position
-        self.durable_position = found.next_position - 1
+        self.durable_position = self._synced_position = found.next_position - 1
         if found.live:
             self._space.active_room_bytes = found.live[-1].header.segment_bytes - found.live[-1].end
         for spare in found.spares:
@@ -192,15 +210,34 @@ class FileWal:
             self._tasks.start("wal flusher", self._flush_groups()),
             self._tasks.start("wal segments", self._prepare_segments()),
         ]
+        if self._lease is not None:
+            self._tasks.start("wal lease", self._await_lease(self._lease))
+
+    async def discard(self) -> None:
+        """See FormerWal.discard: the segments go, the lock stays. Invalid if there are records that are not trimmed."""
+        assert self._state is State.RECOVERED, "only a WAL that nobody writes to is discarded"
+        if self._trimmed_position < self.durable_position:
+            raise Invalid(
+                f"the WAL in {self._directory.path} holds records {self._trimmed_position + 1} to "
+                f"{self.durable_position} that are not trimmed: it cannot be discarded"
+            )
+        segments = [*self._live, *self._spares, *self._freed]
+        try:
+            await self._executor.run(self._directory.discard, segments)
+        except OSError as error:
+            raise self._unavailable("discard", error) from error
+        close_segments(segments)
+        self._live, self._spares, self._freed = [], deque(), deque()
 
     async def close(self) -> None:
-        """See Wal.close."""
+        """See Wal.close. What is not acknowledged when the lease is not held stays so."""
         if self._state is State.CLOSED:
             return
         self._state = State.CLOSED
         self._stop_waiting(Closed("the WAL is closed"))
         for task in self._running:  # never cancelled: a thread may be writing to a file that is closed below
             await asyncio.wait([task])
+        await self._tasks.stop()  # the one that waits for the lease, which may never come
         close_segments([*self._live, *self._spares, *self._freed])
         self._directory.unlock()
 
@@ -270,18 +307,43 @@ class FileWal:
         while True:
             if self._groups:
                 group = self._groups.popleft()
-                await self._flusher.flush(group.segment.file, group.buffers, group.offset)
+                await self.flusher.flush(group.segment.file, group.buffers, group.offset)
                 if self._state is State.FAILED:
                     return
-                # Acked here. Safe: the sync of this group has returned, and those of all groups before it. If the
-                # machine dies now, recovery finds the records; a zombie is none, as the lock dies with its process.
-                self.durable_position = group.last_position
-                self._on_durable(group.last_position)
+                self._synced_position = group.last_position
+                self._acknowledge()
             elif self._state is State.CLOSED:
                 return
             else:
                 self._group_ready.clear()
                 await self._group_ready.wait()
+
+    def _acknowledge(self) -> None:
+        """Report what is durable, if the lease is held; else it is reported once it is held again.
+
+        Safe: the syncs of all these groups have returned. If the machine dies now, recovery finds the records. If this
+        process is a zombie, its successor on a shared disk began to read only after our lease had run out by its own
+        reckoning, which is later than ours; the lease is held now, so he had not begun when the syncs returned, and
+        finds the records too. That stays true if we are paused between this check and the answer to the client. Had we
+        not asked, a sync that ended after he had read would be acknowledged and lost (hazard C4).
+        """
+        if self._state is State.FAILED or self._synced_position == self.durable_position:
+            return
+        if False:
+            self.lease_waits += 1
+            self._lease_missed.set()
+            return
+        self.durable_position = self._synced_position
+        self._on_durable(self.durable_position)
+
+    async def _await_lease(self, lease: Lease) -> None:
+        """Acknowledge what was held back, as soon as the lease is held again. If it never is, this process has been
+        fenced, and whoever renews the lease ends it."""
+        while True:
+            await self._lease_missed.wait()
+            await lease.until_held()
+            self._lease_missed.clear()
+            self._acknowledge()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         what = f"the WAL in {self._directory.path} failed ({name}: {error})"

@@ -1,7 +1,9 @@
 """What S3Stream needs from the metadata store, as a port; cluster/ implements it on SQL.
 
 An implementation is bound to one broker and its epoch. Every write checks, in its own transaction, that this
-broker epoch is current, so a zombie changes nothing: Fenced. Contract: tests/contracts/stream_metadata_contract.py.
+broker epoch is current, so a zombie changes nothing: Fenced. It is also bound to one WAL, that of this broker, or one
+of before or of a dead broker that this one drains; what moves the trim of that WAL checks that it still is the WAL's
+entry. Contract: tests/contracts/stream_metadata_contract.py.
 """
 
 from collections.abc import Sequence
@@ -75,8 +77,9 @@ class StreamMetadata(Protocol):
         wal_trim: int,
     ) -> None:
         """prepared → committed; stream ends, checkpoints and the WAL trim move with it, all or nothing.
-        Requires: broker epoch current (Fenced); object still prepared (Conflict); per range the stream's epoch
-        equal (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped."""
+        Requires: broker epoch current (Fenced); the WAL still ours to trim (Fenced: another broker has drained it, or a
+        newer life of its node writes to it); object still prepared (Conflict); per range the stream's epoch equal
+        (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped."""
         ...
 
     async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
@@ -85,11 +88,12 @@ class StreamMetadata(Protocol):
 
     async def trim_wal(self, position: int) -> None:
         """Move the WAL trim forward without an object: the records up to `position` that no object holds belong to
-        deleted streams. Never back."""
+        deleted streams. Never back. Fenced as in commit_object."""
         ...
 
     async def wal_trim(self) -> int:
-        """The trim position of this node's WAL as of the last commit_object or trim_wal; 0 at first."""
+        """The trim position of the WAL as of the last commit_object or trim_wal; 0 at first. Fenced if the WAL is no
+        longer ours, as in commit_object."""
         ...
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:

@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import le, lt
+from operator import lt
 
 from crc32c import crc32c
 
@@ -164,7 +164,7 @@ def decode_index(data: Buffer, footer: Footer) -> ObjectIndex:
         at += size
     index = ObjectIndex(*columns)
     if not (
-        all(map(le, index.stream_ids, index.stream_ids[1:]))
+        all(map(_in_order, index.stream_ids, index.ends, index.stream_ids[1:], index.starts[1:]))
         and all(map(lt, index.starts, index.ends))
         and index.positions[0] == 0
         and all(map(_adjoin, index.positions, index.sizes, index.positions[1:]))
@@ -173,6 +173,11 @@ def decode_index(data: Buffer, footer: Footer) -> ObjectIndex:
     ):
         raise Corrupt("the index contradicts itself")
     return index
+
+
+def _in_order(stream_id: int, end: int, next_stream_id: int, next_start: int) -> bool:
+    """By stream, and within a stream by offset: what block_at searches."""
+    return stream_id < next_stream_id or (stream_id == next_stream_id and end <= next_start)
 
 
 def _adjoin(position: int, size: int, following: int) -> bool:

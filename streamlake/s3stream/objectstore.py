@@ -2,7 +2,9 @@
 
 Three outcomes, never two: a method returns (it happened), raises an error that says nothing happened
 (Exists, NotFound, Unavailable, Full), or raises OutcomeUnknown (it may have happened, or may still land:
-a cancelled or timed-out put can appear later). Callers read back after OutcomeUnknown before they decide.
+a cancelled or timed-out put can appear later). Callers read back after OutcomeUnknown before they decide. For the same
+reason a key is written with the same bytes only: a late first attempt would put old bytes back over newer ones, and a
+late put makes an object that was deleted appear again.
 
 Keys are slash-separated ASCII paths without a leading slash. Bytes handed over must never change afterwards.
 """
@@ -43,7 +45,9 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str) -> AsyncIterator[ObjectMeta]:
-        """Objects whose key starts with `prefix`, in key order."""
+        """Objects whose key starts with `prefix`. Those of one folder (the same key up to the last slash) come in key
+        order. So do the folders, except that some stores give all of `a/…` before `a-b/…`. Objects that come or go
+        meanwhile may be seen or not."""
         ...
 
     async def close(self) -> None: ...

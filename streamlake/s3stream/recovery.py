@@ -7,6 +7,7 @@ part is left in the WAL. No log is scanned, no object is read.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamlake.core.errors import Corrupt, Full
@@ -29,24 +30,51 @@ async def recover(wal: Wal, metadata: StreamMetadata, cache: LogCache, objects: 
     """Corrupt if the WAL and the metadata store contradict each other."""
     states = {state.stream_id: state for state in await metadata.stream_states()}
     objects.load(await metadata.objects(), states)
+    replay = Replay(states, cache)
     last_position = await metadata.wal_trim()
-    logs: dict[int, StreamLog] = {}
-    skipped = records = 0
+    records = 0
     async for position, record in wal.recover(last_position):
         last_position = position
-        state = states.get(record.stream_id)
-        if state is None or record.base_offset + record.count <= state.end_offset:
-            skipped += 1
-        else:
-            log = logs.get(record.stream_id)
-            if log is None:
-                log = logs[record.stream_id] = StreamLog(state)
-            _check(log, state, record)
-            _add(cache, log, record, position)
+        replay.take(position, record)
         records += 1
         if records % RECORDS_PER_SLICE == 0:
             await asyncio.sleep(0)
-    return Recovered(logs, last_position, skipped)
+    return Recovered(replay.logs, last_position, replay.skipped_records)
+
+
+class Replay:
+    """Takes the records of a WAL in order, and keeps what lies beyond the committed end of its stream."""
+
+    def __init__(self, states: Mapping[int, StreamState], cache: LogCache) -> None:
+        self.logs: dict[int, StreamLog] = {}
+        self.skipped_records = 0
+        self._states = states
+        self._cache = cache
+
+    def take(self, position: int, record: WalRecord) -> StreamLog | None:
+        """The log that the record went to; None if it was skipped. Corrupt; Full if memory does not suffice."""
+        state = self._states.get(record.stream_id)
+        if state is None or record.base_offset + record.count <= state.end_offset:
+            self.skipped_records += 1
+            return None
+        log = self.logs.get(record.stream_id)
+        if log is None:
+            log = self.logs[record.stream_id] = StreamLog(state)
+        _check(log, state, record)
+        self._add(log, record, position)
+        return log
+
+    def _add(self, log: StreamLog, record: WalRecord, position: int) -> None:
+        cache, size = self._cache, len(record.data)
+        cache.make_room(size, position)
+        if not cache.room.try_take(ACCOUNT, size):
+            raise Full(
+                f"the WAL holds more than the log cache of {cache.room.total_bytes} bytes can take:"
+                " raise its limit and start again"
+            )
+        cache.copy_in(log, record.data)
+        cache.add(log, record.count, record.max_timestamp, position, size)
+        log.durable_offset = log.next_offset
 
 
 def _check(log: StreamLog, state: StreamState, record: WalRecord) -> None:
@@ -61,16 +89,3 @@ def _check(log: StreamLog, state: StreamState, record: WalRecord) -> None:
             f" {log.next_offset} (committed up to {state.end_offset}): records are missing or repeated;"
             " the WAL or the metadata database is not the one this broker used last"
         )
-
-
-def _add(cache: LogCache, log: StreamLog, record: WalRecord, position: int) -> None:
-    size = len(record.data)
-    cache.make_room(size, position)
-    if not cache.room.try_take(ACCOUNT, size):
-        raise Full(
-            f"the WAL holds more than the log cache of {cache.room.total_bytes} bytes can take:"
-            " raise its limit and start again"
-        )
-    cache.copy_in(log, record.data)
-    cache.add(log, record.count, record.max_timestamp, position, size)
-    log.durable_offset = log.next_offset

@@ -67,7 +67,7 @@ class Streams:
             appender=self.appender,
             cache=self.cache,
             objects=self._objects,
-            reads=self.reads,
+            fetch=self.reads.fetch,
             clock=clock,
             ids=ids,
         )

@@ -13,27 +13,43 @@ import asyncio
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
-from streamlake.s3stream.appender import Appender
-from streamlake.s3stream.log_cache import LogCache, StreamLog
+from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
 from streamlake.s3stream.object_format import ObjectEncoder, object_key
 from streamlake.s3stream.object_map import ObjectMap, RangeInObject
 from streamlake.s3stream.objectstore import ObjectStore
 from streamlake.s3stream.settings import StreamsSettings
-from streamlake.s3stream.stream import Reads
-from streamlake.s3stream.wal import Buffer, Wal
+from streamlake.s3stream.wal import Buffer, FormerWal, Wal
 
 T = TypeVar("T")
 STREAMS_PER_SLICE = 16
 PASSING = (Unavailable, OutcomeUnknown, Full)
 log = structlog.get_logger(__name__)
+
+
+class Backlog(Protocol):
+    """What is to be uploaded: the appender's part of a running broker, or a WAL that is drained."""
+
+    last_position: int  # of the newest record
+    dirty: dict[int, StreamLog]  # streams with chunks that are not in objects
+    unuploaded_bytes: int
+    on_dirty: Callable[[], None]  # the first dirty stream
+    on_pressure: Callable[[], None]  # enough to upload, or no room left without it
+
+    async def until_durable(self, position: int) -> None: ...
+
+    def relieve(self) -> None:
+        """More may leave memory now."""
+        ...
+
+    def raise_if_failed(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +123,11 @@ class Uploader:
         store: ObjectStore,
         metadata: StreamMetadata,
         ownership: asyncio.Lock,
-        wal: Wal,
-        appender: Appender,
+        wal: Wal | FormerWal,
+        appender: Backlog,
         cache: LogCache,
         objects: ObjectMap,
-        reads: Reads,
+        fetch: Callable[[Piece], Awaitable[list[Buffer]]],
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -123,7 +139,7 @@ class Uploader:
         self._appender = appender
         self._cache = cache
         self._objects = objects
-        self._reads = reads
+        self._fetch = fetch
         self._clock = clock
         self._ids = ids
         self._dirty = asyncio.Event()
@@ -230,7 +246,7 @@ class Uploader:
             piece = cut.log.piece(offset, cut.offset, left, at_least_one=not block.parts)
             if piece is None:
                 break
-            block.parts.extend(await self._reads.fetch(piece))
+            block.parts.extend(await self._fetch(piece))
             block.bases.extend(piece.bases)
             block.timestamps.extend(piece.timestamps)
             shift = size - piece.begins[0]

@@ -1,11 +1,13 @@
 """The write-ahead log as a port. Every implementation runs tests/contracts/wal_contract.py.
 
-One WAL per broker holds the batches of all its streams in append order. A *position* numbers records:
-it starts above the last trimmed one, grows by one with each record and never repeats, restarts included.
+One WAL per broker holds the batches of all its streams in append order. A *position* is an integer that grows
+with each record and never repeats within a WAL: 0 is before all of them. Kinds count in their own way.
 
 Life: `recover` once, then `start`, then append / trim / read until `close`. Room is reserved before
 offsets are given, so `append` cannot fail for lack of space and the WAL never skips a record: either every
 record up to a position becomes durable, or the whole WAL fails and says so once, and nothing more is acked.
+
+What an earlier life, another kind or another broker left behind is a `FormerWal`: replayed into objects, then discarded.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -68,4 +70,35 @@ class Wal(Protocol):
 
     async def close(self) -> None:
         """Make queued records durable, then stop."""
+        ...
+
+
+class FormerWal(Protocol):
+    """A WAL that nobody may append to any more: its records go into objects (recovery.py), then it is discarded."""
+
+    def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
+        """See Wal.recover. Its former owner is kept out before the end is decided (by a fence, a lock, a lease that ran
+        out), so that no record is acknowledged that this replay did not see."""
+        ...
+
+    async def trim(self, position: int) -> None:
+        """See Wal.trim."""
+        ...
+
+    async def discard(self) -> None:
+        """All records lie in committed objects: free their space, but leave what keeps a zombie out. Idempotent."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Lease(Protocol):
+    """The right to acknowledge what others could replay without asking us (DESIGN section 5, `file` WAL)."""
+
+    def held(self) -> bool:
+        """True as long as nobody can have taken this broker over."""
+        ...
+
+    async def until_held(self) -> None:
+        """Returns once it is held (again). Waits for ever where it never is: whoever renews it ends the process then."""
         ...

@@ -46,10 +46,19 @@ class WalDirectory:
         self._generation = 0
         self._lock: DiskFile | None = None
 
-    def lock(self) -> None:
-        """Keep every other server out. Unavailable if one is in."""
+    def lock(self, must_exist: bool = False) -> None:
+        """Keep every other server out; durably make the directory if it is not there. Unavailable if a server is in,
+        or if the directory `must_exist` and this is none in which a WAL ever was: a disk may not be mounted."""
+        if self._lock:
+            return
+        path = posixpath.join(self.path, LOCK_NAME)
+        if must_exist and (not self._disk.is_dir(self.path) or LOCK_NAME not in self._disk.listdir(self.path)):
+            raise Unavailable(
+                f"the WAL in {self.path} is not there (no {path}), and it may hold records that are nowhere else: bring"
+                " it back (mount its disk), or create that file, empty, to go on without them"
+            )
         self._disk.makedirs(self.path)
-        lock = self._disk.open(posixpath.join(self.path, LOCK_NAME), create=True)
+        lock = self._disk.open(path, create=True)
         if not lock.lock():
             lock.close()
             raise Unavailable(
@@ -57,6 +66,7 @@ class WalDirectory:
                 "a data directory of its own"
             )
         self._lock = lock
+        self._disk.sync_dir(self.path)
 
     def unlock(self) -> None:
         if self._lock:
@@ -74,6 +84,19 @@ class WalDirectory:
             raise
         return Recovered(live, spares, next_position)
 
+    def discard(self, segments: list[Segment]) -> None:
+        """Remove the files of these segments, durably; one that is gone already is no error. They stay open.
+
+        Safe because all their records are trimmed, and durably so. If the machine dies in between, any of the files may
+        come back: a recovery from that trim finds nothing above it in whichever are left.
+        """
+        for segment in segments:
+            try:
+                self._disk.unlink(segment.path)
+            except FileNotFoundError:
+                pass
+        self._disk.sync_dir(self.path)
+
     def make_segment(self) -> Segment:
         """A new file, zeroed and headed; all of it durable."""
         header = self._next_header()
@@ -81,7 +104,7 @@ class WalDirectory:
         try:
             return create_segment(self._disk, path, header)
         except OSError:
-            self._discard(path)
+            self._remove(path)
             raise
 
     def reuse(self, segment: Segment) -> Segment | None:
@@ -91,7 +114,7 @@ class WalDirectory:
                 return recycle_segment(segment, self._next_header())
         except OSError:
             segment.file.close()
-            self._discard(segment.path)  # after a failed sync nobody knows its content: never use it again
+            self._remove(segment.path)  # after a failed sync nobody knows its content: never use it again
             raise
         segment.file.close()
         self._disk.unlink(segment.path)
@@ -135,7 +158,7 @@ class WalDirectory:
         self._generation += 1
         return SegmentHeader(self._generation, self._segment_bytes, self._ids.random.getrandbits(32))
 
-    def _discard(self, path: str) -> None:
+    def _remove(self, path: str) -> None:
         """Remove a file that holds nothing; if that fails too, the next recovery finds it without records."""
         try:
             self._disk.unlink(path)
@@ -157,6 +180,11 @@ def scan_segments(segments: list[Segment], trim_position: int) -> tuple[list[Seg
             raise Corrupt(
                 f"records {next_position} to {segment.first_position - 1} of the WAL are missing{after}, but "
                 f"{segment.path} goes on with record {segment.first_position}: acknowledged data is lost or damaged"
+            )
+        if live and segment.first_position < next_position:
+            raise Corrupt(
+                f"{segment.path} has record {segment.first_position}, which {live[-1].path} holds too: one of them is a "
+                "copy from another time, or another server wrote here; move the wrong one away"
             )
         live.append(segment)
         tail = found

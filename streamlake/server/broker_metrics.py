@@ -5,14 +5,16 @@ Names are stable: dashboards are built on them. Counters end in `_total` in Prom
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from streamlake.cluster.database import Database
+from streamlake.cluster.membership import Membership
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.log.manager import LogManager
 from streamlake.s3stream.file_wal import FileWal
 from streamlake.s3stream.flusher import LATENCY_BOUNDS_MS, Flusher
+from streamlake.s3stream.object_wal import ObjectWal
+from streamlake.s3stream.objectstore import ObjectStore
 from streamlake.s3stream.streams import Streams
 from streamlake.server.connection import Counters
 from streamlake.server.table_worker import TableWorker
@@ -23,22 +25,15 @@ from streamlake.telemetry.metrics import Metrics, Sample
 Read = Callable[[], Iterable[Sample]]
 
 
-class StoreCounters(Protocol):
-    puts: int
-    gets: int
-    lists: int
-    deletes: int
-
-
 @dataclass(frozen=True, slots=True)
 class Sources:
     connections: Counters
     logs: LogManager
     streams: Streams
-    wal: FileWal
-    flusher: Flusher
-    store: StoreCounters
+    wal: FileWal | ObjectWal
+    store: ObjectStore
     database: Database
+    membership: Membership
     groups: Groups
     offsets: Offsets
     worker: TableWorker
@@ -95,12 +90,15 @@ def _export_log(metrics: Metrics, sources: Sources) -> None:
 
 
 def _export_storage(metrics: Metrics, sources: Sources) -> None:
-    wal, flusher, store, streams = sources.wal, sources.flusher, sources.store, sources.streams
+    wal, store, streams, membership = sources.wal, sources.store, sources.streams, sources.membership
+    writes = wal.flusher if isinstance(wal, FileWal) else wal
     counters = {
         "wal_records": ("Records written to the write-ahead log.", lambda: wal.appended_records),
         "wal_bytes": ("Bytes written to the write-ahead log.", lambda: wal.appended_bytes),
-        "wal_syncs": ("fdatasync calls.", lambda: flusher.syncs),
-        "wal_sync_milliseconds": ("Time in write and fdatasync.", lambda: flusher.latency_sum_ms),
+        "wal_syncs": ("Syncs of a file WAL, uploads of an object WAL.", lambda: _writes(writes)),
+        "wal_sync_milliseconds": ("Time in them.", lambda: writes.latency_sum_ms),
+        "lease_renewals": ("Renewals of the broker's lease.", lambda: membership.renewals),
+        "lease_renewals_failed": ("Renewals that failed.", lambda: membership.failed_renewals),
         "uploads": ("Stream-set objects committed.", lambda: streams.uploader.uploads),
         "upload_bytes": ("Bytes in committed stream-set objects.", lambda: streams.uploader.upload_bytes),
         "upload_retries": ("Uploads tried again.", lambda: streams.uploader.retries),
@@ -123,7 +121,7 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "Requests to the object store by kind.",
         lambda: [(getattr(store, kind), {"kind": kind.removesuffix("s")}) for kind in kinds],
     )
-    metrics.counter("streamlake_wal_sync_bucket", "Syncs by latency, cumulative.", lambda: _buckets(flusher))
+    metrics.counter("streamlake_wal_sync_bucket", "Syncs by latency, cumulative.", lambda: _buckets(writes.latency_buckets))
 
 
 def _export_tables(metrics: Metrics, worker: TableWorker) -> None:
@@ -150,11 +148,15 @@ def _one(read: Callable[[], float]) -> Read:
     return lambda: [(read(), {})]
 
 
-def _buckets(flusher: Flusher) -> list[Sample]:
+def _writes(writer: Flusher | ObjectWal) -> int:
+    return writer.syncs if isinstance(writer, Flusher) else writer.uploads
+
+
+def _buckets(latency_buckets: list[int]) -> list[Sample]:
     bounds = [f"{bound:g}" for bound in LATENCY_BOUNDS_MS] + ["+Inf"]
     total = 0
     samples: list[Sample] = []
-    for bound, count in zip(bounds, flusher.latency_buckets, strict=True):
+    for bound, count in zip(bounds, latency_buckets, strict=True):
         total += count
         samples.append((total, {"le_ms": bound}))
     return samples

@@ -17,22 +17,15 @@ BACKLOG = 512
 
 
 class Listener:
-    """`bind` at once, so that a taken port is a clear error before anything is recovered; `start` to serve."""
+    """Serves on a socket of `bind`, from `start` on."""
 
-    def __init__(self, host: str, port: int, connections_max: int, frame_bytes_max: int) -> None:
+    def __init__(self, bound: socket.socket, connections_max: int, frame_bytes_max: int) -> None:
         self.counters = Counters()
         self._connections_max = connections_max
         self._frame_bytes_max = frame_bytes_max
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        except OSError as error:
-            text = (
-                f"cannot listen on {host}:{port} for Kafka: {error.strerror}; is a server running? Give another --port"
-            )
-            raise Unavailable(text) from None
+        self._socket = bound
 
     @property
     def port(self) -> int:
@@ -66,6 +59,16 @@ class Listener:
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Before anything is recovered, so that a taken port is a clear error and port 0 is known. Unavailable."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        text = f"cannot listen on {host}:{port} for Kafka: {error.strerror}; is a server running? Give another --port"
+        raise Unavailable(text) from None
 
 
 class _Refused(asyncio.Protocol):

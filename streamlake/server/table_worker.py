@@ -1,14 +1,12 @@
 """The parent's side of the table worker: starts it, tells it the tables, keeps what it reports.
 
-The worker is a process of its own by exec (docs/adr/0005). They talk over a socket pair (table/control.py); when the
+The worker is a process of its own (worker_process.py). They talk over a socket pair (table/control.py); when the
 server dies the pair closes and the worker exits. One that dies is started again, with a growing pause. What it reports
 as covered moves the retention holds, durably first.
 """
 
 import asyncio
-import os
-import socket
-import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
@@ -25,8 +23,8 @@ from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
 from streamlake.log.manager import LogManager
 from streamlake.server.partitions import TABLE_HOLD
+from streamlake.server.worker_process import WorkerProcess
 from streamlake.table.control import (
-    LINE_BYTES_MAX,
     FromServer,
     FromWorker,
     TableReport,
@@ -54,7 +52,9 @@ class TableWorker:
         progress: TableProgress,
         logs: LogManager,
         clock: Clock,
+        launch: Callable[[], Awaitable[WorkerProcess]],
     ) -> None:
+        self._launch = launch
         self._settings = settings
         self._topics = topics
         self._configs = configs
@@ -63,7 +63,7 @@ class TableWorker:
         self._clock = clock
         self._reports: dict[UUID, TableReport] = {}
         self._changed = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: WorkerProcess | None = None
         self._stopping = False
         self.starts = 0
         topics.listeners.append(lambda _change: self._changed.set())
@@ -121,19 +121,9 @@ class TableWorker:
 
     async def _run_once(self) -> int:
         epoch = await self._progress.next_committer_epoch()
-        ours, theirs = socket.socketpair()
-        try:
-            command = [sys.executable, "-m", "streamlake.worker", str(theirs.fileno())]
-            self._process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=dict(os.environ)
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        process = self._process = await self._launch()
         self.starts += 1
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+        reader, writer = process.reader, process.writer
         writer.write(encode(self._settings))
         telling = asyncio.get_running_loop().create_task(self._tell(writer, epoch))
         try:
@@ -142,9 +132,9 @@ class TableWorker:
         finally:
             telling.cancel()
             writer.close()
-            if self._process.returncode is None and not self._stopping:
-                self._process.kill()
-            code = await self._process.wait()
+            if process.returncode is None and not self._stopping:
+                process.kill()
+            code = await process.wait()
         return code
 
     async def _tell(self, writer: asyncio.StreamWriter, epoch: int) -> None:

@@ -1,4 +1,5 @@
-"""An Avro schema → how to decode it, its fields in Iceberg's types, and how to make Arrow of what was decoded.
+"""An Avro schema → how to decode it, its fields in Iceberg's types, and how to make Arrow of what was decoded: twice,
+as a plan for the native kernel, and as a decoder and a builder in Python.
 
 The schema that fastavro decodes with is rewritten to one with the same bytes on the wire: no logical types, text as
 bytes (Arrow checks UTF-8 a column at a time), enums as ints (so that a bad symbol is an error), no fields without
@@ -38,20 +39,25 @@ from pyiceberg.types import (
 from streamlake.core.errors import Invalid
 from streamlake.table import avro_columns as columns
 from streamlake.table.avro_columns import Build
+from streamlake.table.avro_native import NativeReader, compile_plan
+from streamlake.table.avro_plan import NOTHING, Op, Plan
 from streamlake.table.source_schema import SourceField, SourceList, SourceMap, SourceStruct, SourceType, arrow_type
 
 TYPES_MAX = 5_000
 DEPTH_MAX = 64
 DECIMAL_PRECISION_MAX = 38
+FIXED_BYTES_MAX = 64 * 1024  # a null takes as much in a column, and one byte on the wire
 
 
 @dataclass(frozen=True, slots=True)
 class AvroSchema:
-    """`decoder` is for fastavro.schemaless_reader; `type` and `build` are None if the schema holds no data."""
+    """`decoder` is for fastavro.schemaless_reader; `type` and `build` are None if the schema holds no data. `native`
+    is None then too, and if there is no kernel."""
 
     decoder: Any
     type: SourceType | None
     build: Build | None
+    native: NativeReader | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +67,43 @@ class _Node:
     wire: Any
     type: SourceType | None
     build: Build | None
+    plan: Plan
 
 
-_NOTHING = _Node(None, None, None)
+_NOTHING = _Node(None, None, None, NOTHING)
+_EMPTY_RECORD = _Node(None, None, None, Plan(Op.STRUCT))
 
-_PRIMITIVES: dict[str, tuple[str, PrimitiveType, Build]] = {
-    "boolean": ("boolean", BooleanType(), columns.plain(pa.bool_())),
-    "int": ("int", IntegerType(), columns.plain(pa.int32())),
-    "long": ("long", LongType(), columns.plain(pa.int64())),
-    "float": ("float", FloatType(), columns.plain(pa.float32())),
-    "double": ("double", DoubleType(), columns.plain(pa.float64())),
-    "bytes": ("bytes", BinaryType(), columns.plain(pa.large_binary())),
-    "string": ("bytes", StringType(), columns.text),
+
+def _leaf(wire: Any, type: PrimitiveType, build: Build, op: Op, **of_plan: int) -> _Node:
+    return _Node(wire, type, build, Plan(op, arrow_type(type), **of_plan))
+
+
+def _timestamp(type: PrimitiveType, timezone: str | None, multiply: int, divide: int) -> _Node:
+    build = columns.timestamps(multiply, divide, timezone)
+    return _leaf("long", type, build, Op.TIMESTAMP, multiply=multiply, divide=divide)
+
+
+_PRIMITIVES: dict[str, _Node] = {
+    "boolean": _leaf("boolean", BooleanType(), columns.plain(pa.bool_()), Op.BOOLEAN),
+    "int": _leaf("int", IntegerType(), columns.plain(pa.int32()), Op.INT),
+    "long": _leaf("long", LongType(), columns.plain(pa.int64()), Op.LONG),
+    "float": _leaf("float", FloatType(), columns.plain(pa.float32()), Op.FLOAT),
+    "double": _leaf("double", DoubleType(), columns.plain(pa.float64()), Op.DOUBLE),
+    "bytes": _leaf("bytes", BinaryType(), columns.plain(pa.large_binary()), Op.BYTES),
+    "string": _leaf("bytes", StringType(), columns.text, Op.TEXT),
 }
 
-_LOGICAL: dict[tuple[str, str], tuple[PrimitiveType, Build]] = {
-    ("int", "date"): (DateType(), columns.dates),
-    ("int", "time-millis"): (TimeType(), columns.times(1000)),
-    ("long", "time-micros"): (TimeType(), columns.times(1)),
-    ("long", "timestamp-millis"): (TimestamptzType(), columns.timestamps(1000, 1, "UTC")),
-    ("long", "timestamp-micros"): (TimestamptzType(), columns.timestamps(1, 1, "UTC")),
-    ("long", "timestamp-nanos"): (TimestamptzType(), columns.timestamps(1, 1000, "UTC")),
-    ("long", "local-timestamp-millis"): (TimestampType(), columns.timestamps(1000, 1, None)),
-    ("long", "local-timestamp-micros"): (TimestampType(), columns.timestamps(1, 1, None)),
-    ("long", "local-timestamp-nanos"): (TimestampType(), columns.timestamps(1, 1000, None)),
-    ("string", "uuid"): (UUIDType(), columns.uuids_of_text),
+_LOGICAL: dict[tuple[str, str], _Node] = {
+    ("int", "date"): _leaf("int", DateType(), columns.dates, Op.DATE),
+    ("int", "time-millis"): _leaf("int", TimeType(), columns.times(1000), Op.TIME, multiply=1000),
+    ("long", "time-micros"): _leaf("long", TimeType(), columns.times(1), Op.TIME),
+    ("long", "timestamp-millis"): _timestamp(TimestamptzType(), "UTC", 1000, 1),
+    ("long", "timestamp-micros"): _timestamp(TimestamptzType(), "UTC", 1, 1),
+    ("long", "timestamp-nanos"): _timestamp(TimestamptzType(), "UTC", 1, 1000),
+    ("long", "local-timestamp-millis"): _timestamp(TimestampType(), None, 1000, 1),
+    ("long", "local-timestamp-micros"): _timestamp(TimestampType(), None, 1, 1),
+    ("long", "local-timestamp-nanos"): _timestamp(TimestampType(), None, 1, 1000),
+    ("string", "uuid"): _leaf("bytes", UUIDType(), columns.uuids_of_text, Op.UUID_TEXT),
 }
 
 
@@ -94,12 +112,17 @@ def compile_schema(text: str) -> AvroSchema:
     named: dict[str, Any] = {}
     try:
         parsed = fastavro.parse_schema(json.loads(text), named_schemas=named)
+        node = _Compiler(named).node(parsed)
+    except Invalid:
+        raise
     except RecursionError:
         raise Invalid(f"the Avro schema is nested deeper than {DEPTH_MAX}") from None
-    except Exception as error:  # whatever a foreign parser makes of foreign text
+    except (
+        Exception
+    ) as error:  # a foreign parser fails as it likes, and passes names that are no text, sizes beyond all
         raise Invalid(f"not an Avro schema: {error!r}") from error
-    node = _Compiler(named).node(parsed)
-    return AvroSchema(fastavro.parse_schema("null" if node.wire is None else node.wire), node.type, node.build)
+    decoder = fastavro.parse_schema("null" if node.wire is None else node.wire)
+    return AvroSchema(decoder, node.type, node.build, compile_plan(node.plan))
 
 
 class _Compiler:
@@ -137,7 +160,7 @@ class _Compiler:
             case "map":
                 return self._map(attributes["values"])
             case "enum":
-                return _Node("int", StringType(), columns.enums(attributes["symbols"]))
+                return _enum(attributes["symbols"])
             case "fixed":
                 return self._fixed(attributes)
             case str() if kind in _PRIMITIVES:
@@ -164,10 +187,11 @@ class _Compiler:
             if node.wire is not None
         ]
         if not wire:
-            return _NOTHING
+            return _EMPTY_RECORD
         kept = [(field, node) for field, node in zip(fields, nodes, strict=True) if node.type is not None]
         record = {"type": "record", "name": self._unique(), "fields": wire}
-        return _struct(record, ((_source_field(f, n), f["name"], n.build) for f, n in kept), columns.structs)
+        of_kept = [(_source_field(f, n), f["name"], n.build) for f, n in kept]
+        return _struct(record, of_kept, columns.structs, Op.STRUCT, nodes)
 
     def _union(self, branches: list[Any]) -> _Node:
         """[null, T] is an optional T; several types are a struct of optional branches."""
@@ -176,7 +200,8 @@ class _Compiler:
         if len([name for name in names if name != "null"]) <= 1:
             wire: Any = ["null" if node.wire is None else node.wire for node in nodes]
             only = next((node for node in nodes if node.type is not None), _NOTHING)
-            return _Node(wire, only.type, only.build)
+            plan = Plan(Op.CHOICE, only.plan.type, tuple(node.plan for node in nodes))
+            return _Node(wire, only.type, only.build, plan)
         if len(set(names)) < len(names):
             raise Invalid(f"union of {', '.join(names)} has one type twice")
         wire, kept = [], []
@@ -189,7 +214,7 @@ class _Compiler:
             wire.append({"type": "record", "name": self._unique(), "fields": fields})
             if node.type is not None:
                 kept.append((SourceField(name, name.rpartition(".")[2], node.type), key, node.build))
-        return _struct(wire, kept, columns.unions)
+        return _struct(wire, kept, columns.unions, Op.UNION, nodes)
 
     def _array(self, items: Any) -> _Node:
         node = self.node(items)
@@ -197,53 +222,65 @@ class _Compiler:
             # Items without bytes also would let five bytes on the wire claim any number of them.
             raise Invalid("a list of null or of empty records has no column type")
         type = SourceList(node.type)
-        return _Node({"type": "array", "items": node.wire}, type, columns.lists(arrow_type(type), node.build))
+        plan = Plan(Op.LIST, arrow_type(type), (node.plan,))
+        return _Node({"type": "array", "items": node.wire}, type, columns.lists(plan.type, node.build), plan)
 
     def _map(self, values: Any) -> _Node:
         node = self.node(values)
         if node.type is None or node.build is None:
             raise Invalid("a map to null or to empty records has no column type")
         type = SourceMap(StringType(), node.type)
-        return _Node({"type": "map", "values": node.wire}, type, columns.maps(arrow_type(type), node.build))
+        plan = Plan(Op.MAP, arrow_type(type), (_PRIMITIVES["string"].plan, node.plan))
+        return _Node({"type": "map", "values": node.wire}, type, columns.maps(plan.type, node.build), plan)
 
     def _fixed(self, schema: dict[str, Any]) -> _Node:
         size = schema["size"]
-        if not isinstance(size, int) or size < 1:
-            raise Invalid(f"fixed {schema['name']} has the size {size!r}: it must be a positive number")
+        if not isinstance(size, int) or not 1 <= size <= FIXED_BYTES_MAX:
+            raise Invalid(f"fixed {schema['name']} has the size {str(size)[:50]}: it must be 1 to {FIXED_BYTES_MAX}")
         wire = {"type": "fixed", "name": self._unique(), "size": size}
         match schema.get("logicalType"):
             case "decimal" if _is_decimal(schema):
-                return _decimal(wire, schema)
+                return _decimal(wire, schema, size)
             case "uuid" if size == 16:
-                return _Node(wire, UUIDType(), columns.uuids_of_bytes)
-        return _Node(wire, FixedType(size), columns.plain(pa.binary(size)))
+                return _leaf(wire, UUIDType(), columns.uuids_of_bytes, Op.FIXED, size=size)
+        return _leaf(wire, FixedType(size), columns.plain(pa.binary(size)), Op.FIXED, size=size)
 
     def _unique(self) -> str:
         """A name for each place a type is used, because fastavro reads definitions faster than references."""
         return f"t{next(self._names)}"
 
 
-def _struct(wire: Any, children: Iterable[tuple[SourceField, str, Build | None]], kind: Any) -> _Node:
+def _struct(
+    wire: Any, children: Iterable[tuple[SourceField, str, Build | None]], kind: Any, op: Op, nodes: Iterable[_Node]
+) -> _Node:
+    """A struct of those of `nodes` that have a column."""
+    plans = tuple(node.plan for node in nodes)
     kept = [(field, key, build) for field, key, build in children if build is not None]
     if not kept:
-        return _Node(wire, None, None)
+        return _Node(wire, None, None, Plan(op, None, plans))
     type = SourceStruct(tuple(field for field, _, _ in kept))
-    return _Node(wire, type, kind(arrow_type(type), [key for _, key, _ in kept], [build for _, _, build in kept]))
+    plan = Plan(op, arrow_type(type), plans)
+    return _Node(wire, type, kind(plan.type, [key for _, key, _ in kept], [build for _, _, build in kept]), plan)
 
 
 def _source_field(field: dict[str, Any], node: _Node) -> SourceField:
     assert node.type is not None
-    return SourceField(field["name"], field["name"], node.type, tuple(field.get("aliases", ())), field.get("doc"))
+    aliases, doc = field.get("aliases"), field.get("doc")
+    former = tuple(a for a in aliases if isinstance(a, str)) if isinstance(aliases, list) else ()
+    return SourceField(field["name"], field["name"], node.type, former, doc if isinstance(doc, str) else None)
 
 
 def _primitive(kind: str, schema: dict[str, Any]) -> _Node:
-    wire, type, build = _PRIMITIVES[kind]
+    plain = _PRIMITIVES[kind]
     logical = schema.get("logicalType")
     if kind == "bytes" and logical == "decimal" and _is_decimal(schema):
-        return _decimal(wire, schema)
-    if isinstance(logical, str) and (kind, logical) in _LOGICAL:
-        type, build = _LOGICAL[kind, logical]
-    return _Node(wire, type, build)
+        return _decimal(plain.wire, schema)
+    return _LOGICAL.get((kind, logical), plain) if isinstance(logical, str) else plain
+
+
+def _enum(symbols: list[str]) -> _Node:
+    plan = Plan(Op.ENUM, arrow_type(StringType()), size=len(symbols), symbols=tuple(symbols))
+    return _Node("int", StringType(), columns.enums(symbols), plan)
 
 
 def _is_decimal(schema: dict[str, Any]) -> bool:
@@ -252,11 +289,12 @@ def _is_decimal(schema: dict[str, Any]) -> bool:
     return isinstance(precision, int) and isinstance(scale, int) and 0 <= scale <= precision and precision > 0
 
 
-def _decimal(wire: Any, schema: dict[str, Any]) -> _Node:
+def _decimal(wire: Any, schema: dict[str, Any], size: int = 0) -> _Node:
     precision, scale = schema["precision"], schema.get("scale", 0)
     if precision > DECIMAL_PRECISION_MAX:
         raise Invalid(f"decimal({precision}, {scale}) has more than Iceberg's {DECIMAL_PRECISION_MAX} digits")
-    return _Node(wire, DecimalType(precision, scale), columns.decimals(precision, scale))
+    build = columns.decimals(precision, scale)
+    return _leaf(wire, DecimalType(precision, scale), build, Op.DECIMAL, size=size, precision=precision)
 
 
 def _branch_name(branch: Any) -> str:

@@ -104,5 +104,5 @@ async def read_message(reader: asyncio.StreamReader, kind: type[M]) -> M | None:
         raise Corrupt(f"a control message is longer than {LINE_BYTES_MAX} bytes") from None
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors, text that is not UTF-8, brackets without end
         raise Corrupt(f"not a control message: {error}") from None

@@ -1,58 +1,87 @@
 """convert.*.type = by_schema_id: Avro in Confluent's wire format, decoded with the schema it was written with.
 
-Values are decoded one by one (a bad one is an error of its row) and made into Arrow columns a chunk at a time. If a
-chunk does not fit its columns, halving it finds the rows that do not.
+A native reader makes columns of all values that it understands. The others, or all if there is none, go to its twin
+here: values are decoded one by one (a bad one is an error of its row) and made into Arrow columns a chunk at a time. If
+a chunk does not fit its columns, halving it finds the rows that do not.
 """
 
+from collections.abc import Iterator
 from io import BytesIO
 from struct import error as StructError
 from typing import Any
 
 import fastavro
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.table.avro_columns import BAD_VALUE
 from streamlake.table.avro_schema import AvroSchema
-from streamlake.table.converted import Converted, Group, Reason, RowError, row_errors
+from streamlake.table.converted import Converted, Group, Reason, RowError, row_errors, row_numbers
 from streamlake.table.resolve import HEADER_BYTES, SchemaCache, schema_id
 
 CHUNK_ROWS = 4_096  # decoded Python objects weigh far more than columns: hold few of them
 CHUNK_BYTES = 1 << 20
 
-_UNDECODABLE = (EOFError, ValueError, LookupError, ArithmeticError, TypeError, StructError)
+_UNDECODABLE = (ValueError, LookupError, ArithmeticError, TypeError, StructError)
 
 
 def convert(column: Any, reason: Reason, schemas: SchemaCache) -> Converted:
     """A binary array as one group for each schema id; bad values carry `reason`. Raises Unavailable."""
-    values = column.to_pylist()
-    by_header: dict[bytes, list[int]] = {}
-    for row, value in enumerate(values):
-        if value is not None:
-            by_header.setdefault(value[:HEADER_BYTES], []).append(row)
     groups: list[Group] = []
     errors: list[RowError] = []
-    for header, rows in by_header.items():
+    for header, rows in _by_header(column):
         id = None
         try:
             id = schema_id(header)
             schema = schemas.avro(id)
         except NotFound as error:
-            errors += row_errors(rows, Reason.UNKNOWN_SCHEMA, f"schema {id}: {error}")
+            errors += row_errors(rows.to_pylist(), Reason.UNKNOWN_SCHEMA, f"schema {id}: {error}")
         except Invalid as error:
             if id is None:
-                errors += row_errors(rows, reason, str(error))
+                errors += row_errors(rows.to_pylist(), reason, str(error))
             else:
-                errors += row_errors(rows, Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {error}")
+                errors += row_errors(rows.to_pylist(), Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {error}")
         else:
-            conversion = _Conversion(schema, reason, f"not a value of schema {id}: ")
-            groups.append(conversion.run(values, rows))
-            errors += conversion.errors
+            group, bad = _of_one_schema(column, rows, schema, reason, f"not a value of schema {id}: ")
+            groups.append(group)
+            errors += bad
     return Converted(tuple(groups), tuple(errors))
 
 
+def _by_header(column: Any) -> list[tuple[bytes, Any]]:
+    """For each header the rows that begin with it (int64 array), in the order of their first row."""
+    headers = pc.binary_slice(column, 0, HEADER_BYTES)
+    rows = row_numbers(len(column))
+    first = headers[0].as_py() if len(column) else None
+    whole = first is not None and len(first) == HEADER_BYTES
+    if whole and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
+        return [(first, rows)]  # as it nearly always is
+    pairs = pa.table([headers, rows], ["header", "row"]).filter(pc.is_valid(headers))
+    found = pairs.group_by("header", use_threads=False).aggregate([("row", "list")]).combine_chunks()
+    return [(header.as_py(), rows.values) for header, rows in zip(found["header"], found["row_list"], strict=True)]
+
+
+def _of_one_schema(
+    column: Any, rows: Any, schema: AvroSchema, reason: Reason, prefix: str
+) -> tuple[Group, list[RowError]]:
+    if schema.native is None:
+        twin = _Conversion(schema, reason, prefix)
+        return twin.run(column, rows), twin.errors
+    taken, refused, values = schema.native.read(column, rows, HEADER_BYTES)
+    if not len(refused):
+        return Group(schema.type, taken, values), []
+    twin = _Conversion(schema, reason, prefix)
+    group = twin.run(column, refused)  # says what is wrong with them; and takes what only the kernel does not know
+    if len(group.rows):
+        both = pa.concat_arrays([taken, group.rows])
+        order = pc.sort_indices(both)
+        taken, values = both.take(order), pa.concat_arrays([values, group.values]).take(order)
+    return Group(schema.type, taken, values), twin.errors
+
+
 class _Conversion:
-    """The values of one schema."""
+    """The values of one schema in Python: the twin of the native reader."""
 
     def __init__(self, schema: AvroSchema, reason: Reason, prefix: str) -> None:
         self.errors: list[RowError] = []
@@ -62,12 +91,10 @@ class _Conversion:
         self._rows: list[int] = []
         self._arrays: list[Any] = []
 
-    def run(self, values: list[bytes], rows: list[int]) -> Group:
-        start = 0
-        while start < len(rows):
-            end = _chunk_end(values, rows, start)
-            self._build(*self._decode(values, rows[start:end]))
-            start = end
+    def run(self, column: Any, rows: Any) -> Group:
+        for start, end in _chunks(column, rows):
+            chunk = rows.slice(start, end - start)
+            self._build(*self._decode(chunk.to_pylist(), column.take(chunk).to_pylist()))
         build = self._schema.build
         if build is None:
             joined = pa.nulls(len(self._rows))
@@ -75,16 +102,19 @@ class _Conversion:
             joined = pa.concat_arrays(self._arrays or [build([])])
         return Group(self._schema.type, pa.array(self._rows, pa.int64()), joined)
 
-    def _decode(self, values: list[bytes], rows: list[int]) -> tuple[list[int], list[Any]]:
+    def _decode(self, rows: list[int], values: list[bytes]) -> tuple[list[int], list[Any]]:
         """The rows that can be decoded, and what they are."""
         read, decoder = fastavro.schemaless_reader, self._schema.decoder
         good: list[int] = []
         decoded: list[Any] = []
-        for row in rows:
-            body = values[row][HEADER_BYTES:]
+        for row, whole in zip(rows, values, strict=True):
+            body = whole[HEADER_BYTES:]
             stream = BytesIO(body)
             try:
                 value = read(stream, decoder)
+            except EOFError:
+                self._fail(row, "the bytes end before the value does")
+                continue
             except _UNDECODABLE as error:
                 self._fail(row, repr(error))
                 continue
@@ -115,11 +145,12 @@ class _Conversion:
         self.errors += row_errors([row], self._reason, self._prefix + message)
 
 
-def _chunk_end(values: list[bytes], rows: list[int], start: int) -> int:
-    size_bytes = 0
-    limit = min(len(rows), start + CHUNK_ROWS)
-    for end in range(start, limit):
-        size_bytes += len(values[rows[end]])
-        if size_bytes > CHUNK_BYTES:
-            return end + 1
-    return limit
+def _chunks(column: Any, rows: Any) -> Iterator[tuple[int, int]]:
+    start = size_bytes = 0
+    for at, length in enumerate(pc.binary_length(column.take(rows)).to_pylist()):
+        size_bytes += length
+        if size_bytes > CHUNK_BYTES or at + 1 - start == CHUNK_ROWS:
+            yield start, at + 1
+            start, size_bytes = at + 1, 0
+    if start < len(rows):
+        yield start, len(rows)

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.types import BinaryType
 
-from streamlake.table.converted import Converted, Group
+from streamlake.table.converted import Converted, Group, row_numbers
 
 
 def convert(column: Any) -> Converted:
     """A binary array as one group, nulls included; nothing can be wrong with bytes."""
-    return Converted((Group(BinaryType(), pa.array(range(len(column)), pa.int64()), column.cast(pa.large_binary())),))
+    return Converted((Group(BinaryType(), row_numbers(len(column)), column.cast(pa.large_binary())),))

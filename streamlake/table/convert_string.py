@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 from pyiceberg.types import StringType
 
-from streamlake.table.converted import Converted, Group, Reason, RowError
+from streamlake.table.converted import Converted, Group, Reason, RowError, row_numbers
 
 
 def convert(column: Any, reason: Reason) -> Converted:
     """A binary array as one group of strings, nulls included; errors carry `reason`."""
-    rows = pa.array(range(len(column)), pa.int64())
+    rows = row_numbers(len(column))
     errors: list[RowError] = []
     try:
         text = column.cast(pa.large_string())

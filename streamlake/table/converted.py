@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from streamlake.table.source_schema import SourceType
 
 MESSAGE_CHARS_MAX = 1000
@@ -52,6 +55,11 @@ class Group:
 class Converted:
     groups: tuple[Group, ...]
     errors: tuple[RowError, ...] = ()
+
+
+def row_numbers(count: int) -> Any:
+    """0, 1, … as an int64 array; some twenty times faster than pa.array(range(count))."""
+    return pc.subtract(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count)), 1)
 
 
 def row_errors(rows: Iterable[int], reason: Reason, message: str) -> list[RowError]:

@@ -35,7 +35,7 @@ def decode(text: str | None) -> FieldMap:
         version, fields = stored["version"], stored["fields"]
         if version == VERSION and all(type(id) is int and "/" in key for key, id in fields.items()):
             return dict(fields)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(f"{_WRONG}: {error!r}. {_HELP}") from error
     raise Corrupt(f"{_WRONG} of version {VERSION}. {_HELP}")
 

@@ -118,7 +118,7 @@ def _progress(text: str) -> Progress:
 def _decode(text: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors, brackets without end
         raise Invalid(f"{PROGRESS} in the table cannot be read ({error}): restore it from an older snapshot") from None
 
 

@@ -4,14 +4,14 @@ Rows are grouped by the pair (value schema, key schema). A row without a value o
 with tombstones has a group of its own for them. Within a group rows keep the order of the log.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamlake.table.converted import Converted, Group
+from streamlake.table.converted import Converted, Group, row_numbers
 from streamlake.table.flatten import value_columns
 from streamlake.table.layout import VALUE_COLUMN, metadata_columns
 from streamlake.table.source_schema import SourceColumn
@@ -30,27 +30,36 @@ def row_groups(
     records: Any, value: Converted, key: Converted, bad: Collection[int], *, topic: str, layout: str, flatten: bool
 ) -> tuple[RowGroup, ...]:
     """All rows of `records` but those in `bad`."""
-    row = pa.array(range(len(records)), pa.int64())
-    pairs = pa.table({"row": row, "value": _group_of(row, value.groups), "key": _group_of(row, key.groups)})
+    groups = []
+    for rows, of_value, of_key in _pairs(len(records), value.groups, key.groups, bad):
+        taken = records if len(rows) == len(records) else records.take(rows)
+        columns = []
+        if of_value is not None:
+            name = VALUE_COLUMN[layout]
+            columns += value_columns(of_value.type, _taken(of_value, rows), flatten=flatten, column=name)
+        keys = None
+        if of_key is not None and of_key.type is not None:
+            keys = (of_key.type, _taken(of_key, rows))
+        columns += metadata_columns(layout, topic, taken, keys)
+        groups.append(RowGroup(rows, tuple(c for c, _ in columns), tuple(a for _, a in columns)))
+    return tuple(groups)
+
+
+def _pairs(
+    count: int, values: tuple[Group, ...], keys: tuple[Group, ...], bad: Collection[int]
+) -> Iterator[tuple[Any, Group | None, Group | None]]:
+    """The rows that share a value's and a key's group, for each such pair."""
+    row = row_numbers(count)
+    if count and not bad and all(not found or len(found[0].rows) == count for found in (values, keys)):
+        yield row, next(iter(values), None), next(iter(keys), None)  # as it nearly always is
+        return
+    pairs = pa.table({"row": row, "value": _group_of(row, values), "key": _group_of(row, keys)})
     if bad:
         pairs = pairs.filter(pc.invert(pc.is_in(pairs["row"], pa.array(list(bad), pa.int64()))))
-    groups = []
     for pair in pairs.group_by(["value", "key"], use_threads=False).aggregate([("row", "list")]).to_batches():
         for rows, value_at, key_at in zip(pair["row_list"], pair["value"], pair["key"], strict=True):
-            found = rows.values
-            taken = records if len(found) == len(records) else records.take(found)
-            columns = []
-            if value_at.is_valid:
-                group = value.groups[value_at.as_py()]
-                name = VALUE_COLUMN[layout]
-                columns += value_columns(group.type, _taken(group, found), flatten=flatten, column=name)
-            keys = None
-            if key_at.is_valid:
-                group = key.groups[key_at.as_py()]
-                keys = (group.type, _taken(group, found)) if group.type is not None else None
-            columns += metadata_columns(layout, topic, taken, keys)
-            groups.append(RowGroup(found, tuple(c for c, _ in columns), tuple(a for _, a in columns)))
-    return tuple(groups)
+            of_value = values[value_at.as_py()] if value_at.is_valid else None
+            yield rows.values, of_value, keys[key_at.as_py()] if key_at.is_valid else None
 
 
 def _group_of(rows: Any, groups: tuple[Group, ...]) -> Any:

@@ -1,17 +1,25 @@
 """A metadata store of each kind, with one registered broker, for the tests of what lives in it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
+from support import postgres as support
+from support.postgres import Postgres
 
+from streamlake.cluster import migrations
 from streamlake.cluster.database import Database
 from streamlake.cluster.membership import BrokerIdentity, Membership
+from streamlake.cluster.postgres import DRIVER
+from streamlake.cluster.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.tables import metadata
 from streamlake.cluster.topics import TopicLimits, Topics
+from streamlake.cluster.wals import WalKey, Wals
 from streamlake.core.ids import Ids
-from streamlake.core.tasks import InlineExecutor
+from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 
 
 @dataclass
@@ -42,12 +50,21 @@ class Cluster:
     async def register(self, node: int = 0) -> BrokerIdentity:
         """A new process of the node: fences the one before."""
         membership = Membership(self.database, self.clock, self.ids)
-        return await membership.register(node, "localhost", 9092, "file:///wal")
+        return (await membership.register(node, "localhost", 9092)).identity
+
+    async def adopt(self, identity: BrokerIdentity) -> WalKey:
+        """The WAL of a process, whose positions go on."""
+        return await Wals(self.database, identity).adopt("file:///wal", keep_trim=True)
 
     async def topics(self, identity: BrokerIdentity | None = None, limits: TopicLimits | None = None) -> Topics:
         topics = Topics(self.database, identity or self.identity, self.clock, self.ids, limits)
         await topics.refresh()
         return topics
+
+    async def metadata(self, node: int = 0) -> SqlStreamMetadata:
+        """Stream metadata of a new process of the node, with its WAL."""
+        identity = await self.register(node)
+        return SqlStreamMetadata(self.database, identity, await self.adopt(identity))
 
     async def dump(self) -> dict[str, list[tuple]]:
         """Everything that is stored, to show that nothing changed."""
@@ -61,9 +78,75 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["file", "memory"])
+class Servers:
+    """PostgreSQL, and brokers' metadata stores on it, each with a thread and a connection of its own."""
+
+    def __init__(self, server: Postgres, name: str, clock: ManualClock) -> None:
+        self.server = server
+        self.name = name
+        self.url = server.url(name)
+        self._clock = clock
+        self._opened: list[tuple[Database, ThreadExecutor]] = []
+
+    async def open(self, *, real_clock: bool = False) -> Database:
+        """Another broker's. Unless `real_clock`, the clock of the server is the test's."""
+        executor = ThreadExecutor("metadata")
+        database = await Database.open(self.url, executor, self._clock)
+        self._opened.append((database, executor))
+        if not real_clock:
+            database.now_ms = lambda connection: self._clock.now_ms()  # type: ignore[method-assign]
+        return database
+
+    async def emptied(self) -> Database:
+        """As new, also after a test that left sessions behind. (A database of its own for each test takes 0.5 s.)"""
+        self.server.end_sessions(self.name)
+        database = await self.open()
+        await database.write(lambda c: [c.execute(table.delete()).rowcount for table in reversed(TABLES)])
+        return database
+
+    async def close(self) -> None:
+        for database, executor in self._opened:
+            await database.close()
+            executor.close()
+
+
+TABLES = metadata.sorted_tables
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    if reason := support.missing():
+        pytest.skip(reason)
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Postgres) -> str:
+    """The name of a database whose tables are made."""
+    name = server.database()
+    engine = create_engine(make_url(server.url(name)).set(drivername=DRIVER), poolclass=NullPool)
+    with engine.begin() as connection:
+        migrations.upgrade(connection)
+    return name
+
+
+@pytest.fixture
+async def postgres(server: Postgres, migrated: str, clock: ManualClock) -> AsyncIterator[Servers]:
+    servers = Servers(server, migrated, clock)
+    await servers.emptied()
+    yield servers
+    await servers.close()
+
+
+@pytest.fixture(params=["file", "memory", "postgres"])
 async def database(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
-    """SQLite in a file and in memory, run inline as in simulation."""
+    """SQLite in a file and in memory, run inline as in simulation; PostgreSQL on a thread as in a server."""
+    if request.param == "postgres":
+        servers = Servers(request.getfixturevalue("server"), request.getfixturevalue("migrated"), clock)
+        yield await servers.emptied()
+        await servers.close()
+        return
     url = "sqlite://" if request.param == "memory" else f"sqlite:///{tmp_path}/metadata.db"
     database = await Database.open(url, InlineExecutor(), clock)
     yield database

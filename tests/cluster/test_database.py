@@ -16,8 +16,8 @@ from streamlake.core.errors import Closed, Conflict, Corrupt, Full, Invalid, Out
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 
 
-class TestSqlite(MetadataContract):
-    """Inline, in a file and in memory."""
+class TestStores(MetadataContract):
+    """SQLite inline, in a file and in memory; PostgreSQL on a thread."""
 
 
 class TestSqliteOnAThread(MetadataContract):
@@ -214,7 +214,8 @@ async def test_a_dead_executor_leaves_nobody_waiting(tmp_path) -> None:
     [
         ("nonsense", "is no database URL"),
         ("nosuchdb:///x", "is no database URL"),
-        ("postgresql+psycopg2://localhost/x", "pip install psycopg2"),
+        ("postgresql+psycopg2://localhost/x", "is not a driver that StreamLake uses"),
+        ("mysql+pymysql://localhost/x", "pip install pymysql"),
     ],
 )
 async def test_unusable_urls(url: str, words: str) -> None:

@@ -5,11 +5,12 @@ from contracts.stream_metadata_contract import NOW_MS, StreamMetadataContract, b
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete
-from support.memory_metadata import MetadataTables
+from support.memory_metadata import MemoryMetadata, MetadataTables
 
 from streamlake.cluster import object_ranges
 from streamlake.cluster.stream_metadata import SqlStreamMetadata, create_streams, next_history
 from streamlake.cluster.tables import stream
+from streamlake.cluster.wals import Wals
 from streamlake.core.errors import Conflict, Invalid
 from streamlake.s3stream.metadata import Checkpoint, StreamRange
 
@@ -26,7 +27,15 @@ class SqlStreams:
         await self.database.write(lambda c: c.execute(delete(stream).where(stream.c.id == stream_id)).rowcount)
 
     async def register(self) -> SqlStreamMetadata:
-        return SqlStreamMetadata(self.database, await self.cluster.register())
+        self.wal = await self.cluster.adopt(identity := await self.cluster.register())
+        return SqlStreamMetadata(self.database, identity, self.wal)
+
+    async def drainer(self, node: int) -> SqlStreamMetadata:
+        return SqlStreamMetadata(self.database, await self.cluster.register(node), self.wal)
+
+    async def forget_wal(self) -> None:
+        wals = Wals(self.database, await self.cluster.register(9))
+        await wals.forget(self.wal.node, self.wal.uri, self.wal.epoch)
 
 
 class MemoryStreams:
@@ -43,8 +52,16 @@ class MemoryStreams:
     async def delete(self, stream_id: int) -> None:
         del self.tables.streams[stream_id]
 
-    async def register(self):
-        return self.tables.register()
+    async def register(self) -> MemoryMetadata:
+        metadata = self.tables.register()
+        self.wal = metadata.wal
+        return metadata
+
+    async def drainer(self, node: int) -> MemoryMetadata:
+        return self.tables.drainer(node, self.wal)
+
+    async def forget_wal(self) -> None:
+        del self.tables.wals[(self.wal.node, self.wal.uri)]
 
 
 @pytest.fixture
@@ -124,17 +141,22 @@ async def test_a_checkpoint_belongs_to_the_end_of_its_range(sql_streams) -> None
     assert by_id(await metadata.stream_states())[second].checkpoint == b""
 
 
-async def test_the_trim_never_goes_back(sql_streams) -> None:
-    metadata = await sql_streams.register()
-    await upload(metadata, wal_trim=10)
-    await upload(metadata, wal_trim=5)
-    assert await metadata.wal_trim() == 10
+async def test_without_a_wal_nothing_is_committed(sql_streams, cluster) -> None:
+    (s,) = await sql_streams.create(1)
+    metadata = SqlStreamMetadata(cluster.database, await cluster.register(), None)
+    (state,) = await metadata.open_streams([s], [0])
+    for attempt in (
+        lambda: upload(metadata, StreamRange(s, state.epoch, 0, 10)),
+        lambda: metadata.trim_wal(1),
+        lambda: metadata.wal_trim(),
+    ):
+        with pytest.raises(Invalid, match="adopted no WAL"):
+            await attempt()
 
 
 async def test_brokers_share_streams_and_have_their_own_trim(sql_streams, cluster) -> None:
     (s,) = await sql_streams.create(1)
-    a = SqlStreamMetadata(cluster.database, await cluster.register(1))
-    b = SqlStreamMetadata(cluster.database, await cluster.register(2))
+    a, b = await cluster.metadata(1), await cluster.metadata(2)
     (old,) = await a.open_streams([s], [0])
     await upload(a, StreamRange(s, old.epoch, 0, 10), wal_trim=7)
     (new,) = await b.open_streams([s], [10])

@@ -132,7 +132,7 @@ async def test_configs_that_belong_together_may_be_set_one_after_the_other(clust
 async def test_deleting_takes_everything_with_it(cluster) -> None:
     topics = await cluster.topics()
     groups = GroupStore(cluster.database, cluster.identity)
-    metadata = SqlStreamMetadata(cluster.database, cluster.identity)
+    metadata = SqlStreamMetadata(cluster.database, cluster.identity, None)
     orders = await topics.create("orders", 2, {ENABLE: "true"})
     await topics.create("kept", 1, {ENABLE: "true"})
     await metadata.open_streams([p.stream_id for p in orders.partitions], [0, 0])
@@ -163,7 +163,7 @@ async def test_deleting_takes_everything_with_it(cluster) -> None:
 async def test_enabling_the_table_sets_the_hold_in_the_same_transaction(cluster) -> None:
     """Hazard C12. The hold is where the log starts now; it is there whenever the config is."""
     topics = await cluster.topics()
-    metadata = SqlStreamMetadata(cluster.database, cluster.identity)
+    metadata = SqlStreamMetadata(cluster.database, cluster.identity, None)
     orders = await topics.create("orders", 2, {})
     assert await holds(cluster) == {}
     await metadata.trim_streams([(orders.partitions[1].stream_id, 40)])

@@ -13,7 +13,9 @@ from streamlake.core.errors import Closed, Conflict, Full, Invalid
 
 
 def put(kind: str, next_id: int):
-    return lambda connection: connection.execute(insert(id_block).values(kind=kind, next_id=next_id)).rowcount
+    """The number of rows that were added."""
+    row = insert(id_block).values(kind=kind, next_id=next_id).returning(id_block.c.kind)
+    return lambda connection: len(connection.execute(row).all())
 
 
 def rows(connection) -> dict[str, int]:

@@ -73,17 +73,33 @@ class ObjectStoreContract:
         await store.delete([])
         assert await keys(store) == ["a/2"]
 
-    async def test_list_gives_keys_with_the_prefix_in_key_order(self, store: ObjectStore) -> None:
+    async def test_list_gives_keys_with_the_prefix(self, store: ObjectStore) -> None:
         names = ["a-b/c", "a.b", "a/b", "a/b2/c", "a/z", "ab", "b/1", "b/10", "b/2"]
         for n, key in enumerate(reversed(names)):
             await store.put(key, [bytes(n)])
-        assert [(m.key, m.size) async for m in store.list("")] == [(key, 8 - n) for n, key in enumerate(names)]
-        assert await keys(store, "a/") == ["a/b", "a/b2/c", "a/z"]
-        assert await keys(store, "a/b") == ["a/b", "a/b2/c"]
-        assert await keys(store, "a") == [key for key in names if key.startswith("a")]
-        assert await keys(store, "b/1") == ["b/1", "b/10"]
-        assert await keys(store, "none/") == []
-        assert await keys(store, "a/b2/c") == ["a/b2/c"]
+        found = [(m.key, m.size) async for m in store.list("")]
+        assert sorted(found) == [(key, 8 - n) for n, key in enumerate(names)]
+        for prefix, wanted in (
+            ("a/", ["a/b", "a/b2/c", "a/z"]),
+            ("a/b", ["a/b", "a/b2/c"]),
+            ("a", [key for key in names if key.startswith("a")]),
+            ("b/1", ["b/1", "b/10"]),
+            ("none/", []),
+            ("a/b2/c", ["a/b2/c"]),
+        ):
+            assert sorted(await keys(store, prefix)) == wanted
+
+    async def test_list_keeps_each_folder_in_key_order(self, store: ObjectStore) -> None:
+        names = [f"wal/{epoch}/{n:03}" for epoch in range(3) for n in range(8)]
+        await asyncio.gather(*(store.put(key, [b"x"]) for key in [*names[::-1], "wal-old/1", "wal/1-x/1", "wal/2/0-1"]))
+        assert await keys(store, "wal/1/") == names[8:16]
+        for prefix in ("", "wal/"):
+            found = await keys(store, prefix)
+            for epoch in range(2):
+                folder = [key for key in found if key.startswith(f"wal/{epoch}/")]
+                assert folder == names[epoch * 8 : epoch * 8 + 8]
+                first = found.index(folder[0])
+                assert found[first : first + 8] == folder, "without others in between"
 
     async def test_many_calls_at_once(self, store: ObjectStore) -> None:
         await asyncio.gather(*(store.put(f"many/{n:03}", [b"%d" % n]) for n in range(60)))

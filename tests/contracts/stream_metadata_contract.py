@@ -1,7 +1,9 @@
 """What every StreamMetadata does (s3stream/metadata.py), the rules against zombies above all.
 
-A subclass gives the fixture `streams`, an object with `async create(n) -> list of ids`, `async delete(stream_id)` and
-`async register() -> StreamMetadata`, a handle of the next process of the same node.
+A subclass gives the fixture `streams`, an object with `async create(n) -> list of ids`, `async delete(stream_id)`,
+`async register() -> StreamMetadata`, a handle of the next process of the same node, whose WAL goes on,
+`async drainer(node) -> StreamMetadata`, another node that drains the WAL of the last process that registered, and
+`async forget_wal()`, by which that WAL is off the list.
 """
 
 import pytest
@@ -200,6 +202,43 @@ class StreamMetadataContract:
         metadata = await streams.register()
         await metadata.trim_wal(3)
         assert await metadata.wal_trim() == 7
+
+    async def test_the_trim_of_a_commit_moves_only_forward(self, streams) -> None:
+        metadata = await streams.register()
+        await upload(metadata, wal_trim=10)
+        await upload(metadata, wal_trim=5)
+        assert await metadata.wal_trim() == 10
+
+    async def test_another_broker_drains_the_wal(self, streams) -> None:
+        (s,) = await streams.create(1)
+        dead = await streams.register()
+        (state,) = await dead.open_streams([s], [0])
+        await upload(dead, StreamRange(s, state.epoch, 0, 10), wal_trim=7)
+        drainer = await streams.drainer(5)
+        assert await drainer.wal_trim() == 7
+        await upload(drainer, StreamRange(s, state.epoch, 10, 20), wal_trim=9)
+        await drainer.trim_wal(11)
+        assert await drainer.wal_trim() == 11
+
+    async def test_a_drain_that_was_overtaken_changes_nothing(self, streams) -> None:
+        """The WAL was forgotten, or its own node is back and writes to it: the drain's view of it is old."""
+        (s,) = await streams.create(1)
+        dead = await streams.register()
+        (state,) = await dead.open_streams([s], [0])
+        for overtake, view in ((streams.register, None), (streams.forget_wal, dead)):
+            drainer = await streams.drainer(5)
+            object_id = await drainer.prepare_object(NOW_MS + 1000)
+            now = await overtake()
+            before = await everything(now) if view is None else await dead.stream_states()
+            for attempt in (
+                lambda d=drainer, o=object_id: d.commit_object(o, 1, [StreamRange(s, state.epoch, 0, 10)], [], 99),
+                lambda d=drainer: d.trim_wal(99),
+                lambda d=drainer: d.wal_trim(),
+            ):
+                with pytest.raises(Fenced):
+                    await attempt()
+            assert before == (await everything(now) if view is None else await dead.stream_states())
+            assert await drainer.objects() == []
 
     async def test_starts_only_move_forward(self, streams) -> None:
         first, second = await streams.create(2)

@@ -52,7 +52,7 @@ async def metadata(clock: ManualClock) -> AsyncIterator[Metadata]:
     ids = Ids(7)
     database = await Database.open("sqlite://", InlineExecutor(), clock)
     membership = Membership(database, clock, ids)
-    identity = await membership.register(0, "localhost", 9092, "file:///wal")
+    identity = (await membership.register(0, "localhost", 9092)).identity
     topics = Topics(database, identity, clock, ids)
     await topics.refresh()
     await topics.create("t", 3, {})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 from support import lake
+from support.fault_proxy import FaultProxy
 from support.log_check import Ledger, read_log
 from support.raw_kafka import RawClient, batch
 from support.seaweedfs import SeaweedFS
@@ -37,13 +38,17 @@ shutdown_timeout_s = 2.0
 enabled = false
 """
 NewServer = Callable[..., Server]
+FAULTS_ALL_THE_TIME = {
+    "slow": 0.1, "reset_before": 0.05, "reset_within": 0.05, "reset_after": 0.05, "503": 0.05, "applied_500": 0.05,
+    "cut": 0.05,
+}  # fmt: skip
 
 
-def config(s3: SeaweedFS, wal_bytes: int = 16 << 20) -> str:
+def config(s3: SeaweedFS, wal_bytes: int = 16 << 20, endpoint: str = "") -> str:
     return STORAGE.format(
         bucket=s3.bucket(),
         wal_bytes=wal_bytes,
-        endpoint=s3.s3_endpoint,
+        endpoint=endpoint or s3.s3_endpoint,
         access_key=s3.access_key,
         secret_key=s3.secret_key,
     )
@@ -62,6 +67,25 @@ def test_storage_on_s3_survives_restart_and_kill_9(seaweedfs: SeaweedFS, new_ser
         assert len(ledger.check(server)) == len(ledger.acked)
     assert server.stop() == 0
     assert not list((server.data_dir / "objects").glob("**/*")), "objects lie in the bucket, not on the local disk"
+
+
+@pytest.mark.slow
+def test_a_store_whose_answers_go_wrong_loses_and_doubles_nothing(seaweedfs: SeaweedFS, new_server: NewServer) -> None:
+    with FaultProxy(seaweedfs.s3_endpoint, "") as proxy:
+        proxy.random(1, FAULTS_ALL_THE_TIME)
+        server = new_server(config(seaweedfs, endpoint=proxy.endpoint)).start()
+        lake.create_topic(server, "t", 3)
+        ledger = Ledger(server, "t", 3, **{"enable.idempotence": True})
+        for _ in range(3):
+            ledger.produce(5000, b"x" * 1000)
+            ledger.settle()
+            server.kill()
+            proxy.plan("put", "", "503", times=20)
+            server.start()
+            assert len(ledger.check(server)) == len(ledger.acked)
+        assert {operation for operation, _ in proxy.faults} >= {"put", "get_range"}, proxy.requests
+        proxy.heal()
+        assert server.stop() == 0
 
 
 @pytest.fixture

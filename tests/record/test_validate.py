@@ -1,15 +1,18 @@
+import random
 import struct
 
 import pytest
 from crc32c import crc32c
 from hypothesis import given
+from support.hostile import some_batch
 from support.records import batches_of_records
 
+from streamlake.record import validate
 from streamlake.record.batch import CorruptBatch, InvalidRecord, RecordTooLarge
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.record.validate import check_produced
+from streamlake.record.validate import check_produced, twin_of_check
 
 MIB = 1024 * 1024
 RECORDS = [Record(0, 1000, b"k", b"v"), Record(1, 990, None, b"w"), Record(2, 1010, None, b"")]
@@ -90,3 +93,34 @@ def test_frame_errors_pass_through():
         check_produced(data[:-1], MIB)
     with pytest.raises(RecordTooLarge):
         check_produced(data, len(data) - 1)
+
+
+@pytest.mark.skipif(validate._kernel is None, reason="no C compiler")
+@pytest.mark.parametrize("seed", range(4))
+def test_kernel_equals_twin(seed):
+    rng = random.Random(seed)
+    taken = refused = 0
+    for _ in range(3_000):
+        header, payload, _ = some_batch(rng)
+        if header.count <= 0:  # check_produced looks at that first
+            assert validate._kernel.check(header, payload) is None
+            continue
+        try:
+            twin = twin_of_check(header, payload)
+            taken += 1
+        except InvalidRecord:
+            twin = None
+            refused += 1
+        assert validate._kernel.check(header, payload) == twin, (header, payload)
+    assert min(taken, refused) > 500
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_with_and_without_the_kernel(monkeypatch, native):
+    if not native:
+        monkeypatch.setattr(validate, "_kernel", None)
+    big = [Record(i, 1000 - i, b"k", b"v" * 1000) for i in range(400)]  # a payload checked without the GIL
+    produced = check_produced(encode_batch(big), MIB)
+    assert (produced.min_timestamp, produced.max_timestamp) == (601, 1000)
+    with pytest.raises(InvalidRecord, match="bytes follow the 399 records"):
+        check_produced(lie(lie(encode_batch(big), ">i", 57, 399), ">i", 23, 398), MIB)

@@ -23,7 +23,7 @@ from streamlake.registry.schema_registry import SchemaRegistry
 async def store() -> AsyncIterator[SchemaStore]:
     clock = SystemClock()
     database = await Database.open("sqlite://", InlineExecutor(), clock)
-    identity = await Membership(database, clock, Ids(7)).register(0, "localhost", 9092, "file:///wal")
+    identity = (await Membership(database, clock, Ids(7)).register(0, "localhost", 9092)).identity
     yield SchemaStore(database, identity)
     await database.close()
 

@@ -2,38 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
-import obstore
 import pytest
 from contracts.objectstore_contract import ObjectStoreContract, keys
 from support.fake_s3 import FakeS3
 from support.memory_store import MemoryStore
 from support.seaweedfs import SeaweedFS
 
-from streamlake.core.errors import Corrupt, Exists, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Corrupt, Exists, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream import s3_store
-from streamlake.s3stream.s3_store import S3Options, S3Store
+from streamlake.s3stream import s3_client, s3_store
+from streamlake.s3stream.objectstore import ObjectMeta
+from streamlake.s3stream.s3_client import RequestFailed, S3Options, StoreClient
+from streamlake.s3stream.s3_store import RequestPolicy, S3Store, open_s3
 
 
 class TestOnSeaweedFS(ObjectStoreContract):
     @pytest.fixture
     def store(self, seaweedfs: SeaweedFS) -> S3Store:
-        options = S3Options(
-            endpoint=seaweedfs.s3_endpoint, region=seaweedfs.region, allow_http=True,
-            access_key=seaweedfs.access_key, secret_key=seaweedfs.secret_key, pause_first_s=0.01,
-        )  # fmt: skip
-        return S3Store(f"s3://{seaweedfs.bucket()}/data", Ids(), InlineExecutor(), options)
-
-    async def test_it_honours_conditional_writes(self, store: S3Store) -> None:
-        await store.probe_conditional_writes()
-        assert await keys(store) == [], "the probe leaves nothing"
+        return on_seaweedfs(seaweedfs, f"s3://{seaweedfs.folder()}")
 
     async def test_multipart(self, store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(s3_store, "MULTIPART_BYTES_MIN", 11 << 20)
-        monkeypatch.setattr(s3_store, "MULTIPART_CHUNK_BYTES", 5 << 20)
+        monkeypatch.setattr(s3_client, "MULTIPART_BYTES_MIN", 11 << 20)
+        monkeypatch.setattr(s3_client, "MULTIPART_CHUNK_BYTES", 5 << 20)
         data = bytes(range(256)) * 48 * 1024
         await store.put("large", [data])
         assert await store.get("large") == data
@@ -41,25 +34,26 @@ class TestOnSeaweedFS(ObjectStoreContract):
         assert (store.bytes_in, store.bytes_out) == (len(data), len(data))
 
     async def test_wrong_keys_are_said(self, seaweedfs: SeaweedFS) -> None:
-        options = S3Options(
-            endpoint=seaweedfs.s3_endpoint,
-            region=seaweedfs.region,
-            allow_http=True,
-            access_key="who",
-            secret_key="what",
-        )
-        store = S3Store("s3://test-1", Ids(), InlineExecutor(), options)
+        store = on_seaweedfs(seaweedfs, "s3://test-1", access_key="who", secret_key="what")
         with pytest.raises(Unavailable, match="refuses our keys"):
             await store.get("a")
-        with pytest.raises(Unavailable, match="cannot write to s3://test-1"):
-            await store.probe_conditional_writes()
+        with pytest.raises(OutcomeUnknown, match="refuses our keys"):
+            await store.create("a", [b"x"])
         assert store.retries == 0, "it would not help"
 
-    async def test_a_missing_bucket_is_not_a_missing_object(self, seaweedfs: SeaweedFS, store: S3Store) -> None:
-        missing = S3Store("s3://no-such-bucket", Ids(), InlineExecutor(), store._options)
+    async def test_a_missing_bucket_is_not_a_missing_object(self, seaweedfs: SeaweedFS) -> None:
+        missing = on_seaweedfs(seaweedfs, "s3://no-such-bucket")
         for call in (missing.get("a"), missing.get_range("a", 0, 1), keys(missing)):
             with pytest.raises(Unavailable, match="bucket does not exist"):
                 await call
+
+
+def on_seaweedfs(seaweedfs: SeaweedFS, url: str, **changes: Any) -> S3Store:
+    options: dict[str, Any] = {
+        "endpoint": seaweedfs.s3_endpoint, "region": seaweedfs.region, "allow_http": True,
+        "access_key": seaweedfs.access_key, "secret_key": seaweedfs.secret_key,
+    }  # fmt: skip
+    return open_s3(url, Ids(), InlineExecutor(), S3Options(**options | changes), RequestPolicy(pause_first_s=0.01))
 
 
 class TestMemoryStore(ObjectStoreContract):
@@ -76,12 +70,13 @@ async def server() -> AsyncIterator[FakeS3]:
         yield server
 
 
-def connected(server: FakeS3, **changes: Any) -> S3Store:
-    options: dict[str, Any] = {
-        "endpoint": server.endpoint, "region": "x", "access_key": "x", "secret_key": "y", "allow_http": True,
-        "attempts": 3, "pause_first_s": 0.001, "pause_max_s": 0.002, "request_timeout_s": 0.3,
-    }  # fmt: skip
-    return S3Store("s3://bucket", Ids(1), InlineExecutor(), S3Options(**options | changes))
+def connected(server: FakeS3, *, endpoint: str = "", request_timeout_s: float = 0.3, **changes: Any) -> S3Store:
+    options = S3Options(
+        endpoint=endpoint or server.endpoint, region="x", access_key="x", secret_key="y", allow_http=True,
+        request_timeout_s=request_timeout_s,
+    )  # fmt: skip
+    policy: dict[str, Any] = {"attempts": 3, "pause_first_s": 0.001, "pause_max_s": 0.002}
+    return open_s3("s3://bucket", Ids(1), InlineExecutor(), options, RequestPolicy(**policy | changes))
 
 
 @pytest.fixture
@@ -98,6 +93,7 @@ async def test_a_create_that_landed_behind_an_error_is_ours(server: FakeS3, stor
     await store.create("wal/1", [b"mine"])
     assert server.objects == {"wal/1": b"mine"}
     assert server.requests == ["PUT", "GET"]
+    assert (store.read_backs, store.retries) == (1, 0)
 
 
 @pytest.mark.parametrize("answer", ["500", "503", "reset", "409"])
@@ -113,8 +109,8 @@ async def test_a_create_that_lands_late_is_ours(server: FakeS3, store: S3Store) 
     server.misbehave("PUT", "late_503")
     original = store._read_back
 
-    async def land_after_reading(key: str) -> bytes | None:
-        found = await original(key)
+    async def land_after_reading(*args: Any) -> bytes | None:
+        found = await original(*args)
         server.land()
         return found
 
@@ -132,6 +128,13 @@ async def test_another_ones_object_is_told_from_ours(server: FakeS3, store: S3St
     with pytest.raises(Exists):
         await store.create("wal/1", [b"mine"])
     assert server.objects == {"wal/1": b"fence of epoch 2"}
+
+
+async def test_a_torn_upload_is_not_taken_for_another_ones_object(server: FakeS3, store: S3Store) -> None:
+    server.misbehave("PUT", "torn")
+    with pytest.raises(OutcomeUnknown, match="first 2 of 4 bytes"):
+        await store.create("wal/1", [b"mine"])
+    assert server.objects == {"wal/1": b"mi"}
 
 
 async def test_a_create_that_cannot_be_read_back_is_unknown(server: FakeS3, store: S3Store) -> None:
@@ -222,12 +225,10 @@ async def test_no_server_is_unavailable(server: FakeS3) -> None:
         await store.put("a", [b"x"])
     with pytest.raises(OutcomeUnknown):
         await store.delete(["a"])
-    with pytest.raises(Unavailable, match="Check endpoint"):
-        await store.probe_conditional_writes()
 
 
 async def test_requests_in_flight_are_bounded(server: FakeS3) -> None:
-    store = connected(server, requests_in_flight_max=2, request_timeout_s=60, attempts=1)
+    store = connected(server, in_flight_max=2, request_timeout_s=60, attempts=1)
     server.misbehave("PUT", "apply_hang", times=2)
     stuck = [asyncio.create_task(store.put(f"stuck/{n}", [b"x"])) for n in range(2)]
     while len(server.objects) < 2:
@@ -245,12 +246,6 @@ async def test_requests_in_flight_are_bounded(server: FakeS3) -> None:
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_store_that_ignores_conditions_is_refused() -> None:
-    async with FakeS3(honours_conditions=False) as server:
-        with pytest.raises(Invalid, match="cannot hold a WAL"):
-            await connected(server).probe_conditional_writes()
-
-
 async def test_an_answer_shorter_than_the_range_is_corrupt(server: FakeS3, store: S3Store) -> None:
     server.objects["a"] = b"short"
     with pytest.raises(Corrupt, match="before byte 10"):
@@ -260,30 +255,67 @@ async def test_an_answer_shorter_than_the_range_is_corrupt(server: FakeS3, store
     assert store.retries == 0
 
 
-async def test_stores_that_mind_missing_keys(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """GCS and Azure answer 404 to a delete of what is not there, and stop at it."""
-    there = {"a", "c"}
-
-    async def delete(_: object, paths: str | list[str]) -> None:
-        for path in [paths] if isinstance(paths, str) else paths:
-            if path not in there:
-                raise FileNotFoundError(path)
-            there.discard(path)
-
-    monkeypatch.setattr(obstore, "delete_async", delete)
-    await store.delete(["a", "b", "c"])
-    assert there == set()
+# -- listing -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_listing_is_bounded(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def pages(*args: object, **kwargs: object) -> AsyncIterator[list[dict[str, object]]]:
-        for page in range(3):
-            yield [{"path": f"a/{page}/{n}", "size": 1} for n in range(10)]
+class Shelf:
+    """A StoreClient that only lists: `found` in its own order, page by page."""
 
-    monkeypatch.setattr(obstore, "list", pages)
-    monkeypatch.setattr(s3_store, "LIST_KEYS_MAX", 25)
-    with pytest.raises(Full, match="narrower"):
-        await keys(store, "a/")
+    url = "s3://shelf"
+
+    def __init__(self, found: list[str]) -> None:
+        self.found = found
+        self.asked: list[tuple[str, str]] = []
+        self.failing: list[RequestFailed] = []
+
+    async def list(self, folder: str, after: str) -> list[ObjectMeta]:
+        self.asked.append((folder, after))
+        if self.failing:
+            raise self.failing.pop()
+        found = [key for key in self.found if key.startswith(folder)]
+        start = found.index(after) + 1 if after else 0
+        return [ObjectMeta(key, 1) for key in found[start : start + s3_store.LIST_PAGE_KEYS]]
+
+
+def shelf_store(shelf: Shelf) -> S3Store:
+    return S3Store(cast(StoreClient, shelf), Ids(1), InlineExecutor(), RequestPolicy(attempts=3, pause_first_s=0))
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_store, "LIST_PAGE_KEYS", 3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6, 7])
+async def test_a_listing_goes_page_by_page(small_pages: None, count: int) -> None:
+    shelf = Shelf([f"a/{n}" for n in range(count)])
+    store = shelf_store(shelf)
+    assert await keys(store, "a/") == shelf.found
+    assert store.lists == count // 3 + 1
+    assert {folder for folder, _ in shelf.asked} == {"a/"}
+
+
+async def test_a_page_that_fails_is_asked_for_again_and_no_other(small_pages: None) -> None:
+    shelf = Shelf([f"a/{n}" for n in range(8)])
+    store = shelf_store(shelf)
+    found = []
+    async for meta in store.list("a/"):
+        found.append(meta.key)
+        if meta.key == "a/1":
+            shelf.failing = [RequestFailed("slow down", 503), RequestFailed("reset", None)]
+    assert found == shelf.found
+    assert shelf.asked == [("a/", ""), *[("a/", "a/2")] * 3, ("a/", "a/5")]
+
+
+async def test_a_listing_stops_behind_its_prefix(small_pages: None) -> None:
+    shelf = Shelf([f"a/{n:02}" for n in range(40)])
+    assert await keys(shelf_store(shelf), "a/1") == shelf.found[10:20]
+    assert shelf.asked[-1] == ("a/", "a/17"), "the page that ends at a/20 says that no more can come"
+
+
+async def test_stores_that_list_folder_by_folder_lose_nothing(small_pages: None) -> None:
+    shelf = Shelf(["a/1", "a/2", "a/3", "a/4", "a-b/1", "a-b/2", "a.c", "ab", "b"])
+    assert await keys(shelf_store(shelf), "a") == shelf.found[:-1]
 
 
 @pytest.mark.parametrize("key", ["../x", "/x", "a//b", "", ".tmp/x"])
@@ -298,19 +330,6 @@ async def test_keys_are_checked_everywhere(server: FakeS3, store: S3Store, key: 
         with pytest.raises(Invalid):
             await call
     assert server.requests == []
-
-
-@pytest.mark.parametrize(
-    "url", ["file:///tmp", "http://host/bucket", "bucket", "memory:///", "az://container", "s3://"]
-)
-def test_urls_that_are_no_object_store_are_invalid(url: str) -> None:
-    with pytest.raises(Invalid):
-        S3Store(url, Ids(), InlineExecutor())
-
-
-def test_other_clouds_by_url() -> None:
-    S3Store("gs://bucket/prefix", Ids(), InlineExecutor())
-    S3Store("abfss://container@account.dfs.core.windows.net/prefix", Ids(), InlineExecutor())
 
 
 async def test_what_goes_through_is_counted(server: FakeS3, store: S3Store) -> None:

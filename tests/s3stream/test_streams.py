@@ -39,7 +39,7 @@ async def test_a_stream_that_another_broker_wrote_is_read_from_its_objects(media
     await other.append(stream, b"theirs", 6)
     await other.streams.flush()
     await other.crash()
-    broker.metadata.broker_epoch = media.tables.broker_epoch
+    broker.metadata.broker_epoch = media.tables.broker_epochs[0]
     (stream,) = await broker.streams.open([1])
     assert (stream.next_offset, stream.epochs) == (6, ((1, 0), (2, 6)))
     assert b"".join(await stream.read(0, 6, 99)) == b"theirs"

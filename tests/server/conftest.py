@@ -16,6 +16,7 @@ from streamlake.cluster.membership import BrokerIdentity, Membership
 from streamlake.cluster.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.table_progress import TableProgress
 from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.cluster.wals import WalKey, Wals
 from streamlake.core.budget import Budget
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, Supervisor
@@ -41,8 +42,8 @@ class Site:
     lives: list["Life"] = field(default_factory=list)
 
     async def start(self) -> "Life":
-        identity = await Membership(self.database, self.clock, Ids(1)).register(0, "localhost", 9092, "file:///wal")
-        life = Life(self, identity)
+        identity = (await Membership(self.database, self.clock, Ids(1)).register(0, "localhost", 9092)).identity
+        life = Life(self, identity, await Wals(self.database, identity).adopt("file:///wal", keep_trim=True))
         self.lives.append(life)
         await life.start()
         return life
@@ -51,7 +52,7 @@ class Site:
 class Life:
     """One life of a broker."""
 
-    def __init__(self, site: Site, identity: BrokerIdentity) -> None:
+    def __init__(self, site: Site, identity: BrokerIdentity, wal: WalKey) -> None:
         self.failures: list[BaseException] = []
         self.clock = site.clock
         self.topics = Topics(site.database, identity, site.clock, Ids(identity.epoch))
@@ -61,7 +62,7 @@ class Life:
         self.streams = Streams(
             site.store,
             MemoryWal(site.wal_log),
-            SqlStreamMetadata(site.database, identity),
+            SqlStreamMetadata(site.database, identity, wal),
             site.clock,
             Ids(3),
             StreamsSettings(log_cache_bytes=8 * MIB, block_cache_bytes=MIB, upload_bytes=MIB),

@@ -21,7 +21,8 @@ streamlake_block_cache_hits_total streamlake_block_cache_misses_total streamlake
 streamlake_bytes_sent_total streamlake_connections streamlake_connections_accepted_total
 streamlake_connections_refused_total streamlake_group_members streamlake_group_members_expired_total streamlake_groups
 streamlake_log_batches_appended_total streamlake_log_bytes_appended_total streamlake_log_bytes_fetched_total
-streamlake_log_duplicates_total streamlake_log_offsets_expired_total streamlake_log_records_appended_total
+streamlake_lease_renewals_failed_total
+streamlake_lease_renewals_total streamlake_log_duplicates_total streamlake_log_offsets_expired_total streamlake_log_records_appended_total
 streamlake_loop_lag_seconds_total streamlake_loop_lag_worst_seconds streamlake_metadata_commits_total
 streamlake_metadata_writes_total streamlake_objects_deleted_total streamlake_offset_commits_total streamlake_partitions
 streamlake_requests_failed_total streamlake_requests_malformed_total streamlake_requests_total
@@ -30,7 +31,7 @@ streamlake_table_dead_letters_total streamlake_table_lag streamlake_table_rows_t
 streamlake_unuploaded_bytes streamlake_upload_bytes_total streamlake_upload_retries_total streamlake_uploads_total
 streamlake_wal_bytes_total streamlake_wal_records_total streamlake_wal_sync_bucket_total
 streamlake_wal_sync_milliseconds_total streamlake_wal_syncs_total streamlake_worker_starts_total
-""".split()  # noqa: SIM905 - a list of 43 would be a page
+""".split()  # noqa: SIM905 - a list of 45 would be a page
 )
 
 
@@ -54,10 +55,16 @@ def sources() -> Sources:
         connections=counters,
         logs=Logs([partition, partition]),
         streams=SimpleNamespace(uploader=uploader, blocks=blocks, gc=gc, appender=appender),
-        wal=SimpleNamespace(appended_records=1, appended_bytes=2),
-        flusher=SimpleNamespace(syncs=6, latency_sum_ms=9.5, latency_buckets=[1] * (len(LATENCY_BOUNDS_MS) + 1)),
+        wal=SimpleNamespace(
+            appended_records=1,
+            appended_bytes=2,
+            uploads=6,
+            latency_sum_ms=9.5,
+            latency_buckets=[1] * (len(LATENCY_BOUNDS_MS) + 1),
+        ),
         store=SimpleNamespace(puts=1, gets=2, lists=3, deletes=4),
         database=SimpleNamespace(commits=1, writes=2),
+        membership=SimpleNamespace(renewals=3, failed_renewals=0),
         groups=Groups("ab"),
         offsets=SimpleNamespace(commits=8),
         worker=SimpleNamespace(reports=[REPORT], starts=2),

@@ -17,7 +17,7 @@ from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupR
 from streamlake.protocol.requests import api, decode_response
 from streamlake.server import connection as module
 from streamlake.server.connection import Exchange
-from streamlake.server.listener import Listener
+from streamlake.server.listener import Listener, bind
 
 Open = Callable[..., Awaitable[Listener]]
 SOON_S = 20
@@ -28,7 +28,7 @@ async def listen() -> AsyncIterator[Open]:
     opened = []
 
     async def listen(script: Script = echo, connections_max: int = 10, abandon: bool = False) -> Listener:
-        listener = Listener("127.0.0.1", 0, connections_max, 1 << 20)
+        listener = Listener(bind("127.0.0.1", 0), connections_max, 1 << 20)
         await listener.start(None, handlers(script, abandon=abandon))
         opened.append(listener)
         return listener
@@ -87,12 +87,12 @@ def test_a_taken_port_is_a_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{port} for Kafka: .*Give another --port"):
-            Listener("127.0.0.1", port, 10, 1000)
+            Listener(bind("127.0.0.1", port), 10, 1000)
 
 
 def test_a_host_that_is_not_this_one_is_a_clear_error() -> None:
     with pytest.raises(Unavailable, match=r"cannot listen on 192\.0\.2\.1:0"):
-        Listener("192.0.2.1", 0, 10, 1000)
+        Listener(bind("192.0.2.1", 0), 10, 1000)
 
 
 async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
@@ -108,7 +108,7 @@ async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
         return SyncGroupResponse(assignment=exchange.body.generation_id.to_bytes(1 << 20, "big"))
 
     sync = api(ApiKey.SYNC_GROUP)
-    listener = Listener("127.0.0.1", 0, 10, 1 << 20)
+    listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
     await listener.start(None, [Handler(sync, "Read", large)])
     peer = await Peer.connect(listener)
     peer.writer.writelines(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest(generation_id=n)) for n in range(total))
@@ -133,7 +133,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed
     async def large(_ctx: object, _exchange: Exchange) -> SyncGroupResponse:
         return SyncGroupResponse(assignment=bytes(32 << 20))
 
-    listener = Listener("127.0.0.1", 0, 10, 1 << 20)
+    listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
     await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), "Read", large)])
     peer = await Peer.connect(listener)
     peer.writer.write(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest()) + b"junk")
@@ -227,8 +227,8 @@ async def test_stop_under_a_load_that_does_not_stop(listen: Open) -> None:
 
 
 async def test_a_listener_that_was_never_started_frees_its_port() -> None:
-    listener = Listener("127.0.0.1", 0, 10, 1000)
+    listener = Listener(bind("127.0.0.1", 0), 10, 1000)
     port = listener.port
     await listener.stop(1)
     listener.close()
-    Listener("127.0.0.1", port, 10, 1000).close()
+    Listener(bind("127.0.0.1", port), 10, 1000).close()

@@ -11,6 +11,7 @@ from support.fake_worker import FakeWorkers, Process
 from streamlake.core.errors import Unavailable
 from streamlake.server import table_worker as module
 from streamlake.server.table_worker import TableWorker
+from streamlake.server.worker_process import launch
 from streamlake.table.control import TableReport, WorkerSettings
 
 SOON_S = 20
@@ -21,7 +22,7 @@ class Bench:
     def __init__(self, life: Any) -> None:
         self.life = life
         self.workers = FakeWorkers()
-        self.worker = TableWorker(SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock)
+        self.worker = TableWorker(SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock, launch)
         life.tasks.start("table worker", self.worker.run())
 
     async def process(self) -> Process:

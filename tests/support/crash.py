@@ -1,6 +1,7 @@
 """kill -9 of server and worker, again and again, while clients produce and tables commit; then everything is compared.
 
-`python tests/support/crash.py --rounds 10` (make crash). The judge is independent of our code: confluent-kafka reads the
+`python tests/support/crash.py --wal file --rounds 10` (make crash). With `--wal object` all state is in a SeaweedFS bucket
+and a PostgreSQL server, and every start of the server finds an empty directory. The judge is independent of our code: confluent-kafka reads the
 topic, DuckDB the Iceberg files. Checked:
 - every record that was acknowledged is in the log at the offset that was acknowledged, with its value;
 - offsets have no gap and no repeat; an idempotent producer's records are there once, in order;
@@ -8,6 +9,7 @@ topic, DuckDB the Iceberg files. Checked:
 """
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -24,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.postgres import Postgres
+from support.seaweedfs import SeaweedFS
 from support.server import Server
 
 from streamlake.cli import demo, sql
@@ -79,12 +83,96 @@ class Load:
             self.acked[value] = (message.partition(), message.offset())
 
 
-def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, int]:
+class Disk:
+    """A server whose state is in a directory; it recovers there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = Server(folder / "data", CONFIG).start()
+
+    def kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+
+    def lake(self) -> Any:
+        return sql.connect()
+
+    def close(self) -> None:
+        pass
+
+
+class Bucket:
+    """A server whose state is in a bucket and on a metadata server; each of its lives has an empty directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lives = itertools.count(1)
+        (folder / "weed").mkdir()
+        self._store = SeaweedFS(folder / "weed")
+        self._store.start()
+        self._postgres = Postgres()
+        self._postgres.start()
+        bucket = self._store.bucket()
+        config = (
+            CONFIG
+            + f"""
+url = "s3://{bucket}/lake"
+metadata_url = "{self._postgres.url(self._postgres.database())}"
+[s3]
+endpoint = "{self._store.s3_endpoint}"
+region = "{SeaweedFS.region}"
+access_key = "{SeaweedFS.access_key}"
+secret_key = "{SeaweedFS.secret_key}"
+allow_http = true
+"""
+        )
+        self._config = config
+        self.server = self._life().start()
+
+    def _life(self) -> Server:
+        return Server(self._folder / f"life{next(self._lives)}", self._config)
+
+    def kill(self) -> None:
+        before = self.server
+        before.kill()
+        self.server = self._life()
+        self.server.port, self.server.http_port = before.port, before.http_port
+        self.server.start()
+
+    def lake(self) -> Any:
+        lake = sql.connect()
+        endpoint = self._store.s3_endpoint.removeprefix("http://")
+        lake.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID '{SeaweedFS.access_key}', SECRET '{SeaweedFS.secret_key}',"
+            f" REGION '{SeaweedFS.region}', ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
+        )
+        return lake
+
+    def close(self) -> None:
+        self._postgres.stop()
+        self._store.stop()
+
+
+HOMES = {"file": Disk, "object": Bucket}
+
+
+def run(folder: Path, rounds: int, seed: int, wal: str = "file", say: Any = print) -> dict[str, int]:
     """Produce through `rounds` kills; the totals. AssertionError names what does not hold."""
-    rng = random.Random(seed)
-    server = Server(data_dir, CONFIG).start()
+    home = HOMES[wal](folder)
+    try:
+        return campaign(home, rounds, random.Random(seed), say)
+    except BaseException:
+        say(home.server.log[-5000:])
+        if home.server.process is not None and home.server.process.poll() is None:
+            home.server.kill()
+        raise
+    finally:
+        home.close()
+
+
+def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> dict[str, int]:
+    bootstrap = home.server.bootstrap
     topics = ["idempotent", "plain"]
-    admin = AdminClient({**QUIET, "bootstrap.servers": server.bootstrap})
+    admin = AdminClient({**QUIET, "bootstrap.servers": bootstrap})
     table = {
         "streamlake.table.enable": "true",
         "streamlake.table.convert.value.type": "string",
@@ -92,7 +180,7 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     }
     for future in admin.create_topics([NewTopic(t, PARTITIONS, config=table) for t in topics]).values():
         future.result(30)
-    loads = [Load(server.bootstrap, t, t == "idempotent") for t in topics]
+    loads = [Load(bootstrap, t, t == "idempotent") for t in topics]
     threads = [threading.Thread(target=load.run) for load in loads]
     for thread in threads:
         thread.start()
@@ -101,7 +189,7 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
         for number in range(rounds):
             time.sleep(rng.uniform(0.5, 3.0))
             victim = VICTIMS[number % len(VICTIMS)]
-            kill(server, victim, killed)
+            kill(home, victim, killed)
             acked = sum(len(x.acked) for x in loads)
             say(f"round {number + 1}/{rounds}: killed {victim}, {acked:,} records acked so far")
         time.sleep(1)
@@ -110,16 +198,10 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
             load.stop.set()
         for thread in threads:
             thread.join(120)
-    try:
-        logs = {load.topic: check_log(server, load) for load in loads}
-        for topic, log in logs.items():
-            check_table(server, topic, log)
-        assert server.stop() == 0, server.log[-3000:]
-    except BaseException:
-        say(server.log[-5000:])
-        if server.process is not None and server.process.poll() is None:
-            server.kill()
-        raise
+    logs = {load.topic: check_log(home.server, load) for load in loads}
+    for topic, log in logs.items():
+        check_table(home, topic, log)
+    assert home.server.stop() == 0, home.server.log[-3000:]
     return {
         "acked": sum(len(x.acked) for x in loads),
         "failed": sum(len(x.failed) for x in loads),
@@ -129,21 +211,21 @@ def run(data_dir: Path, rounds: int, seed: int, say: Any = print) -> dict[str, i
     }
 
 
-def kill(server: Server, victim: str, killed: "Counter[str]") -> None:
+def kill(home: Disk | Bucket, victim: str, killed: "Counter[str]") -> None:
     """SIGKILL for server, worker or both; a killed server is started again."""
     if victim in ("worker", "both"):
-        os.kill(server.wait_for_worker(), signal.SIGKILL)
+        os.kill(home.server.wait_for_worker(), signal.SIGKILL)
         killed["worker"] += 1
     if victim in ("server", "both"):
-        server.kill()
+        home.kill()
         killed["server"] += 1
-        server.start()
 
 
 def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
     """The demo's own load and its own report, while server and worker are killed all along."""
     rng = random.Random(seed)
-    server = Server(data_dir, CONFIG).start()
+    home = Disk(data_dir)
+    server = home.server
     demo.create_topics(server.bootstrap)
     failures: list[BaseException] = []
 
@@ -160,10 +242,10 @@ def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
     time.sleep(5)  # the schemas of the small tables are registered first: the client library does not retry that
     while loading.is_alive():
         time.sleep(rng.uniform(0.5, 3.0))
-        kill(server, rng.choice(VICTIMS), killed)
+        kill(home, rng.choice(VICTIMS), killed)
     for _ in range(3):  # and while the tables catch up
         time.sleep(rng.uniform(0.2, 1.0))
-        kill(server, rng.choice(VICTIMS), killed)
+        kill(home, rng.choice(VICTIMS), killed)
     assert not failures, failures
     produced_s = time.monotonic() - started
     demo.wait_for_tables(server.http)
@@ -207,11 +289,11 @@ def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
     return log
 
 
-def check_table(server: Server, topic: str, log: dict[tuple[int, int], str]) -> None:
-    table = server.wait_for_table(topic, len(log), timeout_s=120)
+def check_table(home: Disk | Bucket, topic: str, log: dict[tuple[int, int], str]) -> None:
+    table = home.server.wait_for_table(topic, len(log), timeout_s=120)
     location = table["metadata_location"].removeprefix("file://")
     query = f"SELECT _kafka.partition, _kafka.offset, value FROM iceberg_scan('{location}')"
-    rows = sql.connect().execute(query).fetchall()
+    rows = home.lake().execute(query).fetchall()
     assert len(rows) == len(log), f"{topic}: {len(rows)} rows, {len(log)} records"
     assert {(p, o): v for p, o, v in rows} == log, f"{topic}: the table's rows are not the log's records"
 
@@ -220,6 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--wal", choices=sorted(HOMES), default="file")
     parser.add_argument("--demo", action="store_true", help="the demo's load instead, killed until it is done")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
@@ -227,7 +310,7 @@ def main() -> None:
         if arguments.demo:
             run_demo(Path(folder), arguments.seed)
             return
-        totals = run(Path(folder), arguments.rounds, arguments.seed)
+        totals = run(Path(folder), arguments.rounds, arguments.seed, arguments.wal)
     print("equal: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()))
 
 

@@ -5,6 +5,7 @@
   500, 503, 409, 403, reset            the same without carrying it out
   late_503                             503 now, carried out at `server.land()`
   cut                                  a GET whose body ends half way
+  torn                                 a PUT that keeps half of the body, then a closed connection
 Knows PUT, GET, HEAD with ranges and If-None-Match: *. `honours_conditions=False` makes it ignore the latter.
 """
 
@@ -85,6 +86,10 @@ class FakeS3:
             self._planned.remove((method, plan))
         if plan == "late_503":
             self._late.append(lambda: self._carry_out(method, key, headers, body)[0])
+        if plan == "torn":
+            self._carry_out(method, key, headers, body[: len(body) // 2])
+            writer.transport.abort()
+            return False
         carried_out = plan.startswith("apply_") or plan in ("", "cut")
         status, data = self._carry_out(method, key, headers, body) if carried_out else (0, b"")
         trouble = plan.removeprefix("apply_").removeprefix("late_")

@@ -1,7 +1,8 @@
 """Stream metadata in memory that enforces every rule of the port, with answers that can be made to go wrong.
 
-`MetadataTables` is the database; `MemoryMetadata` is one broker's handle with its epoch. Registering a newer epoch of
-the node fences the older handle. `fail("commit_object", "applied_then_unknown")` plans a fault for the next call.
+`MetadataTables` is the database; `MemoryMetadata` is one broker's handle with its epoch, bound to a WAL. Registering a
+newer epoch of the node fences the older handle. `fail("commit_object", "applied_then_unknown")` plans a fault for the
+next call.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from streamlake.cluster.wals import WalKey
 from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
 from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState
 
@@ -24,26 +26,49 @@ class ObjectRow:
 
 
 @dataclass(slots=True)
+class WalEntry:
+    epoch: int
+    trim: int = 0
+
+
+@dataclass(slots=True)
 class MetadataTables:
-    broker_epoch: int = 0
-    wal_trim: int = 0
+    broker_epochs: dict[int, int] = field(default_factory=dict)
+    wals: dict[tuple[int, str], WalEntry] = field(default_factory=dict)
     next_object_id: int = 1
     streams: dict[int, StreamState] = field(default_factory=dict)
     objects: dict[int, ObjectRow] = field(default_factory=dict)
+
+    @property
+    def wal_trim(self) -> int:
+        """Of the WAL of node 0, where there is only that; 0 before it registers."""
+        return self.wals.get((0, WAL_URI), WalEntry(0)).trim
 
     def create(self, *stream_ids: int) -> None:
         for stream_id in stream_ids:
             self.streams[stream_id] = StreamState(stream_id, 0, 0, 0, b"", 0, ())
 
-    def register(self) -> "MemoryMetadata":
-        self.broker_epoch += 1
-        return MemoryMetadata(self, self.broker_epoch)
+    def register(self, node: int = 0) -> "MemoryMetadata":
+        """The next life of the node, on the WAL of the one before."""
+        epoch = self.broker_epochs[node] = self.broker_epochs.get(node, 0) + 1
+        self.wals.setdefault((node, WAL_URI), WalEntry(epoch)).epoch = epoch
+        return MemoryMetadata(self, node, epoch, WalKey(node, WAL_URI, epoch))
+
+    def drainer(self, node: int, wal: WalKey) -> "MemoryMetadata":
+        """A new life of `node`, which drains that WAL."""
+        epoch = self.broker_epochs[node] = self.broker_epochs.get(node, 0) + 1
+        return MemoryMetadata(self, node, epoch, wal)
+
+
+WAL_URI = "memory:"
 
 
 class MemoryMetadata:
-    def __init__(self, tables: MetadataTables, broker_epoch: int) -> None:
+    def __init__(self, tables: MetadataTables, node: int, broker_epoch: int, wal: WalKey) -> None:
         self.tables = tables
+        self.node = node
         self.broker_epoch = broker_epoch
+        self.wal = wal
         self.gate: asyncio.Event | None = None  # commits wait for it, before they are looked at
         self._planned: list[tuple[str, Fault]] = []
 
@@ -63,8 +88,15 @@ class MemoryMetadata:
         return None
 
     def _check_epoch(self) -> None:
-        if self.broker_epoch != self.tables.broker_epoch:
-            raise Fenced(f"broker epoch {self.broker_epoch} is over, {self.tables.broker_epoch} rules")
+        ruling = self.tables.broker_epochs[self.node]
+        if self.broker_epoch != ruling:
+            raise Fenced(f"broker epoch {self.broker_epoch} is over, {ruling} rules")
+
+    def _wal_entry(self) -> WalEntry:
+        entry = self.tables.wals.get((self.wal.node, self.wal.uri))
+        if entry is None or entry.epoch != self.wal.epoch:
+            raise Fenced(f"{self.wal} is {f'adopted by {entry.epoch}' if entry else 'forgotten'}")
+        return entry
 
     async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
         await self._enter("open_streams")
@@ -106,6 +138,7 @@ class MemoryMetadata:
             await self.gate.wait()
         fault = await self._enter("commit_object")
         self._check_epoch()
+        wal = self._wal_entry()
         row = self.tables.objects.get(object_id)
         if row is None or row.state != "prepared":
             raise Conflict(f"object {object_id} is {row.state if row else 'gone'}")
@@ -123,9 +156,8 @@ class MemoryMetadata:
             if c.stream_id in streams:
                 assert streams[c.stream_id].end_offset == c.offset, "a checkpoint lies at the end of its range"
                 streams[c.stream_id] = replace(streams[c.stream_id], checkpoint=c.blob, checkpoint_offset=c.offset)
-        assert wal_trim >= self.tables.wal_trim, "the trim never goes back"
         self.tables.streams = streams
-        self.tables.wal_trim = wal_trim
+        wal.trim = max(wal_trim, wal.trim)
         self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
         if fault == "applied_then_unknown":
             raise OutcomeUnknown("commit_object: planned, applied")
@@ -141,11 +173,12 @@ class MemoryMetadata:
     async def trim_wal(self, position: int) -> None:
         await self._enter("trim_wal")
         self._check_epoch()
-        self.tables.wal_trim = max(position, self.tables.wal_trim)
+        wal = self._wal_entry()
+        wal.trim = max(position, wal.trim)
 
     async def wal_trim(self) -> int:
         await self._enter("wal_trim")
-        return self.tables.wal_trim
+        return self._wal_entry().trim
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:
         await self._enter("destroyable_objects")

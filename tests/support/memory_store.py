@@ -2,7 +2,8 @@
 
 `store.fail("put", "applied_then_unknown")` makes the next put land and then raise OutcomeUnknown. Faults per operation
 (put, create, get, get_range, delete, list) are taken in the order they were planned; a `key` limits one to keys that
-start with it. "slow" waits until the test sets `store.gate`; "late" raises OutcomeUnknown now and lands at `store.land()`.
+start with it. "slow" waits until the test sets `store.gate`; "late" raises OutcomeUnknown now and lands at `store.land()`,
+and so does a slow put that was cancelled.
 """
 
 import asyncio
@@ -101,7 +102,11 @@ class MemoryStore:
         return fault
 
     async def _change(self, operation: str, key: str, apply: Callable[[], None]) -> None:
-        fault = await self._begin(operation, key)
+        try:
+            fault = await self._begin(operation, key)
+        except asyncio.CancelledError:
+            self._late.append(apply)
+            raise
         if fault == "late":
             self._late.append(apply)
         elif fault != "unknown":

@@ -37,12 +37,10 @@ class MemoryWal:
 
     async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
         self._next = max(trim_position, self.log.last_position)
-        for position in sorted(self.log.records):
-            if position > trim_position:
-                record = self.log.records[position]
-                self.room.try_take("wal", len(record.data))
-                yield position, record
         self.log.records = {p: r for p, r in self.log.records.items() if p > trim_position}
+        for position, record in sorted(self.log.records.items()):
+            self.room.try_take("wal", len(record.data))
+            yield position, record
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
         self._on_durable, self._on_failed = on_durable, on_failed

@@ -6,6 +6,9 @@ then holds some version it had since the last sync, so un-synced writes are lost
 creation, rename, link or unlink happened or did not. `kill()` is the end of the process only: the page cache survives, locks do not.
 Handles of a disk that crashed or was killed are dead: every call on them fails, as the process behind them is gone.
 
+A SimDisk is what one process sees of the platters under it; `session()` is another process's view of the same files, and
+`kill()` of one leaves the others alone. A crash is everybody's.
+
 Faults: `capacity_bytes` (ENOSPC beyond it), and `before`, called with (operation, path) ahead of every operation: it
 may raise an OSError, or end the run. A `sync` that raises drops its pages as Linux does: still visible, never durable.
 """
@@ -26,7 +29,7 @@ class Inode:
     visible: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     unsynced: list[tuple[int, bytes]] = field(default_factory=list)
-    locked: bool = False
+    locked_by: "SimFile | None" = None
 
     def write(self, data: bytes, offset: int) -> None:
         overlay(self.visible, data, offset)
@@ -71,26 +74,37 @@ class Change:
     entries: dict[str, Inode | None]  # path → what it names from now on; None: nothing
 
 
+@dataclass(slots=True)
+class Platters:
+    """What is on a disk and in its cache, whoever looks."""
+
+    capacity_bytes: int | None
+    syncs: bool
+    powered: bool = True
+    directories: set[str] = field(default_factory=lambda: {"/"})
+    names: dict[str, Inode] = field(default_factory=dict)  # what the running system sees
+    durable_names: dict[str, Inode] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+
+
 class SimDisk:
-    def __init__(self, capacity_bytes: int | None = None, *, syncs: bool = True) -> None:
+    def __init__(
+        self, capacity_bytes: int | None = None, *, syncs: bool = True, platters: Platters | None = None
+    ) -> None:
         """`syncs=False` makes a disk that lies: sync returns and does nothing. Whoever is tested on it must fail."""
-        self.capacity_bytes = capacity_bytes
-        self.syncs = syncs
         self.before: Callable[[str, str], None] | None = None
         self.operations = 0
-        self.dead = False
-        self._directories = {"/"}
-        self._names: dict[str, Inode] = {}  # what the running system sees
-        self._durable_names: dict[str, Inode] = {}
-        self._changes: list[Change] = []
+        self._killed = False
+        self._successor: SimDisk | None = None
+        self._platters = platters or Platters(capacity_bytes, syncs)
 
     # -- the port ---------------------------------------------------------------------------------------------------
 
     def open(self, path: str, *, create: bool = False) -> "SimFile":
         path = self._enter("open", path)
-        if path in self._directories:
+        if path in self._platters.directories:
             raise IsADirectoryError(errno.EISDIR, "is a directory", path)
-        inode = self._names.get(path)
+        inode = self._platters.names.get(path)
         if inode is None:
             if not create:
                 self._check_parent(path)
@@ -101,23 +115,23 @@ class SimDisk:
 
     def makedirs(self, path: str) -> None:
         path = self._enter("makedirs", path)
-        while path not in self._directories:
-            if path in self._names:
+        while path not in self._platters.directories:
+            if path in self._platters.names:
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", path)
-            self._directories.add(path)
+            self._platters.directories.add(path)
             path = posixpath.dirname(path)
 
     def rename(self, source: str, target: str) -> None:
         source, target = normal(source), self._enter("rename", target)
         inode = self._inode(source)
-        if target in self._directories:
+        if target in self._platters.directories:
             raise IsADirectoryError(errno.EISDIR, "is a directory", target)
         self._change(target, {source: None, target: inode})
 
     def link(self, source: str, target: str) -> None:
         source, target = normal(source), self._enter("link", target)
         inode = self._inode(source)
-        if target in self._names or target in self._directories:
+        if target in self._platters.names or target in self._platters.directories:
             raise FileExistsError(errno.EEXIST, "file exists", target)
         self._change(target, {target: inode})
 
@@ -128,20 +142,23 @@ class SimDisk:
 
     def sync_dir(self, path: str) -> None:
         path = self._enter("sync_dir", path)
-        if path not in self._directories:
+        if path not in self._platters.directories:
             raise FileNotFoundError(errno.ENOENT, "no such directory", path)
-        for change in self._changes:
+        disk = self._platters
+        for change in disk.changes:
             if change.directory == path:
-                apply(self._durable_names, change)
-        self._changes = [c for c in self._changes if c.directory != path]
+                apply(disk.durable_names, change)
+        disk.changes = [c for c in disk.changes if c.directory != path]
 
     def listdir(self, path: str) -> list[str]:
         path = self._enter("listdir", path)
-        children = (p for p in (*self._names, *self._directories) if p != "/" and posixpath.dirname(p) == path)
+        children = (
+            p for p in (*self._platters.names, *self._platters.directories) if p != "/" and posixpath.dirname(p) == path
+        )
         return sorted(posixpath.basename(child) for child in children)
 
     def is_dir(self, path: str) -> bool:
-        return self._enter("is_dir", path) in self._directories
+        return self._enter("is_dir", path) in self._platters.directories
 
     def size(self, path: str) -> int:
         return len(self._inode(self._enter("size", path)).visible)
@@ -150,38 +167,57 @@ class SimDisk:
 
     def crash(self, random: Random) -> "SimDisk":
         """Cut the power; the disk as the next boot finds it. Old handles are dead."""
-        self.dead = True
-        names = dict(self._durable_names)
+        self._platters.powered = False
+        names = dict(self._platters.durable_names)
         keep = random.choice((0.0, 0.5, 1.0))
-        for change in self._changes:
+        for change in self._platters.changes:
             if random.random() < keep:
                 apply(names, change)
         survivors: dict[int, Inode] = {}  # two names of one inode stay two names of one inode
-        after = SimDisk(self.capacity_bytes, syncs=self.syncs)
-        after._directories = set(self._directories)
+        after = Platters(self._platters.capacity_bytes, self._platters.syncs)
+        after.directories = set(self._platters.directories)
         for path in sorted(names):
             inode = names[path]
-            after._names[path] = survivors.setdefault(id(inode), inode.after_power_cut(random))
-        after._durable_names = dict(after._names)
-        return after
+            after.names[path] = survivors.setdefault(id(inode), inode.after_power_cut(random))
+        after.durable_names = dict(after.names)
+        return SimDisk(platters=after)
 
     def kill(self) -> "SimDisk":
-        """Kill the process only: all that was written stays visible, what was not synced stays un-synced, locks are free."""
-        self.dead = True
-        after = SimDisk(self.capacity_bytes, syncs=self.syncs)
-        after._directories = self._directories
-        after._names, after._durable_names, after._changes = self._names, self._durable_names, self._changes
-        for inode in self._names.values():
-            inode.locked = False
-        return after
+        """Kill the process only: all that was written stays visible, what was not synced stays un-synced, its locks are
+        free. Returns the view of the process that comes after it; one that did before is gone, too."""
+        if self._successor is not None:
+            self._successor.kill()
+        self._killed = True
+        for inode in self._platters.names.values():
+            if inode.locked_by is not None and inode.locked_by.disk is self:
+                inode.locked_by = None
+        self._successor = self.session()
+        return self._successor
+
+    def session(self) -> "SimDisk":
+        """What another process sees: the same files, locks and hooks of its own."""
+        return SimDisk(platters=self._platters)
+
+    @property
+    def dead(self) -> bool:
+        """For the process that looks: killed, or without power."""
+        return self._killed or not self._platters.powered
+
+    @property
+    def capacity_bytes(self) -> int | None:
+        return self._platters.capacity_bytes
+
+    @capacity_bytes.setter
+    def capacity_bytes(self, value: int | None) -> None:
+        self._platters.capacity_bytes = value
 
     @property
     def used_bytes(self) -> int:
-        return sum(len(inode.visible) for inode in {id(i): i for i in self._names.values()}.values())
+        return sum(len(inode.visible) for inode in {id(i): i for i in self._platters.names.values()}.values())
 
     def flip(self, path: str, offset: int, mask: int = 0xFF) -> None:
         """Damage one byte, durably and unseen."""
-        inode = self._names[normal(path)]
+        inode = self._platters.names[normal(path)]
         inode.visible[offset] ^= mask
         if offset < len(inode.durable):
             inode.durable[offset] ^= mask
@@ -199,42 +235,41 @@ class SimDisk:
 
     def _inode(self, path: str) -> Inode:
         self._check_parent(path)
-        if path not in self._names:
+        if path not in self._platters.names:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
-        return self._names[path]
+        return self._platters.names[path]
 
     def _check_parent(self, path: str) -> None:
         parent = posixpath.dirname(path)
-        if parent in self._names:
+        if parent in self._platters.names:
             raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", parent)
-        if parent not in self._directories:
+        if parent not in self._platters.directories:
             raise FileNotFoundError(errno.ENOENT, "no such directory", parent)
 
     def _change(self, path: str, entries: dict[str, Inode | None]) -> None:
         self._check_parent(path)
         change = Change(posixpath.dirname(path), entries)
-        apply(self._names, change)
-        self._changes.append(change)
+        apply(self._platters.names, change)
+        self._platters.changes.append(change)
 
 
 class SimFile:
     def __init__(self, disk: SimDisk, inode: Inode, path: str) -> None:
-        self._disk = disk
+        self.disk = disk
         self._inode = inode
         self._path = path
-        self._holds_lock = False
 
     def pread(self, size: int, offset: int) -> bytes:
-        self._disk._enter("pread", self._path)
+        self.disk._enter("pread", self._path)
         return bytes(self._inode.visible[offset : offset + size])
 
     def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
-        self._disk._enter("pwrite", self._path)
+        self.disk._enter("pwrite", self._path)
         data = b"".join(buffers)
         room = len(data)
-        if self._disk.capacity_bytes is not None:
+        if self.disk.capacity_bytes is not None:
             growth = max(0, offset + len(data) - len(self._inode.visible))
-            room -= max(0, growth - (self._disk.capacity_bytes - self._disk.used_bytes))
+            room -= max(0, growth - (self.disk.capacity_bytes - self.disk.used_bytes))
         if room > 0:
             self._inode.write(data[:room], offset)
         if room < len(data):
@@ -243,28 +278,27 @@ class SimFile:
 
     def sync(self) -> None:
         try:
-            self._disk._enter("sync", self._path)
+            self.disk._enter("sync", self._path)
         except OSError:
             self._inode.unsynced.clear()  # the kernel marks the failed pages clean: a later sync will not write them
             raise
-        if self._disk.syncs:
+        if self.disk._platters.syncs:
             self._inode.sync()
 
     def size(self) -> int:
-        self._disk._enter("size", self._path)
+        self.disk._enter("size", self._path)
         return len(self._inode.visible)
 
     def lock(self) -> bool:
-        self._disk._enter("lock", self._path)
-        if self._inode.locked and not self._holds_lock:
+        self.disk._enter("lock", self._path)
+        if self._inode.locked_by not in (None, self):
             return False
-        self._inode.locked = self._holds_lock = True
+        self._inode.locked_by = self
         return True
 
     def close(self) -> None:
-        if self._holds_lock and not self._disk.dead:
-            self._inode.locked = False
-        self._holds_lock = False
+        if self._inode.locked_by is self:
+            self._inode.locked_by = None
 
 
 def normal(path: str) -> str:

@@ -14,11 +14,14 @@ from sqlalchemy import Connection, text
 from streamlake.core.errors import Invalid
 
 ADVISORY_LOCK = 0x53_4C_4D_44  # "SLMD"
+TIMEOUT_S = 60  # for each statement, and for another server that migrates; PostgreSQL only
 
 
 def upgrade(connection: Connection) -> None:
     """Apply the revisions that are missing. Invalid if a newer StreamLake wrote the store."""
     if connection.dialect.name == "postgresql":
+        for limit in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = '{TIMEOUT_S}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

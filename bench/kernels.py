@@ -1,0 +1,207 @@
+"""Native kernels against their Python twins, and the table path against Parquet alone, in one run on one core.
+
+    python bench/kernels.py [--rows 20000]
+
+Runs take turns and the best of each counts, so the ratios hold on a busy machine too; the speeds are this machine's.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+import fastavro
+import pyarrow as pa
+from pyiceberg.partitioning import PartitionSpec
+
+from streamlake.cluster.table_configs import PREFIX, TableSettings
+from streamlake.record import columns, validate
+from streamlake.record.arrow import decode_fetched
+from streamlake.record.batch import HEADER_BYTES, BatchHeader, assign, frames
+from streamlake.record.compression import decompress
+from streamlake.record.decode import Record
+from streamlake.record.encode import encode_batch
+from streamlake.table import avro_native, pipeline
+from streamlake.table.avro_schema import AvroSchema
+from streamlake.table.resolve import SchemaCache
+
+MIB = 1 << 20
+ROUNDS = 5
+BATCH_ROWS = 500
+NO_LIMIT = 1 << 30
+
+FIELDS: dict[str, Any] = {
+    "id": "long",
+    "user": "string",
+    "amount": "double",
+    "quantity": "int",
+    "paid": "boolean",
+    "ordered_at": {"type": "long", "logicalType": "timestamp-micros"},
+    "due": {"type": "int", "logicalType": "date"},
+    "price": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2},
+    "status": {"type": "enum", "name": "Status", "symbols": ["NEW", "SENT", "DONE"]},
+    "note": ["null", "string"],
+    "score": ["null", "float"],
+    "trace": {"type": "string", "logicalType": "uuid"},
+    "tags": {"type": "array", "items": "string"},
+    "counts": {"type": "map", "values": "long"},
+    "place": {
+        "type": "record",
+        "name": "Place",
+        "fields": [{"name": "lat", "type": "double"}, {"name": "lon", "type": "double"}],
+    },
+    "body": "string",  # fills the message up to 512 bytes
+}
+SCHEMA = {"type": "record", "name": "Order", "fields": [{"name": n, "type": t} for n, t in FIELDS.items()]}
+NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
+
+
+class OneSchema:
+    def get(self, schema_id: int) -> str:
+        return json.dumps(SCHEMA)
+
+
+class TwinOnly(SchemaCache):
+    def avro(self, schema_id: int) -> AvroSchema:
+        return replace(super().avro(schema_id), native=None)
+
+
+def message(rng: random.Random, parsed: Any, n: int) -> bytes:
+    out = BytesIO()
+    order = {
+        "id": n,
+        "user": f"user-{rng.randrange(10_000)}",
+        "amount": rng.random(),
+        "quantity": rng.randrange(1_000),
+        "paid": n % 2 == 0,
+        "ordered_at": NOON + timedelta(seconds=n),
+        "due": date(2024, 1, 1 + n % 28),
+        "price": Decimal(rng.randrange(10**8)).scaleb(-2),
+        "status": ("NEW", "SENT", "DONE")[n % 3],
+        "note": None if n % 3 else f"note {n}",
+        "score": None if n % 5 == 0 else rng.random(),
+        "trace": UUID(int=rng.getrandbits(128)),
+        "tags": ["a", "bb"],
+        "counts": {"x": n},
+        "place": {"lat": 1.5, "lon": 2.5},
+        "body": f"{rng.getrandbits(4 * 390):x}",
+    }
+    fastavro.schemaless_writer(out, parsed, order)
+    return b"\0\0\0\0\1" + out.getvalue()
+
+
+def fetched(values: list[bytes]) -> bytes:
+    batches = []
+    for base in range(0, len(values), BATCH_ROWS):
+        part = values[base : base + BATCH_ROWS]
+        batches.append(encode_batch([Record(base + i, 1_700_000_000_000, b"k%d" % i, v) for i, v in enumerate(part)]))
+    return b"".join(batches)
+
+
+def best_ms(*candidates: Callable[[], Any]) -> list[float]:
+    """The best time of each, taken in turns."""
+    times = [[] for _ in candidates]  # type: list[list[float]]
+    for _ in range(ROUNDS):
+        for runs, run in zip(times, candidates, strict=True):
+            started = time.perf_counter()
+            run()
+            runs.append((time.perf_counter() - started) * 1000)
+    return [min(runs) for runs in times]
+
+
+def show(what: str, size_bytes: int, twin_ms: float, kernel_ms: float) -> None:
+    times = f"twin {twin_ms:8.1f} ms   kernel {kernel_ms:7.1f} ms   {twin_ms / kernel_ms:6.1f} x"
+    print(f"{what:<44} {times}   {size_bytes / MIB / kernel_ms * 1000:6.0f} MiB/s")
+
+
+def rows_of(rows: columns.Rows, batches: list[tuple[BatchHeader, bytes]]) -> Any:
+    for header, payload in batches:
+        rows.add(header, payload, 0)
+    return rows.table()
+
+
+def bench_records(values: list[bytes]) -> None:
+    data = fetched(values)
+    batches = [(h, decompress(h.compression, b[HEADER_BYTES:], NO_LIMIT)) for h, b in frames(data)]
+    twin, kernel = best_ms(
+        lambda: rows_of(columns.PythonRows(), batches), lambda: rows_of(columns.KernelRows(len(data)), batches)
+    )
+    show("records -> Arrow columns", len(data), twin, kernel)
+
+
+def bench_produce() -> None:
+    """Stage one of Produce for 1 KB records in batches of 64: all that the event loop does with the bytes."""
+    records = [Record(i, 1_700_000_000_000 + i, None, b"v" * 1_000) for i in range(64)]
+    batches = [encode_batch(records) for _ in range(100)]
+    kernel_module = validate._kernel
+
+    def stage_one(kernel: Any) -> None:
+        validate._kernel = kernel
+        for batch in batches:
+            produced = validate.check_produced(batch, MIB)
+            assign(produced.header, batch, 7, 1, produced.max_timestamp)
+        validate._kernel = kernel_module
+
+    twin, kernel = best_ms(lambda: stage_one(None), lambda: stage_one(kernel_module))
+    show("Produce: check and assign 1 KB records", sum(map(len, batches)), twin, kernel)
+
+
+def bench_table(values: list[bytes]) -> None:
+    data = fetched(values)
+    settings = TableSettings.from_configs(
+        {
+            PREFIX + "convert.value.type": "by_schema_id",
+            PREFIX + "convert.key.type": "string",
+            PREFIX + "transform.value.type": "flatten",
+        }
+    )
+    schemas, twins = SchemaCache(OneSchema()), TwinOnly(OneSchema())
+    partition = pa.field("partition", pa.int32(), nullable=False)
+    records = decode_fetched(data, 0, (), NO_LIMIT).table
+    records = records.append_column(partition, pa.array([0] * len(values), pa.int32()))
+
+    def translate(cache: SchemaCache) -> pipeline.Translated:
+        return pipeline.translate(records, settings, cache, "orders")
+
+    translated = translate(schemas)
+    evolved = pipeline.evolve(None, translated)
+    table = pipeline.assemble(translated, evolved)
+    size_bytes = sum(map(len, values))
+    decode_ms, twin, kernel, assemble_ms, parquet_ms = best_ms(
+        lambda: decode_fetched(data, 0, (), NO_LIMIT),
+        lambda: translate(twins),
+        lambda: translate(schemas),
+        lambda: pipeline.assemble(translated, pipeline.evolve(None, translated)),
+        lambda: pipeline.write(table, evolved.schema, PartitionSpec(), lambda folder: f"x/{folder}", {}),
+    )
+    show("Avro -> Arrow, all of a table's translation", size_bytes, twin, kernel)
+    path_ms = decode_ms + kernel + assemble_ms + parquet_ms
+    print(
+        f"table path of {size_bytes / len(values):.0f}-byte messages: {size_bytes / MIB / path_ms * 1000:.0f} MiB/s; "
+        f"decode {decode_ms:.1f} + translate {kernel:.1f} + assemble {assemble_ms:.1f} + Parquet {parquet_ms:.1f} ms: "
+        f"Parquet alone is {parquet_ms / path_ms:.0%} of the time"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000)
+    rows = parser.parse_args().rows
+    if not (columns._kernel and avro_native._kernel):
+        raise SystemExit("no kernels: install StreamLake with a C compiler at hand")
+    rng, parsed = random.Random(1), fastavro.parse_schema(SCHEMA)
+    values = [message(rng, parsed, n) for n in range(rows)]
+    bench_records(values)
+    bench_produce()
+    bench_table(values)
+
+
+if __name__ == "__main__":
+    main()

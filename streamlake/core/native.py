@@ -1,0 +1,20 @@
+"""Native kernels are optional: where one cannot be imported, its plain-Python twin does the same work, slower.
+
+A kernel is missing when StreamLake was installed without a C compiler. This is said once for each kernel, on stderr by
+Python's own logging, because kernels are imported before structlog is configured.
+"""
+
+import importlib
+import logging
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def load(name: str) -> Any:
+    """The compiled module `name`, or None if there is none that works here."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        log.warning("no native kernel %s (%s): its slower Python twin is used", name, error)
+        return None

@@ -1,0 +1,104 @@
+"""What a former WAL holds goes into objects: an earlier life's, one of another kind, a dead broker's.
+
+    recover() of the WAL ─► log cache, part by part ─► objects, each part committed with the trim it allows
+
+Memory is bounded by the upload trigger, whatever the WAL holds. A crash at any point leaves the WAL with a trim that
+is true: the next drain goes on from there. Checkpoints of the layer above are not taken, as nobody runs it for these
+streams; whoever opens one reads its tail once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamlake.core.clock import Clock
+from streamlake.core.ids import Ids
+from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
+from streamlake.s3stream.metadata import StreamMetadata
+from streamlake.s3stream.object_map import ObjectMap
+from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.recovery import RECORDS_PER_SLICE, Replay
+from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.uploader import Uploader
+from streamlake.s3stream.wal import Buffer, FormerWal
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    records: int
+    skipped_records: int  # lay in objects already, or belong to deleted streams
+    objects: int
+
+
+async def drain(
+    wal: FormerWal,
+    store: ObjectStore,
+    metadata: StreamMetadata,
+    clock: Clock,
+    ids: Ids,
+    settings: StreamsSettings,
+) -> Drained:
+    """Returns when every record of `wal` lies in a committed object and the WAL is trimmed; it may then be discarded.
+
+    `metadata` is bound to this WAL: its trim moves. Tries again for ever while store or metadata are away. Fenced if
+    somebody took the WAL or one of the streams over; Corrupt if the WAL and the metadata store contradict each other.
+    """
+    states = {state.stream_id: state for state in await metadata.stream_states()}
+    cache = LogCache(settings.log_cache_bytes, wal_readable=False)
+    objects = ObjectMap()
+    objects.load(await metadata.objects(), states)
+    replay, backlog = Replay(states, cache), _Replayed()
+    uploader = Uploader(
+        settings=settings,
+        store=store,
+        metadata=metadata,
+        ownership=asyncio.Lock(),
+        wal=wal,
+        appender=backlog,
+        cache=cache,
+        objects=objects,
+        fetch=_in_memory,
+        clock=clock,
+        ids=ids,
+    )
+    backlog.last_position = await metadata.wal_trim()
+    uploader.begin_at(backlog.last_position)
+    records = 0
+    async for position, record in wal.recover(backlog.last_position):
+        log = replay.take(position, record)
+        backlog.last_position = position
+        records += 1
+        if log is not None:
+            backlog.dirty[log.stream_id] = log
+            backlog.unuploaded_bytes += len(record.data)
+        if backlog.unuploaded_bytes >= settings.upload_trigger_bytes:
+            await uploader.round()
+        elif records % RECORDS_PER_SLICE == 0:
+            await asyncio.sleep(0)
+    await uploader.round()
+    return Drained(records, replay.skipped_records, uploader.uploads)
+
+
+class _Replayed:
+    """What the uploader asks of an appender, of records that are durable already. Implements uploader.Backlog."""
+
+    def __init__(self) -> None:
+        self.last_position = 0
+        self.dirty: dict[int, StreamLog] = {}
+        self.unuploaded_bytes = 0
+        self.on_dirty: Callable[[], None] = lambda: None
+        self.on_pressure: Callable[[], None] = lambda: None
+
+    async def until_durable(self, position: int) -> None:
+        pass
+
+    def relieve(self) -> None:
+        pass
+
+    def raise_if_failed(self) -> None:
+        pass
+
+
+async def _in_memory(piece: Piece) -> list[Buffer]:
+    assert piece.view is not None, "nothing is spilled to a WAL that is being drained"
+    return [piece.view]

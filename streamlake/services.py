@@ -1,0 +1,221 @@
+"""All of a broker between its sockets and its stores, in the order in which it starts.
+
+    metadata → registration (fences whoever was this node before) → lease → WALs (former_wals.py) → streams
+             → topics and partitions → groups, offsets, producer ids → schema registry
+
+Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
+are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from streamlake.cluster.configs import BrokerConfigs
+from streamlake.cluster.groups_store import GroupStore
+from streamlake.cluster.membership import BrokerIdentity, Membership
+from streamlake.cluster.producer_ids import ProducerIdBlocks
+from streamlake.cluster.schemas_store import SchemaStore
+from streamlake.cluster.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.table_progress import TableProgress
+from streamlake.cluster.topics import Topics
+from streamlake.config import Config
+from streamlake.coordinator.groups import Groups
+from streamlake.coordinator.offsets import Offsets
+from streamlake.coordinator.producer_ids import ProducerIds
+from streamlake.coordinator.settings import GroupSettings
+from streamlake.core.budget import Budget
+from streamlake.core.errors import StreamLakeError
+from streamlake.core.tasks import Supervisor
+from streamlake.former_wals import FormerWals
+from streamlake.handlers.context import Context, Node
+from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.log.manager import LogManager
+from streamlake.machine import Machine, metadata_url, store_url, wal_uri
+from streamlake.registry.schema_registry import SchemaRegistry
+from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.streams import Streams
+from streamlake.server.partitions import Partitions
+
+log = structlog.get_logger(__name__)
+
+Undo = Callable[[], Awaitable[None] | None]
+
+
+class Services:
+    """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
+
+    identity: BrokerIdentity
+    streams: Streams
+    topics: Topics
+    configs: BrokerConfigs
+    progress: TableProgress
+    logs: LogManager
+    partitions: Partitions
+    groups: Groups
+    offsets: Offsets
+    registry: SchemaRegistry
+
+    def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
+        self.tasks = Supervisor(lambda name, error: on_fatal(error))
+        self._config = config
+        self._machine = machine
+        self._on_fatal = on_fatal
+        self._failed = False
+        self._undo: list[tuple[str, Undo]] = []
+
+    async def start(self, host: str, port: int) -> None:
+        """`host` and `port`: where clients are told to find us. After an error, `stop` undoes what was done."""
+        await self._start_metadata(host, port)
+        await self._start_streams()
+        await self._start_partitions()
+        await self._start_coordinator()
+        self.registry = SchemaRegistry(SchemaStore(self.database, self.identity), self._machine.executor("registry"))
+
+    async def _start_metadata(self, host: str, port: int) -> None:
+        machine, config = self._machine, self._config
+        self.database = await machine.open_metadata(metadata_url(config))
+        self._undo.append(("metadata", self.database.close))
+        self.membership = Membership(self.database, machine.clock, machine.ids)
+        registration = await self.membership.register(config.server.node_id, host, port)
+        self.identity = registration.identity
+        self._former_lease_ms = registration.former_lease_ms
+        self._undo.append(("membership", self.membership.leave))
+        self._undo.append(("tasks", self.tasks.stop))
+        self.tasks.start("lease", self.membership.run())
+        self.configs = BrokerConfigs(self.database, self.identity, config.kafka)
+        await self.configs.refresh()
+
+    async def _start_streams(self) -> None:
+        machine, identity = self._machine, self.identity
+        self.store = await machine.open_store(store_url(self._config))
+        self._undo.append(("object store", self.store.close))
+        settings = streams_settings(self._config)
+        former = FormerWals(
+            self._config, machine, self.database, self.membership, self.store, settings, self._former_lease_ms
+        )
+        self._undo.append(("wal store", former.close))
+        self.wal, wal_key = await former.replace()
+        self.tasks.start("sweep of former WALs", former.sweep())
+        self.streams = Streams(
+            self.store,
+            self.wal,
+            SqlStreamMetadata(self.database, identity, wal_key),
+            machine.clock,
+            machine.ids,
+            settings,
+            Budget(self._config.memory.total_bytes),
+            self._fatal,
+        )
+        self._undo.append(("streams", self._close_streams))
+        await self.streams.start()
+
+    async def _close_streams(self) -> None:
+        """A clean stop uploads first: the next start has nothing to replay. A store outage cannot hold it up."""
+        timeout_s = self._config.server.shutdown_timeout_s
+        if not self._failed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self.streams.flush()
+            except (TimeoutError, StreamLakeError) as error:
+                log.warning("not all was uploaded; the write-ahead log keeps it", reason=str(error))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.streams.close()
+        except TimeoutError:
+            log.warning("records that were not acknowledged could not be written any more", timeout_s=timeout_s)
+
+    async def _start_partitions(self) -> None:
+        clock, ids = self._machine.clock, self._machine.ids
+        self.topics = Topics(self.database, self.identity, clock, ids)
+        await self.topics.refresh()
+        self.progress = TableProgress(self.database, self.identity)
+        self.logs = LogManager(clock, self._machine.executor("log"))
+        self._undo.append(("partitions", self.logs.close_all))
+        following = Supervisor(lambda name, error: self._fatal(error))
+        self._undo.append(("partition tasks", following.stop))
+        interval_s = self._config.storage.retention_interval_s
+        self.partitions = Partitions(
+            self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
+        )
+        await self.partitions.start()
+
+    async def _start_coordinator(self) -> None:
+        clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
+        settings = GroupSettings(
+            initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
+            session_timeout_min_ms=groups.session_timeout_min_ms,
+            session_timeout_max_ms=groups.session_timeout_max_ms,
+            group_size_max=groups.group_size_max,
+            offsets_retention_ms=groups.offsets_retention_ms,
+        )
+        store = GroupStore(self.database, self.identity)
+        self.groups = Groups(store, clock, ids, settings)
+        self.offsets = Offsets(self.groups, store, clock, self._has_partition)
+        await self.groups.start()
+        self._undo.append(("groups", self.groups.stop))
+        self._producer_ids = ProducerIds(ProducerIdBlocks(self.database, self.identity))
+
+    def context(self, host: str, port: int) -> Context:
+        """What handlers need; clients are told this host and port."""
+        identity, machine = self.identity, self._machine
+        return Context(
+            node=Node(identity.node, host, port, identity.cluster_id),
+            topics=self.topics,
+            broker_configs=self.configs,
+            logs=self.logs,
+            streams=self.streams,
+            groups=self.groups,
+            offsets=self.offsets,
+            producer_ids=self._producer_ids,
+            fetch_sessions=FetchSessions(machine.ids),
+            settled=self.partitions.settled,
+            clock=machine.clock,
+            ids=machine.ids,
+        )
+
+    async def stop(self) -> None:
+        await undo_all(self._undo)
+
+    def problems(self) -> list[str]:
+        """What is wrong now, in words for an operator."""
+        problems = []
+        if not self.membership.held():
+            problems.append("the lease has run out: the metadata store cannot be reached")
+        if self.partitions.unopened:
+            problems.append(f"{self.partitions.unopened} partitions could not be opened: see the log")
+        return problems
+
+    def _has_partition(self, name: str, index: int) -> bool:
+        topic = self.topics.get(name)
+        return topic is not None and 0 <= index < len(topic.partitions)
+
+    def _fatal(self, error: BaseException) -> None:
+        self._failed = True
+        self._on_fatal(error)
+
+
+async def undo_all(undo: list[tuple[str, Undo]]) -> None:
+    """The last first. One that fails is told in the log, and the others are still undone."""
+    while undo:
+        what, step = undo.pop()
+        try:
+            done = step()
+            if done is not None:
+                await done
+        except Exception:
+            log.exception("did not stop cleanly", part=what)
+
+
+def streams_settings(config: Config) -> StreamsSettings:
+    storage, memory = config.storage, config.memory
+    return StreamsSettings(
+        log_cache_bytes=memory.log_cache_bytes,
+        block_cache_bytes=memory.block_cache_bytes,
+        upload_bytes=storage.upload_bytes,
+        upload_interval_ms=int(storage.upload_interval_s * 1000),
+        gc_interval_ms=int(storage.gc_interval_s * 1000),
+        gc_grace_ms=int(storage.gc_grace_s * 1000),
+        wal_readable=wal_uri(config).kind == "file",
+    )

@@ -1,0 +1,334 @@
+"""A TCP proxy in front of a real S3 server that makes chosen requests go wrong, on a thread of its own.
+
+`proxy.plan("create", "wal/", "reset_after")` is for the next matching request; `proxy.random(seed, {"503": 0.1})` for
+each one, drawn from seed, operation, key and how often that pair was seen, so that the order of arrival does not matter.
+Operations: put, create, get, get_range, delete, list, multipart_start, _part, _complete, _abort; "" is any. Keys are
+those in the folder; a list's is its prefix, a batch delete's is empty. What can happen:
+
+  reset_before, 500, 503, 409, hang             the server never sees the request
+  reset_within                                  it sees half of it; without_body: its head only
+  reset_after, applied_500, applied_503, applied_409, applied_hang
+                                                it carries it out, and its answer is lost
+  late_503                                      503 now; the server sees it at `land()`
+  cut                                           half of the answer's body, then a closed connection
+  slow                                          nothing bad, after SLOW_S
+
+`down()` and `up()`: nobody listens, for a while. `delay_s` slows every request. `heal()` ends all but what is under way.
+Knows as much of HTTP/1.1 as an S3 client and server speak: kept connections, lengths and chunks, no pipelining.
+"""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+T = TypeVar("T")
+
+SLOW_S = 0.05
+CODES = {500: "InternalError", 503: "SlowDown", 409: "ConditionalRequestConflict"}
+STATUS_FAULTS = {f"{state}{code}" for state in ("", "applied_") for code in CODES} | {"late_503"}
+APPLIED_FAULTS = {"reset_after", "applied_500", "applied_503", "applied_409", "applied_hang"}
+FAULTS = STATUS_FAULTS | APPLIED_FAULTS | {"reset_before", "reset_within", "without_body", "hang", "cut", "slow"}
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request or an answer, byte for byte."""
+
+    head: bytes
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def start(self) -> list[str]:
+        return self.head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+
+    @property
+    def closes(self) -> bool:
+        return self.headers.get("connection", "").lower() == "close"
+
+
+@dataclass(slots=True)
+class Planned:
+    operation: str
+    key_prefix: str
+    fault: str
+    times: int
+
+
+class FaultProxy:
+    def __init__(self, upstream: str, folder: str) -> None:
+        """`upstream`: http://host:port; `folder`: bucket/prefix, which keys are told without."""
+        url = urlsplit(upstream)
+        self._folder = folder
+        self._upstream = (url.hostname, url.port)
+        self._lock = threading.Lock()  # the plan and the counts: tests change and read them from their own thread
+        self._planned: list[Planned] = []
+        self._rates: dict[str, float] = {}
+        self._seed = 0
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._late: list[Message] = []
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self.port = 0
+        self.delay_s = 0.0
+        self.requests: Counter[str] = Counter()
+        self.faults: Counter[tuple[str, str]] = Counter()  # by operation and fault
+        self.faults_of_key: Counter[str] = Counter()
+
+    # -- for tests -----------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "FaultProxy":
+        self._thread.start()
+        self.up()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.down()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def plan(self, operation: str, key_prefix: str, fault: str, times: int = 1) -> None:
+        assert fault in FAULTS, fault
+        with self._lock:
+            self._planned.append(Planned(operation, key_prefix, fault, times))
+
+    def random(self, seed: int, rates: dict[str, float]) -> None:
+        assert rates.keys() <= FAULTS and sum(rates.values()) <= 1, rates
+        with self._lock:
+            self._seed, self._rates = seed, rates
+
+    def heal(self) -> None:
+        with self._lock:
+            self._planned, self._rates, self.delay_s = [], {}, 0.0
+
+    def land(self) -> None:
+        """The late requests reach the server now."""
+        with self._lock:
+            late, self._late = self._late, []
+        for message in late:
+            self._run(self._land(message))
+
+    def up(self) -> None:
+        self._run(self._listen())
+
+    def down(self) -> None:
+        """Nobody listens any more, and every connection is reset."""
+        self._run(self._drop())
+
+    # -- on the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _drop(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        tasks = list(self._connections)
+        for task, writer in self._connections.items():
+            reset(writer)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._connections[task] = writer
+        task.add_done_callback(self._connections.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client's connection, and one to the server that goes with it."""
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            answers, upstream = await asyncio.open_connection(*self._upstream)
+            while request := await read_message(reader):
+                fault = self._next_fault(request)
+                await asyncio.sleep(self.delay_s + (SLOW_S if fault == "slow" else 0))
+                if not await self._exchange(request, fault, (answers, upstream), (reader, writer)):
+                    return
+        except (asyncio.IncompleteReadError, OSError):
+            reset(writer)  # one side went away in the middle of something: so does the other
+        finally:
+            writer.close()
+            if upstream is not None:
+                upstream.close()
+
+    async def _exchange(
+        self,
+        request: Message,
+        fault: str,
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> bool:
+        """One request and its answer; False if the connection is done for."""
+        reader, writer = client
+        if fault == "reset_before":
+            reset(writer)
+            return False
+        if fault in ("reset_within", "without_body"):
+            server[1].write(half_of(request) if fault == "reset_within" else request.head)
+            await server[1].drain()
+            reset(writer)
+            return False
+        answer = None
+        if fault in APPLIED_FAULTS or fault in ("", "cut", "slow"):
+            answer = await forward(request, *server)
+        if fault == "late_503":
+            with self._lock:
+                self._late.append(request)
+        if fault.endswith("hang"):
+            await reader.read(1)  # until the client gives up
+            return False
+        if fault == "reset_after":
+            reset(writer)
+            return False
+        if fault in STATUS_FAULTS:
+            writer.write(error_answer(int(fault[-3:]), without_body=request.start[0] == "HEAD"))
+            await writer.drain()
+            return True
+        assert answer is not None
+        writer.write(answer.head + (answer.body[: len(answer.body) // 2] if fault == "cut" else answer.body))
+        await writer.drain()
+        return fault != "cut" and not answer.closes and not request.closes
+
+    async def _land(self, request: Message) -> None:
+        reader, writer = await asyncio.open_connection(*self._upstream)
+        await forward(request, reader, writer)
+        writer.close()
+
+    def _next_fault(self, request: Message) -> str:
+        operation, key = classify(request, self._folder)
+        with self._lock:
+            self.requests[operation] += 1
+            self._seen[operation, key] += 1
+            fault = self._planned_fault(operation, key) or self._random_fault(operation, key)
+            if fault:
+                self.faults[operation, fault] += 1
+                self.faults_of_key[key] += 1
+        return fault
+
+    def _planned_fault(self, operation: str, key: str) -> str:
+        for planned in self._planned:
+            if planned.operation in ("", operation) and key.startswith(planned.key_prefix):
+                planned.times -= 1
+                if planned.times == 0:
+                    self._planned.remove(planned)
+                return planned.fault
+        return ""
+
+    def _random_fault(self, operation: str, key: str) -> str:
+        drawn = Random(f"{self._seed} {operation} {key} {self._seen[operation, key]}").random()
+        for fault, rate in self._rates.items():
+            drawn -= rate
+            if drawn < 0:
+                return fault
+        return ""
+
+
+async def read_message(reader: asyncio.StreamReader, *, without_body: bool = False) -> Message | None:
+    """None at the end of the connection."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
+        return None
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    body = b""
+    if without_body:
+        pass
+    elif headers.get("transfer-encoding", "").lower() == "chunked":
+        body = await read_chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Message(head, headers, body)
+
+
+async def read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """A chunked body as it is, its framing included."""
+    raw = bytearray()
+    while True:
+        line = await reader.readuntil(b"\r\n")
+        raw += line
+        size = int(line.partition(b";")[0], 16)
+        if size == 0:
+            break
+        raw += await reader.readexactly(size + 2)
+    while (line := await reader.readuntil(b"\r\n")) != b"\r\n":  # trailers
+        raw += line
+    return bytes(raw + line)
+
+
+async def forward(request: Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message:
+    writer.write(request.head)
+    writer.write(request.body)
+    await writer.drain()
+    answer = await read_message(reader, without_body=request.start[0] == "HEAD")
+    if answer is None:
+        raise ConnectionResetError("the server closed the connection instead of answering")
+    return answer
+
+
+def half_of(request: Message) -> bytes:
+    """A part that no server can take for the whole; a head without any body some do."""
+    if len(request.body) < 2:
+        return request.head[: len(request.head) // 2]
+    return request.head + request.body[: len(request.body) // 2]
+
+
+def classify(request: Message, folder: str) -> tuple[str, str]:
+    """The operation, and the key in the folder."""
+    method, target, _ = request.start
+    url = urlsplit(target)
+    query = parse_qs(url.query, keep_blank_values=True)
+    path = unquote(url.path).lstrip("/") + "/" + query.get("prefix", [""])[0]
+    key = path.removeprefix(folder).strip("/")
+    if "uploads" in query:
+        return "multipart_start", key
+    if "uploadId" in query:
+        return {"PUT": "multipart_part", "POST": "multipart_complete", "DELETE": "multipart_abort"}[method], key
+    if "list-type" in query:
+        return "list", key
+    if "delete" in query:
+        return "delete", ""
+    if method == "PUT":
+        return ("create" if "if-none-match" in request.headers else "put"), key
+    if method == "GET":
+        return ("get_range" if "range" in request.headers else "get"), key
+    return {"DELETE": "delete", "HEAD": "get"}[method], key
+
+
+def error_answer(status: int, *, without_body: bool) -> bytes:
+    body = f"<Error><Code>{CODES[status]}</Code><Message>planned by a test</Message></Error>".encode()
+    head = f"HTTP/1.1 {status} {CODES[status]}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + (b"" if without_body else body)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a TCP reset, not in order."""
+    connection: Any = writer.get_extra_info("socket")
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    except OSError:
+        pass  # closed already
+    writer.transport.abort()

