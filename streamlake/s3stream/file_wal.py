@@ -329,7 +329,7 @@ class FileWal:
         """
         if self._state is State.FAILED or self._synced_position == self.durable_position:
             return
-        if False:
+        if self._lease is not None and not self._lease.held():
             self.lease_waits += 1
             self._lease_missed.set()
             return

@@ -183,8 +183,8 @@ def scan_segments(segments: list[Segment], trim_position: int) -> tuple[list[Seg
             )
         if live and segment.first_position < next_position:
             raise Corrupt(
-                f"{segment.path} has record {segment.first_position}, which {live[-1].path} holds too: one of them is a "
-                "copy from another time, or another server wrote here; move the wrong one away"
+                f"{segment.path} has record {segment.first_position}, which {live[-1].path} holds too: one of them is "
+                "a copy from another time, or another server wrote here; move the wrong one away"
             )
         live.append(segment)
         tail = found

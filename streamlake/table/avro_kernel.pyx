@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True
-"""Avro values in C, straight into Arrow's buffers, by a plan (avro_plan.py) of the writer's schema.
+"""Avro values in C, straight into Arrow's buffers, by a plan (avro_native.py) of the writer's schema.
 
 The twin is what fastavro reads and avro_columns.py builds, and the referee: a value that is refused here leaves no
 trace in the columns, and the twin reads it again and says what is wrong with it. So only this must hold: what is taken
@@ -36,7 +36,7 @@ cdef extern from *:
     """
     ctypedef long long int128_t "streamlake_int128"
 
-# As in avro_plan.Op.
+# As in avro_native.Op.
 cdef enum:
     NOTHING = 0
     BOOLEAN = 1

@@ -39,8 +39,7 @@ from pyiceberg.types import (
 from streamlake.core.errors import Invalid
 from streamlake.table import avro_columns as columns
 from streamlake.table.avro_columns import Build
-from streamlake.table.avro_native import NativeReader, compile_plan
-from streamlake.table.avro_plan import NOTHING, Op, Plan
+from streamlake.table.avro_native import NOTHING, NativeReader, Op, Plan, compile_plan
 from streamlake.table.source_schema import SourceField, SourceList, SourceMap, SourceStruct, SourceType, arrow_type
 
 TYPES_MAX = 5_000
@@ -74,13 +73,15 @@ _NOTHING = _Node(None, None, None, NOTHING)
 _EMPTY_RECORD = _Node(None, None, None, Plan(Op.STRUCT))
 
 
-def _leaf(wire: Any, type: PrimitiveType, build: Build, op: Op, **of_plan: int) -> _Node:
-    return _Node(wire, type, build, Plan(op, arrow_type(type), **of_plan))
+def _leaf(
+    wire: Any, type: PrimitiveType, build: Build, op: Op, *, size: int = 0, multiply: int = 1, precision: int = 0
+) -> _Node:
+    return _Node(wire, type, build, Plan(op, arrow_type(type), (), size, multiply, precision=precision))
 
 
 def _timestamp(type: PrimitiveType, timezone: str | None, multiply: int, divide: int) -> _Node:
-    build = columns.timestamps(multiply, divide, timezone)
-    return _leaf("long", type, build, Op.TIMESTAMP, multiply=multiply, divide=divide)
+    plan = Plan(Op.TIMESTAMP, arrow_type(type), multiply=multiply, divide=divide)
+    return _Node("long", type, columns.timestamps(multiply, divide, timezone), plan)
 
 
 _PRIMITIVES: dict[str, _Node] = {

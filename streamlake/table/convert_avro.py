@@ -53,9 +53,8 @@ def _by_header(column: Any) -> list[tuple[bytes, Any]]:
     """For each header the rows that begin with it (int64 array), in the order of their first row."""
     headers = pc.binary_slice(column, 0, HEADER_BYTES)
     rows = row_numbers(len(column))
-    first = headers[0].as_py() if len(column) else None
-    whole = first is not None and len(first) == HEADER_BYTES
-    if whole and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
+    first: bytes = (headers[0].as_py() if len(column) else None) or b""
+    if len(first) == HEADER_BYTES and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
         return [(first, rows)]  # as it nearly always is
     pairs = pa.table([headers, rows], ["header", "row"]).filter(pc.is_valid(headers))
     found = pairs.group_by("header", use_threads=False).aggregate([("row", "list")]).combine_chunks()

@@ -37,7 +37,7 @@ def folder(seaweedfs: SeaweedFS) -> str:
     return seaweedfs.folder()
 
 
-def opened(seaweedfs: SeaweedFS, endpoint: str, folder: str, *, timeout_s: float = 5, **changes: Any) -> S3Store:
+def opened(seaweedfs: SeaweedFS, endpoint: str, folder: str, *, timeout_s: float = 60, **changes: Any) -> S3Store:
     options = S3Options(
         endpoint=endpoint, region=seaweedfs.region, access_key=seaweedfs.access_key, secret_key=seaweedfs.secret_key,
         allow_http=True, request_timeout_s=timeout_s,

@@ -21,6 +21,8 @@ from streamlake.registry.compatibility import Level, incompatibilities
 from streamlake.table import convert_avro
 from streamlake.table.avro_schema import AvroSchema, compile_schema
 from streamlake.table.converted import Converted, Reason
+from streamlake.table.evolve import evolve
+from streamlake.table.flatten import value_columns
 from streamlake.table.resolve import SchemaCache
 
 VALUES_EACH = 4
@@ -34,7 +36,12 @@ def _logical(type: str, name: str, **more: Any) -> dict[str, Any]:
     return {"type": type, "logicalType": name, **more}
 
 
-_INNER = {"type": "record", "name": "Inner", "namespace": "n.s", "fields": [{"name": "x", "type": ["null", "long"], "default": None}]}
+_INNER = {
+    "type": "record",
+    "name": "Inner",
+    "namespace": "n.s",
+    "fields": [{"name": "x", "type": ["null", "long"], "default": None}],
+}
 _ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B", "C"], "default": "A"}
 _FIXED = {"type": "fixed", "name": "F", "size": 5}
 
@@ -155,7 +162,11 @@ DICTIONARY = (
 def schema_seeds() -> list[bytes]:
     """Two texts, a line each: the second is registered after the first."""
     texts = [json.dumps(schema) for schema, _ in SCHEMAS]
-    recursive = {"type": "record", "name": "Tree", "fields": [{"name": "kids", "type": {"type": "array", "items": "Tree"}}]}
+    recursive = {
+        "type": "record",
+        "name": "Tree",
+        "fields": [{"name": "kids", "type": {"type": "array", "items": "Tree"}}],
+    }
     texts += [json.dumps(recursive), json.dumps(_record(_INNER, "n.s.Inner", ["null", "n.s.Inner"])), "nonsense", ""]
     rng = random.Random(6)
     return [f"{text}\n{rng.choice(texts)}".encode() for text in texts] + [f"{text}\n{text}".encode() for text in texts]
@@ -190,12 +201,24 @@ def check_compile(data: bytes) -> None:
         found = compile_schema(data.decode("utf-8", "replace"))
     except Invalid:
         return
-    if found.build is not None:
-        assert len(found.build([])) == 0
+    if found.type is None or found.build is None:
+        return
+    values = found.build([])
+    assert len(values) == 0
+    for flatten in (True, False):
+        columns = tuple(column for column, _ in value_columns(found.type, values, flatten=flatten, column="value"))
+        (binding,) = evolve(None, [columns]).bindings
+        assert binding is not None  # a field map, or why no table can have these columns
 
 
 TARGETS = [
     Target("avro value", value_seeds, check_value, memory_factor=3000),
     Target("avro schema", schema_seeds, check_schema, DICTIONARY, memory_bytes=64 * MIB),
-    Target("table schema", lambda: [json.dumps(s).encode() for s, _ in SCHEMAS], check_compile, DICTIONARY, memory_bytes=64 * MIB),
+    Target(
+        "table schema",
+        lambda: [json.dumps(s).encode() for s, _ in SCHEMAS],
+        check_compile,
+        DICTIONARY,
+        memory_bytes=64 * MIB,
+    ),
 ]

@@ -33,11 +33,17 @@ _KINDS = (control.WorkerSettings, control.FromServer, control.FromWorker)
 
 def line_seeds() -> list[bytes]:
     """The first byte says which message the reader waits for."""
-    settings = control.WorkerSettings("h", 1, "http://r", "c", 5, 6, "info", True, "sql", "n", {"uri": "x", "deep": {"a": [1]}})
+    settings = control.WorkerSettings(
+        "h", 1, "http://r", "c", 5, 6, "info", True, "sql", "n", {"uri": "x", "deep": {"a": [1]}}
+    )
     spec = control.TableSpec("t", _TOPIC, 3, {"a": "b"}, True, 7)
-    report = control.TableReport("t", _TOPIC, "n.t", "running", "m", (1, 2), (0, 0), True, 5, {"control": 2}, last_commit_ms=3)
+    report = control.TableReport(
+        "t", _TOPIC, "n.t", "running", "m", (1, 2), (0, 0), True, 5, {"control": 2}, last_commit_ms=3
+    )
     lines = [settings, control.FromServer([spec, spec]), control.FromServer([]), control.FromWorker(report)]
-    return [bytes([_KINDS.index(type(line))]) + control.encode(line) for line in lines] + [b"\x01" + control.encode(lines[1]) * 2]
+    return [bytes([_KINDS.index(type(line))]) + control.encode(line) for line in lines] + [
+        b"\x01" + control.encode(lines[1]) * 2
+    ]
 
 
 def check_line(data: bytes) -> None:
@@ -111,7 +117,9 @@ class _Answer:
 
 
 def registry_answers() -> list[bytes]:
-    return [json.dumps(a).encode() for a in ({"schema": '"string"'}, {"schemaType": "AVRO", "schema": "{}"}, {"schema": 5})]
+    return [
+        json.dumps(a).encode() for a in ({"schema": '"string"'}, {"schemaType": "AVRO", "schema": "{}"}, {"schema": 5})
+    ]
 
 
 def check_registry_answer(data: bytes) -> None:
@@ -192,7 +200,9 @@ def check_sessions(data: bytes) -> None:
         request = FetchRequest(
             session_id=session_id,
             session_epoch=epochs[how % len(epochs)],
-            topics=(FetchTopic(topic="t", partitions=tuple(FetchPartition(partition=n % 7) for n in range(added % 16))),),
+            topics=(
+                FetchTopic(topic="t", partitions=tuple(FetchPartition(partition=n % 7) for n in range(added % 16))),
+            ),
             forgotten_topics_data=(ForgottenTopic(topic="t", partitions=tuple(range(forgotten % 16))),),
         )
         session = sessions.resolve(request)

@@ -18,7 +18,14 @@ _CHOICE_MAX = (1 << 32) - 1
 
 # What lengths, counts, offsets and timestamps go wrong with.
 _EXTREMES = tuple(
-    sorted({sign * (1 << bits) + off for bits in (0, 7, 8, 15, 16, 31, 32, 40, 63) for sign in (1, -1) for off in (-1, 0, 1)})
+    sorted(
+        {
+            sign * (1 << bits) + off
+            for bits in (0, 7, 8, 15, 16, 31, 32, 40, 63)
+            for sign in (1, -1)
+            for off in (-1, 0, 1)
+        }
+    )
 )
 _VARINTS = (
     b"\x80" * 4 + b"\x00",

@@ -17,6 +17,7 @@ from streamlake.record.arrow import decode_fetched
 from streamlake.record.batch import (
     CHECKED_AT,
     COMPRESSION_MASK,
+    CONTROL_BIT,
     CRC_AT,
     FRAME_BYTES,
     HEADER,
@@ -67,7 +68,9 @@ def batches() -> list[bytes]:
     for codec in Compression:
         made += [encode_batch(_records(rng, count), compression=codec) for count in (1, 3, 40)]
         made.append(
-            encode_batch(_records(rng, 2), compression=codec, producer_id=5, producer_epoch=1, base_sequence=0, append_time_ms=77)
+            encode_batch(
+                _records(rng, 2), compression=codec, producer_id=5, producer_epoch=1, base_sequence=0, append_time_ms=77
+            )
         )
     marker = Record(0, 1000, b"\0\0\0\0", b"\0\0\0\0\0\0")
     made.append(encode_batch([marker], producer_id=5, producer_epoch=1, transactional=True, control=True))
@@ -80,7 +83,13 @@ def _records(rng: random.Random, count: int) -> list[Record]:
         return rng.choice([None, b"", b"k", rng.randbytes(9), bytes(200)])
 
     return [
-        Record(i, 1000 + rng.randrange(-500, 500), some(), some(), tuple((f"h{n}", some()) for n in range(rng.choice([0, 0, 1, 3]))))
+        Record(
+            i,
+            1000 + rng.randrange(-500, 500),
+            some(),
+            some(),
+            tuple((f"h{n}", some()) for n in range(rng.choice([0, 0, 1, 3]))),
+        )
         for i in range(count)
     ]
 
@@ -139,7 +148,7 @@ def check_batch(data: bytes) -> None:
         # Uncompressed, because another reader's codecs have no limits.
         payload = decompress(header.compression, batch[HEADER_BYTES:], DECOMPRESSED_MAX)
         plain = bytearray(batch[:HEADER_BYTES]) + payload
-        plain[ATTRIBUTES_AT] &= ~COMPRESSION_MASK
+        plain[ATTRIBUTES_AT] &= ~(COMPRESSION_MASK | CONTROL_BIT)
         try:
             theirs = [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in DefaultRecordBatch(plain)]
         except UnicodeDecodeError:

@@ -23,7 +23,13 @@ from streamlake.registry.schema_registry import SchemaRegistry
 REQUESTS_EACH = 300  # on one registry; then a new one, so that it does not fill up
 _RECORD = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}
 _BODY = json.dumps({"schema": json.dumps(_RECORD)})
-_MORE = json.dumps({"schema": json.dumps(_RECORD | {"fields": [*_RECORD["fields"], {"name": "b", "type": ["null", "long"], "default": None}]})})  # type: ignore[misc]
+_MORE = json.dumps(
+    {
+        "schema": json.dumps(
+            _RECORD | {"fields": [*_RECORD["fields"], {"name": "b", "type": ["null", "long"], "default": None}]}
+        )
+    }
+)  # type: ignore[misc]
 
 _SEEDS = (
     ("POST", "/subjects/s-value/versions", _BODY),
@@ -63,7 +69,7 @@ class _Log:
     """In place of the module's: shows the error that the answer hides."""
 
     def exception(self, *_: Any, **__: Any) -> None:
-        raise  # noqa: PLE0704 - called where one is handled
+        raise
 
 
 _app: Starlette | None = None

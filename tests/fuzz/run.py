@@ -225,7 +225,10 @@ class Run:
             if time.monotonic() - told > REPORT_S or not self._workers:
                 told = time.monotonic()
                 tried, kept = sum(self._runs.values()), sum(self._kept.values())
-                print(f"{told - self._started:4.0f} s  {tried:>9,} inputs, {kept:,} kept, {self.failures} failed", flush=True)
+                print(
+                    f"{told - self._started:4.0f} s  {tried:>9,} inputs, {kept:,} kept, {self.failures} failed",
+                    flush=True,
+                )
         print("  ".join(f"{name} {count:,}" for name, count in self._runs.items()))
 
     def _start(self, number: int) -> None:
@@ -262,7 +265,9 @@ class Run:
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=float, default=300)
-    arguments.add_argument("--seed", type=int, default=None, help="of the first process; a new one each time if left out")
+    arguments.add_argument(
+        "--seed", type=int, default=None, help="of the first process; a new one each time if left out"
+    )
     arguments.add_argument("--target", action="append", choices=sorted(TARGETS), help="these only; may be repeated")
     arguments.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments.add_argument("--replay", type=Path, help="a file of tests/fuzz/regressions")

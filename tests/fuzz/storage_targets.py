@@ -76,7 +76,7 @@ def _mended_object(data: bytes) -> bytes:
         for row in range(blocks):
             (at,) = struct.unpack_from("<q", out, position + (4 * blocks + row) * 8)
             (length,) = struct.unpack_from("<I", out, position + blocks * 40 + row * 4)
-            if 0 <= at and at + length <= position:
+            if at >= 0 and at + length <= position:
                 struct.pack_into("<I", out, position + blocks * 48 + row * 4, crc32c(bytes(out[at : at + length])))
     if how & FIX_INDEX and position + size <= footer:
         struct.pack_into("<I", out, footer + 16, crc32c(bytes(out[position : position + size])))
@@ -126,7 +126,12 @@ def wal_seeds() -> list[bytes]:
                 for _ in range(size):
                     body = _RNG.randbytes(_RNG.choice([1, 20, 90]))
                     record = WalRecord(_RNG.choice([1, 2]), 1, position, 1, 7, body)
-                    data += encode_record_header(header, record, broker_epoch=1, position=position, flushed_position=flushed) + body
+                    data += (
+                        encode_record_header(
+                            header, record, broker_epoch=1, position=position, flushed_position=flushed
+                        )
+                        + body
+                    )
                     position += 1
             parts.append(data)
         made += [bytes([how, trim]) + SEPARATOR.join(parts) for how in (0, 1, 3, 3) for trim in (0, 2)]
@@ -143,7 +148,10 @@ def _mended_segment(how: int, data: bytes) -> bytes:
         if at + RECORD_HEADER_BYTES > len(records):
             break
         records[at + 16 : at + 24] = generation
-        start, end = at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + int.from_bytes(records[at + 72 : at + 76], "big")
+        start, end = (
+            at + RECORD_HEADER_BYTES,
+            at + RECORD_HEADER_BYTES + int.from_bytes(records[at + 72 : at + 76], "big"),
+        )
         struct.pack_into(">I", records, at + 76, crc32c(bytes(records[start:end])))
         struct.pack_into(">I", records, at + 80, crc32c(bytes(records[at : at + 80]), salt))
     return bytes(head).ljust(SEGMENT_HEADER_BYTES, b"\0") + bytes(records)

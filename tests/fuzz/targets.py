@@ -10,6 +10,7 @@ from fuzz import (
     control_targets,
     record_targets,
     registry_targets,
+    server_targets,
     storage_targets,
     wire_targets,
 )
@@ -17,7 +18,15 @@ from fuzz.target import Target
 
 REGRESSIONS = Path(__file__).parent / "regressions"
 
-_MODULES = (wire_targets, record_targets, avro_targets, registry_targets, storage_targets, control_targets)
+_MODULES = (
+    wire_targets,
+    record_targets,
+    avro_targets,
+    registry_targets,
+    storage_targets,
+    control_targets,
+    server_targets,
+)
 TARGETS: dict[str, Target] = {target.name: target for module in _MODULES for target in module.TARGETS}
 
 

