@@ -20,7 +20,7 @@ from streamlake.cluster.membership import BrokerIdentity, require_current
 from streamlake.cluster.tables import in_lists, take_ids
 from streamlake.cluster.wals import WalKey, move_trim, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
 
 PREPARED = "prepared"
 COMMITTED = "committed"
@@ -128,14 +128,19 @@ class SqlStreamMetadata:
         await self._database.write(run)
         self.commits += 1
 
-    async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
-        rows = [{"stream": stream_id, "start": start} for stream_id, start in sorted(starts)]
-        behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.start_offset < bindparam("start"))
-
+    async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
-            if rows:
+            streams = _rows_by_id(connection, sorted({t.stream_id for t in trims}), lock=True)
+            kept = [t for t in trims if t.stream_id in streams]
+            for t in kept:
+                if (epoch := streams[t.stream_id]["epoch"]) != t.stream_epoch:
+                    raise Fenced(f"stream {t.stream_id} is at epoch {epoch}, the trim has {t.stream_epoch}")
+            behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.start_offset < bindparam("start"))
+            if kept:
+                rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
                 connection.execute(update(tables.stream).where(behind).values(start_offset=bindparam("start")), rows)
+            _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
 
         # Durable before gc may see the ranges below it as dead: a start never goes back after data was deleted.
         await self._database.write(run)
@@ -330,7 +335,6 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
     """Store new ends and the checkpoints that belong to them. A stream without a range in this commit keeps its old
     checkpoint: nothing here has shown that the stream is still ours."""
     moved = [{"stream": stream_id, "end": end} for stream_id, end in ends.items()]
-    blobs = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints if c.stream_id in ends]
     for c in checkpoints:
         if c.offset != ends.get(c.stream_id, c.offset):
             raise Invalid(
@@ -339,5 +343,13 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
     this = update(tables.stream).where(tables.stream.c.id == bindparam("stream"))
     if moved:
         connection.execute(this.values(end_offset=bindparam("end")), moved)
-    if blobs:
-        connection.execute(this.values(checkpoint=bindparam("blob"), checkpoint_offset=bindparam("at")), blobs)
+    _move_checkpoints(connection, [c for c in checkpoints if c.stream_id in ends])
+
+
+def _move_checkpoints(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
+    """Forward only: an upload that was cut before a trim may be committed after it."""
+    behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.checkpoint_offset <= bindparam("at"))
+    if checkpoints:
+        rows = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints]
+        moving = update(tables.stream).where(behind)
+        connection.execute(moving.values(checkpoint=bindparam("blob"), checkpoint_offset=bindparam("at")), rows)

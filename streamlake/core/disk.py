@@ -114,6 +114,9 @@ class RealFile:
     def sync(self) -> None:
         os.fdatasync(self._fd)
 
+    def fileno(self) -> int:
+        return self._fd
+
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 

@@ -28,12 +28,18 @@ class Flusher:
     async def flush(self, file: DiskFile, buffers: Sequence[Buffer], offset: int) -> None:
         """Write `buffers` one after the other at `offset`; returns when they are on stable storage. OSError."""
         started = self._clock.boottime()
-        written_bytes = await self._executor.run(write_and_sync, file, buffers, offset)
+        written_bytes = await self._write_and_sync(file, buffers, offset)
         latency_ms = (self._clock.boottime() - started) * 1000
         self.syncs += 1
         self.written_bytes += written_bytes
         self.latency_buckets[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
         self.latency_sum_ms += latency_ms
+
+    async def close(self) -> None:
+        """Nothing to do here: the executor is the caller's."""
+
+    async def _write_and_sync(self, file: DiskFile, buffers: Sequence[Buffer], offset: int) -> int:
+        return await self._executor.run(write_and_sync, file, buffers, offset)
 
 
 def write_and_sync(file: DiskFile, buffers: Sequence[Buffer], offset: int) -> int:

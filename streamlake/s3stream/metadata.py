@@ -34,11 +34,22 @@ class StreamRange:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State of the log layer exactly at `offset`, which is the end of the stream's range in the same commit."""
+    """State of the log layer exactly at `offset`."""
 
     stream_id: int
     offset: int
     blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTrim:
+    """The stream begins at `start_offset` now. `checkpoint` lies at or above it, at a durable offset: what is below the
+    start can never be read again to rebuild the state of the log layer."""
+
+    stream_id: int
+    stream_epoch: int
+    start_offset: int
+    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +90,13 @@ class StreamMetadata(Protocol):
         """prepared → committed; stream ends, checkpoints and the WAL trim move with it, all or nothing.
         Requires: broker epoch current (Fenced); the WAL still ours to trim (Fenced: another broker has drained it, or a
         newer life of its node writes to it); object still prepared (Conflict); per range the stream's epoch equal
-        (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped."""
+        (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped.
+        A checkpoint lies at the end of its stream's range; one below the stored one is dropped."""
         ...
 
-    async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
-        """Move start offsets forward: (stream_id, start_offset). Never back; unknown streams are ignored."""
+    async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
+        """Move starts and checkpoints forward, never back. Requires each stream's epoch equal (Fenced); unknown streams
+        are ignored."""
         ...
 
     async def trim_wal(self, position: int) -> None:

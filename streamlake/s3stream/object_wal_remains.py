@@ -1,6 +1,7 @@
 """What a former life of a broker left in an object WAL: fenced, replayed, discarded.
 
-Objects are read from the trim position on, some ahead, in order. At the first key that is absent a fence is created,
+First a fence is put far ahead, so that an owner that is alive cannot run away from its recovery.
+Objects are read from the trim position on, some at a time, in order. At the first key that is absent a fence is created,
 if absent: either it lands, and the former owner can never get an object stored there, nor acknowledge what lies behind;
 or its object was there first, and is replayed like the others. So what was acknowledged, or ever will be, is replayed.
 
@@ -36,6 +37,7 @@ from streamlake.s3stream.wal import WalRecord
 
 T = TypeVar("T")
 OBJECTS_AHEAD = 8  # read while the one before them is replayed
+FENCE_AHEAD = 256  # objects: more than an owner puts while the fence is on its way
 log = structlog.get_logger(__name__)
 
 
@@ -70,6 +72,7 @@ class ObjectWalRemains:
         self._owner_nonce: bytes | None = None  # of the life that wrote the objects
         self._first_seq = 1
         self._fence_seq: int | None = None
+        self._fence_ahead_seq = 0
         self._warned = False
 
     async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
@@ -79,6 +82,7 @@ class ObjectWalRemains:
         try:
             if await self._find_discarded():
                 return
+            await self._fence_ahead()
             seq = self._first_seq
             while True:
                 while len(ahead) < OBJECTS_AHEAD:
@@ -170,10 +174,21 @@ class ObjectWalRemains:
             await self._create(self._key(seq), encode_mark(self._mark(ObjectKind.FENCE, seq)))
         return data
 
+    async def _fence_ahead(self) -> None:
+        """Bound what the owner can still write, should it be alive: it cannot get past a fence far ahead of it, while
+        whoever follows it object by object might never catch up. The first gap ends the WAL all the same."""
+        seq = self._first_seq + FENCE_AHEAD
+        while self._checked(seq, await self._fence(seq)).header.kind is ObjectKind.DATA:
+            seq += seq - self._first_seq
+        self._fence_ahead_seq = seq
+
     async def _end_at(self, fence: ObjectHeader) -> None:
         """The WAL ends at this fence, of ours or of an equal. Fenced if a newer broker was there before us."""
         self._raise_if_newer(fence)
         self._fence_seq = fence.seq
+        if self._fence_ahead_seq > fence.seq:
+            # Safe to delete: the owner cannot get past the fence before it, which is never deleted.
+            await self._delete([self._key(self._fence_ahead_seq)])
         # If a newer broker has discarded while we read, we took the first object that it deleted for the end.
         await self._find_discarded()
 

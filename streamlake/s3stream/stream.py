@@ -13,7 +13,7 @@ from collections.abc import Callable
 from streamlake.core.errors import Corrupt, Invalid, NotFound
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import Piece, StreamLog
-from streamlake.s3stream.metadata import StreamMetadata, StreamState
+from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.object_map import ObjectMap, RangeInObject
 from streamlake.s3stream.object_reader import BlockRef, ObjectReader
 from streamlake.s3stream.wal import Buffer, Wal
@@ -254,8 +254,13 @@ class Stream:
             raise Invalid(f"cannot trim to {start_offset}: only offsets up to {self.durable_offset} are durable")
         if start_offset <= self.start_offset:
             return
-        # safe at a crash: the start moves in the metadata store first, objects go later, through gc
-        await self._metadata.trim_streams([(self.stream_id, start_offset)])
+        checkpoint = None
+        if self._log.checkpointer is not None:
+            checkpoint = Checkpoint(self.stream_id, self._log.next_offset, self._log.checkpointer())
+            await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
+        # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint goes
+        # with it: the state that was built from what is trimmed here could not be rebuilt by whoever opens it next
+        await self._metadata.trim_streams([StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint)])
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)
 

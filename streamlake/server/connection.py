@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         handlers: Mapping[int, Handler],
         frame_bytes_max: int,
         counters: Counters,
-        group: "set[Connection]",
+        group: "dict[Connection, None]",
     ) -> None:
         self._ctx = ctx
         self._handlers = handlers
@@ -79,8 +79,8 @@ class Connection(asyncio.Protocol):
         self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
         self._counters = counters
         self._group = group
-        self._polls: set[asyncio.Task[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._polls: dict[asyncio.Task[None], None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._transport: asyncio.Transport | None = None
         self._host = ""
         self._reading = True
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self._host = str(peer[0]) if peer else ""
         self._counters.connections += 1
         self._counters.connections_accepted += 1
-        self._group.add(self)
+        self._group[self] = None
 
     def data_received(self, data: bytes) -> None:
         self._counters.bytes_in += len(data)
@@ -123,8 +123,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._counters.connections -= 1
-        self._group.discard(self)
-        for task in self._polls:
+        self._group.pop(self, None)
+        for task in list(self._polls):
             task.cancel()
 
     # -- the order of things -----------------------------------------------------------------------------------------
@@ -159,8 +159,8 @@ class Connection(asyncio.Protocol):
         self._counters.requests[call.api.name] = self._counters.requests.get(call.api.name, 0) + 1
         task = asyncio.get_running_loop().create_task(self._serve(handler, call, exchange))
         tasks = self._polls if handler.abandon else self._tasks
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks[task] = None
+        task.add_done_callback(tasks.pop)
 
     async def _serve(self, handler: Handler, call: Call, exchange: Exchange) -> None:
         try:

@@ -23,7 +23,7 @@ class Listener:
         self.counters = Counters()
         self._connections_max = connections_max
         self._frame_bytes_max = frame_bytes_max
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # in order, so that a simulated stop is repeatable
         self._server: asyncio.Server | None = None
         self._socket = bound
 

@@ -237,7 +237,7 @@ class _Compiler:
     def _fixed(self, schema: dict[str, Any]) -> _Node:
         size = schema["size"]
         if not isinstance(size, int) or not 1 <= size <= FIXED_BYTES_MAX:
-            raise Invalid(f"fixed {schema['name']} has the size {str(size)[:50]}: it must be 1 to {FIXED_BYTES_MAX}")
+            raise Invalid(f"fixed {schema['name']} has no positive size of at most {FIXED_BYTES_MAX} bytes")
         wire = {"type": "fixed", "name": self._unique(), "size": size}
         match schema.get("logicalType"):
             case "decimal" if _is_decimal(schema):

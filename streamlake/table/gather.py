@@ -97,6 +97,9 @@ class Gatherer:
             decode_fetched, fetched.data, position, fetched.aborted, DECOMPRESSED_BYTES_MAX
         )
         size_bytes = decoded.table.nbytes + sum(len(batch.raw) for batch in decoded.bad_batches)
+        # It is in memory already. One that is larger than all there is (a small batch may decode to hundreds of MiB)
+        # takes all of it, and the table goes on.
+        size_bytes = min(size_bytes, self._budget.total_bytes)
         if not await self._take(filling, size_bytes):
             return False
         filling.add(partition, decoded, size_bytes)

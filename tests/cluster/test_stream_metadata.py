@@ -12,7 +12,7 @@ from streamlake.cluster.stream_metadata import SqlStreamMetadata, create_streams
 from streamlake.cluster.tables import stream
 from streamlake.cluster.wals import Wals
 from streamlake.core.errors import Conflict, Invalid
-from streamlake.s3stream.metadata import Checkpoint, StreamRange
+from streamlake.s3stream.metadata import Checkpoint, StreamRange, StreamTrim
 
 
 class SqlStreams:
@@ -108,7 +108,7 @@ async def test_restarts_without_data_do_not_grow_the_history(sql_streams) -> Non
     for _ in range(3):
         (state,) = await metadata.open_streams([s], [10])
     assert state.epochs == ((4, 0), (7, 10))
-    await metadata.trim_streams([(s, 10)])
+    await metadata.trim_streams([StreamTrim(s, state.epoch, 10, None)])
     (state,) = await metadata.open_streams([s], [20])
     assert state.epochs == ((7, 10), (8, 20))
     assert (await metadata.stream_states())[0].epochs == state.epochs
@@ -177,7 +177,7 @@ async def test_gc_reads_an_object_again_only_when_its_witness_is_gone(sql_stream
     for expected in (2, 2):
         assert await metadata.destroyable_objects(NOW_MS) == []
         assert len(read) == expected
-    await metadata.trim_streams([(first, 10)])
+    await metadata.trim_streams([StreamTrim(first, 0, 10, None)])
     assert await metadata.destroyable_objects(NOW_MS) == []
     assert len(read) == 3
 

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlake.cluster.groups_store import GroupStore, OffsetRow
-from streamlake.cluster.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.stream_metadata import NEVER_OPENED, SqlStreamMetadata
 from streamlake.cluster.table_progress import TableProgress
 from streamlake.cluster.topics import PartitionInfo, TopicInfo, TopicLimits, check_name
 from streamlake.core.errors import Exists, Fenced, Invalid, NotFound, OutcomeUnknown
+from streamlake.s3stream.metadata import StreamTrim
 
 ENABLE = "streamlake.table.enable"
 
@@ -166,13 +167,13 @@ async def test_enabling_the_table_sets_the_hold_in_the_same_transaction(cluster)
     metadata = SqlStreamMetadata(cluster.database, cluster.identity, None)
     orders = await topics.create("orders", 2, {})
     assert await holds(cluster) == {}
-    await metadata.trim_streams([(orders.partitions[1].stream_id, 40)])
+    await metadata.trim_streams([StreamTrim(orders.partitions[1].stream_id, NEVER_OPENED, 40, None)])
     commits = cluster.database.commits
     await topics.alter_configs("orders", {ENABLE: "true"})
     assert cluster.database.commits == commits + 1
     assert await holds(cluster) == {0: 0, 1: 40}
     # Other configs leave it where it is; switching off lets go; switching on holds again, from the log start of then.
-    await metadata.trim_streams([(orders.partitions[1].stream_id, 50)])
+    await metadata.trim_streams([StreamTrim(orders.partitions[1].stream_id, NEVER_OPENED, 50, None)])
     await topics.alter_configs("orders", {"retention.ms": "5"})
     assert await holds(cluster) == {0: 0, 1: 40}
     await topics.alter_configs("orders", {}, [ENABLE])

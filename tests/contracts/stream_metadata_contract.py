@@ -9,7 +9,7 @@ A subclass gives the fixture `streams`, an object with `async create(n) -> list 
 import pytest
 
 from streamlake.core.errors import Conflict, Fenced, NotFound
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamTrim
 
 NOW_MS = 1_700_000_000_000
 
@@ -120,7 +120,7 @@ class StreamMetadataContract:
             lambda: zombie.open_streams([s], [10]),
             lambda: zombie.prepare_object(NOW_MS),
             lambda: zombie.commit_object(mine, 1, [StreamRange(s, state.epoch, 10, 20)], [], 2),
-            lambda: zombie.trim_streams([(s, 5)]),
+            lambda: zombie.trim_streams([StreamTrim(s, state.epoch, 5, None)]),
             lambda: zombie.trim_wal(9),
             lambda: zombie.destroyable_objects(NOW_MS),
             lambda: zombie.forget_objects([doomed]),
@@ -243,11 +243,35 @@ class StreamMetadataContract:
     async def test_starts_only_move_forward(self, streams) -> None:
         first, second = await streams.create(2)
         metadata = await streams.register()
-        await metadata.trim_streams([(first, 10), (second, 20), (second + 1000, 5)])
-        await metadata.trim_streams([(first, 5), (second, 30)])
+        epoch = (await metadata.open_streams([first, second], [0, 0]))[0].epoch
+
+        def trims(*starts: tuple[int, int]) -> list[StreamTrim]:
+            return [StreamTrim(stream_id, epoch, start, None) for stream_id, start in starts]
+
+        await metadata.trim_streams(trims((first, 10), (second, 20), (second + 1000, 5)))
+        await metadata.trim_streams(trims((first, 5), (second, 30)))
         await metadata.trim_streams([])
         states = by_id(await metadata.stream_states())
         assert (states[first].start_offset, states[second].start_offset) == (10, 30)
+
+    async def test_a_trim_brings_its_checkpoint_along(self, streams) -> None:
+        """Above the committed end, even; an upload that was cut before and is committed later does not take it back."""
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        object_id = await metadata.prepare_object(NOW_MS + 1000)
+        await metadata.trim_streams([StreamTrim(s, state.epoch, 15, Checkpoint(s, 20, b"at 20"))])
+        ranges = [StreamRange(s, state.epoch, 0, 10)]
+        await metadata.commit_object(object_id, 1, ranges, [Checkpoint(s, 10, b"at 10")], 1)
+        (now,) = await metadata.stream_states([s])
+        assert (now.start_offset, now.end_offset, now.checkpoint_offset, now.checkpoint) == (15, 10, 20, b"at 20")
+        await metadata.trim_streams([StreamTrim(s, state.epoch, 16, Checkpoint(s, 19, b"at 19"))])
+        (now,) = await metadata.stream_states([s])
+        assert (now.start_offset, now.checkpoint) == (16, b"at 20")
+        (again,) = await metadata.open_streams([s], [20])
+        with pytest.raises(Fenced):
+            await metadata.trim_streams([StreamTrim(s, state.epoch, 18, Checkpoint(s, 30, b"a zombie's"))])
+        assert await metadata.stream_states([s]) == [again]
 
     async def test_gc_takes_objects_that_nobody_can_read(self, streams) -> None:
         first, second = await streams.create(2)
@@ -258,9 +282,9 @@ class StreamMetadataContract:
         late = await metadata.prepare_object(NOW_MS - 1)
         early = await metadata.prepare_object(NOW_MS + 1)
         assert await metadata.destroyable_objects(NOW_MS) == [late]
-        await metadata.trim_streams([(first, 10), (second, 9)])
+        await metadata.trim_streams([StreamTrim(first, a.epoch, 10, None), StreamTrim(second, b.epoch, 9, None)])
         assert await metadata.destroyable_objects(NOW_MS) == [late]
-        await metadata.trim_streams([(second, 10)])
+        await metadata.trim_streams([StreamTrim(second, b.epoch, 10, None)])
         assert await metadata.destroyable_objects(NOW_MS) == [one, late]
         assert [o.object_id for o in await metadata.objects()] == [two]
         await streams.delete(first)

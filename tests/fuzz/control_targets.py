@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
-from fuzz.target import Target, run_async
+from fuzz.target import MIB, Target, run_async
 
 from streamlake import config
 from streamlake.core.errors import Corrupt, Invalid, NotFound, Unavailable
@@ -219,6 +219,6 @@ TARGETS = [
     Target("progress", progress_seeds, check_progress, JSON_TOKENS),
     Target("field map", map_seeds, check_map, JSON_TOKENS),
     Target("registry answer", registry_answers, check_registry_answer, JSON_TOKENS),
-    Target("configuration", config_seeds, check_config, TOML_TOKENS),
+    Target("configuration", config_seeds, check_config, TOML_TOKENS, memory_bytes=256 * MIB),
     Target("fetch sessions", session_seeds, check_sessions),
 ]

@@ -117,9 +117,7 @@ class Broker:
         self.connections += 1
         counters, transport = Counters(), FakeTransport()
         transport.abort = lambda: None  # type: ignore[method-assign]
-        connection = Connection(
-            self.services.context("localhost", 9092), self._handlers, FRAME_BYTES_MAX, counters, set()
-        )
+        connection = Connection(self.services.context("localhost", 9092), self._handlers, FRAME_BYTES_MAX, counters, {})
         connection.connection_made(transport)
         for piece in pieces:
             await asyncio.sleep(0)

@@ -412,3 +412,16 @@ async def _crash_and_compare(bench, steps) -> None:
     full = await bench.open(scratch, **limits)
     assert list(opened._producers.items()) == list(full._producers.items())
     assert bench.offsets(await drain(opened)) == list(range(opened.high_watermark))
+
+
+async def test_a_duplicate_is_known_after_its_original_was_deleted_and_the_broker_died(bench):
+    """Found by simulation: retention or DeleteRecords passed the checkpoint, and the next owner knew no producer."""
+    partition = await bench.open()
+    partition.append(bench.idempotent(0, 3))
+    partition.append(bench.idempotent(3, 3))
+    partition.stream.make_durable()
+    await partition.move_start(-1)
+    again = await bench.open(partition.stream.reopen())
+    duplicate = again.append(bench.idempotent(3, 3))
+    assert (duplicate.base_offset, duplicate.appended_bytes) == (3, 0)
+    assert again.append(bench.idempotent(6, 1)).base_offset == 6

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from crc32c import crc32c
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.records import HEADERS, SOME_BYTES
 
@@ -194,6 +194,7 @@ def logs(draw: st.DrawFn) -> tuple[bytes, int, list[tuple[int, int]]]:
     return data, offset, aborted
 
 
+@settings(deadline=None)  # the first call makes pyarrow load what it needs
 @given(logs(), st.data())
 def test_every_position_is_counted_once_however_it_is_cut(log, data):
     """From any start, through any torn end, in as many fetches as it takes: the same rows and the same counts."""

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import fastavro
 import pytest
@@ -206,3 +208,15 @@ def test_the_canonical_text_means_the_same(schema, random):
 def test_read_schema_refuses_what_is_none():
     with pytest.raises(Invalid):
         read_schema('{"type":"nope"}')
+
+
+def test_what_avro_warns_of_is_neither_printed_nor_kept() -> None:
+    """Python keeps every text it has warned of: a client that registers nonsense would fill memory and log."""
+    program = (
+        "from streamlake.registry.avro_schema import parse_schema\n"
+        "import avro.schema\n"
+        'for n in range(3): parse_schema(\'{"type": "int", "logicalType": "x%d"}\' % n)\n'
+        "print(sum(type(key) is tuple for key in vars(avro.schema).get('__warningregistry__', {})))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("0\n", "")

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from contracts.wal_contract import Replayed, WalContract, Watcher, append, record, started
+from contracts.wal_contract import WalContract, append, record, started
 from support.memory_store import MemoryStore
 from support.object_wal_lives import SETTINGS, Lives, Violation, copied
+from support.object_wal_place import NODE, Place
 from support.simdisk import SimDisk
 
 from streamlake.core.disk import RealDisk
@@ -24,53 +24,11 @@ from streamlake.s3stream.object_wal_format import (
     ObjectHeader,
     ObjectKind,
     encode_mark,
-    object_wal_key,
     position_of,
 )
 from streamlake.s3stream.object_wal_remains import ObjectWalRemains
-from streamlake.s3stream.objectstore import ObjectStore
 
-NODE = 3
 NEVER_MS = 3_600_000
-
-
-class Place:
-    """One store; each life has the next broker epoch, and drains the one before."""
-
-    record_bytes_max = SETTINGS.unflushed_bytes_max
-
-    def __init__(self, store: ObjectStore) -> None:
-        self.store = store
-        self.epoch = 1
-
-    def make(self, **settings: int) -> ObjectWal:
-        return ObjectWal(
-            self.store, node=NODE, broker_epoch=self.epoch, ids=Ids(self.epoch), settings=replace(SETTINGS, **settings)
-        )
-
-    def remains(self) -> ObjectWalRemains:
-        """Of the present epoch; the next one begins."""
-        self.epoch += 1
-        return ObjectWalRemains(
-            self.store,
-            node=NODE,
-            epoch=self.epoch - 1,
-            fencing_epoch=self.epoch,
-            ids=Ids(1000 + self.epoch),
-            settings=SETTINGS,
-        )
-
-    async def reopen(self, trim_position: int) -> tuple[Replayed, ObjectWal, Watcher]:
-        remains = self.remains()
-        replayed = [(p, copied(r)) async for p, r in remains.recover(trim_position)]
-        await remains.discard()
-        await remains.close()
-        wal = self.make()
-        _, watcher = await started(wal)
-        return replayed, wal, watcher
-
-    def key(self, seq: int) -> str:
-        return object_wal_key(NODE, self.epoch, seq)
 
 
 class TestOnMemoryStore(WalContract):

@@ -21,8 +21,9 @@ from streamlake.s3stream.object_wal_format import (
     discarded_key,
     object_wal_key,
     position_of,
+    seq_of,
 )
-from streamlake.s3stream.object_wal_remains import ObjectWalRemains, sweep
+from streamlake.s3stream.object_wal_remains import FENCE_AHEAD, ObjectWalRemains, sweep
 from streamlake.s3stream.wal import WalRecord
 
 NODE = 3
@@ -93,8 +94,25 @@ async def test_objects_are_read_ahead_but_not_far(store: MemoryStore) -> None:
     assert first[1].base_offset == 1000
     await turns()
     gets = [k for operation, k in store.calls if operation == "get" and k != discarded_key(NODE, 1)]
-    assert gets == [key(seq) for seq in range(1, 9)]
+    assert gets == [key(1 + FENCE_AHEAD)] + [key(seq) for seq in range(1, 9)]
     await recovering.aclose()
+    await wal.close()
+
+
+async def test_an_owner_that_is_alive_cannot_run_away(store: MemoryStore) -> None:
+    """It writes on as fast as its recovery reads; the fence far ahead ends that."""
+    settings = replace(SETTINGS, capacity_bytes=1 << 30)
+    wal = ObjectWal(store, node=NODE, broker_epoch=1, ids=Ids(1), settings=settings)
+    _, watcher = await started(wal)
+    await watcher.until(append(wal, record(1))[0])
+    recovering = recoverer(store).recover(0)
+    last = 0
+    async for position, _ in recovering:
+        last = position
+        if not watcher.failed:
+            written = append(wal, record(seq_of(position) + 1))
+            await watcher.until(written[-1])
+    assert seq_of(last) <= FENCE_AHEAD and watcher.durable[-1] <= last
     await wal.close()
 
 
@@ -173,7 +191,8 @@ async def test_the_fence_is_put_until_it_is_read_back(store: MemoryStore, fault:
     assert await replay(remains) == [record(1)]
     store.land()
     assert kind(store, 2) is ObjectKind.FENCE
-    assert store.calls[-2:] == [("get", key(2)), ("get", discarded_key(NODE, 1))]
+    gets = [call for call in store.calls if call[0] == "get"]
+    assert gets[-2:] == [("get", key(2)), ("get", discarded_key(NODE, 1))]
     await wal.close()
 
 

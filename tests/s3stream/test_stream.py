@@ -1,3 +1,4 @@
+import asyncio
 from random import Random
 
 import pytest
@@ -203,3 +204,31 @@ async def test_checkpoints_are_taken_exactly_at_the_committed_end(media) -> None
     await broker.crash()
     (stream,) = await media.broker().start(1)
     assert (stream.checkpoint, stream.checkpoint_offset) == (b"at 90", 90)
+
+
+async def test_a_trim_brings_the_checkpoint_along(media) -> None:
+    """What is below the start can never be read again, so the state that was built from it must survive a crash."""
+    broker, stream = await spread(media)
+    stream.set_checkpointer(lambda: b"state at %d" % stream.next_offset)
+    await stream.trim(225)
+    await broker.crash()
+    (stream,) = await media.broker().start(1)
+    assert (stream.start_offset, stream.checkpoint_offset, stream.checkpoint) == (225, 240, b"state at 240")
+
+
+async def test_the_checkpoint_of_a_trim_waits_for_the_offset_it_is_taken_at(media) -> None:
+    """A batch that is appended and then lost must not be in the state that survives."""
+    media.tables.create(1)
+    broker = media.broker(manual=True)
+    (stream,) = await broker.start(1)
+    stream.set_checkpointer(lambda: b"state at %d" % stream.next_offset)
+    broker.append(stream, b"one", 10)
+    broker.wal.sync()
+    broker.append(stream, b"two", 10)
+    trimming = asyncio.create_task(stream.trim(5))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert media.tables.streams[1].checkpoint_offset == 0
+    broker.wal.sync()
+    await trimming
+    assert (media.tables.streams[1].checkpoint_offset, media.tables.streams[1].start_offset) == (20, 5)

@@ -179,6 +179,7 @@ class Life:
             to = await stream.retention_point(
                 self.random.choice((None, 0, 5000)), self.random.choice((None, 50, 99)), to
             )
+        self.broker.wal.sync()  # a trim waits until all that was appended before it is durable
         await stream.trim(to)
         self.starts[stream_id] = max(self.starts[stream_id], to)
 

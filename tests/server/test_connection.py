@@ -26,7 +26,7 @@ class Line:
 
     def __init__(self, script: Script = echo, *, abandon: bool = False, served: list[Handler] | None = None) -> None:
         self.counters = Counters()
-        self.group: set[Connection] = set()
+        self.group: dict[Connection, None] = {}
         self.transport = FakeTransport()
         by_key = {h.api.key: h for h in served or handlers(script, abandon=abandon)}
         self.connection = Connection(None, by_key, FRAME_BYTES_MAX, self.counters, self.group)
@@ -305,13 +305,13 @@ async def test_what_a_lost_client_asked_for_is_done() -> None:
     line = Line(gate)
     line.feed(request(1))
     await settle()
-    assert line.group == {line.connection} and line.counters.connections == 1
+    assert list(line.group) == [line.connection] and line.counters.connections == 1
     line.connection.connection_lost(None)
     await settle()
     assert not gate.cancelled(1)
     gate.open(1)
     await settle()
-    assert (line.group, line.counters.connections, line.transport.sent) == (set(), 0, b"")
+    assert (line.group, line.counters.connections, line.transport.sent) == ({}, 0, b"")
 
 
 async def test_what_a_lost_client_waited_for_is_abandoned() -> None:

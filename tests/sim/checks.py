@@ -13,7 +13,7 @@ from sim.consumers import Limits, Reader, Wanted
 from sim.groups import committed_offsets, fetch_committed
 from sim.history import Batch, PartitionHistory
 from sim.ledger import Ledger, Place, Sent, TopicFacts, Violation
-from sim.values import Dead, Row
+from sim.values import Dead, Row, Undecided
 
 from streamlake.core.errors import Unavailable
 from streamlake.protocol.errors import ErrorCode
@@ -293,7 +293,7 @@ def check_table(
 
 def _check_content(sent: Sent, item: TableRow | DeadLetter) -> None:
     if isinstance(item, DeadLetter):
-        if not isinstance(sent.meaning, Dead):
+        if not isinstance(sent.meaning, Dead | Undecided):
             raise Violation(f"a good record is a dead letter: {sent}, {sent.meaning}")
         if item.value != sent.value:
             raise Violation(f"a dead letter holds {item.value!r}, {sent} was sent with {sent.value!r}")

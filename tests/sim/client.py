@@ -41,6 +41,7 @@ class World:
     ledger: Ledger
     clock: Clock
     stop: asyncio.Event
+    request_timeout_s: float = REQUEST_TIMEOUT_S
 
     async def pause(self, seconds: float) -> None:
         """Until the run is to end, at most so long."""
@@ -55,7 +56,7 @@ class World:
 
 class Client:
     def __init__(
-        self, world: World, name: str, rng: random.Random, request_timeout_s: float = REQUEST_TIMEOUT_S
+        self, world: World, name: str, rng: random.Random, request_timeout_s: float | None = None
     ) -> None:
         self.world = world
         self.name = name
@@ -63,7 +64,7 @@ class Client:
         self.ids: dict[str, Any] = {}  # topic name → id, as last heard
         self.leaders: dict[Place, Leader] = {}
         self.refreshes = 0
-        self._request_timeout_s = request_timeout_s
+        self._request_timeout_s = request_timeout_s or world.request_timeout_s
         self._peers: dict[Address, KafkaPeer] = {}
         self._brokers: dict[Address, None] = {}  # learned from metadata
 

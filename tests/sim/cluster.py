@@ -38,16 +38,17 @@ SHARED = "/shared"
 
 
 class Schemas:
-    """Implements SchemaSource: the registry's rows, read where they are."""
+    """Implements SchemaSource: the registry's rows, read where they are, without those that are hidden now."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Outside, hidden: set[int]) -> None:
         self._outside = outside
+        self._hidden = hidden
 
     def get(self, schema_id: int) -> str:
         if self._outside.metadata.fate() != "done":
             raise Unavailable("the schema registry does not answer (simulated)")
         rows = self._outside.metadata.query("SELECT text FROM schema WHERE id = ?", schema_id)
-        if not rows:
+        if not rows or schema_id in self._hidden:
             raise NotFound(f"the registry knows no schema with id {schema_id}")
         text: str = rows[0][0]
         return text
@@ -56,30 +57,31 @@ class Schemas:
 class SimWorkerMachine:
     """Implements WorkerMachine."""
 
-    def __init__(self, machine: SimMachine, outside: Outside) -> None:
+    def __init__(self, machine: SimMachine, schemas: Schemas) -> None:
         self.clock = machine.clock
         self.ids = machine.ids
         self.executor = machine.executor("table", worker.THREADS)
         self._machine = machine
-        self._outside = outside
+        self._schemas = schemas
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return self._machine.load_catalog(config)
 
     def schemas(self, settings: WorkerSettings) -> Schemas:
-        return Schemas(self._outside)
+        return self._schemas
 
 
 class SimWorkerProcess:
     """Implements WorkerProcess: what the broker holds of a worker that it started."""
 
-    def __init__(self, net: SimNet, host: SimHost, parent: Process, outside: Outside) -> None:
+    def __init__(self, cluster: "SimCluster", host: SimHost, parent: Process) -> None:
         self.process, machine = host.process("worker")
-        self.pid = len(outside.loop.processes)
-        ends = net.stream_pair(parent, self.process, LINE_BYTES_MAX)
+        self.pid = len(cluster.loop.processes)
+        ends = cluster.net.stream_pair(parent, self.process, LINE_BYTES_MAX)
         self.reader, self.writer = ends[0]
         self._stop = asyncio.Event()
-        self.process.start(self._run(SimWorkerMachine(machine, outside), *ends[1]))
+        schemas = Schemas(cluster.outside, cluster.hidden_schemas)
+        self.process.start(self._run(SimWorkerMachine(machine, schemas), *ends[1]))
 
     async def _run(
         self, machine: SimWorkerMachine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -177,6 +179,16 @@ class BrokerLife:
     def serving(self) -> bool:
         return self.ready and self.process.alive and not self.process.paused
 
+    @property
+    def appended_position(self) -> int:
+        """Of the newest record that the WAL was given; 0 before there is one."""
+        return self.services.streams.appender.last_position if self.ready else 0
+
+    @property
+    def durable_position(self) -> int:
+        """Of the newest record that may be acknowledged; 0 before there is one."""
+        return self.services.streams.appender.durable_position if self.ready else 0
+
     def shut_down(self) -> None:
         """Ctrl-C."""
         self.process.call_soon(self._stop.set)
@@ -252,7 +264,7 @@ class BrokerLife:
         )
 
     async def _launch(self) -> SimWorkerProcess:
-        self.worker = SimWorkerProcess(self.cluster.net, self.host, self.process, self.cluster.outside)
+        self.worker = SimWorkerProcess(self.cluster, self.host, self.process)
         return self.worker  # which must notice by itself when its parent is gone
 
     def _fatal(self, error: BaseException) -> None:
@@ -288,6 +300,7 @@ class SimCluster:
         self.lives: list[BrokerLife] = []
         self.violations: list[Violation] = []
         self.may_find_damage = False
+        self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
     def start(self, host: str, config: Config) -> BrokerLife:
         life = BrokerLife(self, self.hosts[host], config)
@@ -299,8 +312,8 @@ class SimCluster:
         return [life for life in self.lives if life.serving]
 
     def addresses(self) -> list[Address]:
-        """What clients are told to begin with: the last few brokers, dead ones among them."""
-        return [life.address for life in self.lives[-3:]]
+        """What clients are told to begin with: the last few brokers, dead ones among them, and all that live."""
+        return [life.address for life in self.lives if life.process.alive or life in self.lives[-3:]]
 
     async def ask(self, question: Callable[[Services], Awaitable[T]]) -> T:
         """The broker that serves, whichever it is."""

@@ -205,9 +205,10 @@ class GroupMember:
         rng = self.client.rng
         while not self._world.stop.is_set():
             await self._read(membership)
-            await self._heartbeat(membership)
-            if rng.random() < 0.5:
-                await self._commit(membership)
+            steps = [self._heartbeat, self._commit][: rng.randint(1, 2)]
+            rng.shuffle(steps)  # whoever was asleep for long may commit before it learns that its place is taken
+            for step in steps:
+                await step(membership)
             if rng.random() < self._crash_share:
                 await self.client.drop()
                 self._member_id = ""

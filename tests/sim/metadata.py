@@ -93,7 +93,7 @@ class MetadataServer:
 
     def _engine(self) -> Engine:
         dialect = _dialect_engine()
-        engine = Engine(StaticPool(lambda: self.connection), dialect.dialect, dialect.url)  # type: ignore[arg-type, return-value]
+        engine = Engine(StaticPool(lambda: self.connection, reset_on_return=None), dialect.dialect, dialect.url)  # type: ignore[arg-type, return-value]
         event.listen(engine, "begin", _begin_immediate)
         return engine.execution_options(compiled_cache=_compiled())
 
@@ -107,7 +107,7 @@ class SimDatabase(Database):
         return self._server.clock.now_ms()
 
     def check(self) -> None:
-        if self._server.fate() != "done":
+        if self._server.fate() in ("unavailable", "outage"):
             raise Unavailable("cannot open the metadata store: it does not answer (simulated)")
 
     def _run(

@@ -263,6 +263,7 @@ class Item:
     parcel: Parcel
     number: int  # of the batch within its series
     in_flight: bool = False
+    first: bool = False  # when it was last sent, everything before it was settled
     doubtful: bool = False  # an answer said so, or none came: it must be sent again
 
 
@@ -407,6 +408,7 @@ class IdempotentProducer:
             self.client.rng.shuffle(items)
             for item in items:
                 item.in_flight = True
+                item.first = self._lines[item.parcel.place].items[0] is item
             await self._flights.start(lambda a=address, i=items: self._send(a, i))  # type: ignore[misc]
         if homeless:
             await self.client.find(self._topics)
@@ -442,7 +444,9 @@ class IdempotentProducer:
         if code in GONE and self._world.ledger.may_be_gone(place.topic_id):
             line.items.clear()
             return True
-        if code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and line.items[0] is item:
+        # As of when it was sent: by now a newer leader may have taken the ones before it, of which this one, that
+        # was superseded meanwhile, knows nothing. What is settled before a request is known to whom it is sent.
+        if code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and item.first:
             raise Violation(
                 f"everything before it is acknowledged, and yet {item.parcel.batch} does not follow: the log has lost "
                 "an acknowledged batch, or taken a later one before it"

@@ -91,4 +91,4 @@ def lie(client: Client, key: ApiKey, change: Callable[[Any], Any], after: int = 
         answer = await true_call(address, asked, request, max_version)
         return change(answer) if asked == key and next(heard) >= after else answer
 
-    client.call = call  # type: ignore[method-assign]
+    client.call = call  # type: ignore[method-assign, assignment]

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from sim.chance import Latency
+from sim.link import SimTransport
 from sim.loop import SimLoop, current_process
-from sim.net import WILD, NetFaults, SimNet, SimTransport
+from sim.net import WILD, NetFaults, SimNet
 from sim.process import Process
 
 from streamlake.core.errors import Unavailable
@@ -15,8 +16,8 @@ from streamlake.handlers.apis import Handler
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.api_versions import (
-    ApiVersionsResponse,
     ApiVersion,
+    ApiVersionsResponse,
 )
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from streamlake.protocol.requests import api

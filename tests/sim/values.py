@@ -21,6 +21,10 @@ class Dead:
     why: str
 
 
+class Undecided(Row):
+    """A table may hold the record as a row or as a dead letter, as its schema comes and goes: never as both."""
+
+
 class Drawn(NamedTuple):
     value: bytes | None
     headers: Headers = ()

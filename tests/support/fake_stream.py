@@ -134,5 +134,6 @@ class FakeStream:
 
     async def trim(self, start_offset: int) -> None:
         assert start_offset <= self.durable_offset
+        self.upload()  # the checkpoint goes with the trim
         self.start_offset = max(self.start_offset, start_offset)
         self._chunks = [c for c in self._chunks if c.end_offset > self.start_offset]

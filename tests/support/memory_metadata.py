@@ -12,7 +12,7 @@ from typing import Literal
 
 from streamlake.cluster.wals import WalKey
 from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
 
 Fault = Literal["unavailable", "unknown", "applied_then_unknown"]
 
@@ -155,20 +155,29 @@ class MemoryMetadata:
         for c in checkpoints:
             if c.stream_id in streams:
                 assert streams[c.stream_id].end_offset == c.offset, "a checkpoint lies at the end of its range"
-                streams[c.stream_id] = replace(streams[c.stream_id], checkpoint=c.blob, checkpoint_offset=c.offset)
+                streams[c.stream_id] = self._with_checkpoint(streams[c.stream_id], c)
         self.tables.streams = streams
         wal.trim = max(wal_trim, wal.trim)
         self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
         if fault == "applied_then_unknown":
             raise OutcomeUnknown("commit_object: planned, applied")
 
-    async def trim_streams(self, starts: Sequence[tuple[int, int]]) -> None:
+    async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         await self._enter("trim_streams")
         self._check_epoch()
-        for stream_id, start in starts:
-            state = self.tables.streams.get(stream_id)
-            if state is not None:
-                self.tables.streams[stream_id] = replace(state, start_offset=max(start, state.start_offset))
+        known = [t for t in trims if t.stream_id in self.tables.streams]
+        for trim in known:
+            if (epoch := self.tables.streams[trim.stream_id].epoch) != trim.stream_epoch:
+                raise Fenced(f"stream {trim.stream_id} is at epoch {epoch}, not {trim.stream_epoch}")
+        for trim in known:
+            state = self.tables.streams[trim.stream_id]
+            state = replace(state, start_offset=max(trim.start_offset, state.start_offset))
+            self.tables.streams[trim.stream_id] = self._with_checkpoint(state, trim.checkpoint)
+
+    def _with_checkpoint(self, state: StreamState, checkpoint: Checkpoint | None) -> StreamState:
+        if checkpoint is None or checkpoint.offset < state.checkpoint_offset:
+            return state
+        return replace(state, checkpoint=checkpoint.blob, checkpoint_offset=checkpoint.offset)
 
     async def trim_wal(self, position: int) -> None:
         await self._enter("trim_wal")

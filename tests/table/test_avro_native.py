@@ -67,7 +67,7 @@ def test_kernel_equals_twin(seed: int) -> None:
         assert_same(twin, kernel, (schema, bodies))
         alone, both, refused = alone + len(taken), both + len(twin[0]), refused + len(twin[2])
     assert refused > 300
-    assert alone > 0.97 * both  # the twin is needed for odd values only
+    assert alone > 0.9 * both  # the twin is needed for odd values only
 
 
 @pytest.mark.parametrize("schema", LEAVES, ids=str)
@@ -98,6 +98,27 @@ def test_a_refused_value_leaves_no_trace() -> None:
     assert_same(twin, kernel, schema)
     assert len(taken) > 150
     assert len(twin[2]) >= 400
+
+
+def test_decimals_longer_than_their_numbers() -> None:
+    schema = {"type": "bytes", "logicalType": "decimal", "precision": 38}
+    short = [
+        b"",
+        b"\0" * 40 + b"\5",
+        b"\xff" * 40 + b"\x80",
+        (10**38 - 1).to_bytes(30, "big"),
+        (1 - 10**38).to_bytes(16, "big", signed=True),
+    ]
+    long = [
+        b"\0" + b"\xff" * 16,
+        b"\xff" + b"\0" * 16,
+        b"\1" + b"\0" * 16,
+        (10**38).to_bytes(16, "big"),
+        (-(10**38)).to_bytes(17, "big", signed=True),
+    ]
+    twin, kernel, taken = twin_and_kernel(schema, [sized(number) for number in short + long])
+    assert_same(twin, kernel, schema)
+    assert twin[0] == taken == [0, 1, 2, 3, 4]
 
 
 def test_maps_of_many_keys_and_double_keys() -> None:

@@ -1,0 +1,225 @@
+# cython: language_level=3
+"""A thread that is no Python thread: it writes a group of buffers, syncs, and says so through an eventfd.
+
+It never needs the GIL, so it neither waits for the event loop to let go of it nor makes the loop wait. One job at a
+time. Linux only: elsewhere this does not compile, and the twin (flusher.Flusher, a Python thread) does the work.
+"""
+
+import os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <limits.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <stdint.h>
+    #include <sys/eventfd.h>
+    #include <sys/uio.h>
+    #include <unistd.h>
+
+    #define STREAMLAKE_IOV_MAX 1024
+
+    typedef struct {
+        pthread_t thread;
+        int started;
+        int request_fd;   /* the thread waits here */
+        int done_fd;      /* the event loop waits here */
+        int stop;
+        int fd;           /* of the job; -1: none */
+        int error;        /* its errno */
+        struct iovec* parts;
+        int64_t count;
+        int64_t offset;
+        int64_t written;
+    } streamlake_flush;
+
+    /* Everything, or errno. A short write goes on: what is left then fails with the true reason. */
+    static int streamlake_write(streamlake_flush* job) {
+        int64_t at = 0;
+        while (at < job->count) {
+            int64_t left = job->count - at;
+            ssize_t n;
+            if (job->parts[at].iov_len == 0) { at++; continue; }
+            n = pwritev(job->fd, job->parts + at, left < STREAMLAKE_IOV_MAX ? (int)left : STREAMLAKE_IOV_MAX,
+                        (off_t)(job->offset + job->written));
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return errno;
+            if (n == 0) return EIO;
+            job->written += n;
+            while (n > 0) {
+                size_t part = job->parts[at].iov_len;
+                if ((size_t)n < part) {
+                    job->parts[at].iov_base = (char*)job->parts[at].iov_base + n;
+                    job->parts[at].iov_len = part - (size_t)n;
+                    break;
+                }
+                n -= (ssize_t)part;
+                at++;
+            }
+        }
+        return 0;
+    }
+
+    static void* streamlake_flush_run(void* argument) {
+        streamlake_flush* job = argument;
+        uint64_t number;
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_BLOCK, &all, NULL);  /* signals are the main thread's */
+        for (;;) {
+            ssize_t n = read(job->request_fd, &number, sizeof number);
+            if (n < 0 && errno == EINTR) continue;
+            if (n != sizeof number || job->stop) return NULL;
+            job->error = streamlake_write(job);
+            /* A failed sync leaves the file's durable content unknown: it is never tried again (fsyncgate). */
+            if (job->error == 0 && fdatasync(job->fd) != 0) job->error = errno;
+            close(job->fd);
+            number = 1;
+            while (write(job->done_fd, &number, sizeof number) < 0 && errno == EINTR) {}
+        }
+    }
+
+    static int streamlake_flush_start(streamlake_flush* job) {
+        int error;
+        job->fd = -1;
+        job->request_fd = eventfd(0, EFD_CLOEXEC);
+        job->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (job->request_fd < 0 || job->done_fd < 0) return errno;
+        error = pthread_create(&job->thread, NULL, streamlake_flush_run, job);
+        job->started = error == 0;
+        return error;
+    }
+
+    static int streamlake_flush_wake(streamlake_flush* job) {
+        uint64_t one = 1;
+        ssize_t n;
+        do n = write(job->request_fd, &one, sizeof one); while (n < 0 && errno == EINTR);
+        return n == sizeof one ? 0 : errno;
+    }
+
+    static int streamlake_flush_is_done(streamlake_flush* job) {
+        uint64_t number;
+        return read(job->done_fd, &number, sizeof number) == sizeof number;
+    }
+
+    static void streamlake_flush_stop(streamlake_flush* job) {
+        if (job->started) {
+            job->stop = 1;
+            streamlake_flush_wake(job);
+            pthread_join(job->thread, NULL);
+            job->started = 0;
+        }
+        if (job->request_fd >= 0) close(job->request_fd);
+        if (job->done_fd >= 0) close(job->done_fd);
+        job->request_fd = job->done_fd = -1;
+    }
+
+    static int streamlake_dup(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
+    """
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    ctypedef struct streamlake_flush:
+        int started
+        int request_fd
+        int done_fd
+        int fd
+        int error
+        iovec* parts
+        int64_t count
+        int64_t offset
+        int64_t written
+    int streamlake_flush_start(streamlake_flush*)
+    int streamlake_flush_wake(streamlake_flush*)
+    int streamlake_flush_is_done(streamlake_flush*)
+    void streamlake_flush_stop(streamlake_flush*) nogil
+    int streamlake_dup(int)
+    int errno
+
+
+cdef class FlushThread:
+    """`submit`; when `done_fd` is readable, `result`; then the next. `stop` at the end. For one Python thread."""
+
+    cdef streamlake_flush _job
+    cdef Py_buffer* _views
+    cdef int64_t _held
+
+    def __cinit__(self):
+        self._job.request_fd = self._job.done_fd = -1
+        error = streamlake_flush_start(&self._job)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def __dealloc__(self):
+        with nogil:
+            streamlake_flush_stop(&self._job)
+        self._release()
+
+    @property
+    def done_fd(self):
+        return self._job.done_fd
+
+    def submit(self, int fd, buffers, int64_t offset):
+        """Write `buffers` one after the other at `offset` of file `fd`, then fdatasync. They must not change until it
+        is done; the file may be closed before."""
+        cdef int64_t count = len(buffers)
+        cdef int error
+        if self._views != NULL or not self._job.started:
+            raise RuntimeError("the flush thread has a job, or was stopped")
+        self._views = <Py_buffer*>calloc(count + 1, sizeof(Py_buffer))
+        self._job.parts = <iovec*>calloc(count + 1, sizeof(iovec))
+        try:
+            if self._views == NULL or self._job.parts == NULL:
+                raise MemoryError
+            for buffer in buffers:
+                PyObject_GetBuffer(buffer, &self._views[self._held], PyBUF_SIMPLE)
+                self._job.parts[self._held].iov_base = self._views[self._held].buf
+                self._job.parts[self._held].iov_len = <size_t>self._views[self._held].len
+                self._held += 1
+            self._job.count = self._held
+            self._job.offset = offset
+            self._job.written = 0
+            # A duplicate: the number of a file that is closed meanwhile may be given to another file.
+            self._job.fd = streamlake_dup(fd)
+            if self._job.fd < 0:
+                error = errno
+                raise OSError(error, os.strerror(error))
+            error = streamlake_flush_wake(&self._job)
+            if error:
+                os.close(self._job.fd)
+                raise OSError(error, os.strerror(error))
+        except BaseException:
+            self._release()
+            raise
+
+    def result(self):
+        """Bytes written and durable of the job that is done, or None if it is not. OSError."""
+        if self._views == NULL or not streamlake_flush_is_done(&self._job):
+            return None
+        self._release()
+        if self._job.error:
+            raise OSError(self._job.error, os.strerror(self._job.error))
+        return self._job.written
+
+    def stop(self):
+        """Wait for the job to end, if there is one, and end the thread. The answer of such a job is lost."""
+        with nogil:
+            streamlake_flush_stop(&self._job)
+        self._release()
+
+    cdef void _release(self) noexcept:
+        cdef int64_t i
+        if self._views != NULL:
+            for i in range(self._held):
+                PyBuffer_Release(&self._views[i])
+        free(self._views)
+        free(self._job.parts)
+        self._views = NULL
+        self._job.parts = NULL
+        self._held = 0

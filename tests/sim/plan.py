@@ -1,0 +1,53 @@
+"""What a seed decides before anything begins: the storage, how bad the faults are, what befalls the cluster, how often.
+
+Not everything befalls every life: each draws a few kinds of trouble, so that in some lives the same thing happens again
+and again, and nothing else repairs or hides what it did (swarm testing).
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+LOCAL_WAL, SHARED_WAL = "file:///data/wal", "file:///shared/wal?shared=true"
+WALS = ("object", "object", SHARED_WAL, LOCAL_WAL)
+
+ANYWHERE = ("kill", "kill_at_ack", "kill_at_start", "kill_at_disk", "power_cut", "power_cut_at_ack", "clean_stop",
+            "zombie", "metadata_outage", "pause_client")  # fmt: skip
+WITH_BUCKET = ("zombie", "zombie", "zombie", "bucket_outage", "bucket_storm", "partition")
+WITH_TABLES = ("kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    embedded: bool  # one host, objects on its disk, a file WAL; else a bucket and three hosts
+    severity: str  # calm, mild, wild
+    trouble_s: float
+    gap_s: float  # between two troubles, on average
+    troubles: tuple[str, ...]  # methods of Trouble
+    tables: bool
+    retention: bool
+    wals: tuple[str, ...]
+    linger_ms: int  # of an object WAL
+    request_timeout_s: float  # of clients
+    pace: float  # of all clients: their longest pauses, in seconds
+    sync_error: float  # chance of EIO per sync
+
+
+def draw_plan(random: Random) -> Plan:
+    embedded = random.random() < 0.25
+    tables = random.random() < 0.6
+    kinds = list(ANYWHERE + (() if embedded else WITH_BUCKET) + (WITH_TABLES if tables else ()))
+    troubles = random.choices(kinds, k=random.randint(2, 6))
+    return Plan(
+        embedded=embedded,
+        severity=random.choice(("calm", "mild", "mild", "wild")),
+        trouble_s=random.uniform(12, 36),
+        gap_s=random.choice((1.5, 3.0, 5.0)),
+        troubles=tuple(troubles),
+        tables=tables,
+        retention=random.random() < 0.5,
+        wals=("file",) if embedded else tuple(random.sample(WALS, random.randint(1, 3))),
+        linger_ms=random.choice((0, 5, 250)),
+        request_timeout_s=random.choice((5.0, 10.0, 30.0)),
+        pace=random.choice((0.5, 1.5, 2.5)),
+        sync_error=random.choice((0.0, 0.0, 0.003)),
+    )
