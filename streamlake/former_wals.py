@@ -22,7 +22,7 @@ from streamlake.core.errors import Conflict, Full, OutcomeUnknown, Unavailable
 from streamlake.machine import Machine, store_url, wal_uri
 from streamlake.s3stream.drain import drain
 from streamlake.s3stream.file_wal import FileWal, FileWalSettings
-from streamlake.s3stream.flusher import Flusher
+from streamlake.s3stream.native_flusher import NativeFlusher
 from streamlake.s3stream.object_wal import ObjectWal, ObjectWalSettings
 from streamlake.s3stream.object_wal_remains import ObjectWalRemains, sweep
 from streamlake.s3stream.objectstore import ObjectStore
@@ -60,6 +60,7 @@ class FormerWals:
         self._wals = Wals(database, self._identity)
         self._uri = wal_uri(config)
         self._stores = {store_url(config): store}
+        self._flushers: list[NativeFlusher] = []
 
     async def replace(self) -> "tuple[FileWal | ObjectWal, WalKey]":
         """The WAL of this life, all others drained. Unavailable, Corrupt, Fenced."""
@@ -91,6 +92,9 @@ class FormerWals:
                 log.info("strays of former write-ahead logs deleted", objects=deleted)
 
     async def close(self) -> None:
+        """After the WALs that came from here."""
+        for flusher in self._flushers:
+            await flusher.close()
         for store in self._stores.values():
             if store is not self._store:
                 await store.close()
@@ -204,7 +208,7 @@ class FormerWals:
             self._directory(key),
             machine.disk,
             executor=machine.executor("wal-files"),
-            flusher=Flusher(machine.executor("wal-sync"), machine.clock),
+            flusher=self._flusher(),
             ids=machine.ids,
             broker_epoch=self._identity.epoch,
             lease=self._membership,
@@ -213,6 +217,11 @@ class FormerWals:
                 capacity_bytes=storage.wal_capacity_bytes, segment_bytes=storage.wal_segment_bytes
             ),
         )
+
+    def _flusher(self) -> NativeFlusher:
+        flusher = NativeFlusher(self._machine.executor("wal-sync"), self._machine.clock)
+        self._flushers.append(flusher)
+        return flusher
 
     async def _store_at(self, url: str) -> ObjectStore:
         if url not in self._stores:

@@ -111,15 +111,21 @@ class LocalStore:
                 self._disk.makedirs(posixpath.dirname(path))
             except OSError as error:
                 raise failure(f"store object {key}", error) from error
-            self._give_name(temporary, path, key, replace)
-            # Returning is the ack. Safe: the bytes were synced under the temporary name before they got this name,
-            # and the name is synced here; a power cut before it leaves the old state or the new one, both whole.
             try:
-                self._disk.sync_dir(posixpath.dirname(path))
-            except OSError as error:
-                raise OutcomeUnknown(f"object {key} is stored, but perhaps not durably: {error}") from error
+                self._give_name(temporary, path, key, replace)
+            finally:
+                # Returning is the ack, and so is Exists to whoever finds their own bytes there. Safe: the bytes were
+                # synced under the temporary name before they got this name, and the name is synced here; a power cut
+                # before it leaves the old state or the new one, both whole.
+                self._sync_name(path, key)
         finally:
             self._remove(temporary)
+
+    def _sync_name(self, path: str, key: str) -> None:
+        try:
+            self._disk.sync_dir(posixpath.dirname(path))
+        except OSError as error:
+            raise OutcomeUnknown(f"object {key} is stored, but perhaps not durably: {error}") from error
 
     def _write(self, path: str, parts: Sequence[Buffer]) -> None:
         file = self._disk.open(path, create=True)

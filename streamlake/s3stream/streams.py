@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Corrupt, Invalid
+from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
@@ -95,9 +95,25 @@ class Streams:
         async with self._ownership:  # no commit is under way with the epochs that end here
             before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
             starts = [self._end_of(stream_id, before.get(stream_id)) for stream_id in stream_ids]
-            states = await self._metadata.open_streams(stream_ids, starts)
+            states = await self._take_epochs(stream_ids, starts)
             await self._refresh(states)
             return [self._opened(state) for state in states]
+
+    async def _take_epochs(self, stream_ids: Sequence[int], starts: Sequence[int]) -> list[StreamState]:
+        """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by
+        ourselves. So no commit may come in between, and one epoch more does no harm."""
+        unknown: OutcomeUnknown | None = None
+        pause_ms = self._settings.retry_first_ms
+        while True:
+            try:
+                return await self._metadata.open_streams(stream_ids, starts)
+            except OutcomeUnknown as error:
+                unknown = error
+            except (Unavailable, Full):
+                if unknown is None:
+                    raise
+            await asyncio.sleep(pause_ms / 1000)
+            pause_ms = min(2 * pause_ms, self._settings.retry_max_ms)
 
     def _end_of(self, stream_id: int, state: StreamState | None) -> int:
         """The end of a stream, its recovered tail included."""

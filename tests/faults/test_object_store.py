@@ -80,7 +80,7 @@ def test_a_store_whose_answers_go_wrong_loses_and_doubles_nothing(seaweedfs: Sea
             ledger.produce(5000, b"x" * 1000)
             ledger.settle()
             server.kill()
-            proxy.plan("put", "", "503", times=20)
+            proxy.plan("", "", "503", times=20)
             server.start()
             assert len(ledger.check(server)) == len(ledger.acked)
         assert {operation for operation, _ in proxy.faults} >= {"put", "get_range"}, proxy.requests

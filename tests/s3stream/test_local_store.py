@@ -78,6 +78,26 @@ async def test_an_object_is_durable_when_the_call_returns(method: str) -> None:
         assert await after_power_cut(disk, seed) == b"data" * 300
 
 
+async def test_exists_is_not_said_of_a_name_that_a_power_cut_could_take() -> None:
+    """A create whose directory sync failed is tried again, finds its own bytes, and is acknowledged for it."""
+    for seed in range(30):
+        disk = SimDisk()
+        store = await open_store(disk)
+        failing = [True]
+
+        def fail_once(operation: str, path: str, failing: list[bool] = failing) -> None:
+            if operation == "sync_dir" and path.endswith("/a") and failing.pop():
+                failing.append(False)
+                raise OSError(5, "input/output error")
+
+        disk.before = fail_once
+        with pytest.raises(OutcomeUnknown):
+            await store.create("a/b", [b"data"])
+        with pytest.raises(Exists):
+            await store.create("a/b", [b"data"])
+        assert await after_power_cut(disk, seed) == b"data"
+
+
 @pytest.mark.parametrize("missing", ["sync", "sync_dir"])
 async def test_the_test_above_notices_a_missing_sync(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = set()

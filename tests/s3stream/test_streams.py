@@ -265,3 +265,22 @@ async def test_random_lives(media, seed: int) -> None:
     for _ in range(250):
         await life.step()
     await life.end()
+
+
+@pytest.mark.parametrize("fault", ["unknown", "applied_then_unknown"])
+async def test_a_lost_answer_to_an_open_does_not_fence_us_ourselves(media, fault: str) -> None:
+    """Found by simulation: the epoch was raised, nobody told, and the next upload was fenced by our own epoch."""
+    media.tables.create(1)
+    first = media.broker()
+    (stream,) = await first.start(1)
+    await first.append(stream, b"tail", 10)
+    await first.crash()
+    broker = media.broker()
+    await broker.streams.start()
+    broker.metadata.fail("open_streams", fault)
+    broker.metadata.fail("open_streams", "unavailable")
+    (stream,) = await broker.streams.open([1])
+    await broker.append(stream, b"more", 5)
+    await broker.streams.flush()
+    assert not broker.fatal
+    assert media.tables.streams[1].epoch == stream.epoch

@@ -1,9 +1,12 @@
 """Records that a producer remembers, and the judgement: what was acknowledged is in the log where it was acknowledged."""
 
+import time
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from support.server import Server
+
+SOON_S = 60
 
 
 class Ledger:
@@ -54,13 +57,29 @@ class Ledger:
         return log
 
 
+def watermarks(server: Server, topic: str, partition: int) -> tuple[int, int]:
+    """A client of its own for each try: librdkafka keeps in mind that a partition had no leader, and gives up at once.
+    After a start the store may have to answer before it has one."""
+    deadline = time.monotonic() + SOON_S
+    while True:
+        consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "log-check"})
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        finally:
+            consumer.close()
+
+
 def read_log(server: Server, topic: str, partitions: int = 1) -> dict[tuple[int, int], bytes]:
     """(partition, offset) → value."""
     log: dict[tuple[int, int], bytes] = {}
     consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "log-check", "enable.auto.commit": False})
     try:
         for partition in range(partitions):
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)
+            low, high = watermarks(server, topic, partition)
             consumer.assign([TopicPartition(topic, partition, low)])
             for expected in range(low, high):
                 message = consumer.poll(30)
