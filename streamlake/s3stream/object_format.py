@@ -128,6 +128,10 @@ class ObjectIndex:
     def blocks_of(self, stream_id: int) -> range:
         return range(bisect_left(self.stream_ids, stream_id), bisect_right(self.stream_ids, stream_id))
 
+    def data_bytes(self, start_row: int, end_row: int) -> int:
+        """Bytes of the chunks in these blocks, without the tables of their boundaries."""
+        return sum(self.sizes[start_row:end_row]) - CHUNK_ENTRY_BYTES * sum(self.chunks[start_row:end_row])
+
     def block_at(self, stream_id: int, offset: int) -> int:
         """The row of the block that holds `offset`; Corrupt if there is none."""
         rows = self.blocks_of(stream_id)

@@ -21,7 +21,7 @@ class RangeInObject(NamedTuple):
     end_offset: int
     object_id: int
     object_size: int
-    size_bytes: int
+    size_bytes: int  # of the stream's chunks in it
     max_timestamp: int  # UNKNOWN_TIMESTAMP until learnt
 
 

@@ -42,7 +42,7 @@ class BlockRef:
     start_offset: int
     end_offset: int
     max_timestamp: int
-    bytes_behind: int  # of the stream's later blocks in the same object
+    bytes_behind: int  # of the chunks in the stream's later blocks of the same object
 
 
 class ObjectReader:
@@ -85,11 +85,11 @@ class ObjectReader:
             if not rows:
                 raise Corrupt(f"object {object_key(entry.object_id)} has no data of stream {stream_id}")
             if entry.max_timestamp == UNKNOWN_TIMESTAMP:
-                sizes = sum(index.sizes[rows.start : rows.stop])
-                self._objects.learn(stream_id, entry, sizes, max(index.max_timestamps[rows.start : rows.stop]))
+                data_bytes = index.data_bytes(rows.start, rows.stop)
+                self._objects.learn(stream_id, entry, data_bytes, max(index.max_timestamps[rows.start : rows.stop]))
             for row in rows:
                 if index.ends[row] > start and index.starts[row] < end:
-                    behind = sum(index.sizes[row + 1 : rows.stop])
+                    behind = index.data_bytes(row + 1, rows.stop)
                     yield BlockRef(entry, row, index.starts[row], index.ends[row], index.max_timestamps[row], behind)
 
     async def _index(self, entry: RangeInObject) -> ObjectIndex:

@@ -66,7 +66,6 @@ class DraftRange:
     log: StreamLog
     start_offset: int
     end_offset: int
-    size_bytes: int
     data_bytes: int
     max_timestamp: int
 
@@ -81,15 +80,14 @@ class Draft:
         self.parts: list[Buffer] = []
 
     def add(self, cut: Cut, block: "GatheredBlock") -> None:
-        size = self.encoder.add_block(
+        self.encoder.add_block(
             cut.log.stream_id, block.end_offset, block.bases, block.timestamps, block.ends, block.parts
         )
         last = self.ranges[-1] if self.ranges else None
         if last is None or last.log is not cut.log:
-            last = DraftRange(cut.log, block.bases[0], block.bases[0], 0, 0, block.timestamps[0])
+            last = DraftRange(cut.log, block.bases[0], block.bases[0], 0, block.timestamps[0])
             self.ranges.append(last)
         last.end_offset = block.end_offset
-        last.size_bytes += size
         last.data_bytes += block.ends[-1]
         last.max_timestamp = max(last.max_timestamp, max(block.timestamps))
         if block.end_offset == cut.offset and cut.checkpoint is not None:
@@ -326,7 +324,7 @@ class Uploader:
             if r.log.deleted:
                 continue
             size = draft.encoder.size_bytes
-            entry = RangeInObject(r.start_offset, r.end_offset, object_id, size, r.size_bytes, r.max_timestamp)
+            entry = RangeInObject(r.start_offset, r.end_offset, object_id, size, r.data_bytes, r.max_timestamp)
             self._objects.add(r.log.stream_id, entry)
             self._objects.trim(r.log.stream_id, r.log.start_offset)
             self._cache.uploaded(r.log, r.end_offset)

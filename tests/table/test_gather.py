@@ -151,3 +151,12 @@ async def test_a_partition_that_is_not_there_yet_is_left_out() -> None:
     world.log.produce(0, good([1]))
     g = Gatherer(world.spec(partitions=4), world.log, world.executor, world.budget, 1 << 20)
     assert (await g.gather(START, 0.0)).positions == {0: 1}
+
+
+async def test_a_fetch_larger_than_all_memory_is_taken_by_itself() -> None:
+    """A small batch may decode to more than the budget: it is there already, and must not stop the table for good."""
+    world = World()
+    world.log.produce(0, good(range(50)))
+    budget = Budget(100)
+    done = await gatherer(world, budget=budget).gather(START, 0.0)
+    assert done.moved and done.size_bytes == 100
