@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim fuzz clean
+.PHONY: help install demo test quick lint fmt types imports crash sim bugs fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## set up .venv with StreamLake and all that tests and demo need
 
-$(STAMP): pyproject.toml
+# The kernels are compiled at install: another version of their source makes it anew.
+$(STAMP): pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd')
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "StreamLake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -49,12 +50,19 @@ crash: $(STAMP) ## kill -9 of server and worker again and again under load, on b
 	$(BIN)/python tests/support/crash.py --wal object --rounds $(or $(ROUNDS),10)
 	$(BIN)/python tests/support/crash.py --demo
 
-sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100, FIRST=1)
-	PYTHONHASHSEED=0 $(BIN)/python tests/sim/run.py --seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)
+sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100 FIRST=1, or SEED=n)
+	$(BIN)/python tests/sim/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))
+
+bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the simulation finds each (at most 200)
+	$(BIN)/python tests/sim/run.py --bugs
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)
 
+kernels: $(STAMP) ## how much faster the compiled kernels are than their plain twins, in one run
+	$(BIN)/python bench/kernels.py
+
 clean: ## remove the virtual environment, caches and the demo's data
 	rm -rf $(VENV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find streamlake -name '*.so' -delete -o -name '*_kernel.c' -delete -o -name 'kernel.c' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
