@@ -269,14 +269,22 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     broker = Broker(config, RealMachine(config.s3))
+    stopping = loop.create_task(stop.wait())
+    starting = loop.create_task(broker.start())
+    # A start may wait for a store or a lease: it can be stopped, and being fenced ends it too.
+    ends: list[asyncio.Future[Any]] = [starting, stopping, broker.failed]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
     try:
-        await broker.start()
+        await starting
+    except asyncio.CancelledError:
+        return 1
     except StreamLakeError as error:
         log.error("not started", reason=str(error))
         return 1
     gc.freeze()  # what is there after the start stays: collections need not look at it again
     gc.set_threshold(50_000, 20, GC_GENERATION_2)
-    stopping = loop.create_task(stop.wait())
     waited: list[asyncio.Future[Any]] = [stopping, broker.failed]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping")

@@ -14,7 +14,7 @@ import asyncio
 import structlog
 
 from streamlake.cluster.database import Database
-from streamlake.cluster.membership import BrokerIdentity, Membership
+from streamlake.cluster.membership import LEFT, BrokerIdentity, Membership
 from streamlake.cluster.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.wals import WalKey, WalRow, Wals
 from streamlake.config import Config
@@ -28,6 +28,7 @@ from streamlake.s3stream.object_wal_remains import ObjectWalRemains, sweep
 from streamlake.s3stream.objectstore import ObjectStore
 from streamlake.s3stream.probe import probe_conditional_writes
 from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.store_identity import claim
 from streamlake.s3stream.wal import FormerWal
 from streamlake.s3stream.wal_uri import WalUri, parse
 
@@ -70,22 +71,29 @@ class FormerWals:
         for row in await self._wals.all():
             if row.node not in acting:
                 raise Unavailable(f"broker {row.node} has started at the same time: start one of the two again")
-            if row.node == self._identity.node and row.uri == str(uri):
+            if row.node == self._identity.node and self._parsed(row) == uri:
                 own = row
                 if uri.continues:
                     continue
+            if row.node != self._identity.node:
+                # Again: while we waited for others, somebody else may have begun to take it over, and given up.
+                acting[row.node] = await self._act_for(row.node, shared=False)
             await self._drain(row, acting[row.node])
             if row is not own:
                 # Safe at a crash before: the drain is repeated, and finds nothing that is not in objects. Its owner's
                 # zombie can add nothing: it is fenced in the metadata store and in the WAL itself.
                 await Wals(self._database, acting[row.node]).forget(row.node, row.uri, row.epoch)
+                await self._sweep(self._parsed(row), acting[row.node])
         return await self._adopt(uri, own)
 
     async def sweep(self) -> None:
         """Delete strays of former lives in the object WAL of this one; after `replace`. Another start tries again."""
-        if self._uri.kind == "object":
+        await self._sweep(self._uri, self._identity)
+
+    async def _sweep(self, uri: WalUri, acting: BrokerIdentity) -> None:
+        if uri.kind == "object":
             try:
-                deleted = await sweep(await self._store_at(self._uri.place), self._identity.node, self._identity.epoch)
+                deleted = await sweep(await self._store_at(uri.place), acting.node, acting.epoch)
             except (Unavailable, OutcomeUnknown, Full) as error:
                 log.warning("strays of former write-ahead logs were not looked for", reason=str(error))
             else:
@@ -108,10 +116,28 @@ class FormerWals:
         """
         ours = self._identity
         acting = {ours.node: ours}
-        nodes = {row.node for row in await self._wals.all()} | set(await self._membership.others_alive())
-        for node in sorted(nodes - {ours.node}):
-            acting[node] = BrokerIdentity(ours.cluster_id, node, await self._fence(node) + 1)
+        shared = {row.node for row in await self._wals.all() if self._parsed(row).shared}
+        for broker in await self._membership.brokers():
+            if broker.node != ours.node:
+                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up beside us.
+                acting[broker.node] = await self._act_for(broker.node, shared=broker.node in shared)
         return acting
+
+    async def _act_for(self, node: int, *, shared: bool) -> BrokerIdentity:
+        if shared:
+            await self._watch(node)
+        return BrokerIdentity(self._identity.cluster_id, node, await self._fence(node) + 1)
+
+    async def _watch(self, node: int) -> None:
+        """Returns when the node has left, or has not renewed its lease for as long as one lasts by our own clock. What
+        the wall clock of the metadata store says is not enough: it may be set, while the other one counts on (C4)."""
+        seen: int | None = None
+        while True:
+            (lease_until_ms,) = [b.lease_until_ms for b in await self._membership.brokers() if b.node == node]
+            if lease_until_ms in (LEFT, seen):
+                return
+            seen = lease_until_ms
+            await asyncio.sleep((self._membership.lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
 
     async def _fence(self, node: int) -> int:
         loop = asyncio.get_running_loop()
@@ -150,10 +176,12 @@ class FormerWals:
         )
 
     async def _former(self, row: WalRow, acting: BrokerIdentity) -> FormerWal:
-        uri = parse(row.uri, "", "")
+        uri = self._parsed(row)
         if uri.kind == "object":
+            store = await self._store_at(uri.place)
+            await claim(store, self._identity.cluster_id, uri.place, used_before=True)
             return ObjectWalRemains(
-                await self._store_at(uri.place),
+                store,
                 node=row.node,
                 epoch=row.epoch,
                 fencing_epoch=acting.epoch,
@@ -182,6 +210,7 @@ class FormerWals:
                 str(uri), keep_trim=uri.continues, drained_epoch=own.epoch if own else None
             )
         store = await self._store_at(uri.place)
+        await claim(store, identity.cluster_id, uri.place, used_before=own is not None)
         await probe_conditional_writes(store, self._machine.ids, uri.place)
         # Durable before the first record is written under the new epoch: from then on recovery looks there.
         key = await self._wals.adopt(str(uri), keep_trim=False, drained_epoch=own.epoch if own else None)
@@ -199,7 +228,7 @@ class FormerWals:
 
     def _directory(self, key: WalKey) -> str:
         """On a shared disk each life has its own: a zombie that wakes writes where nobody looks any more."""
-        uri = parse(key.uri, "", "")
+        uri = self._parse(key.uri)
         return uri.place if uri.continues else f"{uri.place}/{key.node}-{key.epoch}"
 
     def _file_wal(self, key: WalKey, *, must_exist: bool) -> FileWal:
@@ -222,6 +251,13 @@ class FormerWals:
         flusher = NativeFlusher(self._machine.executor("wal-sync"), self._machine.clock)
         self._flushers.append(flusher)
         return flusher
+
+    def _parsed(self, row: WalRow) -> WalUri:
+        return self._parse(row.uri)
+
+    def _parse(self, text: str) -> WalUri:
+        """As it means to us: `file` and `object` are our own places."""
+        return parse(text, str(self._config.storage.data_dir.absolute()), store_url(self._config))
 
     async def _store_at(self, url: str) -> ObjectStore:
         if url not in self._stores:

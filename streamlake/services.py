@@ -20,6 +20,7 @@ from streamlake.cluster.schemas_store import SchemaStore
 from streamlake.cluster.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.table_progress import TableProgress
 from streamlake.cluster.topics import Topics
+from streamlake.cluster.wals import Wals
 from streamlake.config import Config
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
@@ -35,6 +36,7 @@ from streamlake.log.manager import LogManager
 from streamlake.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.store_identity import claim
 from streamlake.s3stream.streams import Streams
 from streamlake.server.partitions import Partitions
 
@@ -91,6 +93,8 @@ class Services:
         machine, identity = self._machine, self.identity
         self.store = await machine.open_store(store_url(self._config))
         self._undo.append(("object store", self.store.close))
+        used_before = bool(await Wals(self.database, identity).all())
+        await claim(self.store, identity.cluster_id, store_url(self._config), used_before=used_before)
         settings = streams_settings(self._config)
         former = FormerWals(
             self._config, machine, self.database, self.membership, self.store, settings, self._former_lease_ms

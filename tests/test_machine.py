@@ -21,15 +21,15 @@ def test_without_a_word_all_is_in_the_data_directory() -> None:
     found = of()
     assert metadata_url(found) == "sqlite:////data/metadata.db"
     assert store_url(found) == "file:///data/objects"
-    assert str(wal_uri(found)) == "file:///data/wal"
+    assert (str(wal_uri(found)), wal_uri(found).place) == ("file", "/data/wal")
 
 
 def test_with_metadata_elsewhere_the_wal_goes_to_the_store() -> None:
     found = of(url="s3://bucket/lake", metadata_url="postgresql://host/streamlake")
     assert metadata_url(found) == "postgresql://host/streamlake"
-    assert str(wal_uri(found)) == "object+s3://bucket/lake"
+    assert (str(wal_uri(found)), wal_uri(found).place) == ("object", "s3://bucket/lake")
     assert str(wal_uri(of(wal="s3://fast", metadata_url="postgresql://host/db"))) == "object+s3://fast"
-    assert str(wal_uri(of(wal="object"))) == "object+file:///data/objects"
+    assert wal_uri(of(wal="object")).place == "file:///data/objects"
 
 
 def test_a_wal_that_is_none() -> None:

@@ -43,9 +43,7 @@ def embedded(data_dir: Path, warehouse: str | None) -> CatalogConfig:
     return CatalogConfig("sql", DEFAULT_NAME, {"uri": uri, "warehouse": warehouse or f"file://{root}/warehouse"})
 
 
-def beside_metadata(
-    metadata_url: str, data_dir: Path, warehouse: str | None, s3: Mapping[str, Any]
-) -> CatalogConfig:
+def beside_metadata(metadata_url: str, data_dir: Path, warehouse: str | None, s3: Mapping[str, Any]) -> CatalogConfig:
     """The default catalog of a broker whose metadata is on a server: in the same database, so that no state is here.
 
     `s3`: endpoint, region, access_key, secret_key of the object store, for a warehouse in a bucket."""

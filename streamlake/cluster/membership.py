@@ -50,9 +50,9 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`former_lease_ms`: how long the lease of the node's former life still had to run. That process is fenced, but if
-    it lives on (on another machine), it acknowledges until then what it syncs to a WAL on a shared disk: wait before
-    that is replayed."""
+    """`former_lease_ms`: how long the node's former life may still acknowledge what it syncs to a WAL on a shared disk,
+    should it live on, on another machine: wait so long before that is replayed. 0 if it left cleanly. Else a whole
+    lease, whatever the wall clock says of it: that may be set, by hand or by a failover of the metadata store."""
 
     identity: BrokerIdentity
     former_lease_ms: int
@@ -86,10 +86,11 @@ class Membership:
         self._database = database
         self._clock = clock
         self._ids = ids
-        self._lease_ms = lease_ms
+        self.lease_ms = lease_ms
         self._lease = LeaseTerm(lease_ms / 1000)
         self._granted = asyncio.Event()
         self._left = False
+        self._former_until_ms = LEFT
         self._identity: BrokerIdentity | None = None
 
     @property
@@ -124,7 +125,8 @@ class Membership:
             first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
             cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
-            epoch, former_lease_ms = self._take_epoch(connection, node, host, port)
+            epoch, self._former_until_ms = self._take_epoch(connection, node, host, port)
+            former_lease_ms = 0 if self._former_until_ms == LEFT else self.lease_ms
             return Registration(BrokerIdentity(cluster, node, epoch), former_lease_ms)
 
         # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
@@ -135,8 +137,8 @@ class Membership:
         return registration
 
     def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
-        """The next epoch, and what the former life's lease had left. The row is made first, so that it can be locked:
-        of two processes that register one node at once, one is the former life of the other."""
+        """The next epoch, and until when the former life has its lease. The row is made first, so that it can be
+        locked: of two processes that register one node at once, one is the former life of the other."""
         facts = {"node": node, "host": host, "port": port}
         first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
         connection.execute(first.on_conflict_do_nothing())
@@ -145,8 +147,8 @@ class Membership:
         now_ms = self._database.now_ms(connection)
         epoch: int = former["epoch"] + 1
         mine = update(tables.broker).where(tables.broker.c.node == node)
-        connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self._lease_ms, **facts))
-        return epoch, max(0, former["lease_until_ms"] - now_ms)
+        connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
+        return epoch, min(former["lease_until_ms"], now_ms + self.lease_ms)
 
     async def renew(self) -> None:
         """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
@@ -158,7 +160,7 @@ class Membership:
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
-            until_ms = self._database.now_ms(connection) + self._lease_ms
+            until_ms = self._database.now_ms(connection) + self.lease_ms
             mine = tables.broker.c.node == identity.node
             connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
 
@@ -187,13 +189,17 @@ class Membership:
                 continue
 
     async def leave(self) -> None:
-        """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs."""
+        """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs.
+
+        That of the node's former life does not: if this life was short, others still have to wait for it."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
             mine = tables.broker.c.node == identity.node
-            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=LEFT))
+            former_runs = self._former_until_ms > self._database.now_ms(connection)
+            until_ms = self._former_until_ms if former_runs else LEFT
+            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
 
         # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
         self._left = True

@@ -132,17 +132,28 @@ class RealFile:
 
 
 class RealDisk:
+    def __init__(self) -> None:
+        self._durable: set[str] = set()  # directories whose names are known to be on stable storage
+
     def open(self, path: str, *, create: bool = False) -> RealFile:
         return RealFile(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
 
     def makedirs(self, path: str) -> None:
         path = os.path.abspath(path)
-        if os.path.isdir(path):
+        there = os.path.isdir(path)
+        if there and path in self._durable:
             return
         parent = os.path.dirname(path)
-        self.makedirs(parent)
-        os.makedirs(path, exist_ok=True)
-        self.sync_dir(parent)
+        if parent != path:
+            self.makedirs(parent)
+            os.makedirs(path, exist_ok=True)
+            try:
+                # Also if it was there: whoever made it, a thread beside us or a process that was killed, may not have.
+                self.sync_dir(parent)
+            except PermissionError:
+                if not there:
+                    raise
+        self._durable.add(path)
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)

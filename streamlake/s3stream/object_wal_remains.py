@@ -1,8 +1,8 @@
 """What a former life of a broker left in an object WAL: fenced, replayed, discarded.
 
-First a fence is put far ahead, so that an owner that is alive cannot run away from its recovery.
-Objects are read from the trim position on, some at a time, in order. At the first key that is absent a fence is created,
-if absent: either it lands, and the former owner can never get an object stored there, nor acknowledge what lies behind;
+First a fence is put far ahead, so that an owner that is alive cannot run away from its recovery. Objects are read from
+the trim position on, some at a time, in order. At the first key that is absent a fence is created, if absent: either
+it lands, and the former owner can never get an object stored there, nor acknowledge what lies behind;
 or its object was there first, and is replayed like the others. So what was acknowledged, or ever will be, is replayed.
 
 A fence is never deleted: its absence would let the owner, asleep for long, store and acknowledge (hazards C3). Before

@@ -258,8 +258,8 @@ class Stream:
         if self._log.checkpointer is not None:
             checkpoint = Checkpoint(self.stream_id, self._log.next_offset, self._log.checkpointer())
             await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
-        # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint goes
-        # with it: the state that was built from what is trimmed here could not be rebuilt by whoever opens it next
+        # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint
+        # goes with it: the state that was built from what is trimmed here could not be rebuilt by whoever opens it next
         await self._metadata.trim_streams([StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint)])
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)

@@ -289,11 +289,10 @@ class Uploader:
                     await self._apply(object_id, draft, wal_trim)
                 return True
             except (OutcomeUnknown, Conflict) as error:
-                if await self._landed(object_id):
+                if await self._landed(object_id) or (isinstance(error, Conflict) and await self._ends_are_ours(draft)):
                     await self._apply(object_id, draft, wal_trim)
                     return True
                 if isinstance(error, Conflict):
-                    await self._check_ends(draft)
                     return False
                 await self._back_off(attempt, error)
             except (Unavailable, Full) as error:
@@ -304,18 +303,23 @@ class Uploader:
         objects = await self._persist(self._metadata.objects)
         return any(item.object_id == object_id for item in objects)
 
-    async def _check_ends(self, draft: Draft) -> None:
-        """After a conflict: is it only the object, or do we and the metadata store disagree on a stream's end?"""
+    async def _ends_are_ours(self, draft: Draft) -> bool:
+        """After a conflict: True if the streams end where this draft ends. Then it was committed, and all of it deleted
+        since, with its object. False if they end where it begins: only the object is gone. Corrupt if neither."""
+        committed = False
         starts = {r.log.stream_id: r for r in draft.ranges}
         for state in await self._persist(lambda: self._metadata.stream_states(list(starts))):
             ours = starts[state.stream_id]
             if state.epoch > ours.log.epoch:
                 raise Fenced(f"stream {state.stream_id} was opened by another broker (epoch {state.epoch})")
-            if state.end_offset != ours.start_offset:
+            if state.end_offset == ours.end_offset:
+                committed = True
+            elif state.end_offset != ours.start_offset:
                 raise Corrupt(
                     f"stream {state.stream_id}: the metadata store ends at {state.end_offset}, this broker has"
                     f" committed up to {ours.start_offset}: somebody else wrote, or an old database was restored"
                 )
+        return committed
 
     async def _apply(self, object_id: int, draft: Draft, wal_trim: int) -> None:
         """Readers go to the object for these chunks from now on, and memory may let go of them."""

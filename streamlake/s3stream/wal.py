@@ -7,7 +7,7 @@ Life: `recover` once, then `start`, then append / trim / read until `close`. Roo
 offsets are given, so `append` cannot fail for lack of space and the WAL never skips a record: either every
 record up to a position becomes durable, or the whole WAL fails and says so once, and nothing more is acked.
 
-What an earlier life, another kind or another broker left behind is a `FormerWal`: replayed into objects, then discarded.
+What an earlier life, another kind or another broker left is a `FormerWal`: replayed into objects, then discarded.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -100,5 +100,5 @@ class Lease(Protocol):
         ...
 
     async def until_held(self) -> None:
-        """Returns once it is held (again). Waits for ever where it never is: whoever renews it ends the process then."""
+        """Returns once it is held (again). Where it never is, whoever renews it ends the process."""
         ...

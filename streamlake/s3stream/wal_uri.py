@@ -4,11 +4,12 @@
     file:///dir?shared=true      a directory that several machines mount: others may recover it
     object+s3://bucket/prefix    objects under wal/ in this store (the default of a cluster); object+file:///dir too
 
-Short forms, for configurations: `file` and `object` stand for the broker's own data directory and object store, and
-the URL of a bucket alone for object+URL.
+`file` and `object` stand for the broker's own data directory and object store. They are stored like that: a data
+directory that was moved takes its WAL along, and one that was copied never reaches into the original. In configurations
+the URL of a bucket alone stands for object+URL.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -22,6 +23,7 @@ class WalUri:
     kind: Literal["file", "object"]
     place: str  # an absolute directory, or the URL of an object store
     shared: bool = False
+    text: str = field(default="", compare=False)  # as it is stored
 
     @property
     def continues(self) -> bool:
@@ -30,24 +32,23 @@ class WalUri:
         return self.kind == "file" and not self.shared
 
     def __str__(self) -> str:
-        if self.kind == "object":
-            return OBJECT + self.place
-        return f"file://{self.place}" + ("?shared=true" if self.shared else "")
+        return self.text
 
 
 def parse(text: str, data_dir: str, store_url: str) -> WalUri:
     """Invalid if it is none of the forms above. `data_dir` is absolute."""
-    if text == "file":
-        return WalUri("file", f"{data_dir}/wal")
-    if text == "object":
-        return WalUri("object", store_url)
+    if text in ("file", f"file://{data_dir}/wal"):
+        return WalUri("file", f"{data_dir}/wal", text="file")
+    if text in ("object", OBJECT + store_url, store_url):
+        return WalUri("object", store_url, text="object")
     if text.startswith("file://"):
         return _file(text)
     place = text.removeprefix(OBJECT)
     parts = urlsplit(place)
     local = text.startswith(OBJECT) and parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc
     if local or (parts.netloc and parts.scheme not in ("file", "")):
-        return WalUri("object", place.rstrip("/"))
+        place = place.rstrip("/")
+        return WalUri("object", place, text=OBJECT + place)
     raise Invalid(f"{text!r} is no WAL: say file, object, file:///directory or s3://bucket/prefix")
 
 
@@ -57,4 +58,5 @@ def _file(text: str) -> WalUri:
     shared = options.pop("shared", "false")
     if parts.netloc or not parts.path.startswith("/") or options or shared not in ("true", "false"):
         raise Invalid(f"{text!r} is no WAL: say file:///directory, or file:///directory?shared=true if others mount it")
-    return WalUri("file", parts.path.rstrip("/") or "/", shared == "true")
+    place = parts.path.rstrip("/") or "/"
+    return WalUri("file", place, shared == "true", f"file://{place}" + ("?shared=true" if shared == "true" else ""))

@@ -121,7 +121,9 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "Requests to the object store by kind.",
         lambda: [(getattr(store, kind), {"kind": kind.removesuffix("s")}) for kind in kinds],
     )
-    metrics.counter("streamlake_wal_sync_bucket", "Syncs by latency, cumulative.", lambda: _buckets(writes.latency_buckets))
+    metrics.counter(
+        "streamlake_wal_sync_bucket", "Syncs by latency, cumulative.", lambda: _buckets(writes.latency_buckets)
+    )
 
 
 def _export_tables(metrics: Metrics, worker: TableWorker) -> None:

@@ -121,15 +121,38 @@ async def test_whoever_waits_for_the_lease_goes_on_when_it_is_granted_again(data
     assert member.held()
 
 
-async def test_a_registration_tells_what_the_former_lease_had_left(database, clock) -> None:
-    assert (await membership(database, clock).register(0, "localhost", 9092)).former_lease_ms == 0
+async def test_a_registration_tells_how_long_the_former_life_may_acknowledge(database, clock) -> None:
+    """A whole lease unless it left: the wall clock, by which it may be over, may have been set."""
+
+    async def register() -> Membership:
+        us = membership(database, clock)
+        told.append((await us.register(0, "localhost", 9092)).former_lease_ms)
+        return us
+
+    told: list[int] = []
+    await register()
     clock.advance(2)
-    second = membership(database, clock)
-    assert (await second.register(0, "localhost", 9092)).former_lease_ms == 7_000
-    await second.leave()
-    assert (await membership(database, clock).register(0, "localhost", 9092)).former_lease_ms == 0
+    second = await register()
+    await second.leave()  # but not for the first, whose lease runs on
+    third = await register()
     clock.advance(20)
-    assert (await membership(database, clock).register(0, "localhost", 9092)).former_lease_ms == 0
+    await third.leave()
+    await register()
+    clock.advance(3600)
+    await register()
+    assert told == [0, 9_000, 9_000, 0, 9_000]
+
+
+async def test_a_short_life_does_not_give_the_lease_of_the_one_before_back(database, clock) -> None:
+    """Its start failed, say. Somebody else would replay what the first one still acknowledges (C4)."""
+    first, second, other = (membership(database, clock) for _ in range(3))
+    await first.register(0, "localhost", 9092)
+    clock.advance(2)
+    await second.register(0, "localhost", 9092)
+    await second.leave()
+    await other.register(1, "localhost", 9093)
+    with pytest.raises(Conflict, match="in 8000 ms"):
+        await other.take_over(0, 1_000)
 
 
 async def test_a_dead_node_is_taken_over_after_its_lease_and_a_margin(database, clock) -> None:

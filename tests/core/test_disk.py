@@ -44,8 +44,14 @@ def test_real_makedirs_syncs_each_new_entry(tmp_path: Path, monkeypatch: pytest.
             synced.append(path)
             super().sync_dir(path)
 
+    disk = Spy()
+    disk.makedirs(str(tmp_path / "a" / "b"))
+    assert synced[-2:] == [str(tmp_path), str(tmp_path / "a")]
+    synced.clear()
+    disk.makedirs(str(tmp_path / "a" / "b"))
+    assert synced == [], "known by now"
     Spy().makedirs(str(tmp_path / "a" / "b"))
-    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    assert synced[-2:] == [str(tmp_path), str(tmp_path / "a")], "whoever made it may have been killed before the sync"
 
 
 def test_real_pwrite_goes_on_after_a_short_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from streamlake.s3stream.wal_uri import WalUri, parse
 @pytest.mark.parametrize(
     ("text", "uri", "stored"),
     [
-        ("file", WalUri("file", "/data/wal"), "file:///data/wal"),
-        ("object", WalUri("object", "s3://b/p"), "object+s3://b/p"),
+        ("file", WalUri("file", "/data/wal"), "file"),
+        ("file:///data/wal", WalUri("file", "/data/wal"), "file"),
+        ("object", WalUri("object", "s3://b/p"), "object"),
+        ("s3://b/p", WalUri("object", "s3://b/p"), "object"),
         ("file:///mnt/wal/", WalUri("file", "/mnt/wal"), "file:///mnt/wal"),
         ("file:///mnt?shared=true", WalUri("file", "/mnt", shared=True), "file:///mnt?shared=true"),
         ("file:///mnt?shared=false", WalUri("file", "/mnt"), "file:///mnt"),
@@ -19,9 +21,16 @@ from streamlake.s3stream.wal_uri import WalUri, parse
     ],
 )
 def test_forms(text: str, uri: WalUri, stored: str) -> None:
-    assert parse(text, "/data", "s3://b/p") == uri
-    assert str(uri) == stored
-    assert parse(stored, "/elsewhere", "s3://other") == uri, "what is stored means the same for everybody"
+    parsed = parse(text, "/data", "s3://b/p")
+    assert (parsed, str(parsed)) == (uri, stored)
+    if stored not in ("file", "object"):
+        assert parse(stored, "/elsewhere", "s3://other") == uri, "what is stored means the same for everybody"
+
+
+def test_our_own_places_move_with_us() -> None:
+    """A copy of a data directory that is started must not drain the WAL of the original."""
+    assert parse("file", "/copy", "s3://b").place == "/copy/wal"
+    assert parse("object", "/copy", "s3://other").place == "s3://other"
 
 
 @pytest.mark.parametrize(

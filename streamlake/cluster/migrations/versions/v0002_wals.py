@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("trim", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("node", "uri", name="pk_wal"),
     )
-    op.execute("INSERT INTO wal (node, uri, epoch, trim) SELECT node, wal_uri, epoch, wal_trim FROM broker")
+    # Until now a WAL was always the one in the data directory.
+    op.execute("INSERT INTO wal (node, uri, epoch, trim) SELECT node, 'file', epoch, wal_trim FROM broker")
     op.drop_column("broker", "wal_uri")
     op.drop_column("broker", "wal_trim")
