@@ -222,15 +222,21 @@ class BrokerLife:
         self._failed: asyncio.Future[BaseException] = loop.create_future()
         self.services = Services(self.config, self.machine, self._fatal)
         self._undo: list[Any] = [("services", self.services.stop)]
+        stopping = loop.create_task(self._stop.wait())
+        starting = loop.create_task(self._start())
+        await asyncio.wait([starting, stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
         try:
-            await self._start()
+            await starting
+        except asyncio.CancelledError:
+            pass  # it was stopped, or fenced, before it served
         except StreamLakeError as error:
             self._ended_by(error)
         except Exception as error:
             self.cluster.violation(f"{self.process.name} could not start: {error!r}", error)
         else:
             self.ready = True
-            stopping = loop.create_task(self._stop.wait())
             await asyncio.wait([stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
             self.ready = False
         await undo_all(self._undo)
