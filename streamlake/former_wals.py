@@ -137,7 +137,7 @@ class FormerWals:
             if lease_until_ms in (LEFT, seen):
                 return
             seen = lease_until_ms
-            await asyncio.sleep((self._membership.lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
+            await self._pause((self._membership.lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
 
     async def _fence(self, node: int) -> int:
         loop = asyncio.get_running_loop()
@@ -155,7 +155,10 @@ class FormerWals:
                 if not told:
                     log.info("another broker holds its lease; waiting for its end", node=node, reason=str(error))
                 told = True
-            await asyncio.sleep(TAKE_OVER_PAUSE_S)
+            await self._pause(TAKE_OVER_PAUSE_S)
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     # -- draining ------------------------------------------------------------------------------------------------------
 
@@ -190,7 +193,7 @@ class FormerWals:
         if row.node == self._identity.node and uri.shared and self._former_lease_ms > 0:
             # Our former life may be alive on another machine: until its lease ends it acknowledges what it syncs (C4).
             # In a bucket the fence keeps it out, and on a disk of its own the lock proves that it is dead.
-            await asyncio.sleep((self._former_lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
+            await self._pause((self._former_lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
         if row.node != self._identity.node and not uri.shared:
             raise Unavailable(
                 f"{row.uri} of broker {row.node} may hold records that are in no object, and is on that broker's own"

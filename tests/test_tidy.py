@@ -19,7 +19,6 @@ TESTED_ELSEWHERE = {
     "s3stream/objectstore.py": "tests/contracts/objectstore_contract.py",
     "s3stream/wal.py": "tests/contracts/wal_contract.py",
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
-    "former_wals.py": "tests/faults/test_wal_change.py",
     "services.py": "tests/test_broker.py",
 }
 

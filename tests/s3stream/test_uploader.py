@@ -342,3 +342,26 @@ async def test_the_trim_passes_a_stream_that_is_deleted_while_it_is_cut(media) -
     await until(lambda: media.tables.wal_trim == 1)
     assert media.wal_log.records == {}
     await flush
+
+
+async def test_a_commit_whose_answer_was_lost_and_whose_object_gc_took_is_no_damage(media) -> None:
+    """It landed; before that is looked up, all that it held was deleted, and the object with it."""
+    broker = media.broker()
+    media.tables.create(1)
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"x" * 100)
+    broker.metadata.fail("commit_object", "applied_then_unknown")
+    objects = broker.metadata.objects
+
+    async def slow_lookup():
+        broker.metadata.objects = objects
+        await stream.trim(1)
+        await broker.streams.gc.collect()
+        return await objects()
+
+    broker.metadata.objects = slow_lookup
+    await broker.streams.flush()
+    assert broker.fatal == []
+    await broker.append(stream, b"y" * 100)
+    await broker.streams.flush()
+    assert b"".join(await stream.read(1, 2, 1000)) == b"y" * 100
