@@ -131,13 +131,23 @@ class FormerWals:
     async def _watch(self, node: int) -> None:
         """Returns when the node has left, or has not renewed its lease for as long as one lasts by our own clock. What
         the wall clock of the metadata store says is not enough: it may be set, while the other one counts on (C4)."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + TAKE_OVER_PATIENCE_S
         seen: int | None = None
         while True:
             (lease_until_ms,) = [b.lease_until_ms for b in await self._membership.brokers() if b.node == node]
             if lease_until_ms in (LEFT, seen):
                 return
+            if loop.time() >= until:
+                raise self._still_alive(node, "it renews its lease")
             seen = lease_until_ms
             await self._pause((self._membership.lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
+
+    def _still_alive(self, node: int, reason: str) -> Unavailable:
+        return Unavailable(
+            f"broker {node} is running on this metadata store: {reason}. One broker at a time serves it yet: stop that"
+            " one first, or give this one a metadata store of its own"
+        )
 
     async def _fence(self, node: int) -> int:
         loop = asyncio.get_running_loop()
@@ -148,10 +158,7 @@ class FormerWals:
                 return await self._membership.take_over(node, TAKE_OVER_MARGIN_MS)
             except Conflict as error:
                 if loop.time() >= until:
-                    raise Unavailable(
-                        f"broker {node} is running on this metadata store: {error}. One broker at a time serves it yet:"
-                        " stop that one first, or give this one a metadata store of its own"
-                    ) from None
+                    raise self._still_alive(node, str(error)) from None
                 if not told:
                     log.info("another broker holds its lease; waiting for its end", node=node, reason=str(error))
                 told = True
