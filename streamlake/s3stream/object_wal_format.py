@@ -1,4 +1,4 @@
-"""Keys, positions and bytes of the object WAL. Documented in docs/formats/object_wal.md.
+"""Keys, positions and bytes of the object WAL. Documented in docs/formats/object-wal.md.
 
 An object is a header, a table with one entry per record, and the records' bodies one behind the other. Two more kinds
 are a header alone: a FENCE takes the place of the first object that a broker did not get stored before it was taken

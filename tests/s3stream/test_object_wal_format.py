@@ -162,7 +162,7 @@ def test_keys_sort_as_their_numbers() -> None:
 
 
 def test_golden_bytes() -> None:
-    """The format outlives this code: see docs/formats/object_wal.md."""
+    """The format outlives this code: see docs/formats/object-wal.md."""
     data = encode([WalRecord(5, 2, 1000, 3, -1, b"abc"), WalRecord(6, -1, 0, 1, 99, b"")])
     assert data.hex() == GOLDEN_DATA
     assert encode_mark(ObjectHeader(ObjectKind.FENCE, 7, 12, 4, 13, NONCE)).hex() == GOLDEN_FENCE
