@@ -14,6 +14,7 @@ import structlog
 
 from streamlake.cluster.configs import BrokerConfigs
 from streamlake.cluster.groups_store import GroupStore
+from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.membership import BrokerIdentity, Membership
 from streamlake.cluster.producer_ids import ProducerIdBlocks
 from streamlake.cluster.schemas_store import SchemaStore
@@ -88,6 +89,7 @@ class Services:
         self.tasks.start("lease", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka)
         await self.configs.refresh()
+        self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
 
     async def _start_streams(self) -> None:
         machine, identity = self._machine, self.identity
@@ -134,6 +136,7 @@ class Services:
         clock, ids = self._machine.clock, self._machine.ids
         self.topics = Topics(self.database, self.identity, clock, ids)
         await self.topics.refresh()
+        self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.progress = TableProgress(self.database, self.identity)
         self.logs = LogManager(clock, self._machine.executor("log"))
         self._undo.append(("partitions", self.logs.close_all))

@@ -72,6 +72,7 @@ class BrokerConfigs:
         self._identity = identity
         self._static = BROKER_CONFIGS.check(static)
         self._dynamic: Rows = {}
+        self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
 
     def layers(self) -> list[Layer]:
         """What was set for this broker, strongest first."""
@@ -127,12 +128,14 @@ class BrokerConfigs:
         try:
             await asyncio.shield(writing)
         except OutcomeUnknown:
+            self.stale.set()
             await self.refresh()
             raise
 
     def _installed(self, loading: "asyncio.Future[Rows]") -> None:
         if loading.cancelled() or loading.exception() is not None:
             return
+        self.stale.clear()
         old, self._dynamic = self._dynamic, loading.result()
         if changed := frozenset(key for _, key, _ in _items(old) ^ _items(self._dynamic)):
             for listener in self.listeners:

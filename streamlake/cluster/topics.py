@@ -70,6 +70,7 @@ class Topics:
         self, database: Database, identity: BrokerIdentity, clock: Clock, ids: Ids, limits: TopicLimits | None = None
     ) -> None:
         self.revision = -1
+        self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
         self.listeners: list[Callable[[TopicChange], None]] = []  # called on the loop; must not raise
         self._database = database
         self._identity = identity
@@ -203,9 +204,11 @@ class Topics:
         try:
             change = await asyncio.shield(writing)
         except OutcomeUnknown:
+            self.stale.set()
             await self.refresh()
             raise
         if self.revision < change.revision:
+            self.stale.set()
             await self.refresh()  # revisions in between are another broker's, or came with a lost answer
         return change
 
@@ -220,6 +223,7 @@ class Topics:
         if reading.cancelled() or reading.exception() is not None:
             return
         revision, topics = reading.result()
+        self.stale.clear()
         if revision < self.revision:
             return
         now = {topic.id: topic for topic in topics}
