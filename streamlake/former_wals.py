@@ -34,6 +34,7 @@ from streamlake.s3stream.wal_uri import WalUri, parse
 
 log = structlog.get_logger(__name__)
 
+IDENTITY = "#"  # in the list, between the URI of a file WAL and which one it is
 TAKE_OVER_MARGIN_MS = 1_000  # more than clocks of one machine drift apart within a lease
 TAKE_OVER_PATIENCE_S = 30.0  # a broker that is dead by then has no lease any more
 TAKE_OVER_PAUSE_S = 0.5
@@ -72,7 +73,7 @@ class FormerWals:
             if row.node not in acting:
                 raise Unavailable(f"broker {row.node} has started at the same time: start one of the two again")
             if row.node == self._identity.node and self._parsed(row) == uri:
-                own = row
+                own = None if uri.shared else row
                 if uri.continues:
                     continue
             if row.node != self._identity.node:
@@ -213,12 +214,12 @@ class FormerWals:
     async def _adopt(self, uri: WalUri, own: WalRow | None) -> "tuple[FileWal | ObjectWal, WalKey]":
         identity, storage = self._identity, self._config.storage
         if uri.kind == "file":
-            key = WalKey(identity.node, str(uri), identity.epoch)
-            wal = self._file_wal(key, must_exist=own is not None and uri.continues)
-            await wal.prepare()  # before it is entered in the list: a listed WAL that is missing has lost records
-            return wal, await self._wals.adopt(
-                str(uri), keep_trim=uri.continues, drained_epoch=own.epoch if own else None
-            )
+            text = own.uri if own else str(uri)
+            wal = self._file_wal(WalKey(identity.node, text, identity.epoch), must_exist=own is not None)
+            if own is None:
+                # Before it is entered in the list: a listed WAL that is missing, or another one, has lost records.
+                text += IDENTITY + await wal.introduce()
+            return wal, await self._wals.adopt(text, keep_trim=uri.continues)
         store = await self._store_at(uri.place)
         await claim(store, identity.cluster_id, uri.place, used_before=own is not None)
         await probe_conditional_writes(store, self._machine.ids, uri.place)
@@ -252,6 +253,7 @@ class FormerWals:
             broker_epoch=self._identity.epoch,
             lease=self._membership,
             must_exist=must_exist,
+            identity=key.uri.partition(IDENTITY)[2] if must_exist else None,
             settings=FileWalSettings(
                 capacity_bytes=storage.wal_capacity_bytes, segment_bytes=storage.wal_segment_bytes
             ),
@@ -266,8 +268,10 @@ class FormerWals:
         return self._parse(row.uri)
 
     def _parse(self, text: str) -> WalUri:
-        """As it means to us: `file` and `object` are our own places."""
-        return parse(text, str(self._config.storage.data_dir.absolute()), store_url(self._config))
+        """As it means to us: `file` and `object` are our own places. A directory's identity is no part of the place."""
+        return parse(
+            text.partition(IDENTITY)[0], str(self._config.storage.data_dir.absolute()), store_url(self._config)
+        )
 
     async def _store_at(self, url: str) -> ObjectStore:
         if url not in self._stores:

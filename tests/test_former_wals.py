@@ -211,6 +211,22 @@ async def test_a_store_that_was_exchanged_for_an_empty_one_is_no_empty_wal() -> 
     assert await (await world.serving(0, "s3://other/y")).everything() == [b"keep"]
 
 
+async def test_a_node_on_another_machine_does_not_take_the_directory_there_for_its_own() -> None:
+    """Found by simulation: every machine has that directory, perhaps of an earlier life of the very node."""
+    world = await World().open()
+    await (await world.serving(0, "file")).append(b"keep")
+    there, world.disk = world.disk, SimDisk()
+    with pytest.raises(Unavailable, match="bring"):
+        await world.serving(0, "file")
+    world.disk.makedirs("/node0/wal")
+    world.disk.open("/node0/wal/lock", create=True).pwrite([b"of an earlier life"], 0)
+    for wal in ("file", "object"):
+        with pytest.raises(Unavailable, match="not the one that this broker wrote last"):
+            await world.serving(0, wal)
+    world.disk = there
+    assert await (await world.serving(0, "file")).everything() == [b"keep"]
+
+
 async def test_two_metadata_stores_do_not_share_a_bucket() -> None:
     """Both count from one: the second would fence, replay and discard the log of the first."""
     stores: dict[str, MemoryStore] = {}

@@ -97,10 +97,12 @@ class FileWal:
         broker_epoch: int,
         lease: Lease | None = None,
         must_exist: bool = False,
+        identity: str | None = None,
         settings: FileWalSettings | None = None,
     ) -> None:
         """`lease`: what is durable is acknowledged while it is held; None: always, the lock alone decides.
-        `must_exist`: a WAL was here before, so a directory without one is no empty WAL but an error."""
+        `must_exist`: a WAL was here before, so a directory without one is no empty WAL but an error; `identity` says
+        which one it was ("" if that was never written down)."""
         self.settings = settings or FileWalSettings()
         self.durable_position = 0
         self.appended_records = 0
@@ -113,6 +115,7 @@ class FileWal:
         self._broker_epoch = broker_epoch
         self._lease = lease
         self._must_exist = must_exist
+        self._identity = identity
         self._state = State.NEW
         self._next_position = 1
         self._synced_position = 0  # durable; acknowledged to durable_position
@@ -146,10 +149,20 @@ class FileWal:
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Lock the directory, made durably if it is not there. Done before the metadata store is told that a WAL is
-        here: whoever then finds no directory knows that it was lost. Unavailable as `recover`."""
+        """Lock the directory, made durably if it is not there. Unavailable as `recover`."""
         try:
             await self._executor.run(self._directory.lock, self._must_exist)
+            if self._must_exist and self._identity is not None:
+                await self._executor.run(self._directory.identify, self._identity)
+        except OSError as error:
+            raise self._unavailable("make", error) from error
+
+    async def introduce(self) -> str:
+        """Prepare a new WAL; which one it is from now on. Done before the metadata store is told that a WAL is here:
+        whoever then finds no directory, or another one, knows that it was lost."""
+        await self.prepare()
+        try:
+            return await self._executor.run(self._directory.identify, None)
         except OSError as error:
             raise self._unavailable("make", error) from error
 

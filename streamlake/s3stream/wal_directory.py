@@ -1,6 +1,6 @@
 """The directory of a file WAL: its lock, its segment files, and what recovery finds in them.
 
-    data/wal/lock                 held as long as the process lives
+    data/wal/lock                 held as long as the process lives; says which WAL this is
     data/wal/000000000001.wal     segments; a file keeps its name when it is headed anew for the next use
 
 Segments are used in the order of their generations, and a group of records lies within one segment, so all records but
@@ -28,6 +28,7 @@ from streamlake.s3stream.wal_segment import (
 
 LOCK_NAME = "lock"
 SEGMENT_SUFFIX = ".wal"
+IDENTITY_BYTES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,31 @@ class WalDirectory:
             )
         self._lock = lock
         self._disk.sync_dir(self.path)
+
+    def identify(self, expected: str | None) -> str:
+        """Which WAL this directory is, by a text in its lock file. `expected`: as the metadata store knows it ("" if it
+        was entered before there were such texts); None for a new WAL, which gets its text here. Unavailable if it is another one: every machine has such a directory, and a
+        broker that is started on another one must not take the WAL that it finds there for its own.
+
+        An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
+        assert self._lock, "lock comes first"
+        found = self._lock.pread(IDENTITY_BYTES_MAX, 0).decode("ascii", "replace")
+        if expected is None and any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):
+            raise Unavailable(
+                f"{self.path} holds a write-ahead log that the metadata store does not know of: it is another broker's,"
+                " or the metadata are older; give this broker another directory, or move that one away"
+            )
+        if expected and found and found != expected:
+            raise Unavailable(
+                f"the WAL in {self.path} is not the one that this broker wrote last: that one is on another machine, or"
+                " its directory was moved. It may hold records that are nowhere else: start the broker where it is"
+            )
+        if expected == "" or (expected and found):
+            return expected
+        identity = expected or self._ids.uuid().hex
+        self._lock.pwrite([identity.encode()], 0)
+        self._lock.sync()  # durable before the metadata store hears of it
+        return identity
 
     def unlock(self) -> None:
         if self._lock:

@@ -173,3 +173,33 @@ def test_a_file_whose_sync_failed_is_never_used(disk: SimDisk, act: Callable[[Wa
     disk.before = None
     assert set(disk.listdir("/wal")) <= set(before)
     assert wal.make_segment().file.size() == SEGMENT_BYTES
+
+
+async def test_a_directory_says_which_wal_it_is() -> None:
+    """Found by simulation: a node that was started on another machine took the directory there for its own, and lost."""
+    disk = SimDisk()
+    directory = WalDirectory("/wal", disk, Ids(1), 65536)
+    directory.lock()
+    which = directory.identify(None)
+    assert len(which) == 32 and directory.identify(which) == which
+    with pytest.raises(Unavailable, match="not the one that this broker wrote last"):
+        directory.identify("another")
+    assert directory.identify("") == "", "entered in the list before there were any"
+    segment = directory.make_segment()
+    with pytest.raises(Unavailable, match="does not know of"):
+        directory.identify(None)
+    segment.file.close()
+    again = WalDirectory("/wal", disk.crash(Random(1)), Ids(2), 65536)
+    again.lock(must_exist=True)
+    assert again.identify(which) == which, "durable"
+
+
+async def test_an_empty_lock_file_says_that_the_wal_is_lost() -> None:
+    disk = SimDisk()
+    disk.makedirs("/wal")
+    disk.open("/wal/lock", create=True).close()
+    directory = WalDirectory("/wal", disk, Ids(1), 65536)
+    directory.lock(must_exist=True)
+    assert directory.identify("lost") == "lost"
+    with pytest.raises(Unavailable):
+        directory.identify("another")
