@@ -71,8 +71,9 @@ class WalDirectory:
 
     def identify(self, expected: str | None) -> str:
         """Which WAL this directory is, by a text in its lock file. `expected`: as the metadata store knows it ("" if it
-        was entered before there were such texts); None for a new WAL, which gets its text here. Unavailable if it is another one: every machine has such a directory, and a
-        broker that is started on another one must not take the WAL that it finds there for its own.
+        was entered before there were such texts); None for a new WAL, which gets its text here. Unavailable if it is
+        another one: every machine has such a directory, and a broker that is started on another machine must not take
+        the WAL that it finds there for its own.
 
         An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
         assert self._lock, "lock comes first"

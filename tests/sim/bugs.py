@@ -43,7 +43,17 @@ from streamlake.table.topic_table import TopicTable
 
 Replace = Callable[[Any, str, Any], None]
 
-LOST = ("lost", "has two values", "went back", "out of order", "does not follow", "holds", "ends at", "part of a batch", "there was")
+LOST = (
+    "lost",
+    "has two values",
+    "went back",
+    "out of order",
+    "does not follow",
+    "holds",
+    "ends at",
+    "part of a batch",
+    "there was",
+)
 DAMAGED = ("found its data damaged", "cannot be read")
 TWICE = ("is twice in the table",)
 MISSING = ("are not in the table", "lost data")
@@ -202,7 +212,9 @@ def commit_without_cas(replace: Replace) -> None:
             this = tables.object_.c.id == object_id
             connection.execute(update(tables.object_).where(this).values(state="committed", size=size, ranges=blob))
             ends = {r.stream_id: r.end_offset for r in kept}
-            stream_metadata._move_streams(connection, ends, [c for c in checkpoints if c.offset == ends.get(c.stream_id)])
+            stream_metadata._move_streams(
+                connection, ends, [c for c in checkpoints if c.offset == ends.get(c.stream_id)]
+            )
             mine = (tables.wal.c.node == self._wal.node) & (tables.wal.c.uri == self._wal.uri)  # type: ignore[union-attr]
             connection.execute(update(tables.wal).where(mine & (tables.wal.c.trim < wal_trim)).values(trim=wal_trim))
 

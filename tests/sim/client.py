@@ -55,9 +55,7 @@ class World:
 
 
 class Client:
-    def __init__(
-        self, world: World, name: str, rng: random.Random, request_timeout_s: float | None = None
-    ) -> None:
+    def __init__(self, world: World, name: str, rng: random.Random, request_timeout_s: float | None = None) -> None:
         self.world = world
         self.name = name
         self.rng = rng

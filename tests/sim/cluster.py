@@ -83,9 +83,7 @@ class SimWorkerProcess:
         schemas = Schemas(cluster.outside, cluster.hidden_schemas)
         self.process.start(self._run(SimWorkerMachine(machine, schemas), *ends[1]))
 
-    async def _run(
-        self, machine: SimWorkerMachine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _run(self, machine: SimWorkerMachine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.process.exit(await worker.serve(reader, writer, machine, self._stop))
 
     @property
@@ -340,4 +338,3 @@ def _settle(answer: "asyncio.Future[Any]", value: Any, error: BaseException | No
         answer.set_result(value)
     else:
         answer.set_exception(error)
-

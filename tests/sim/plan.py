@@ -13,7 +13,14 @@ WALS = ("object", "object", SHARED_WAL, LOCAL_WAL)
 ANYWHERE = ("kill", "kill_at_ack", "kill_at_start", "kill_at_disk", "power_cut", "power_cut_at_ack", "clean_stop",
             "zombie", "metadata_outage", "pause_client")  # fmt: skip
 WITH_BUCKET = ("zombie", "zombie", "zombie", "bucket_outage", "bucket_storm", "partition")
-WITH_TABLES = ("kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema")
+WITH_TABLES = (
+    "kill_worker",
+    "kill_worker_at_commit",
+    "pause_worker",
+    "catalog_outage",
+    "foreign_commits",
+    "fade_schema",
+)
 
 
 @dataclass(frozen=True, slots=True)

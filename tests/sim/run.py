@@ -146,7 +146,9 @@ def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first
         except KeyboardInterrupt:
             code = INTERRUPTED
     facts = ", ".join(f"{value:,} {name}" for name, value in sorted(totals.items()))
-    teller.console.print(f"{lived} of {count} seeds from {first}, {len(failed)} failed, {teller.seconds:.0f} s: {facts}")
+    teller.console.print(
+        f"{lived} of {count} seeds from {first}, {len(failed)} failed, {teller.seconds:.0f} s: {facts}"
+    )
     for seed in failed:
         teller.console.print(f"failed: {seed}; live it again: {again(seed, bug)}", markup=False)
     return code or (1 if failed else 0)
@@ -163,7 +165,9 @@ def all_bugs(first: int, count: int) -> int:
                 if result is not None:
                     missed += result["seed"] is None
                     lives = "-" if result["seed"] is None else result["lives"]
-                    teller.console.print(f"{result['bug']:34} {lives:>4} lives  {result['violation'][:200]}", markup=False)
+                    teller.console.print(
+                        f"{result['bug']:34} {lives:>4} lives  {result['violation'][:200]}", markup=False
+                    )
                 teller.advance(0 if result is None else 1, f"{missed} not found")
         except KeyboardInterrupt:
             code = INTERRUPTED
