@@ -28,7 +28,7 @@ from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.budget import Budget
-from streamlake.core.errors import StreamLakeError
+from streamlake.core.errors import StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
 from streamlake.former_wals import FormerWals
 from streamlake.handlers.context import Context, Node
@@ -42,6 +42,8 @@ from streamlake.s3stream.streams import Streams
 from streamlake.server.partitions import Partitions
 
 log = structlog.get_logger(__name__)
+
+CLAIM_RETRY_S = 0.2
 
 Undo = Callable[[], Awaitable[None] | None]
 
@@ -96,7 +98,13 @@ class Services:
         self.store = await machine.open_store(store_url(self._config))
         self._undo.append(("object store", self.store.close))
         used_before = bool(await Wals(self.database, identity).all())
-        await claim(self.store, identity.cluster_id, store_url(self._config), used_before=used_before)
+        try:
+            await claim(self.store, identity.cluster_id, store_url(self._config), used_before=used_before)
+        except Unavailable:
+            if not used_before or wal_uri(self._config).kind != "file":
+                raise
+            # A file WAL serves while the store is away; whose it is, is asked until it answers, and a wrong one ends us.
+            self.tasks.start("whose the store is", self._claim_later())
         settings = streams_settings(self._config)
         former = FormerWals(
             self._config, machine, self.database, self.membership, self.store, settings, self._former_lease_ms
@@ -116,6 +124,16 @@ class Services:
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
+
+    async def _claim_later(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_RETRY_S)
+            try:
+                url = store_url(self._config)
+                await claim(self.store, self.identity.cluster_id, url, used_before=True)
+                return
+            except Unavailable:
+                continue
 
     async def _close_streams(self) -> None:
         """A clean stop uploads first: the next start has nothing to replay. A store outage cannot hold it up."""

@@ -50,6 +50,23 @@ class SeaweedFS:
         self.stop()
 
     def start(self) -> None:
+        """Other ports if somebody took one of ours between the choice and now."""
+        for left in (2, 1, 0):
+            try:
+                self._start()
+                return
+            except RuntimeError:
+                self.stop()
+                if not left:
+                    raise
+                self._choose_ports()
+
+    def _choose_ports(self) -> None:
+        self._ports = choose_ports()
+        self.s3_endpoint = f"http://127.0.0.1:{self._ports['s3.port']}"
+        self.iceberg_rest_uri = f"http://127.0.0.1:{self._ports['s3.port.iceberg']}"
+
+    def _start(self) -> None:
         (self._directory / "data").mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
         with open(self._directory / "weed.log", "wb") as log:
