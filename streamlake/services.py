@@ -103,7 +103,7 @@ class Services:
         except Unavailable:
             if not used_before or wal_uri(self._config).kind != "file":
                 raise
-            # A file WAL serves while the store is away; whose it is, is asked until it answers, and a wrong one ends us.
+            # A file WAL serves while the store is away. Whose it is, we ask until it answers; a wrong one ends us.
             self.tasks.start("whose the store is", self._claim_later())
         settings = streams_settings(self._config)
         former = FormerWals(
