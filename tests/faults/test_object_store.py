@@ -164,16 +164,24 @@ def test_a_stop_during_an_outage_does_not_hang_and_keeps_all(own_s3: SeaweedFS, 
 @pytest.mark.parametrize(
     "change, says", [({"endpoint": "http://127.0.0.1:1"}, "127.0.0.1:1"), ({"secret_key": "wrong"}, "refuses our key")]
 )
-def test_a_bucket_that_cannot_be_reached_is_told_with_the_first_upload(
+def test_a_bucket_that_cannot_be_reached_is_told_at_the_first_start_later_with_the_first_upload(
     seaweedfs: SeaweedFS, new_server: NewServer, change: dict[str, str], says: str
 ) -> None:
+    """A store that was never seen must be claimed first; one that is ours is not needed to take records."""
     values = {
         "bucket": seaweedfs.bucket(), "wal_bytes": 16 << 20, "endpoint": seaweedfs.s3_endpoint,
         "access_key": seaweedfs.access_key, "secret_key": seaweedfs.secret_key,
     }  # fmt: skip
-    server = new_server(STORAGE.format(**values | change))
+    right, wrong = STORAGE.format(**values), STORAGE.format(**values | change)
+    server = new_server(wrong)
+    with pytest.raises(RuntimeError, match=f"not started.*{says}"):
+        server.start()
+    server.config.write_text(right)
     server.start()
     lake.create_topic(server, "t")
+    assert server.stop() == 0
+    server.config.write_text(wrong)
+    server.start()
     with RawClient(server.port) as client:
         assert client.produce("t", batch([b"a"])).error_code == 0
     deadline = time.monotonic() + 20
