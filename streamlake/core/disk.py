@@ -10,6 +10,7 @@ All methods block: call them through an Executor. The simulated disk in tests/si
 
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Sequence
 from typing import Protocol
@@ -24,6 +25,10 @@ class DiskFile(Protocol):
 
     def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
         """Write all buffers one after the other at `offset`; bytes written. OSError if not all could be."""
+        ...
+
+    def write_zeros(self, size_bytes: int, offset: int) -> None:
+        """Write zeros, past the page cache where that is possible: nobody reads them soon. OSError."""
         ...
 
     def sync(self) -> None:
@@ -74,6 +79,8 @@ class Disk(Protocol):
 
 
 IOV_MAX = 1024
+ZEROS = mmap.mmap(-1, 4 << 20)  # aligned to pages, as O_DIRECT wants it
+O_DIRECT = getattr(os, "O_DIRECT", None)  # Linux
 
 
 def is_full(error: OSError) -> bool:
@@ -110,6 +117,31 @@ class RealFile:
                     rest = rest[n:]
             total += want
         return total
+
+    def write_zeros(self, size_bytes: int, offset: int) -> None:
+        direct = self._open_direct()
+        fd = self._fd if direct is None else direct
+        done = 0
+        try:
+            while done < size_bytes:
+                try:
+                    done += os.pwrite(fd, memoryview(ZEROS)[: size_bytes - done], offset + done)
+                except OSError as error:
+                    if fd == self._fd or error.errno != errno.EINVAL:
+                        raise
+                    fd = self._fd  # not so: no whole blocks, or the file system wants larger ones
+        finally:
+            if direct is not None:
+                os.close(direct)
+
+    def _open_direct(self) -> int | None:
+        """The same file, past the page cache; None where the system or the file system has no such thing."""
+        if O_DIRECT is None:
+            return None
+        try:
+            return os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC | O_DIRECT)
+        except OSError:
+            return None
 
     def sync(self) -> None:
         os.fdatasync(self._fd)

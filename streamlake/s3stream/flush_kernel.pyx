@@ -3,6 +3,11 @@
 
 It never needs the GIL, so it neither waits for the event loop to let go of it nor makes the loop wait. One job at a
 time. Linux only: elsewhere this does not compile, and the twin (flusher.Flusher, a Python thread) does the work.
+
+Where the bytes fall into blocks that the file has already, as in a WAL segment, they go past the page cache (O_DIRECT):
+a page that is filled only to be written once costs more than all else in a group, and a sync need not look for it.
+What stands before a group in its first block is written again as it was, as the page cache would do it too; behind the
+group the block is filled with zeros. So nobody else may write to the file beyond the end of a group, in that block.
 """
 
 import os
@@ -13,17 +18,36 @@ from libc.stdlib cimport calloc, free
 
 cdef extern from *:
     """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
     #include <errno.h>
     #include <fcntl.h>
     #include <limits.h>
     #include <pthread.h>
     #include <signal.h>
     #include <stdint.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
     #include <sys/eventfd.h>
+    #include <sys/stat.h>
     #include <sys/uio.h>
     #include <unistd.h>
 
     #define STREAMLAKE_IOV_MAX 1024
+    #define STREAMLAKE_BLOCK 4096
+    #define STREAMLAKE_STAGE (1 << 20)
+
+    /* The file that was written last, past the page cache. `stage` starts with its last block as it was written, if
+       that is not full: the bytes before `end`. */
+    typedef struct {
+        int fd;           /* -1: none, or not possible for this file */
+        dev_t device;
+        ino_t inode;
+        int64_t end;
+        char* stage;      /* aligned to blocks */
+    } streamlake_direct;
 
     typedef struct {
         pthread_t thread;
@@ -37,6 +61,8 @@ cdef extern from *:
         int64_t count;
         int64_t offset;
         int64_t written;
+        int64_t direct_writes;
+        streamlake_direct direct;
     } streamlake_flush;
 
     /* Everything, or errno. A short write goes on: what is left then fails with the true reason. */
@@ -66,6 +92,97 @@ cdef extern from *:
         return 0;
     }
 
+    /* Make `direct` that of the job's file. Nonzero if all blocks of the job are there and can be written so. */
+    static int streamlake_direct_open(streamlake_flush* job, int64_t size) {
+        streamlake_direct* direct = &job->direct;
+        struct stat file;
+        char path[64];
+        int64_t end = (job->offset + size + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
+        if (size == 0 || fstat(job->fd, &file) != 0 || !S_ISREG(file.st_mode) || end > (int64_t)file.st_size) return 0;
+        if (direct->end >= 0 && direct->device == file.st_dev && direct->inode == file.st_ino) return direct->fd >= 0;
+        if (direct->fd >= 0) close(direct->fd);
+        if (direct->stage == NULL && posix_memalign((void**)&direct->stage, STREAMLAKE_BLOCK, STREAMLAKE_STAGE) != 0) {
+            direct->stage = NULL;
+            direct->fd = -1;
+            return 0;
+        }
+        snprintf(path, sizeof path, "/proc/self/fd/%d", job->fd);
+        direct->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);  /* refused by file systems that cannot */
+        direct->device = file.st_dev;
+        direct->inode = file.st_ino;
+        direct->end = 0;
+        return direct->fd >= 0;
+    }
+
+    /* What the first block of the job holds before it: kept from the job before, or read. */
+    static int streamlake_direct_head(streamlake_flush* job) {
+        streamlake_direct* direct = &job->direct;
+        int64_t block = job->offset / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
+        ssize_t n;
+        if (block == job->offset || direct->end == job->offset) return 0;
+        do n = pread(direct->fd, direct->stage, STREAMLAKE_BLOCK, (off_t)block); while (n < 0 && errno == EINTR);
+        if (n < 0) return errno;
+        return n == STREAMLAKE_BLOCK ? 0 : EIO;
+    }
+
+    static int streamlake_direct_put(streamlake_direct* direct, int64_t size, int64_t offset) {
+        int64_t done = 0;
+        while (done < size) {
+            ssize_t n = pwrite(direct->fd, direct->stage + done, (size_t)(size - done), (off_t)(offset + done));
+            if (n < 0 && errno == EINTR) continue;
+            if (n < 0) return errno;
+            if (n == 0) return EIO;
+            done += n;
+        }
+        return 0;
+    }
+
+    /* As streamlake_write, through the stage. EINVAL before anything was written: this file cannot be written so. */
+    static int streamlake_direct_write(streamlake_flush* job) {
+        streamlake_direct* direct = &job->direct;
+        int64_t at = 0, filled = job->offset % STREAMLAKE_BLOCK, offset = job->offset - filled, total = 0;
+        size_t taken = 0;
+        int error = streamlake_direct_head(job);
+        if (error) return error;
+        while (at < job->count || filled > 0) {
+            while (at < job->count && filled < STREAMLAKE_STAGE) {
+                size_t left = job->parts[at].iov_len - taken, room = (size_t)(STREAMLAKE_STAGE - filled);
+                size_t n = left < room ? left : room;
+                memcpy(direct->stage + filled, (char*)job->parts[at].iov_base + taken, n);
+                filled += (int64_t)n;
+                total += (int64_t)n;
+                taken += n;
+                if (taken == job->parts[at].iov_len) { at++; taken = 0; }
+            }
+            int64_t size = (filled + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
+            memset(direct->stage + filled, 0, (size_t)(size - filled));
+            error = streamlake_direct_put(direct, size, offset);
+            if (error) return error;
+            job->written = total;
+            offset += size;
+            if (at < job->count) { filled = 0; continue; }
+            direct->end = job->offset + total;
+            if (filled % STREAMLAKE_BLOCK && filled > STREAMLAKE_BLOCK)
+                memcpy(direct->stage, direct->stage + filled / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK, STREAMLAKE_BLOCK);
+            return 0;
+        }
+        return 0;
+    }
+
+    static int streamlake_put(streamlake_flush* job) {
+        int64_t size = 0;
+        for (int64_t i = 0; i < job->count; i++) size += (int64_t)job->parts[i].iov_len;
+        if (streamlake_direct_open(job, size)) {
+            int error = streamlake_direct_write(job);
+            if (error == 0) { job->direct_writes++; return 0; }
+            job->direct.end = 0;  /* what the stage holds is no block of the file */
+            if (error != EINVAL || job->written) return error;
+            close(job->direct.fd);
+            job->direct.fd = -1;
+        }
+        return streamlake_write(job);
+    }
+
     static void* streamlake_flush_run(void* argument) {
         streamlake_flush* job = argument;
         uint64_t number;
@@ -76,7 +193,7 @@ cdef extern from *:
             ssize_t n = read(job->request_fd, &number, sizeof number);
             if (n < 0 && errno == EINTR) continue;
             if (n != sizeof number || job->stop) return NULL;
-            job->error = streamlake_write(job);
+            job->error = streamlake_put(job);
             /* A failed sync leaves the file's durable content unknown: it is never tried again (fsyncgate). */
             if (job->error == 0 && fdatasync(job->fd) != 0) job->error = errno;
             close(job->fd);
@@ -87,7 +204,8 @@ cdef extern from *:
 
     static int streamlake_flush_start(streamlake_flush* job) {
         int error;
-        job->fd = -1;
+        job->fd = job->direct.fd = -1;
+        job->direct.end = -1;
         job->request_fd = eventfd(0, EFD_CLOEXEC);
         job->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (job->request_fd < 0 || job->done_fd < 0) return errno;
@@ -117,7 +235,10 @@ cdef extern from *:
         }
         if (job->request_fd >= 0) close(job->request_fd);
         if (job->done_fd >= 0) close(job->done_fd);
-        job->request_fd = job->done_fd = -1;
+        if (job->direct.fd >= 0) close(job->direct.fd);
+        free(job->direct.stage);
+        job->direct.stage = NULL;
+        job->request_fd = job->done_fd = job->direct.fd = -1;
     }
 
     static int streamlake_dup(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 0); }
@@ -135,6 +256,7 @@ cdef extern from *:
         int64_t count
         int64_t offset
         int64_t written
+        int64_t direct_writes
     int streamlake_flush_start(streamlake_flush*)
     int streamlake_flush_wake(streamlake_flush*)
     int streamlake_flush_is_done(streamlake_flush*)
@@ -164,6 +286,11 @@ cdef class FlushThread:
     @property
     def done_fd(self):
         return self._job.done_fd
+
+    @property
+    def direct_writes(self):
+        """Jobs that went past the page cache."""
+        return self._job.direct_writes
 
     def submit(self, int fd, buffers, int64_t offset):
         """Write `buffers` one after the other at `offset` of file `fd`, then fdatasync. They must not change until it

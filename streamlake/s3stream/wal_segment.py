@@ -28,7 +28,7 @@ from streamlake.s3stream.wal_format import (
     peek_position,
 )
 
-ZEROS = bytes(4 << 20)
+ZEROS_BYTES = 4 << 20  # between two syncs
 
 
 @dataclass(slots=True, eq=False)
@@ -62,8 +62,8 @@ def create_segment(disk: Disk, path: str, header: SegmentHeader) -> Segment:
     """A new file of zeros with its header, durable with its name. After an OSError the file may stay half-made."""
     file = disk.open(path, create=True)
     try:
-        for offset in range(0, header.segment_bytes, len(ZEROS)):
-            file.pwrite([ZEROS[: header.segment_bytes - offset]], offset)
+        for offset in range(0, header.segment_bytes, ZEROS_BYTES):
+            file.write_zeros(min(ZEROS_BYTES, header.segment_bytes - offset), offset)
             file.sync()  # in steps: the sync of a group of records never queues behind a whole segment of zeros
         # The zeros are durable before the header: a file that has a header is whole, whenever the power goes.
         file.pwrite([encode_segment_header(header)], 0)

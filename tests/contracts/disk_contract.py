@@ -75,3 +75,14 @@ class DiskContract:
         assert not second.lock()
         first.close()
         assert second.lock()
+
+    def test_zeros_are_written_where_they_are_wanted(self, disk: Disk, root: str) -> None:
+        file = disk.open(f"{root}/a", create=True)
+        file.write_zeros(9 << 20, 0)
+        file.sync()
+        assert file.size() == 9 << 20
+        file.pwrite([b"x" * 10_000], 0)
+        file.write_zeros(4096, 4096)
+        file.write_zeros(5, 1)  # no whole block
+        assert file.pread(10_001, 0) == b"x" + bytes(5) + b"x" * 4090 + bytes(4096) + b"x" * 1808 + bytes(1)
+        file.close()

@@ -1,9 +1,11 @@
 import asyncio
 import errno
+import itertools
 import os
 import resource
 import signal
 import threading
+from random import Random
 
 import pytest
 from support.simdisk import SimDisk
@@ -72,6 +74,52 @@ async def test_twin_and_kernel_leave_the_same_bytes(tmp_path, flusher) -> None:
     for file in files:
         file.close()
     executor.close()
+
+
+@needs_kernel
+async def test_blocks_that_the_file_has_are_written_past_the_page_cache(tmp_path, flusher) -> None:
+    """Groups one after the other, as a segment is filled; what is before the first one was there, what is behind too."""
+    random = Random(1)
+    file = RealDisk().open(str(tmp_path / "segment"), create=True)
+    file.pwrite([b"#" * (6 << 20)], 0)
+    expected = bytearray(file.pread(6 << 20, 0))
+    offset, groups = 5000, 0
+    for size in [1, 7000, 1 << 20, (1 << 20) - 1, 3, 4096, 8192, *(random.randrange(1, 9000) for _ in range(200))]:
+        data = random.randbytes(size)
+        cuts = sorted(random.randrange(size + 1) for _ in range(random.choice((0, 1, 1030))))
+        await flusher.flush(file, [data[a:b] for a, b in itertools.pairwise([0, *cuts, size])], offset)
+        expected[offset : offset + size] = data
+        offset += size
+        groups += 1
+        end = -(-offset // 4096) * 4096
+        expected[offset:end] = bytes(end - offset)
+    assert flusher._thread.direct_writes in (groups, 0), "0 where the file system cannot"
+    if flusher._thread.direct_writes:
+        assert file.pread(6 << 20, 0) == expected
+    file.close()
+
+
+@needs_kernel
+async def test_two_files_in_turn_do_not_mix_their_blocks(tmp_path, flusher) -> None:
+    files = [RealDisk().open(str(tmp_path / name), create=True) for name in "ab"]
+    expected = [b"", b""]
+    for file in files:
+        file.write_zeros(1 << 20, 0)
+    for n in range(60):
+        data = os.urandom(n * 97 % 5003 + 1)
+        await flusher.flush(files[n % 2], [data], len(expected[n % 2]))
+        expected[n % 2] += data
+    assert [file.pread(len(data), 0) for file, data in zip(files, expected, strict=True)] == expected
+    for file in files:
+        file.close()
+
+
+@needs_kernel
+async def test_what_goes_beyond_the_end_of_the_file_is_written_as_ever(file, flusher) -> None:
+    file.write_zeros(8192, 0)
+    await flusher.flush(file, [b"a" * 5000], 0)
+    await flusher.flush(file, [b"b" * 5000], 5000)
+    assert file.pread(20_000, 0) == b"a" * 5000 + b"b" * 5000
 
 
 @needs_kernel

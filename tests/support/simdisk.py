@@ -263,6 +263,9 @@ class SimFile:
         self.disk._enter("pread", self._path)
         return bytes(self._inode.visible[offset : offset + size])
 
+    def write_zeros(self, size_bytes: int, offset: int) -> None:
+        self.pwrite([bytes(size_bytes)], offset)
+
     def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
         self.disk._enter("pwrite", self._path)
         data = b"".join(buffers)
