@@ -28,6 +28,7 @@ from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.budget import Budget
+from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
 from streamlake.former_wals import FormerWals
@@ -196,6 +197,7 @@ class Services:
             producer_ids=self._producer_ids,
             fetch_sessions=FetchSessions(machine.ids),
             settled=self.partitions.settled,
+            deadlines=Deadlines(asyncio.get_running_loop()),
             clock=machine.clock,
             ids=machine.ids,
         )

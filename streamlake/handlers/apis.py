@@ -2,7 +2,8 @@
 
 Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
 have to allow (Kafka's AclOperation). `abandon`: while it waits, it waits for others and changes nothing any more, so it
-ends with its connection, and a server that stops does not wait for it.
+ends with its connection, and a server that stops does not wait for it. `begin`: tried first; a request that it can
+begin costs no task.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from streamlake.handlers import (
     produce,
     sync_group,
 )
-from streamlake.handlers.context import Handle
+from streamlake.handlers.context import Begin, Handle
 from streamlake.protocol.requests import Api, api
 
 
@@ -45,6 +46,7 @@ class Handler:
     operation: str
     handle: Handle
     abandon: bool = False
+    begin: Begin | None = None
 
 
 def _upto(version: int, first: int = 0) -> range:
@@ -53,7 +55,7 @@ def _upto(version: int, first: int = 0) -> range:
 
 HANDLERS = (
     # Advertised from 0: librdkafka takes Produce 0 as the sign of compression (KAFKA-18659).
-    Handler(api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle),
+    Handler(api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle, begin=produce.begin),
     Handler(api(1, _upto(18, 4)), "Read", fetch.handle, abandon=True),
     Handler(api(2, _upto(8, 1)), "Describe", list_offsets.handle),
     Handler(api(3, _upto(13)), "Describe", metadata.handle),

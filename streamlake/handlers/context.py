@@ -16,6 +16,7 @@ from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.core import errors
 from streamlake.core.clock import Clock
+from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
@@ -48,6 +49,7 @@ class Context:
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
     settled: Callable[[], Awaitable[None]]  # until the partitions of all topic changes so far are open or closed
+    deadlines: Deadlines
     clock: Clock
     ids: Ids
 
@@ -64,8 +66,18 @@ class Exchange(Protocol):
         """Let the connection start its next request before this one is answered (Produce and Fetch only)."""
         ...
 
+    def answer(self, response: Any) -> None:
+        """Of a request that was begun (`Begin`), once: its response, or None if it has none."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Instead of `answer`: something that must not happen. It ends the connection."""
+        ...
+
 
 Handle = Callable[[Context, Exchange], Awaitable[Any]]
+# Do at once all that need not wait; True: the answer comes, or came, by `Exchange.answer`. False: nothing was done.
+Begin = Callable[[Context, Exchange], bool]
 
 
 class Failure(NamedTuple):

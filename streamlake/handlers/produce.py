@@ -4,13 +4,16 @@ Behavior: room in memory and WAL is reserved first, while the whole connection w
 function: it checks, orders and numbers every batch and hands it to the WAL, with nothing awaited in between, so two
 requests of one connection can never swap places (DESIGN rule 3). Only then may the connection's next request start.
 The answer waits until all is durable; a duplicate's answer waits for the original's durability. acks=0 has no answer.
+If there is room already, `begin` does all that without a task; `handle` is for requests that must wait for it.
 Version notes: topic ids instead of names from version 13; error messages from 8.
 """
 
 import asyncio
-from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
+
+from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Full, Invalid, StreamLakeError, Unavailable
 from streamlake.handlers.context import TIMEOUT_MS_MAX, Context, Exchange, Failure, find_partition, find_topic
 from streamlake.handlers.log_failures import log_failure
@@ -24,8 +27,7 @@ from streamlake.protocol.messages.produce import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One partition of the request, and what stage one made of it."""
 
     name: str
@@ -34,29 +36,97 @@ class Part:
     outcome: Appended | Failure
 
 
+def begin(ctx: Context, exchange: Exchange) -> bool:
+    request: ProduceRequest = exchange.body
+    refused = _refusal(request)
+    size_bytes = _size_bytes(request)
+    if refused is None and size_bytes:
+        try:
+            if not ctx.streams.try_reserve(size_bytes):
+                return False
+        except StreamLakeError as error:
+            refused = _refused_room(error)
+    parts = stage_one(ctx, request, size_bytes, refused)
+    exchange.release()
+    if request.acks == 0:
+        exchange.answer(None)
+    elif pending := _pending(parts):
+        _Answering(exchange, parts, pending, ctx.deadlines)
+    else:
+        exchange.answer(_response(parts))
+    return True
+
+
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     request: ProduceRequest = exchange.body
-    timeout_s = min(max(request.timeout_ms, 1), TIMEOUT_MS_MAX) / 1000
-    size_bytes = sum(len(p.records or b"") for t in request.topic_data for p in t.partition_data)
+    timeout_s = _timeout_s(request)
+    size_bytes = _size_bytes(request)
     refused = _refusal(request)
     if refused is None and size_bytes:
         try:
             await ctx.streams.reserve(size_bytes, timeout_s)
-        except Invalid as error:
-            refused = Failure(ErrorCode.MESSAGE_TOO_LARGE, str(error))
-        except (Full, Unavailable) as error:
-            refused = Failure(ErrorCode.REQUEST_TIMED_OUT, str(error))
         except StreamLakeError as error:
-            refused = log_failure(error)
+            refused = _refused_room(error)
     parts = stage_one(ctx, request, size_bytes, refused)
     exchange.release()
     if request.acks == 0:
         return None
-    pending = [p.outcome.durable for p in parts if isinstance(p.outcome, Appended) and not p.outcome.durable.done()]
-    if pending:
+    if pending := _pending(parts):
         # asyncio.wait and not wait_for: a timeout must not cancel futures that duplicates wait for too.
         await asyncio.wait(pending, timeout=timeout_s)
     return _response(parts)
+
+
+class _Answering:
+    """Answers when all parts are durable, or when the request's timeout is over."""
+
+    __slots__ = ("_deadlines", "_exchange", "_parts", "_pending", "_tick")
+
+    def __init__(
+        self, exchange: Exchange, parts: list[Part], pending: "list[asyncio.Future[None]]", deadlines: Deadlines
+    ) -> None:
+        self._exchange = exchange
+        self._parts = parts
+        self._deadlines = deadlines
+        self._pending = len(pending)
+        self._tick = deadlines.add(self, _timeout_s(exchange.body))
+        for durable in pending:
+            durable.add_done_callback(self._one_done)
+
+    def _one_done(self, durable: "asyncio.Future[None]") -> None:
+        self._pending -= 1
+        if self._pending == 0:
+            self._deadlines.remove(self, self._tick)
+            self._answer()
+
+    def time_is_up(self) -> None:
+        self._pending = -1  # whatever becomes durable now comes too late for this answer
+        self._answer()
+
+    def _answer(self) -> None:
+        try:
+            response = _response(self._parts)
+        except Exception as error:
+            self._exchange.fail(error)
+        else:
+            self._exchange.answer(response)
+
+
+def _timeout_s(request: ProduceRequest) -> float:
+    return min(max(request.timeout_ms, 1), TIMEOUT_MS_MAX) / 1000
+
+
+def _size_bytes(request: ProduceRequest) -> int:
+    size_bytes = 0
+    for topic_data in request.topic_data:
+        for data in topic_data.partition_data:
+            if data.records is not None:
+                size_bytes += len(data.records)
+    return size_bytes
+
+
+def _pending(parts: list[Part]) -> "list[asyncio.Future[None]]":
+    return [p.outcome.durable for p in parts if isinstance(p.outcome, Appended) and not p.outcome.durable.done()]
 
 
 def _refusal(request: ProduceRequest) -> Failure | None:
@@ -65,6 +135,16 @@ def _refusal(request: ProduceRequest) -> Failure | None:
     if request.transactional_id is not None:
         return Failure(ErrorCode.INVALID_REQUEST, "transactions are not supported yet: leave transactional.id unset")
     return None
+
+
+def _refused_room(error: StreamLakeError) -> Failure:
+    match error:
+        case Invalid():
+            return Failure(ErrorCode.MESSAGE_TOO_LARGE, str(error))
+        case Full() | Unavailable():
+            return Failure(ErrorCode.REQUEST_TIMED_OUT, str(error))
+        case _:
+            return log_failure(error)
 
 
 def stage_one(ctx: Context, request: ProduceRequest, reserved_bytes: int, refused: Failure | None) -> list[Part]:

@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
+
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
 from streamlake.core.tasks import Executor
@@ -29,13 +31,12 @@ REPLAY_READ_BYTES = 4 * 1024 * 1024
 NO_TIMESTAMP = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(msgspec.Struct, frozen=True):
     base_offset: int
     log_append_time_ms: int  # -1 unless the topic has LogAppendTime
     log_start_offset: int
     appended_bytes: int  # of the room that the caller reserved; 0 for a duplicate
-    durable: "asyncio.Future[None]"  # answer only after this; cancelling it harms nobody else
+    durable: "asyncio.Future[None]"  # answer only after this; a duplicate waits for the same, so nobody cancels it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +136,18 @@ class Partition:
         append_time_ms = now_ms if self.settings.is_log_append_time else None
         max_timestamp = produced.max_timestamp if append_time_ms is None else append_time_ms
         base_offset = self.stream.next_offset
-        batch = assign(header, records, base_offset, self.stream.epoch, max_timestamp, append_time_ms)
+        head, payload = assign(header, records, base_offset, self.stream.epoch, max_timestamp, append_time_ms)
         # Records without a timestamp age from now on; -1 would have retention delete them at once.
         sort_key = max_timestamp if max_timestamp != NO_TIMESTAMP else now_ms
-        durable = self.stream.append(base_offset, header.count, sort_key, batch)
+        durable = self.stream.append(base_offset, header.count, sort_key, payload, head)
         # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
         if idempotent:
             self._producers.add(header, base_offset, max_timestamp, now_ms)
         self._unacked.append((base_offset + header.count, durable))
         self.batches_in += 1
         self.records_in += header.count
-        self.bytes_in += len(batch)
-        return self._appended(base_offset, max_timestamp, len(batch), durable)
+        self.bytes_in += header.size_bytes
+        return self._appended(base_offset, max_timestamp, header.size_bytes, durable)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -163,10 +164,7 @@ class Partition:
         self, base_offset: int, max_timestamp: int, appended_bytes: int, durable: "asyncio.Future[None]"
     ) -> Appended:
         append_time_ms = max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
-        # Shielded: a client that goes away cancels its own wait, not that of a duplicate on another connection.
-        mine = asyncio.shield(durable)
-        mine.add_done_callback(_mark_seen)
-        return Appended(base_offset, append_time_ms, self.log_start_offset, appended_bytes, mine)
+        return Appended(base_offset, append_time_ms, self.log_start_offset, appended_bytes, durable)
 
     def _check_timestamps(self, produced: Produced, now_ms: int) -> None:
         """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record."""
@@ -258,12 +256,6 @@ class Partition:
         """No more appends; long polls wake up. The stream stays open: its last upload still asks for a checkpoint."""
         self._closed = True
         self.waiters.wake()
-
-
-def _mark_seen(durable: "asyncio.Future[None]") -> None:
-    """Nobody may be waiting (acks=0, or the client is gone): that is no reason for asyncio to complain."""
-    if not durable.cancelled():
-        durable.exception()
 
 
 def _fit(chunks: list[Buffer], offset: int, max_bytes: int, at_least_one: bool) -> list[Buffer]:

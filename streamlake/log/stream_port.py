@@ -58,9 +58,11 @@ class Stream(Protocol):
         """`checkpointer` is called at an upload, in the tick that cuts at `next_offset`: plain, fast, no failure."""
         ...
 
-    def append(self, base_offset: int, count: int, max_timestamp: int, data: Buffer) -> "asyncio.Future[None]":
-        """Add one chunk at `next_offset`; its room was reserved. The future resolves when it is durable, in order.
-        `max_timestamp` (ms) is what `retention_point` and the time look-ups go by. `data` never changes again.
+    def append(
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+    ) -> "asyncio.Future[None]":
+        """Add one chunk at `next_offset`, `head` and then `data`, copied; its room was reserved. The future resolves
+        when it is durable, in order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.
         Raises Closed or Fenced once the stream is dead."""
         ...
 

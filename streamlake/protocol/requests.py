@@ -54,8 +54,7 @@ class Api:
         return version >= self.flexible_from
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A request that was read. `unknown_version`: an ApiVersions request to answer with UNSUPPORTED_VERSION."""
 
     api: Api

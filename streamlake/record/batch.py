@@ -134,13 +134,21 @@ def check_crc(header: BatchHeader, batch: Buffer) -> None:
         )
 
 
+def _only(records: Buffer) -> list[tuple[BatchHeader, Buffer]] | None:
+    """The one batch that is all of `records`, as producers send it: what `frames` would give, sooner. Or None."""
+    if len(records) < HEADER_BYTES:
+        return None
+    header = BatchHeader(*HEADER.unpack_from(records))
+    return [(header, records)] if header.magic == MAGIC and header.size_bytes == len(records) else None
+
+
 def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
     """Headers of all batches in a `records` field, their frames, sizes and CRCs checked.
 
     Raises UnsupportedFormat (magic 0, 1), RecordTooLarge, or CorruptBatch (wrong CRC or length, torn, not a batch)."""
     headers = []
     scanned = 0
-    for header, batch in frames(records):
+    for header, batch in _only(records) or frames(records):
         if header.size_bytes > max_batch_bytes:
             raise RecordTooLarge(
                 f"a batch of {header.size_bytes} bytes exceeds the limit of {max_batch_bytes}: "
@@ -163,8 +171,8 @@ def assign(
     leader_epoch: int,
     max_timestamp: int,
     append_time_ms: int | None = None,
-) -> bytes:
-    """A copy of one batch that carries its place in the log.
+) -> tuple[bytes, memoryview]:
+    """One batch with its place in the log, in two parts: a header of its own, and the records as they came, uncopied.
 
     `max_timestamp` (ms) is the true one of its records; like Kafka, a header that says otherwise is put right. With
     `append_time_ms` the batch becomes LogAppendTime of that moment. Only these two cost a new CRC."""
@@ -181,4 +189,4 @@ def assign(
         struct.pack_into(">q", head, MAX_TIMESTAMP_AT, max_timestamp)
         crc = crc32c(view[HEADER_BYTES:], crc32c(memoryview(head)[CHECKED_AT:]))
         struct.pack_into(">I", head, CRC_AT, crc)
-    return b"".join((head, view[HEADER_BYTES:]))
+    return bytes(head), view[HEADER_BYTES:]

@@ -23,6 +23,7 @@ class Appender:
         self._on_fatal = on_fatal
         self._pending: deque[tuple[int, StreamLog, int, asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0  # of reserve calls that wait for memory
+        self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 each asking is a system call
         self._changed = asyncio.Event()  # durable_position moved, or failed
         self.failure: BaseException | None = None
         self.durable_position = 0
@@ -94,16 +95,18 @@ class Appender:
 
     # -- append ------------------------------------------------------------------------------------------------------
 
-    def append(self, log: StreamLog, count: int, max_timestamp: int, data: Buffer) -> "asyncio.Future[None]":
+    def append(
+        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+    ) -> "asyncio.Future[None]":
         """Give the stream's next `count` offsets to this chunk, whose room was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""
         self.raise_if_failed()
         if log.deleted:
             raise Closed(f"stream {log.stream_id} was deleted")
-        view = self._cache.copy_in(log, data)
+        view = self._cache.copy_in(log, data, head)
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         self._cache.add(log, count, max_timestamp, position, len(view))
         self.last_position = position
         self._pending.append((position, log, log.next_offset, future))

@@ -148,10 +148,12 @@ class LogCache:
         self.evicted_bytes = 0
         self.spilled_bytes = 0
 
-    def copy_in(self, log: StreamLog, data: Buffer) -> memoryview:
-        """Copy a chunk, whose room was taken before, to the end of its stream; `add` must follow in the same tick. If
-        not (the WAL refused the chunk), the bytes are nobody's, and the next chunk overwrites them."""
-        size = len(data)
+    def copy_in(self, log: StreamLog, data: Buffer, head: Buffer = b"") -> memoryview:
+        """Copy a chunk, `head` and then `data`, whose room was taken before, to the end of its stream; `add` must
+        follow in the same tick. If not (the WAL refused the chunk), the bytes are nobody's, and the next chunk
+        overwrites them."""
+        middle = len(head)
+        size = middle + len(data)
         slab = log.slabs[-1] if log.slabs else None
         if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:
             resident = log.next_byte - log.resident_byte
@@ -159,7 +161,8 @@ class LogCache:
             log.slabs.append(slab)
             self._recent[slab] = None
         begin = slab.end - slab.begin
-        slab.target[begin : begin + size] = data
+        slab.target[begin : begin + middle] = head
+        slab.target[begin + middle : begin + size] = data
         return slab.view[begin : begin + size]
 
     def add(self, log: StreamLog, count: int, max_timestamp: int, position: int, size_bytes: int) -> None:

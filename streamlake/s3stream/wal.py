@@ -11,14 +11,14 @@ What an earlier life, another kind or another broker left is a `FormerWal`: repl
 """
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 Buffer = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class WalRecord:
+class WalRecord(msgspec.Struct, frozen=True, gc=False):
     """One or more whole batches of one stream: offsets [base_offset, base_offset + count)."""
 
     stream_id: int

@@ -3,18 +3,20 @@
 Bytes in → frames → requests, started in order by the pipeline's rules → handlers → answers out, in order. A client
 that does not read, or sends faster than it is served, is not read from until it has caught up. Bytes that are not
 Kafka close the connection with one logged reason; a handler that fails unexpectedly does too, and only its own.
+
+Made for many small requests: one that its handler can begin at once needs no task, answers of one turn of the loop
+leave together, and a large frame is received into its own buffer.
 """
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
-from streamlake.handlers.context import Context
+from streamlake.handlers.context import Begin, Context
 from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.pipeline import Pipeline, Slot
 from streamlake.protocol.requests import Call, encode_response, parse
@@ -26,6 +28,8 @@ IN_FLIGHT_MAX = 256
 HELD_BYTES_MAX = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
 CLOSE_TIMEOUT_S = 5.0
+# Where every connection receives what belongs to no large frame: its bytes are copied out in the same callback.
+RECEIVED = memoryview(bytearray(64 * 1024))
 PRODUCE_KEY = b"\0\0"
 # Decoding costs up to 0.4 s of the loop a MiB when a hostile frame is nothing but tiny elements. Only Produce, whose
 # bytes are records, has a reason to be larger.
@@ -46,24 +50,33 @@ class Counters:
         self.requests: dict[str, int] = {}
 
 
-@dataclass(slots=True)
 class Exchange:
     """A request as its handler sees it (handlers/context.py)."""
 
-    version: int
-    body: Any
-    client_id: str | None
-    client_host: str
-    slot: Slot
-    connection: "Connection"
+    __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version")
+
+    def __init__(self, call: Call, client_host: str, slot: Slot, connection: "Connection") -> None:
+        self.version = call.version
+        self.body = None if call.unknown_version else call.request
+        self.client_id = call.client_id
+        self.client_host = client_host
+        self.call = call
+        self.slot = slot
+        self.connection = connection
 
     def release(self) -> None:
         if not self.slot.released:
             self.slot.release()
-            self.connection.advance()
+            self.connection.advance_soon()
+
+    def answer(self, response: Any) -> None:
+        self.connection.answer(self, response)
+
+    def fail(self, error: Exception) -> None:
+        self.connection.fail(self, error)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     def __init__(
         self,
         ctx: Context,
@@ -81,16 +94,21 @@ class Connection(asyncio.Protocol):
         self._group = group
         self._polls: dict[asyncio.Task[None], None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 each asking is a system call
         self._transport: asyncio.Transport | None = None
         self._host = ""
         self._reading = True
         self._writable = True
         self._draining = False
+        self._advancing = False
+        self._advance_later = False
+        self._begun = 0  # requests without a task that are not answered
+        self._direct = False  # the socket's next bytes go into a frame's own buffer
 
     @property
     def idle(self) -> bool:
         """No request is under way but those that only wait for others."""
-        return not self._tasks
+        return not self._tasks and not self._begun
 
     def drain(self) -> None:
         """Start no further request; those under way are finished and answered."""
@@ -108,9 +126,17 @@ class Connection(asyncio.Protocol):
         self._counters.connections_accepted += 1
         self._group[self] = None
 
-    def data_received(self, data: bytes) -> None:
-        self._counters.bytes_in += len(data)
-        self._frames.feed(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        room = self._frames.room()
+        self._direct = room is not None
+        return RECEIVED if room is None else room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._counters.bytes_in += nbytes
+        if self._direct:
+            self._frames.filled(nbytes)
+        else:
+            self._frames.feed(bytes(RECEIVED[:nbytes]))
         self.advance()
 
     def pause_writing(self) -> None:
@@ -129,56 +155,105 @@ class Connection(asyncio.Protocol):
 
     # -- the order of things -----------------------------------------------------------------------------------------
 
+    def advance_soon(self) -> None:
+        """In the loop's next turn, so that all that becomes ready in this one leaves in one write."""
+        if not self._advancing and not self._advance_later:
+            self._advance_later = True
+            self._loop.call_soon(self._advance_now)
+
+    def _advance_now(self) -> None:
+        self._advance_later = False
+        self.advance()
+
     def advance(self) -> None:
         """Send what is ready, start what may start, read or stop reading."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if self._writable and (ready := self._pipeline.take_ready()):
-            self._counters.bytes_out += sum(map(len, ready))
-            transport.writelines(ready)
+        self._advancing = True
         try:
-            while not self._draining and self._pipeline.may_start and (frame := self._frames.next_frame()) is not None:
-                _check_size(frame)
-                call = parse(self._apis, frame)
-                self._begin(call, self._pipeline.begin(len(frame)))
+            self._turn()
         except StreamLakeError as error:
             self._counters.malformed += 1
             log.warning("connection closed: unreadable request", client=self._host, reason=str(error))
             self.close()
-            return
+        finally:
+            self._advancing = False
+
+    def _turn(self) -> None:
+        transport, pipeline = self._transport, self._pipeline
+        while transport is not None and not transport.is_closing():
+            if self._writable and (ready := pipeline.take_ready()):
+                self._counters.bytes_out += sum(map(len, ready))
+                transport.writelines(ready)
+            frame = None if self._draining or not pipeline.may_start else self._frames.next_frame()
+            if frame is None:
+                self._read_or_not(transport)
+                return
+            _check_size(frame)
+            self._begin(parse(self._apis, frame), len(frame))
+
+    def _read_or_not(self, transport: asyncio.Transport) -> None:
         may_read = not self._draining and self._pipeline.may_read(self._frames.buffered_bytes)
         if may_read != self._reading:
             self._reading = may_read
             transport.resume_reading() if may_read else transport.pause_reading()
 
-    def _begin(self, call: Call, slot: Slot) -> None:
-        handler = self._handlers[call.api.key]
-        body = None if call.unknown_version else call.request
-        exchange = Exchange(call.version, body, call.client_id, self._host, slot, self)
-        self._counters.requests[call.api.name] = self._counters.requests.get(call.api.name, 0) + 1
-        task = asyncio.get_running_loop().create_task(self._serve(handler, call, exchange))
+    def _begin(self, call: Call, request_bytes: int) -> None:
+        name, handler = call.api.name, self._handlers[call.api.key]
+        exchange = Exchange(call, self._host, self._pipeline.begin(request_bytes), self)
+        requests = self._counters.requests
+        requests[name] = requests.get(name, 0) + 1
+        if handler.begin is not None and self._has_begun(handler.begin, exchange):
+            return
+        task = self._loop.create_task(self._serve(handler, exchange))
         tasks = self._polls if handler.abandon else self._tasks
         tasks[task] = None
         task.add_done_callback(tasks.pop)
 
-    async def _serve(self, handler: Handler, call: Call, exchange: Exchange) -> None:
+    def _has_begun(self, begin: Begin, exchange: Exchange) -> bool:
+        self._begun += 1
+        try:
+            if begin(self._ctx, exchange):
+                return True
+        except Exception as error:
+            self.fail(exchange, error)
+            return True
+        self._begun -= 1
+        return False
+
+    async def _serve(self, handler: Handler, exchange: Exchange) -> None:
         try:
             response = await handler.handle(self._ctx, exchange)
-            buffers = None if response is None else encode_response(call, response)
+            self._finish(exchange, response)
         except Exception as error:
-            self._counters.failures += 1
-            log.error("connection closed: a request failed", api=call.api.name, version=call.version, exc_info=error)
-            self.close()
-            return
-        exchange.slot.finish(buffers)
-        self.advance()
+            self._failed(exchange, error)
+
+    def answer(self, exchange: Exchange, response: Any) -> None:
+        """Of a request that was begun without a task: its one answer, None if it has none."""
+        self._begun -= 1
+        try:
+            self._finish(exchange, response)
+        except Exception as error:
+            self._failed(exchange, error)
+
+    def fail(self, exchange: Exchange, error: Exception) -> None:
+        """Instead of `answer`."""
+        self._begun -= 1
+        self._failed(exchange, error)
+
+    def _finish(self, exchange: Exchange, response: Any) -> None:
+        exchange.slot.finish(None if response is None else encode_response(exchange.call, response))
+        self.advance_soon()
+
+    def _failed(self, exchange: Exchange, error: Exception) -> None:
+        self._counters.failures += 1
+        call = exchange.call
+        log.error("connection closed: a request failed", api=call.api.name, version=call.version, exc_info=error)
+        self.close()
 
     def close(self) -> None:
         """What was sent already still leaves; a client that does not read it cannot keep its place for ever."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+            self._loop.call_later(CLOSE_TIMEOUT_S, self._abort)
 
     def _abort(self) -> None:
         if self._transport is not None:

@@ -34,7 +34,7 @@ class Listener:
     async def start(self, ctx: Context, handlers: Sequence[Handler]) -> None:
         by_key = {handler.api.key: handler for handler in handlers}
 
-        def accept() -> asyncio.Protocol:
+        def accept() -> asyncio.BaseProtocol:
             if len(self._connections) >= self._connections_max:
                 return _Refused(self.counters)
             return Connection(ctx, by_key, self._frame_bytes_max, self.counters, self._connections)

@@ -130,7 +130,7 @@ def check_what_is_produced(data: bytes) -> None:
     header = found.header
     assert found.min_timestamp <= found.max_timestamp or header.compression != Compression.NONE
     assert header.count == header.last_offset_delta + 1 > 0
-    stored = assign(header, records, 1000, 3, found.max_timestamp, append_time_ms=data[0] * 1000 or None)
+    stored = b"".join(assign(header, records, 1000, 3, found.max_timestamp, append_time_ms=data[0] * 1000 or None))
     (again,) = scan_batches(stored, BATCH_BYTES_MAX)
     assert (again.base_offset, again.leader_epoch, again.count) == (1000, 3, header.count)
 
@@ -181,7 +181,7 @@ def fetch_seeds() -> list[bytes]:
         log, offset = b"", 0
         for batch in rng.sample(batches(), 6):
             ((header, view),) = frames(batch)
-            log += assign(header, view, offset, 1, header.max_timestamp)
+            log += b"".join(assign(header, view, offset, 1, header.max_timestamp))
             offset += header.last_offset_delta + 1 + rng.choice([0, 0, 3])
         made.append(bytes([FIX_CRC, start]) + log)
     return made + [bytes([FIX_CRC, 0]) + bomb for bomb in _bombs()]

@@ -12,6 +12,7 @@ from typing import Any
 
 from fuzz.target import MIB, Target, run_async
 from fuzz.wire_targets import cut
+from support.deliver import deliver
 from support.log_bench import FixedClock
 from support.simdisk import SimDisk
 from support.wire import (
@@ -123,7 +124,7 @@ class Broker:
             await asyncio.sleep(0)
             if transport.closed or not transport.reading:
                 break
-            connection.data_received(piece)
+            deliver(connection, piece)
         for _ in range(20):
             await asyncio.sleep(0)
         connection.connection_lost(None)

@@ -1,5 +1,6 @@
 import struct
 import tracemalloc
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,39 @@ def test_any_split_gives_the_same_frames(frames: list[bytes], data: st.DataObjec
         assert reader.buffered_bytes == end - len(framed(*got))
     assert got + drained(reader) == frames
     assert reader.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_received_straight_into_the_frame_or_not_gives_the_same_frames(seed: int) -> None:
+    random = Random(seed)
+    frames = [random.randbytes(random.choice((0, 5, 20_000, 300_000))) for _ in range(6)]
+    stream = memoryview(framed(*frames))
+    reader, got, at = FrameReader(1 << 20), [], 0
+    while at < len(stream):
+        part = stream[at : at + random.randrange(1, 100_000)]
+        if (room := reader.room()) is not None:
+            part = part[: len(room)]
+            room[: len(part)] = part
+            reader.filled(len(part))
+        else:
+            reader.feed(bytes(part))
+        at += len(part)
+        if random.random() < 0.8:
+            got += drained(reader)
+    assert got + drained(reader) == frames
+    assert reader.buffered_bytes == 0 and reader.room() is None
+
+
+def test_a_large_frame_has_room_for_what_is_missing() -> None:
+    reader = FrameReader(1 << 20)
+    assert reader.room() is None
+    reader.feed(struct.pack(">i", 500_000) + bytes(40_000))
+    assert reader.room() is None, "the frame is not known before somebody asked for it"
+    assert reader.next_frame() is None
+    room = reader.room()
+    assert room is not None and len(room) == 460_000
+    reader.filled(450_000)
+    assert reader.room() is None, "the little that is missing can come with what follows"
 
 
 @given(st.lists(st.binary(max_size=20), max_size=5), st.sampled_from([-1, -(2**31), 101, 2**31 - 1]), st.data())

@@ -105,7 +105,7 @@ def test_foreign_bytes_raise_only_our_errors(data):
 
 
 def test_assign_patches_what_the_crc_does_not_cover():
-    stored = assign(only(BATCH), memoryview(BATCH), 2**40, 9, 1005)
+    stored = b"".join(assign(only(BATCH), memoryview(BATCH), 2**40, 9, 1005))
     assert stored[12:16] == b"\0\0\0\x09"
     assert stored[16:] == BATCH[16:]
     header = only(stored)
@@ -114,7 +114,7 @@ def test_assign_patches_what_the_crc_does_not_cover():
 
 
 def test_assign_log_append_time():
-    stored = assign(only(BATCH), BATCH, 10, 0, 1005, append_time_ms=5000)
+    stored = b"".join(assign(only(BATCH), BATCH, 10, 0, 1005, append_time_ms=5000))
     header = only(stored)
     check_crc(header, stored)
     assert header.is_log_append_time
@@ -122,7 +122,7 @@ def test_assign_log_append_time():
 
 
 def test_assign_puts_a_wrong_max_timestamp_right():
-    stored = assign(only(BATCH), BATCH, 10, 0, 1007)
+    stored = b"".join(assign(only(BATCH), BATCH, 10, 0, 1007))
     header = only(stored)
     check_crc(header, stored)
     assert header.max_timestamp == 1007

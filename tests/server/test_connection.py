@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from support.deliver import deliver
 from support.wire import encoded
 from support.wire_stub import VERSION, FakeTransport, Script, echo, handlers, numbers, request
 
@@ -35,7 +36,7 @@ class Line:
     def feed(self, *parts: bytes) -> None:
         for part in parts:
             if not self.transport.closed:
-                self.connection.data_received(part)
+                deliver(self.connection, part)
 
     async def answers(self) -> list[int]:
         """After everything that can run has run."""

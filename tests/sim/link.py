@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from sim.process import Process
+from support.deliver import deliver
 
 if TYPE_CHECKING:
     from sim.net import SimNet
@@ -331,7 +332,7 @@ class SimTransport(asyncio.Transport):
                 data = data[:cut]
             self._loop.event(f"from {self.names[1]} {len(data)} bytes {crc32(data):08x}")
             self.peer._read_by_peer(len(data))
-            self.protocol.data_received(data)
+            deliver(self.protocol, data)
             self.schedule_delivery()
         elif self._reset_in:
             self._reset()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamlake.core.errors import Closed
+from streamlake.log.stream_port import Buffer
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class FakeStream:
     def set_checkpointer(self, checkpointer: Callable[[], bytes]) -> None:
         self._checkpointer = checkpointer
 
-    def append(self, base_offset: int, count: int, max_timestamp: int, data: bytes) -> "asyncio.Future[None]":
+    def append(
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+    ) -> "asyncio.Future[None]":
         if self._dead:
             raise Closed("the write-ahead log has failed") from self._dead
-        assert isinstance(data, bytes)
         assert base_offset == self.next_offset
-        self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, data))
+        self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, bytes(head) + bytes(data)))
         self.next_offset += count
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._futures.append((self.next_offset, future))
