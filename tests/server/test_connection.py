@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -143,6 +144,107 @@ async def test_no_answer_is_no_bytes() -> None:
     line = Line(silent)
     line.feed(request(1) + request(2))
     assert await line.answers() == [2]
+
+
+# -- requests without a task -----------------------------------------------------------------------------------------
+
+
+class Beginner:
+    """Begins the requests below 100, and answers them when the test says so; the others go to `echo`."""
+
+    def __init__(self) -> None:
+        self.begun: dict[int, Exchange] = {}
+        (known,) = handlers(echo)
+        self.handlers = [replace(known, begin=self.begin)]
+
+    def begin(self, _ctx: Any, exchange: Exchange) -> bool:
+        number = exchange.body.generation_id
+        if number == 13:
+            raise KeyError("a bug")
+        if number >= 100:
+            return False
+        self.begun[number] = exchange
+        exchange.release()
+        return True
+
+    def answer(self, *which: int) -> None:
+        for number in which:
+            self.begun[number].answer(HeartbeatResponse(throttle_time_ms=number))
+
+
+async def test_requests_that_begin_at_once_are_answered_in_order() -> None:
+    beginner = Beginner()
+    line = Line(served=beginner.handlers)
+    line.feed(request(1) + request(2) + request(100) + request(3))
+    assert list(beginner.begun) == [1, 2], "at once, and the next one only after one that has a task"
+    assert not line.connection.idle
+    beginner.answer(2)
+    assert await line.answers() == []
+    beginner.answer(1)
+    assert await line.answers() == [1, 2, 100]
+    assert list(beginner.begun) == [1, 2, 3]
+    beginner.begun[3].answer(None)
+    assert await line.answers() == [1, 2, 100]
+    assert line.connection.idle
+
+
+async def test_answers_of_one_turn_leave_together() -> None:
+    beginner = Beginner()
+    line = Line(served=beginner.handlers)
+    writes: list[int] = []
+    line.transport.writelines = lambda buffers: writes.append(len(buffers))  # type: ignore[method-assign]
+    line.feed(*(request(number) for number in range(1, 6)))
+    beginner.answer(1, 2, 3, 4)
+    await settle()
+    assert writes == [4]
+
+
+async def test_an_answer_for_a_connection_that_is_gone_is_for_nobody() -> None:
+    beginner = Beginner()
+    line = Line(served=beginner.handlers)
+    line.feed(request(1))
+    line.connection.connection_lost(None)
+    beginner.answer(1)
+    assert await line.answers() == [] and line.connection.idle
+
+
+@pytest.mark.parametrize("how", ["begin", "answer", "fail"])
+async def test_a_request_that_fails_without_a_task_closes_only_its_own_connection(how: str) -> None:
+    beginner, other = Beginner(), Line()
+    line = Line(served=beginner.handlers)
+    with capture_logs() as logged:
+        line.feed(request(13 if how == "begin" else 1))
+        if how == "answer":
+            beginner.begun[1].answer(HeartbeatResponse(throttle_time_ms="no number"))
+        elif how == "fail":
+            beginner.begun[1].fail(KeyError("a bug"))
+        other.feed(request(3))
+        assert await line.answers() == []
+    assert line.transport.closed and line.connection.idle
+    assert len(logged) == line.counters.failures == 1
+    assert await other.answers() == [3]
+
+
+# -- large requests --------------------------------------------------------------------------------------------------
+
+
+async def test_a_large_request_is_received_into_its_own_buffer() -> None:
+    counters, transport = Counters(), FakeTransport()
+    connection = Connection(None, {h.api.key: h for h in handlers(echo)}, 1 << 20, counters, {})
+    connection.connection_made(transport)
+    data = request(1, "x" * 30_000)
+    data = struct.pack(">i", len(data) - 4 + 200_000) + data[4:] + bytes(200_000)
+    buffer = connection.get_buffer(-1)
+    buffer[:40_000] = data[:40_000]
+    connection.buffer_updated(40_000)
+    buffer = connection.get_buffer(-1)
+    assert len(buffer) == len(data) - 40_000, "room for exactly what is missing"
+    buffer[:] = data[40_000:]
+    connection.buffer_updated(len(buffer))
+    deliver(connection, request(2))
+    await settle()
+    assert numbers(transport.sent) == [1, 2]
+    assert counters.bytes_in == len(data) + len(request(2))
 
 
 # -- what closes it --------------------------------------------------------------------------------------------------
