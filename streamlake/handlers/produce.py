@@ -156,11 +156,11 @@ def stage_one(ctx: Context, request: ProduceRequest, reserved_bytes: int, refuse
             topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
             for data in topic_data.partition_data:
                 outcome: Appended | Failure
-                code, partition = find_partition(ctx, topic, data.index)
+                partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
                 if refused is not None:
                     outcome = refused
                 elif partition is None:
-                    outcome = Failure(code, "")
+                    outcome = Failure(find_partition(ctx, topic, data.index).code, "")
                 else:
                     try:
                         outcome = partition.append(memoryview(data.records or b""))

@@ -20,9 +20,9 @@ Buffer = bytes | bytearray | memoryview
 MAGIC = 2
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
+_PLACE = struct.Struct(">qii")  # base offset, length, leader epoch: what a broker writes
 FRAME_BYTES = 12  # base offset and length: what `length_bytes` does not count
 MAGIC_AT = 16  # at the same place in every format version
-LEADER_EPOCH_AT = 12
 CRC_AT = 17
 CHECKED_AT = 21  # the CRC covers the batch from its attributes on
 MAX_TIMESTAMP_AT = 35
@@ -178,15 +178,16 @@ def assign(
     `append_time_ms` the batch becomes LogAppendTime of that moment. Only these two cost a new CRC."""
     view = memoryview(batch)
     attributes = header.attributes
+    if append_time_ms is None and max_timestamp == header.max_timestamp:
+        place = _PLACE.pack(base_offset, header.length_bytes, leader_epoch)
+        return place + view[MAGIC_AT:HEADER_BYTES], view[HEADER_BYTES:]
     if append_time_ms is not None:
         attributes |= LOG_APPEND_TIME_BIT
         max_timestamp = append_time_ms
     head = bytearray(view[:HEADER_BYTES])
-    struct.pack_into(">q", head, 0, base_offset)
-    struct.pack_into(">i", head, LEADER_EPOCH_AT, leader_epoch)
-    if attributes != header.attributes or max_timestamp != header.max_timestamp:
-        struct.pack_into(">h", head, CHECKED_AT, attributes)
-        struct.pack_into(">q", head, MAX_TIMESTAMP_AT, max_timestamp)
-        crc = crc32c(view[HEADER_BYTES:], crc32c(memoryview(head)[CHECKED_AT:]))
-        struct.pack_into(">I", head, CRC_AT, crc)
+    _PLACE.pack_into(head, 0, base_offset, header.length_bytes, leader_epoch)
+    struct.pack_into(">h", head, CHECKED_AT, attributes)
+    struct.pack_into(">q", head, MAX_TIMESTAMP_AT, max_timestamp)
+    crc = crc32c(view[HEADER_BYTES:], crc32c(memoryview(head)[CHECKED_AT:]))
+    struct.pack_into(">I", head, CRC_AT, crc)
     return bytes(head), view[HEADER_BYTES:]
