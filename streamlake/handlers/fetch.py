@@ -8,6 +8,8 @@ Version notes: sessions from 7, topic ids from 13. Record bytes go to the socket
 """
 
 import asyncio
+from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
 from streamlake.core.errors import StreamLakeError
@@ -17,6 +19,7 @@ from streamlake.handlers.log_failures import log_failure
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+from streamlake.protocol.wire import Buffer, Chunks
 
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 WAIT_MS_MAX = 300_000
@@ -103,8 +106,14 @@ async def _read_one(
         last_stable_offset=result.last_stable_offset,
         log_start_offset=result.log_start_offset,
         aborted_transactions=() if committed else None,
-        records=result.records,
+        records=_uncopied(result.chunks),
     )
+
+
+def _uncopied(chunks: Sequence[Buffer]) -> Buffer:
+    if len(chunks) == 1:
+        return chunks[0]
+    return cast(Buffer, Chunks(chunks)) if chunks else NO_RECORDS  # the encoder, which alone looks at it, knows both
 
 
 def _response(session: Session, answers: Answers) -> FetchResponse:

@@ -46,11 +46,6 @@ class ReadResult:
     last_stable_offset: int
     log_start_offset: int
 
-    @property
-    def records(self) -> Buffer:
-        """All chunks as one buffer, copied only if there are several."""
-        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-
 
 class Partition:
     """Use `open`. Counters: batches_in, records_in, bytes_in, duplicates, bytes_out."""

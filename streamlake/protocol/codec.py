@@ -62,7 +62,9 @@ def _pieces(out: bytearray, cuts: list[Cut]) -> list[Buffer]:
     pieces: list[Buffer] = []
     start = 0
     for place, records in cuts:
-        pieces += (whole[start:place], records)
+        if place > start:
+            pieces.append(whole[start:place])
+        pieces.append(records)
         start = place
     if start < len(out):
         pieces.append(whole[start:])

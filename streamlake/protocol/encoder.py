@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from streamlake.protocol.fields import Field, fields_at
 from streamlake.protocol.source import Source
-from streamlake.protocol.wire import NO_UUID, Buffer, varint
+from streamlake.protocol.wire import NO_UUID, Buffer, Chunks, varint
 
 # Where in the bytearray a buffer belongs that was not copied into it.
 Cut = tuple[int, Buffer]
@@ -41,7 +41,7 @@ class _EncoderSource(Source):
     """In the source: `message`, the bytearray `out`, `cuts`, and `body`, the bytearray of one tagged field."""
 
     def __init__(self, message: type[Struct], version: int, flexible: bool) -> None:
-        super().__init__(NO_UUID=NO_UUID, pack=struct.pack, varint=varint)
+        super().__init__(Chunks=Chunks, NO_UUID=NO_UUID, pack=struct.pack, varint=varint)
         self._message = message
         self._version = version
         self._flexible = flexible
@@ -117,7 +117,9 @@ class _EncoderSource(Source):
 
     def _bytes(self, f: Field, source: str) -> None:
         if f.kind == "records":
-            with self.block(f"if len({source}) >= {_SMALLEST_CUT_BYTES}:"):
+            with self.block(f"if {source}.__class__ is Chunks:"):
+                self.line(f"cuts.extend((len(out), buffer) for buffer in {source}.buffers)")
+            with self.block(f"elif len({source}) >= {_SMALLEST_CUT_BYTES}:"):
                 self.line(f"cuts.append((len(out), {source}))")
             with self.block("else:"):
                 self.line(f"{self._out} += {source}")

@@ -4,6 +4,7 @@ Numbers are big-endian. A compact length is an unsigned varint of length + 1, wh
 How these make up messages is in encoder.py and decoder.py.
 """
 
+from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
 
@@ -27,6 +28,19 @@ NO_UUID_BYTES = NO_UUID.bytes
 
 _MAX_VARINT_BYTES = 5  # 32 bits
 _HEADER_TAGS_MAX = 100  # Kafka has none so far
+
+
+class Chunks:
+    """Records that lie in several buffers: they are sent one after the other, uncopied. For encoding only."""
+
+    __slots__ = ("buffers", "size_bytes")
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self.buffers = buffers
+        self.size_bytes = sum(map(len, buffers))
+
+    def __len__(self) -> int:
+        return self.size_bytes
 
 
 class Malformed(Corrupt):

@@ -196,7 +196,7 @@ async def test_log_append_time(bench):
         partition.append(bench.batch(2, at_ms=bench.clock.ms + 10**9 - 500, **kind)).log_append_time_ms
         == bench.clock.ms - 500
     )
-    ((header, batch),) = frames((await partition.read(0, MIB)).records)
+    ((header, batch),) = frames(b"".join((await partition.read(0, MIB)).chunks))
     check_crc(header, batch)
     assert [r.timestamp for r in decode_batch(header, batch, MIB)] == [bench.clock.ms - 500] * 2
 
@@ -208,7 +208,7 @@ async def test_wrong_max_timestamp_is_put_right(bench):
     struct.pack_into(">q", batch, 35, 5)
     struct.pack_into(">I", batch, 17, crc32c(batch[21:]))
     partition.append(bytes(batch))
-    ((header, stored),) = frames((await partition.read(0, MIB)).records)
+    ((header, stored),) = frames(b"".join((await partition.read(0, MIB)).chunks))
     check_crc(header, stored)
     assert header.max_timestamp == bench.clock.ms + 7
 
@@ -234,7 +234,7 @@ async def test_read_limits(bench):
     partition, size = await three_batches(bench)
 
     async def read(max_bytes, **kind):
-        return len((await partition.read(0, max_bytes, **kind)).records) // size
+        return sum(map(len, (await partition.read(0, max_bytes, **kind)).chunks)) // size
 
     assert [await read(n) for n in (0, 1, size, 2 * size - 1, 2 * size, 9 * size)] == [1, 1, 1, 1, 2, 3]
     assert [await read(n, at_least_one=False) for n in (0, 1, size - 1, size)] == [0, 0, 0, 1]

@@ -1,7 +1,9 @@
 """How messages are cut into buffers, and tags. The broad oracle is in test_codec.py."""
 
+from streamlake.protocol import codec
 from streamlake.protocol.encoder import encoder
 from streamlake.protocol.messages import fetch, produce
+from streamlake.protocol.wire import Chunks
 
 
 def encoded(message: object, version: int) -> tuple[bytearray, list]:
@@ -20,6 +22,20 @@ def test_cuts_say_where_large_records_belong() -> None:
     assert [records for _, records in cuts] == [first, second]
     assert out[cuts[0][0] - 2 : cuts[0][0]] == b"\xb9\x17"  # 3001 as a varint stands right before
     assert b"small" in out and cuts[0][0] < out.index(b"small") < cuts[1][0]
+
+
+def test_records_in_several_buffers_leave_as_they_lie() -> None:
+    parts = [memoryview(bytes(range(200))), bytes(5000), b"end"]
+    whole, chunks = (
+        fetch.FetchResponse(
+            responses=(fetch.FetchableTopicResponse(partitions=(fetch.PartitionData(records=records),) * 2),)
+        )
+        for records in (b"".join(parts), Chunks(parts))
+    )
+    buffers = codec.encode(chunks, 12, True, b"head")
+    assert b"".join(buffers) == b"".join(codec.encode(whole, 12, True, b"head"))
+    assert all(any(part is buffer for buffer in buffers) for part in parts), "uncopied"
+    assert all(buffers), "nothing empty is sent"
 
 
 def test_tagged_fields_leave_only_if_they_differ_from_their_default() -> None:
