@@ -1,6 +1,6 @@
 """The WAL on an object store: batches of all streams, one object each, put in parallel, acknowledged in order.
 
-    append ─► open batch ─► closed: full, lingered, or nothing in flight ─► create-if-absent ─► landed ─► acked in order
+    append ─► open batch ─► closed: full, or a linger after the last one ─► create-if-absent ─► landed ─► acked in order
     trim   ─► objects below the trimmed position ─► deleted in the background
 
 Each life of a broker has a broker epoch and so keys of its own: wal/<node>/<broker epoch>/<seq>, seq from 1 without a
@@ -11,6 +11,7 @@ It keeps no copies: the parts of an object are the buffers that were appended. I
 """
 
 import asyncio
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +36,6 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.flusher import LATENCY_BOUNDS_MS
 from streamlake.s3stream.object_wal_format import (
-    ENTRY_BYTES,
     NONCE_BYTES,
     DataEncoder,
     ObjectKind,
@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class ObjectWalSettings:
     object_bytes: int = 8 << 20  # an object is closed when it is this large
-    linger_ms: int = 250  # or so long after its first record; at once if nothing is in flight
+    linger_ms: int = 250  # or so long after the last one went; at once if that is longer ago
     uploads_max: int = 16  # at once
     unflushed_bytes_max: int = 64 << 20  # reserved, or appended and not yet durable
     capacity_bytes: int = 2 << 30  # not trimmed
@@ -97,7 +97,7 @@ class Batch:
 
     seq: int
     encoder: DataEncoder = field(default_factory=DataEncoder)
-    due: bool = False  # lingered long enough
+    due: bool = False  # a linger has passed since the last one went
     landed: bool = False
 
     @property
@@ -131,6 +131,7 @@ class ObjectWal:
         self._next_seq = 1
         self._open: Batch | None = None
         self._linger: asyncio.TimerHandle | None = None
+        self._sent_at = -math.inf  # when the last object went, by the loop's time
         self._send_scheduled = False
         self._closed: deque[Batch] = deque()  # wait for a free upload
         self._uploads: dict[int, asyncio.Task[None]] = {}  # by seq
@@ -171,6 +172,7 @@ class ObjectWal:
         """See Wal.start."""
         assert self._state is State.RECOVERED, "start follows recover"
         self._on_durable, self._on_failed = on_durable, on_failed
+        self._loop = asyncio.get_running_loop()
         self._state = State.RUNNING
 
     async def close(self) -> None:
@@ -236,12 +238,7 @@ class ObjectWal:
         if self._state is not State.RUNNING:
             raise self._failure or Closed("the WAL is not running")
         size_bytes = len(record.data)
-        batch = self._open
-        if batch and batch.encoder.size_bytes + ENTRY_BYTES + size_bytes > self.settings.object_bytes:
-            self._close_batch(batch)
-            batch = None
-        if batch is None:
-            batch = self._open_batch()
+        batch = self._open or self._open_batch()
         first = batch.encoder.records == 0
         before = 0 if first else batch.encoder.size_bytes
         batch.encoder.add(record)
@@ -251,7 +248,7 @@ class ObjectWal:
         position = batch.last_position
         if batch.encoder.size_bytes >= self.settings.object_bytes:
             self._close_batch(batch)
-        if self._closed or not self._uploads:
+        if self._closed or batch.due:
             self._send_soon()
         return position
 
@@ -259,8 +256,13 @@ class ObjectWal:
         batch = self._open = Batch(self._next_seq)
         self._next_seq += 1
         self._unacked.append(batch)
-        delay_s = self.settings.linger_ms / 1000
-        self._linger = asyncio.get_running_loop().call_later(delay_s, self._lingered, batch)
+        # From the last object that went: one a linger at most, whatever the load, unless it is full; and when there
+        # was none for so long, at once. Every object costs a request.
+        delay_s = self._sent_at + self.settings.linger_ms / 1000 - self._loop.time()
+        if delay_s > 0:
+            self._linger = self._loop.call_later(delay_s, self._lingered, batch)
+        else:
+            batch.due = True
         return batch
 
     def _lingered(self, batch: Batch) -> None:
@@ -281,25 +283,25 @@ class ObjectWal:
         """In the next tick, so that what this tick appends travels together."""
         if not self._send_scheduled:
             self._send_scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._loop.call_soon(self._send)
 
     def _send(self) -> None:
-        """Start as many uploads as may run. The open batch goes too if it is due, or if nothing else is on its way."""
+        """Start as many uploads as may run. The open batch goes too if it is due."""
         self._send_scheduled = False
         while len(self._uploads) < self.settings.uploads_max:
             if not self._closed:
                 batch = self._open
-                if batch is None or not (batch.due or not self._uploads or self._state is State.CLOSED):
+                if batch is None or not (batch.due or self._state is State.CLOSED):
                     return
                 self._close_batch(batch)
             batch = self._closed.popleft()
+            self._sent_at = self._loop.time()
             self._uploads[batch.seq] = self._tasks.start("upload to the WAL", self._upload(batch))
 
     # -- uploading -----------------------------------------------------------------------------------------------------
 
     async def _upload(self, batch: Batch) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = self._loop.time()
         parts = batch.encoder.finish(node=self._node, broker_epoch=self._broker_epoch, seq=batch.seq, nonce=self._nonce)
         try:
             await self._put(batch.seq, parts)
@@ -308,7 +310,7 @@ class ObjectWal:
             return
         finally:
             del self._uploads[batch.seq]
-        latency_ms = (loop.time() - started) * 1000
+        latency_ms = (self._loop.time() - started) * 1000
         self.uploads += 1
         self.upload_bytes += batch.encoder.size_bytes
         self.latency_buckets[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1

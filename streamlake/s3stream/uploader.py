@@ -230,6 +230,8 @@ class Uploader:
                     yield draft, False
                     draft = Draft()
                 block = await self._gather(cut, offset)
+                if not block.parts:
+                    break  # deleted while we looked
                 draft.add(cut, block)
                 offset = block.end_offset
                 await asyncio.sleep(0)

@@ -29,6 +29,7 @@ from streamlake.s3stream.wal_format import (
 )
 
 ZEROS_BYTES = 4 << 20  # between two syncs
+ZEROS = bytes(1 << 20)
 
 
 @dataclass(slots=True, eq=False)
@@ -131,10 +132,10 @@ def scan_segment(segment: Segment, next_position: int, trim_position: int) -> Ta
         try:
             header = whole_record(segment.header, data, segment.end)
         except Corrupt as error:
-            stop = error
+            stop = str(error)  # the error itself would keep this frame, and all of `data`, until a collection
             break
         if last is not None and header.position != last.position + 1:
-            stop = Corrupt(f"record {header.position} follows record {last.position}")
+            stop = f"record {header.position} follows record {last.position}"
             break
         if last is None or header.flushed_position != last.flushed_position:
             group_offset = segment.end
@@ -148,7 +149,18 @@ def scan_segment(segment: Segment, next_position: int, trim_position: int) -> Ta
                 f"{later.position} at offset {at} was written after it was durable. Acknowledged data is damaged: "
                 "restore the file from a copy, or move the WAL directory away to go on without its records"
             )
-    return Tail(group_offset, segment.end, max(segment.end, len(data.rstrip(b"\0"))))
+    return Tail(group_offset, segment.end, max(segment.end, _end_of_data(data)))
+
+
+def _end_of_data(data: bytes) -> int:
+    """Where the last byte lies that is not zero; most of a segment may be zeros, and `rstrip` looks at each."""
+    end = len(data)
+    while end:
+        start = max(0, end - len(ZEROS))
+        if data[start:end] != ZEROS[: end - start]:
+            return start + len(data[start:end].rstrip(b"\0"))
+        end = start
+    return 0
 
 
 def whole_record(segment: SegmentHeader, data: bytes, at: int) -> RecordHeader:

@@ -79,7 +79,7 @@ def sizes(store: MemoryStore) -> list[int]:
 
 
 async def test_what_one_tick_appends_is_one_object(place: Place, store: MemoryStore) -> None:
-    wal = place.make(linger_ms=NEVER_MS)
+    wal = place.make(linger_ms=0)
     _, watcher = await started(wal)
     positions = append(wal, *(record(n) for n in range(1, 6)))
     assert positions == [position_of(1, n) for n in range(1, 6)]
@@ -87,7 +87,7 @@ async def test_what_one_tick_appends_is_one_object(place: Place, store: MemorySt
     assert watcher.durable == [positions[-1]]
     assert sizes(store) == [HEADER_BYTES + 5 * (ENTRY_BYTES + 100)]
     await watcher.until(append(wal, record(6))[0])
-    assert len(store.objects) == 2, "nothing was in flight: it went at once"
+    assert len(store.objects) == 2
     assert (wal.appended_records, wal.appended_bytes, wal.uploads) == (6, 600, 2)
     assert wal.upload_bytes == sum(sizes(store))
     assert sum(wal.latency_buckets) == 2
@@ -95,19 +95,29 @@ async def test_what_one_tick_appends_is_one_object(place: Place, store: MemorySt
     await wal.close()
 
 
-async def test_while_one_is_in_flight_the_next_batch_waits_for_more(place: Place, store: MemoryStore) -> None:
+async def test_after_an_object_the_next_batch_waits_for_more(place: Place, store: MemoryStore) -> None:
+    """However fast the store is and however steady the load: a linger makes one object, and so one request."""
     wal = place.make(linger_ms=NEVER_MS)
     _, watcher = await started(wal)
-    store.fail("create", "slow")
     append(wal, record(1))
-    await turns()
+    await watcher.until(position_of(1, 1))
     for n in range(2, 6):
         append(wal, record(n))
         await turns()
     assert store.calls == [("create", place.key(1))]
-    store.gate.set()
-    await watcher.until(position_of(2, 4))
-    assert len(store.objects) == 2
+    await wal.close()
+    assert (len(store.objects), watcher.durable[-1]) == (2, position_of(2, 4))
+
+
+async def test_after_a_quiet_linger_a_batch_goes_at_once(place: Place, store: MemoryStore) -> None:
+    wal = place.make(linger_ms=1)
+    _, watcher = await started(wal)
+    append(wal, record(1))
+    await watcher.until(position_of(1, 1))
+    await asyncio.sleep(0.002)
+    append(wal, record(2))
+    await turns(2)
+    assert store.calls == [("create", place.key(1)), ("create", place.key(2))]
     await wal.close()
 
 
@@ -138,16 +148,16 @@ async def test_a_batch_goes_when_it_is_full_and_uploads_are_limited(place: Place
     assert wal.unflushed_bytes > 59_000
     store.heal()
     await wal.close()
-    assert max(sizes(store)) <= SETTINGS.object_bytes
+    assert max(sizes(store)) < SETTINGS.object_bytes + ENTRY_BYTES + 1000, "closed by the record that fills it"
     assert wal.unflushed_bytes == 0
     assert watcher.durable[-1] >= position_of(15, 1)
 
 
-async def test_a_record_larger_than_an_object_is_one_by_itself(place: Place, store: MemoryStore) -> None:
+async def test_a_record_larger_than_an_object_fills_it(place: Place, store: MemoryStore) -> None:
     wal = place.make()
     _, watcher = await started(wal)
     positions = append(wal, record(1), record(2, size_bytes=10_000), record(3))
-    assert positions == [position_of(1, 1), position_of(2, 1), position_of(3, 1)]
+    assert positions == [position_of(1, 1), position_of(1, 2), position_of(2, 1)]
     await watcher.until(positions[-1])
     assert await wal.read(positions[1]) == record(2, size_bytes=10_000)
     await wal.close()

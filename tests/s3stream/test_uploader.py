@@ -262,6 +262,25 @@ async def test_a_stream_deleted_during_its_upload_leaves_the_others_alone(media)
     assert broker.streams.appender.unuploaded_bytes == 0 and broker.streams.appender.dirty == {}
 
 
+async def test_a_stream_deleted_between_two_objects_of_its_upload_ends_it(media) -> None:
+    """Benchmarks found it: a topic was deleted while its records were on their way to objects, and the server ended."""
+    media.tables.create(1, 2)
+    broker = media.broker(object_bytes=1000, block_bytes=500)
+    one, two = await broker.start(1, 2)
+    for _ in range(10):
+        await broker.append(one, bytes(400))
+    await broker.append(two, b"b")
+    media.store.fail("put", "slow")
+    flush = asyncio.create_task(broker.streams.flush())
+    await until(lambda: media.store.calls)
+    del media.tables.streams[1]
+    broker.streams.delete([1])
+    media.store.gate.set()
+    await flush
+    assert broker.fatal == []
+    assert b"".join(await two.read(0, 1, 9)) == b"b"
+
+
 async def test_the_loop_is_given_back_between_blocks(media) -> None:
     broker, stream = await one_stream(media, log_cache_bytes=1 << 22, upload_bytes=1 << 30)
     for _ in range(300):
