@@ -241,6 +241,7 @@ def streams_settings(config: Config) -> StreamsSettings:
         log_cache_bytes=memory.log_cache_bytes,
         block_cache_bytes=memory.block_cache_bytes,
         upload_bytes=storage.upload_bytes,
+        object_bytes=min(StreamsSettings().object_bytes, memory.log_cache_bytes // 2),  # no round of uploads has more
         upload_interval_ms=int(storage.upload_interval_s * 1000),
         gc_interval_ms=int(storage.gc_interval_s * 1000),
         gc_grace_ms=int(storage.gc_grace_s * 1000),

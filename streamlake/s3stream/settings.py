@@ -14,7 +14,7 @@ class StreamsSettings:
     read_ahead_bytes: int = 2 * MIB  # one range request of a sequential reader
     upload_bytes: int = 64 * MIB  # upload when this much is not in objects yet
     upload_interval_ms: int = 30_000  # and at the latest so long after the first of it
-    object_bytes: int = 32 * MIB  # an object is closed when it is this large: the memory of one upload
+    object_bytes: int = 64 * MIB  # an object is closed when it is this large: the memory of one upload
     block_bytes: int = 512 * KIB
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
