@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +17,8 @@ from streamlake.core.errors import Unavailable
 from streamlake.telemetry.metrics import Metrics
 
 START_TIMEOUT_S = 10.0
+# What starlette uses of anyio, which imports its parts when they are named first: not within the first request.
+anyio.create_task_group, anyio.connect_tcp, anyio.create_memory_object_stream  # noqa: B018
 
 
 class _Uvicorn(uvicorn.Server):
