@@ -167,8 +167,12 @@ class _DecoderSource(Source):
         self.line("n = frame[at] - 1")
         self.line("at += 1")
         with self.block("if n > 126:"):
-            self.line("n, at = read_varint(frame, at - 1)")
-            self.line("n -= 1")
+            with self.block("if frame[at] < 128:"):  # two bytes: most record batches of small requests
+                self.line("n += (frame[at] << 7) - 128")
+                self.line("at += 1")
+            with self.block("else:"):
+                self.line("n, at = read_varint(frame, at - 1)")
+                self.line("n -= 1")
 
     def _if_null(self, f: Field, target: str, may_be_null: bool) -> None:
         with self.block("if n < 0:"):

@@ -130,7 +130,7 @@ def _client_id(frame: Buffer, size: int) -> str | None:
 
 def _after_tags(frame: Buffer, at: int) -> int:
     try:
-        return skip_tags(frame, at)
+        return at + 1 if frame[at] == 0 else skip_tags(frame, at)  # nobody sends any
     except IndexError as error:
         raise Malformed("the header's tagged fields end after the frame") from error
 

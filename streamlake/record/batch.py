@@ -134,12 +134,16 @@ def check_crc(header: BatchHeader, batch: Buffer) -> None:
         )
 
 
-def _only(records: Buffer) -> list[tuple[BatchHeader, Buffer]] | None:
-    """The one batch that is all of `records`, as producers send it: what `frames` would give, sooner. Or None."""
-    if len(records) < HEADER_BYTES:
+def scan_batch(records: Buffer, max_batch_bytes: int) -> BatchHeader | None:
+    """The header of the one sound batch that is all of `records`: what scan_batches would give, sooner. None if it is
+    anything else: scan_batches tells what."""
+    size_bytes = len(records)
+    if not HEADER_BYTES <= size_bytes <= max_batch_bytes:
         return None
     header = BatchHeader(*HEADER.unpack_from(records))
-    return [(header, records)] if header.magic == MAGIC and header.size_bytes == len(records) else None
+    if header.magic != MAGIC or header.length_bytes != size_bytes - FRAME_BYTES:
+        return None
+    return header if crc32c(memoryview(records)[CHECKED_AT:]) == header.crc else None
 
 
 def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
@@ -148,7 +152,7 @@ def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
     Raises UnsupportedFormat (magic 0, 1), RecordTooLarge, or CorruptBatch (wrong CRC or length, torn, not a batch)."""
     headers = []
     scanned = 0
-    for header, batch in _only(records) or frames(records):
+    for header, batch in frames(records):
         if header.size_bytes > max_batch_bytes:
             raise RecordTooLarge(
                 f"a batch of {header.size_bytes} bytes exceeds the limit of {max_batch_bytes}: "

@@ -8,7 +8,15 @@ arrow.py does, treat a batch whose inside contradicts its header as one bad unit
 from typing import NamedTuple
 
 from streamlake.core import native
-from streamlake.record.batch import HEADER_BYTES, NO_PRODUCER_ID, BatchHeader, Buffer, InvalidRecord, scan_batches
+from streamlake.record.batch import (
+    HEADER_BYTES,
+    NO_PRODUCER_ID,
+    BatchHeader,
+    Buffer,
+    InvalidRecord,
+    scan_batch,
+    scan_batches,
+)
 from streamlake.record.compression import Compression
 from streamlake.record.decode import parse_records
 
@@ -29,10 +37,12 @@ def check_produced(records: Buffer, max_batch_bytes: int) -> Produced:
     Raises as scan_batches does, and InvalidRecord for content that Kafka refuses: not exactly one batch (KIP-98), a
     control batch, a count that is not that of the offsets, an unknown codec, a producer id without epoch or sequence,
     or records that contradict the header."""
-    headers = scan_batches(records, max_batch_bytes)
-    if len(headers) != 1:
-        raise InvalidRecord(f"a produce request carries one batch per partition, this one {len(headers)}")
-    header = headers[0]
+    header = scan_batch(records, max_batch_bytes)
+    if header is None:
+        headers = scan_batches(records, max_batch_bytes)
+        if len(headers) != 1:
+            raise InvalidRecord(f"a produce request carries one batch per partition, this one {len(headers)}")
+        header = headers[0]
     _check_header(header)
     if header.compression != Compression.NONE:
         return Produced(header, header.base_timestamp, header.max_timestamp)
