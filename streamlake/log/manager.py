@@ -14,7 +14,7 @@ import structlog
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, StreamLakeError
 from streamlake.core.tasks import Executor
-from streamlake.log.partition import Partition
+from streamlake.log.partition import LogCounters, Partition
 from streamlake.log.retention import apply_retention
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Stream
@@ -35,9 +35,10 @@ class Opening:
 
 
 class LogManager:
-    """Counters: offsets_expired (by retention), producers_expired, retention_failures."""
+    """Counters: `counters` of the partitions, offsets_expired (by retention), producers_expired, retention_failures."""
 
     def __init__(self, clock: Clock, executor: Executor) -> None:
+        self.counters = LogCounters()
         self.offsets_expired = self.producers_expired = self.retention_failures = 0
         self._clock = clock
         self._executor = executor
@@ -63,7 +64,13 @@ class LogManager:
             async with permits:
                 try:
                     partition = await Partition.open(
-                        opening.stream, opening.topic_id, opening.index, opening.settings, self._clock, self._executor
+                        opening.stream,
+                        opening.topic_id,
+                        opening.index,
+                        opening.settings,
+                        self._clock,
+                        self._executor,
+                        self.counters,
                     )
                 except StreamLakeError as error:
                     log.error("partition not opened", topic_id=str(key[0]), partition=key[1], error=str(error))

@@ -47,11 +47,27 @@ class ReadResult:
     log_start_offset: int
 
 
+class LogCounters:
+    """Of all partitions of a broker, open or closed: no scrape has to visit them, and none falls when one is closed."""
+
+    __slots__ = ("batches_in", "bytes_in", "bytes_out", "duplicates", "records_in")
+
+    def __init__(self) -> None:
+        self.batches_in = self.records_in = self.bytes_in = self.duplicates = self.bytes_out = 0
+
+
 class Partition:
-    """Use `open`. Counters: batches_in, records_in, bytes_in, duplicates, bytes_out."""
+    """Use `open`."""
 
     def __init__(
-        self, stream: Stream, topic_id: UUID, index: int, settings: LogSettings, clock: Clock, executor: Executor
+        self,
+        stream: Stream,
+        topic_id: UUID,
+        index: int,
+        settings: LogSettings,
+        clock: Clock,
+        executor: Executor,
+        counters: LogCounters,
     ) -> None:
         self.stream = stream
         self.topic_id = topic_id
@@ -59,7 +75,7 @@ class Partition:
         self.settings = settings
         self.executor = executor
         self.waiters = Waiters()
-        self.batches_in = self.records_in = self.bytes_in = self.duplicates = self.bytes_out = 0
+        self._counters = counters
         self._clock = clock
         self._producers = checkpoint.decode(stream.checkpoint, settings.producers_max)
         self._unacked: deque[tuple[int, asyncio.Future[None]]] = deque()  # (end offset, durable), in order
@@ -68,11 +84,18 @@ class Partition:
 
     @classmethod
     async def open(
-        cls, stream: Stream, topic_id: UUID, index: int, settings: LogSettings, clock: Clock, executor: Executor
+        cls,
+        stream: Stream,
+        topic_id: UUID,
+        index: int,
+        settings: LogSettings,
+        clock: Clock,
+        executor: Executor,
+        counters: LogCounters,
     ) -> "Partition":
         """Checkpoint, then the batches after it, of a stream that was just opened, with nothing in flight.
         Corrupt if either cannot be read."""
-        partition = cls(stream, topic_id, index, settings, clock, executor)
+        partition = cls(stream, topic_id, index, settings, clock, executor, counters)
         await partition._replay()
         stream.on_durable = partition._on_durable
         stream.set_checkpointer(lambda: checkpoint.encode(partition._producers))
@@ -139,15 +162,16 @@ class Partition:
         if idempotent:
             self._producers.add(header, base_offset, max_timestamp, now_ms)
         self._unacked.append((base_offset + header.count, durable))
-        self.batches_in += 1
-        self.records_in += header.count
-        self.bytes_in += header.size_bytes
+        counters = self._counters
+        counters.batches_in += 1
+        counters.records_in += header.count
+        counters.bytes_in += header.size_bytes
         return self._appended(base_offset, max_timestamp, header.size_bytes, durable)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
         this one, and the producer must learn it (hazard C6)."""
-        self.duplicates += 1
+        self._counters.duplicates += 1
         if earlier.next_offset <= self.stream.durable_offset:
             durable = asyncio.get_running_loop().create_future()
             durable.set_result(None)
@@ -203,7 +227,7 @@ class Partition:
                 self._check_in_range(offset, high_watermark)  # trimmed while we read: that is the clearer answer
                 raise
             chunks = _fit(chunks, offset, max_bytes, at_least_one)
-        self.bytes_out += sum(map(len, chunks))
+        self._counters.bytes_out += sum(map(len, chunks))
         return ReadResult(chunks, high_watermark, last_stable_offset, self.log_start_offset)
 
     def _check_in_range(self, offset: int, high_watermark: int) -> None:

@@ -67,13 +67,13 @@ def _export_wire(metrics: Metrics, sources: Sources) -> None:
 
 
 def _export_log(metrics: Metrics, sources: Sources) -> None:
-    logs, groups = sources.logs, sources.groups
+    logs, log, groups = sources.logs, sources.logs.counters, sources.groups
     counters = {
-        "log_batches_appended": ("Record batches appended.", lambda: sum(p.batches_in for p in logs)),
-        "log_records_appended": ("Records appended.", lambda: sum(p.records_in for p in logs)),
-        "log_bytes_appended": ("Bytes appended.", lambda: sum(p.bytes_in for p in logs)),
-        "log_duplicates": ("Batches of idempotent producers sent again.", lambda: sum(p.duplicates for p in logs)),
-        "log_bytes_fetched": ("Bytes read by consumers.", lambda: sum(p.bytes_out for p in logs)),
+        "log_batches_appended": ("Record batches appended.", lambda: log.batches_in),
+        "log_records_appended": ("Records appended.", lambda: log.records_in),
+        "log_bytes_appended": ("Bytes appended.", lambda: log.bytes_in),
+        "log_duplicates": ("Batches of idempotent producers sent again.", lambda: log.duplicates),
+        "log_bytes_fetched": ("Bytes read by consumers.", lambda: log.bytes_out),
         "log_offsets_expired": ("Offsets that retention let go.", lambda: logs.offsets_expired),
         "offset_commits": ("OffsetCommit requests that became durable.", lambda: sources.offsets.commits),
         "log_retention_failures": ("Partitions that retention will try again.", lambda: logs.retention_failures),

@@ -102,7 +102,7 @@ async def test_duplicate_gets_the_original_answer_after_the_original_is_durable(
     await duplicate.durable
     late = partition.append(bench.idempotent(0, 3))
     assert (late.base_offset, late.durable.done()) == (0, True)
-    assert partition.duplicates == 2
+    assert bench.counters.duplicates == 2
 
 
 async def test_failed_wal_fails_the_original_the_follower_and_the_duplicate(bench):
@@ -238,7 +238,7 @@ async def test_read_limits(bench):
 
     assert [await read(n) for n in (0, 1, size, 2 * size - 1, 2 * size, 9 * size)] == [1, 1, 1, 1, 2, 3]
     assert [await read(n, at_least_one=False) for n in (0, 1, size - 1, size)] == [0, 0, 0, 1]
-    assert partition.bytes_out == (9 + 1) * size
+    assert bench.counters.bytes_out == (9 + 1) * size
 
 
 async def test_chunks_of_several_batches_are_cut_at_batches(bench):

@@ -37,6 +37,7 @@ streamlake_wal_sync_milliseconds_total streamlake_wal_syncs_total streamlake_wor
 
 class Logs(list):
     offsets_expired = 12
+    counters = SimpleNamespace(batches_in=2, records_in=20, bytes_in=200, duplicates=4, bytes_out=100)
 
 
 class Groups(list):
@@ -47,13 +48,12 @@ class Groups(list):
 def sources() -> Sources:
     counters = Counters()
     counters.requests = {"produce": 5, "fetch": 6}
-    partition = SimpleNamespace(batches_in=1, records_in=10, bytes_in=100, duplicates=2, bytes_out=50)
     uploader = SimpleNamespace(uploads=1, upload_bytes=2, retries=3)
     blocks, gc = SimpleNamespace(hits=1, misses=2), SimpleNamespace(deleted_objects=3)
     appender = SimpleNamespace(unuploaded_bytes=77)
     return Sources(
         connections=counters,
-        logs=Logs([partition, partition]),
+        logs=Logs("ab"),
         streams=SimpleNamespace(uploader=uploader, blocks=blocks, gc=gc, appender=appender),
         wal=SimpleNamespace(
             appended_records=1,

@@ -6,7 +6,7 @@ from uuid import UUID
 from support.fake_stream import FakeStream
 
 from streamlake.core.tasks import InlineExecutor
-from streamlake.log.partition import Partition
+from streamlake.log.partition import LogCounters, Partition
 from streamlake.log.settings import LogSettings
 from streamlake.record.batch import frames
 from streamlake.record.compression import Compression
@@ -34,11 +34,12 @@ class Bench:
 
     clock: FixedClock = field(default_factory=FixedClock)
     executor: InlineExecutor = field(default_factory=InlineExecutor)
+    counters: LogCounters = field(default_factory=LogCounters)
     topic: UUID = TOPIC
 
     async def open(self, stream: FakeStream | None = None, **settings) -> Partition:
         return await Partition.open(
-            stream or FakeStream(), TOPIC, 0, LogSettings(**settings), self.clock, self.executor
+            stream or FakeStream(), TOPIC, 0, LogSettings(**settings), self.clock, self.executor, self.counters
         )
 
     def batch(self, count: int = 1, *, at_ms: int | None = None, step_ms: int = 0, size: int = 10, **kind) -> bytes:
