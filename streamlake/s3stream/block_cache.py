@@ -62,8 +62,9 @@ class BlockCache:
             for key in keys:
                 del self._loading[key]
         for key, (value, size) in loaded.items():
+            _, before = self._entries.pop(key, (None, 0))  # a loader may bring more than it was started for
             self._entries[key] = (value, size)
-            self.used_bytes += size
+            self.used_bytes += size - before
         while self.used_bytes > self.limit_bytes:
             _, (_, size) = self._entries.popitem(last=False)
             self.used_bytes -= size

@@ -3,9 +3,13 @@
 An index is read with one request for the end of the object, in most cases. A block comes together with neighbours of
 the same stream that the caller wants too (`want_bytes`), or will want as it reads on sequentially: then also the next
 ones are on their way while the last of these is served.
+
+Who catches up reads object after object. When a good part of one was asked for, by whomever, the next one comes whole,
+with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 TAIL_BYTES = 64 * 1024
 INDEX_ROW = -1
+GOOD_PART = 0.25  # of an object's blocks: at worst four times what readers want is fetched
+OBJECTS_WATCHED_MAX = 256  # of how many objects we know what was read; the least recently read is forgotten first
 DAMAGED_READS_PER_LINE = 1000
 
 
@@ -46,11 +52,22 @@ class BlockRef:
 
 
 class ObjectReader:
-    def __init__(self, store: ObjectStore, objects: ObjectMap, cache: BlockCache, read_ahead_bytes: int) -> None:
+    """`whole_objects_max`: how many are fetched whole at once; 0 if the cache has no room for them."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        objects: ObjectMap,
+        cache: BlockCache,
+        read_ahead_bytes: int,
+        whole_objects_max: int,
+    ) -> None:
         self._store = store
         self._objects = objects
         self._cache = cache
         self._read_ahead_bytes = read_ahead_bytes
+        self._whole_objects = asyncio.Semaphore(whole_objects_max)
+        self._rows_read: OrderedDict[int, set[int]] = OrderedDict()  # by object, of sequential readers
         self.damaged_reads = 0
 
     async def block_at(
@@ -65,7 +82,24 @@ class ObjectReader:
         following = (entry.object_id, row + 1)
         if sequential and row + 1 in index.blocks_of(stream_id) and not self._cache.has(following):
             self._cache.start(*self._plan(stream_id, entry, index, row + 1, limit))
+        if sequential and self._rows_known(entry, row) >= GOOD_PART * len(index.starts):
+            self._fetch_whole(self._objects.find(stream_id, entry.end_offset))
         return block
+
+    def _rows_known(self, entry: RangeInObject, row: int) -> int:
+        """How many blocks of this object were read, `row` included."""
+        rows = self._rows_read.setdefault(entry.object_id, set())
+        rows.add(row)
+        self._rows_read.move_to_end(entry.object_id)
+        if len(self._rows_read) > OBJECTS_WATCHED_MAX:
+            self._rows_read.popitem(last=False)
+        return len(rows)
+
+    def _fetch_whole(self, entry: RangeInObject | None) -> None:
+        """In the background. Where the index is known, the object was fetched already, or is read piece by piece."""
+        if entry is None or self._whole_objects.locked() or self._cache.has((entry.object_id, INDEX_ROW)):
+            return
+        self._cache.start([(entry.object_id, INDEX_ROW)], lambda: self._load_whole(entry))
 
     async def block(self, stream_id: int, ref: BlockRef) -> Block:
         return await self._block(stream_id, ref.entry, await self._index(ref.entry), ref.row, 0)
@@ -138,6 +172,23 @@ class ObjectReader:
                 break
             keys.append((entry.object_id, neighbour))
         return keys, lambda: self._load_blocks(entry, index, keys)
+
+    async def _load_whole(self, entry: RangeInObject) -> Loaded:
+        """The index and all blocks."""
+        async with self._whole_objects:
+            data = memoryview(await self._store.get_range(object_key(entry.object_id), 0, entry.object_size))
+            with self._naming(entry):
+                footer = decode_footer(data, entry.object_size)
+                index = decode_index(data[footer.index_position :][: footer.index_size], footer)
+            loaded: Loaded = {(entry.object_id, INDEX_ROW): (index, index.memory_bytes)}
+            for row, (at, size) in enumerate(zip(index.positions, index.sizes, strict=True)):
+                try:
+                    with self._naming(entry):
+                        loaded[entry.object_id, row] = decode_block(bytes(data[at : at + size]), index, row), size
+                except Corrupt:
+                    continue  # a bad block is the business of who asks for it
+                await asyncio.sleep(0)  # a copy and a checksum each: together they would hold the loop
+            return loaded
 
     async def _load_blocks(self, entry: RangeInObject, index: ObjectIndex, keys: Sequence[Key]) -> Loaded:
         begin = index.positions[keys[0][1]]

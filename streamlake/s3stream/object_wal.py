@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ObjectWalSettings:
-    object_bytes: int = 8 << 20  # an object is closed when it is this large
+    object_bytes: int = 16 << 20  # an object is closed when it is this large
     linger_ms: int = 250  # or so long after the last one went; at once if that is longer ago
     uploads_max: int = 16  # at once
     unflushed_bytes_max: int = 64 << 20  # reserved, or appended and not yet durable

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * KIB
 MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
+WHOLE_OBJECTS_MAX = 2  # fetched at once
+WHOLE_OBJECTS_IN_CACHE = 3  # there must be room for: one that is read, the next, and what others read
 
 
 @dataclass(frozen=True, slots=True)
 class StreamsSettings:
     log_cache_bytes: int = 128 * MIB  # chunks not yet uploaded, and recent ones
     block_cache_bytes: int = 64 * MIB  # blocks and indexes read from objects
-    read_ahead_bytes: int = 2 * MIB  # one range request of a sequential reader
+    read_ahead_bytes: int = 4 * MIB  # one range request of a sequential reader
     upload_bytes: int = 64 * MIB  # upload when this much is not in objects yet
     upload_interval_ms: int = 30_000  # and at the latest so long after the first of it
-    object_bytes: int = 64 * MIB  # an object is closed when it is this large: the memory of one upload
+    object_bytes: int = 32 * MIB  # an object is closed when it is this large: the memory of one upload
     block_bytes: int = 512 * KIB
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
@@ -28,11 +30,17 @@ class StreamsSettings:
         """Half a cache of what cannot be evicted is the moment to act, whatever upload_bytes says."""
         return min(self.upload_bytes, self.log_cache_bytes // 2)
 
+    @property
+    def whole_objects_max(self) -> int:
+        """How many objects readers may fetch whole at once: none where the cache would lose them before their use."""
+        return WHOLE_OBJECTS_MAX if self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes else 0
+
     def memory_bytes(self) -> dict[str, int]:
         """What is taken from the memory budget for good, by account."""
         return {
             "log_cache": self.log_cache_bytes,
             "block_cache": self.block_cache_bytes,
-            "block_fetch": MAX_FETCHES * self.read_ahead_bytes,
+            # a whole object is there twice: as it came, and cut into blocks
+            "block_fetch": MAX_FETCHES * self.read_ahead_bytes + 2 * self.whole_objects_max * self.object_bytes,
             "upload": self.object_bytes + self.block_bytes,
         }

@@ -55,7 +55,7 @@ class Streams:
         self._objects = ObjectMap()
         self.cache = LogCache(settings.log_cache_bytes, wal_readable=settings.wal_readable)
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
-        reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes)
+        reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
         self.reads = Reads(wal, self._objects, reader)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
         self.uploader = Uploader(

@@ -48,6 +48,14 @@ async def test_the_least_recently_used_goes_first() -> None:
     assert cache.used_bytes == 30
 
 
+async def test_a_loader_may_bring_what_is_here_already() -> None:
+    cache, loader = BlockCache(100, 4), Loader()
+    await cache.get((1, 0), loader((1, 0)))
+    load = loader((1, 1), (1, 0))()[1]
+    assert await cache.get((1, 1), lambda: ([(1, 1)], load)) == "value (1, 1)"
+    assert cache.used_bytes == 20
+
+
 async def test_a_value_larger_than_the_cache_is_given_and_not_kept() -> None:
     cache, loader = BlockCache(5, 4), Loader()
     assert await cache.get((1, 0), loader((1, 0))) == "value (1, 0)"

@@ -100,3 +100,72 @@ async def test_a_lost_object_is_corrupt_and_a_trimmed_one_not_found(media) -> No
     media.store.gate.set()
     with pytest.raises(NotFound, match="deleted"):
         await reading
+
+
+async def two_objects(media, **settings: int):  # type: ignore[no-untyped-def]
+    """A fresh broker whose streams 1 and 2 lie in two objects: seven blocks of each stream in each."""
+    media.tables.create(1, 2)
+    writer = media.broker()
+    streams = await writer.start(1, 2)
+    for first in (0, 20):
+        for stream in streams:
+            for n in range(first, first + 20):
+                await writer.append(stream, bytes([n]) * 300, timestamp=n)
+        await writer.streams.flush()
+    await writer.crash()
+    broker = media.broker(**settings)
+    streams = await broker.start(1, 2)
+    media.store.calls.clear()
+    return broker, streams
+
+
+ROOM_FOR_WHOLE = {"object_bytes": 1 << 14, "block_cache_bytes": 1 << 18}
+
+
+async def read_on(stream, start: int, end: int) -> bytes:
+    data = b""
+    for offset in range(start, end):
+        data += b"".join(await stream.read(offset, end, 300))
+        await asyncio.sleep(0.001)
+    return data
+
+
+async def test_who_reads_on_gets_the_next_object_with_one_request(media) -> None:
+    _, (stream, _) = await two_objects(media, **ROOM_FOR_WHOLE)
+    assert await read_on(stream, 0, 20) == b"".join(bytes([n]) * 300 for n in range(20))
+    media.store.calls.clear()
+    assert await read_on(stream, 20, 40) == b"".join(bytes([n]) * 300 for n in range(20, 40))
+    assert ranges(media) == 0, "it was fetched while the first was read"
+
+
+async def test_readers_of_other_streams_share_it(media) -> None:
+    _, (first, second) = await two_objects(media, **ROOM_FOR_WHOLE)
+    await read_on(first, 0, 20)
+    media.store.calls.clear()
+    await read_on(second, 20, 40)
+    assert ranges(media) == 0
+
+
+async def test_who_reads_little_of_an_object_gets_no_whole_one(media) -> None:
+    _, (stream, _) = await two_objects(media, **ROOM_FOR_WHOLE)
+    await read_on(stream, 0, 6)  # two of fourteen blocks
+    assert len({key for operation, key in media.store.calls if operation == "get_range"}) == 1
+
+
+async def test_no_whole_object_where_the_cache_would_lose_it(media) -> None:
+    _, (stream, _) = await two_objects(media, object_bytes=1 << 14, block_cache_bytes=1 << 15)
+    await read_on(stream, 0, 20)
+    assert len({key for operation, key in media.store.calls if operation == "get_range"}) == 1
+
+
+async def test_a_bad_block_of_a_whole_object_harms_only_who_reads_it(media) -> None:
+    _, (stream, _) = await two_objects(media, **ROOM_FOR_WHOLE)
+    key = max(media.store.objects, key=lambda k: int(k.rpartition("/")[2]))
+    bad = bytearray(media.store.objects[key])
+    bad[1000] ^= 1  # in the second block
+    media.store.objects[key] = bytes(bad)
+    await read_on(stream, 0, 20)
+    assert await read_on(stream, 20, 23) == b"".join(bytes([n]) * 300 for n in range(20, 23))
+    with pytest.raises(Corrupt, match=key):
+        await stream.read(23, 26, 300)
+    assert await read_on(stream, 26, 40) == b"".join(bytes([n]) * 300 for n in range(26, 40))
