@@ -49,7 +49,7 @@ class Storage(Section):
     wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
     wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)  # of a file WAL
     wal_object_bytes: int = Field(default=16 * MIB, ge=64 * 1024)  # of an object WAL
-    wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL: one object in this time, unless it is full
+    wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL: one object a linger, unless full
     wal_unflushed_bytes: int = Field(default=64 * MIB, ge=1 * MIB)  # of an object WAL: appended, not yet acknowledged
     upload_bytes: int = Field(default=64 * MIB, ge=1024)
     upload_interval_s: float = Field(default=30.0, gt=0)

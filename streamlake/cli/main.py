@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamlake.cli import demo, server, sql, table, topic
+from streamlake.cli import bench, demo, server, sql, table, topic
 from streamlake.cli.console import fail
 from streamlake.core.errors import StreamLakeError
 
@@ -22,6 +22,7 @@ app.add_typer(topic.app, name="topic")
 app.add_typer(table.app, name="table")
 app.command("sql")(sql.sql)
 app.command("demo")(demo.demo)
+app.add_typer(bench.app, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -31,6 +31,11 @@ class DiskFile(Protocol):
         """Write zeros, past the page cache where that is possible: nobody reads them soon. OSError."""
         ...
 
+    def fill(self, parts: Sequence[Buffer]) -> None:
+        """Write a new file's whole content, past the page cache as far as that is possible: a sync then has little left
+        to do, and syncs of other files need not wait for it. OSError."""
+        ...
+
     def sync(self) -> None:
         """fdatasync: returns when all that was written is on stable storage."""
         ...
@@ -81,6 +86,9 @@ class Disk(Protocol):
 IOV_MAX = 1024
 ZEROS = mmap.mmap(-1, 4 << 20)  # aligned to pages, as O_DIRECT wants it
 O_DIRECT = getattr(os, "O_DIRECT", None)  # Linux
+BLOCK_BYTES = 4096
+STAGE_BYTES = 1 << 20
+DIRECT_MIN_BYTES = 4 << 20  # smaller files are soon written, and perhaps soon read
 
 
 def is_full(error: OSError) -> bool:
@@ -133,6 +141,48 @@ class RealFile:
         finally:
             if direct is not None:
                 os.close(direct)
+
+    def fill(self, parts: Sequence[Buffer]) -> None:
+        size_bytes = sum(map(len, parts))
+        direct = self._open_direct() if size_bytes >= DIRECT_MIN_BYTES else None
+        if direct is None:
+            self.pwrite(parts, 0)
+            return
+        try:
+            with mmap.mmap(-1, STAGE_BYTES) as stage:
+                self._fill(direct, parts, stage)
+        finally:
+            os.close(direct)
+
+    def _fill(self, fd: int, parts: Sequence[Buffer], stage: mmap.mmap) -> None:
+        """Through an aligned buffer. Its last, partly filled block goes through the page cache."""
+        offset = filled = 0
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                taken = min(len(left), STAGE_BYTES - filled)
+                stage[filled : filled + taken] = left[:taken]
+                left, filled = left[taken:], filled + taken
+                if filled == STAGE_BYTES:
+                    self._write_stage(fd, stage, filled, offset)
+                    offset, filled = offset + filled, 0
+        self._write_stage(fd, stage, filled, offset)
+
+    def _write_stage(self, fd: int, stage: mmap.mmap, filled: int, offset: int) -> None:
+        whole = filled - filled % BLOCK_BYTES
+        with memoryview(stage) as view:
+            if whole:
+                try:
+                    if os.pwrite(fd, view[:whole], offset) == whole:
+                        offset, filled = offset + whole, filled - whole
+                    else:
+                        whole = 0  # what is missing, or why, is told by the other way
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    whole = 0  # not so: the file system wants larger blocks
+            if filled:
+                self.pwrite([view[whole : whole + filled]], offset)
 
     def _open_direct(self) -> int | None:
         """The same file, past the page cache; None where the system or the file system has no such thing."""

@@ -130,7 +130,7 @@ class LocalStore:
     def _write(self, path: str, parts: Sequence[Buffer]) -> None:
         file = self._disk.open(path, create=True)
         try:
-            file.pwrite(parts, 0)
+            file.fill(parts)
             file.sync()
         finally:
             file.close()

@@ -1,6 +1,7 @@
 """What every Disk does, as far as one can see without cutting the power. A test class inherits this and gives `disk` and `root`."""
 
 import posixpath
+from random import Random
 
 import pytest
 
@@ -85,4 +86,14 @@ class DiskContract:
         file.write_zeros(4096, 4096)
         file.write_zeros(5, 1)  # no whole block
         assert file.pread(10_001, 0) == b"x" + bytes(5) + b"x" * 4090 + bytes(4096) + b"x" * 1808 + bytes(1)
+        file.close()
+
+    @pytest.mark.parametrize("size_bytes", [0, 1, 5000, 4 << 20, (4 << 20) + 1, (7 << 20) - 4096, (7 << 20) + 4097])
+    def test_a_file_is_filled(self, disk: Disk, root: str, size_bytes: int) -> None:
+        content = memoryview(Random(size_bytes).randbytes(size_bytes))
+        file = disk.open(f"{root}/a", create=True)
+        file.fill([content[:100], content[100:100], content[100 : 3 << 20], content[3 << 20 :]])
+        file.sync()
+        assert file.size() == size_bytes
+        assert file.pread(8 << 20, 0) == content
         file.close()

@@ -266,6 +266,9 @@ class SimFile:
     def write_zeros(self, size_bytes: int, offset: int) -> None:
         self.pwrite([bytes(size_bytes)], offset)
 
+    def fill(self, parts: Sequence[Buffer]) -> None:
+        self.pwrite(parts, 0)
+
     def pwrite(self, buffers: Sequence[Buffer], offset: int) -> int:
         self.disk._enter("pwrite", self._path)
         data = b"".join(buffers)

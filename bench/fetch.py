@@ -1,0 +1,196 @@
+"""Fetch: what consumers at the tail and consumers that catch up read, and what the latter cost producers.
+
+    python bench/fetch.py [--seconds 10] [--rounds 3] [--gb 1] [--no-kafka]
+
+Tail: the broker still has the records in its log cache. Catch-up: they lie in objects only, and the broker has just
+started; the operating system's page cache may have the objects. Each is read by librdkafka, and by a raw client that
+looks at batch headers only, so that the broker is the limit. Apache Kafka reads all from the page cache.
+"""
+
+import argparse
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from brokers import ApacheKafka, StreamLake, apache_kafka, streamlake_broker
+from report import Report, median, plot_bars, take_turns
+
+from streamlake.cli.bench_load import (
+    Latencies,
+    Throughput,
+    fetch_throughput,
+    produce_latency,
+    produce_throughput,
+    temporary_topic,
+    values,
+)
+from streamlake.cli.bench_process import Child, in_child
+from streamlake.cli.bench_raw import fetch_requests
+
+RECORD_BYTES = 1000
+TAIL_RECORDS = 100_000  # fewer bytes than the log cache has
+LATENCY_RATE = 5_000  # records a second
+WARM_UP_S = 2.0
+LOAD_TIMEOUT_S = 120
+UPLOAD_TIMEOUT_S = 120
+GOAL_RATIO = 1.5
+CONFIG = {"storage": {"upload_interval_s": 1, "gc_interval_s": 5, "gc_grace_s": 5}, "tables": {"enabled": False}}
+
+Broker = StreamLake | ApacheKafka
+READERS = ("librdkafka", "raw")
+
+
+def fill(broker: Broker, topic: str, records: int) -> int:
+    """How many there are at the end."""
+    sent = in_child(
+        produce_throughput, LOAD_TIMEOUT_S, None,
+        bootstrap=broker.bootstrap, topic=topic, ring=values(RECORD_BYTES), seconds=float("inf"), records=records,
+    )  # fmt: skip
+    return int(sent.records)
+
+
+def read(broker: Broker, topic: str, records: int, reader: str) -> Throughput:
+    common: dict[str, Any] = {"bootstrap": broker.bootstrap, "topic": topic, "records": records}
+    if reader == "raw":
+        return in_child(fetch_requests, LOAD_TIMEOUT_S, None, **common)
+    return in_child(fetch_throughput, LOAD_TIMEOUT_S, None, **common, partitions=1, record_bytes=RECORD_BYTES)
+
+
+def tail(broker: Broker, reader: str) -> Throughput:
+    with temporary_topic(broker.bootstrap) as topic:
+        return read(broker, topic, fill(broker, topic, TAIL_RECORDS), reader)
+
+
+def catch_up(broker: Broker, topic: str, records: int, reader: str) -> Throughput:
+    if isinstance(broker, StreamLake):
+        broker.stop()
+        broker.start()
+    return read(broker, topic, records, reader)
+
+
+def wait_for_upload(broker: StreamLake) -> None:
+    deadline = time.monotonic() + UPLOAD_TIMEOUT_S
+    while _unuploaded_bytes(broker):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{broker.name} did not upload all within {UPLOAD_TIMEOUT_S} s:\n{broker.log[-2000:]}")
+        time.sleep(0.1)
+
+
+def _unuploaded_bytes(broker: StreamLake) -> float:
+    with urllib.request.urlopen(f"{broker.http}/metrics", timeout=10) as response:
+        for line in response.read().decode().splitlines():
+            if line.startswith("streamlake_unuploaded_bytes "):
+                return float(line.split()[1])
+    raise RuntimeError(f"{broker.http}/metrics does not tell unuploaded bytes")
+
+
+def latency(broker: Broker, seconds: float) -> Latencies:
+    with temporary_topic(broker.bootstrap) as topic:
+        return in_child(
+            produce_latency, LOAD_TIMEOUT_S, None,
+            bootstrap=broker.bootstrap, topic=topic, rate=LATENCY_RATE, record_bytes=RECORD_BYTES, seconds=seconds,
+            warm_up_s=WARM_UP_S,
+        )  # fmt: skip
+
+
+def latency_beside_reader(
+    broker: Broker, topic: str, records: int, seconds: float, read_mb_per_s: list[float]
+) -> Latencies:
+    reader = Child(
+        fetch_throughput,
+        bootstrap=broker.bootstrap, topic=topic, partitions=1, records=records, record_bytes=RECORD_BYTES,
+        at_least_s=WARM_UP_S + seconds + 1,
+    )  # fmt: skip
+    with reader:
+        taken = latency(broker, seconds)
+        if reader.is_done():
+            raise RuntimeError("the reader ended before the latency was measured")
+        read_mb_per_s.append(reader.result(LOAD_TIMEOUT_S).mb_per_s)
+    return taken
+
+
+def throughput(
+    brokers: list[Broker], topics: dict[str, tuple[str, int]], rounds: int, report: Report
+) -> dict[str, list[float | None]]:
+    bars: dict[str, list[float | None]] = {b.name: [] for b in brokers}
+    for reader in READERS:
+        for what in ("tail", "catch-up"):
+            runs = {
+                b.name: partial(tail, b, reader) if what == "tail" else partial(catch_up, b, *topics[b.name], reader)
+                for b in brokers
+            }
+            found = take_turns(rounds, runs)
+            for name, reached in found.items():
+                mb_per_s = median([r.mb_per_s for r in reached])
+                bars[name].append(mb_per_s)
+                report.figure(
+                    f"{what}, {reader}", mb_per_s, "MB/s", broker=name,
+                    load_cpu_s=round(median([r.cpu_s for r in reached]), 2),
+                    requests=round(median([r.requests for r in reached])),
+                    rounds=[round(r.mb_per_s, 1) for r in reached],
+                )  # fmt: skip
+    return bars
+
+
+def beside_catch_up(
+    broker: Broker, topic: tuple[str, int], seconds: float, rounds: int, report: Report, is_goal: bool
+) -> None:
+    read_mb_per_s: list[float] = []
+    runs = {
+        "alone": partial(latency, broker, seconds),
+        "beside a catch-up reader": partial(latency_beside_reader, broker, *topic, seconds, read_mb_per_s),
+    }
+    found = take_turns(rounds, runs)
+    for what, taken in found.items():
+        facts = {"read_mb_per_s": round(median(read_mb_per_s), 1)} if what != "alone" else {}
+        report.figure(
+            f"produce at {LATENCY_RATE * RECORD_BYTES / 1e6:g} MB/s {what}, {broker.name}",
+            median([t.p99_ms for t in taken]), "ms, p99",
+            p50_ms=round(median([t.p50_ms for t in taken]), 3), p999_ms=round(median([t.p999_ms for t in taken]), 3),
+            rounds_p99_ms=[round(t.p99_ms, 2) for t in taken], **facts,
+        )  # fmt: skip
+    alone, beside = (median([t.p99_ms for t in taken]) for taken in found.values())
+    what = f"a catch-up reader moves produce p99, {broker.name}"
+    if is_goal:
+        report.goal(what, beside / alone, GOAL_RATIO, "x", "lower")
+    else:
+        report.figure(what, beside / alone, "x")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement of latency")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gb", type=float, default=1, help="what there is to catch up; more than the caches hold")
+    parser.add_argument("--no-kafka", action="store_true", help="leave Apache Kafka out")
+    parser.add_argument("--directory", help="for the brokers' data; on the disk that is to be measured, no tmpfs")
+    given = parser.parse_args()
+    report = Report("fetch")
+    with tempfile.TemporaryDirectory(dir=given.directory) as directory, ExitStack() as stack:
+        place = Path(directory)
+        brokers: list[Broker] = [
+            stack.enter_context(streamlake_broker(place / wal, wal, CONFIG)) for wal in ("file", "object")
+        ]
+        kafka = None if given.no_kafka else stack.enter_context(apache_kafka(place / "kafka"))
+        brokers += [kafka] if kafka else []
+        topics = {}
+        for broker in brokers:
+            topic = stack.enter_context(temporary_topic(broker.bootstrap))
+            topics[broker.name] = topic, fill(broker, topic, int(given.gb * 1e9 / RECORD_BYTES))
+            if isinstance(broker, StreamLake):
+                wait_for_upload(broker)
+        bars = throughput(brokers, topics, given.rounds, report)
+        groups = [f"{what}, {reader}" for reader in READERS for what in ("tail", "catch-up")]
+        plot_bars("fetch", f"Fetch of records of {RECORD_BYTES:,} B", "MB/s", groups, bars)
+        for broker in brokers:
+            is_ours = isinstance(broker, StreamLake)
+            beside_catch_up(broker, topics[broker.name], given.seconds, given.rounds, report, is_ours)
+    report.write()
+
+
+if __name__ == "__main__":
+    main()

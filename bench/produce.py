@@ -1,0 +1,131 @@
+"""Produce: MB/s and requests/s by batch size, for each WAL and beside Apache Kafka, in one run.
+
+    python bench/produce.py [--seconds 3] [--rounds 3] [--no-kafka]
+
+All brokers run at once and are measured in turns. Batches of a fixed size come as ready-made requests over plain
+sockets (streamlake/cli/bench_raw.py), so that the broker is the limit; a client's default batches come from librdkafka.
+Kafka without a flush per batch promises less than the others: its records are lost with the machine.
+"""
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from brokers import ApacheKafka, StreamLake, apache_kafka, streamlake_broker
+from report import Report, median, plot_lines, take_turns
+
+from streamlake.cli.bench_load import Throughput, produce_throughput, temporary_topic, values
+from streamlake.cli.bench_process import cpu_s, in_child
+from streamlake.cli.bench_raw import produce_requests
+
+RECORD_BYTES = (100, 1000)
+IN_FLIGHT = {1: 64, 10: 64, 100: 16, 1000: 5}  # by records of a batch, on each connection; 5 is what clients do
+CONNECTIONS = 4
+LOAD_TIMEOUT_S = 120
+MEASUREMENT_BYTES = 1 << 30  # at most, for the sake of the disk
+GOAL_MB_PER_S = 300
+GOAL_REQUESTS_PER_CORE_S = 30_000
+# Deleted topics leave the disk soon.
+CONFIG = {"storage": {"gc_interval_s": 5, "gc_grace_s": 5}, "tables": {"enabled": False}}
+
+Broker = StreamLake | ApacheKafka
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    load: Throughput
+    broker_cpu_s: float
+
+    @property
+    def requests_per_core_s(self) -> float:
+        return self.load.requests / self.broker_cpu_s
+
+
+def measure(broker: Broker, partitions: int, load: Any, **arguments: Any) -> Reached:
+    with temporary_topic(broker.bootstrap, partitions) as topic:
+        before_s = cpu_s(broker.pid)
+        reached = in_child(load, LOAD_TIMEOUT_S, None, bootstrap=broker.bootstrap, topic=topic, **arguments)
+        return Reached(reached, cpu_s(broker.pid) - before_s)
+
+
+def fixed_batches(brokers: list[Broker], seconds: float, rounds: int, report: Report) -> None:
+    ours = brokers[0].name
+    for record_bytes in RECORD_BYTES:
+        mb_per_s: dict[str, list[tuple[float, float]]] = {b.name: [] for b in brokers}
+        requests_per_s: dict[str, list[tuple[float, float]]] = {b.name: [] for b in brokers}
+        for batch_records, in_flight in IN_FLIGHT.items():
+            arguments = {
+                "record_bytes": record_bytes, "batch_records": batch_records, "in_flight": in_flight,
+                "seconds": seconds, "records": MEASUREMENT_BYTES // record_bytes,
+            }  # fmt: skip
+            runs = {b.name: partial(measure, b, CONNECTIONS, produce_requests, **arguments) for b in brokers}
+            found = take_turns(rounds, runs)
+            record(report, f"batches of {batch_records:,} x {record_bytes:,} B", found)
+            for name, reached in found.items():
+                mb_per_s[name].append((batch_records, median([r.load.mb_per_s for r in reached])))
+                requests_per_s[name].append((batch_records, median([r.load.requests_per_s for r in reached])))
+            if (batch_records, record_bytes) == (1, 100):
+                per_core = median([r.requests_per_core_s for r in found[ours]])
+                report.goal(f"single-record requests, {ours}", per_core, GOAL_REQUESTS_PER_CORE_S, "requests/core s")
+        for unit, series in (("MB/s", mb_per_s), ("requests/s", requests_per_s)):
+            name = f"produce_{record_bytes}_bytes_{unit.lower().replace('/', '_per_')}"
+            title = f"Produce records of {record_bytes:,} B"
+            plot_lines(name, title, "records of a batch", unit, series, log_x=True, log_y=True)
+
+
+def default_batches(brokers: list[Broker], seconds: float, rounds: int, report: Report) -> None:
+    arguments = {"ring": values(1000), "seconds": seconds, "records": MEASUREMENT_BYTES // 1000}
+    runs = {b.name: partial(measure, b, 1, produce_throughput, **arguments) for b in brokers}
+    take_turns(1, {f"warm-up of {name}": run for name, run in runs.items()})
+    found = take_turns(rounds, runs)
+    what, ours = "librdkafka's default batches of 1,000 B", brokers[0].name
+    record(report, what, found)
+    report.goal(f"{what}, {ours}", median([r.load.mb_per_s for r in found[ours]]), GOAL_MB_PER_S, "MB/s")
+
+
+def record(report: Report, what: str, found: dict[str, list[Reached]]) -> None:
+    """One figure for each broker, with its ratio to each Apache Kafka of the same rounds."""
+    mb_per_s = {name: median([r.load.mb_per_s for r in reached]) for name, reached in found.items()}
+    for name, reached in found.items():
+        others = [n for n in found if n.startswith("Apache") and not name.startswith("Apache")]
+        report.figure(
+            what, mb_per_s[name], "MB/s",
+            broker=name,
+            requests_per_s=round(median([r.load.requests_per_s for r in reached])),
+            requests_per_core_s=round(median([r.requests_per_core_s for r in reached])),
+            mb_per_core_s=round(median([r.load.bytes / 1e6 / r.broker_cpu_s for r in reached]), 1),
+            load_cpu_s=round(median([r.load.cpu_s for r in reached]), 2),
+            rounds=[round(r.load.mb_per_s, 2) for r in reached],
+            **{f"ratio to {other}": round(mb_per_s[name] / mb_per_s[other], 2) for other in others},
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-kafka", action="store_true", help="leave Apache Kafka out")
+    parser.add_argument("--directory", help="for the brokers' data; on the disk that is to be measured, no tmpfs")
+    given = parser.parse_args()
+    report = Report("produce")
+    with tempfile.TemporaryDirectory(dir=given.directory) as directory, ExitStack() as stack:
+        place = Path(directory)
+        brokers: list[Broker] = [
+            stack.enter_context(streamlake_broker(place / "file", "file", CONFIG)),
+            stack.enter_context(streamlake_broker(place / "object", "object", CONFIG)),
+        ]
+        for flush in () if given.no_kafka else (True, False):
+            kafka = stack.enter_context(apache_kafka(place / f"kafka-{flush}", flush_each_batch=flush))
+            if kafka is not None:
+                brokers.append(kafka)
+        default_batches(brokers, given.seconds, given.rounds, report)
+        fixed_batches(brokers, given.seconds, given.rounds, report)
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
