@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install demo test quick lint fmt types imports crash sim bugs fuzz kernels clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## set up .venv with StreamLake and all that tests and demo need
 
@@ -58,6 +58,9 @@ bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the sim
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)
+
+bench-%: $(STAMP) ## one benchmark: produce latency fetch table commits e2e partitions store_requests; JSON and PNG in bench/results
+	$(BIN)/python bench/$*.py $(ARGS)
 
 kernels: $(STAMP) ## how much faster the compiled kernels are than their plain twins, in one run
 	$(BIN)/python bench/kernels.py

@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class ObjectWalSettings:
     object_bytes: int = 16 << 20  # an object is closed when it is this large
-    linger_ms: int = 250  # or so long after the last one went; at once if that is longer ago
+    linger_ms: int = 250  # or so long after the last one went; at once if that is longer ago, or if nothing comes
     uploads_max: int = 16  # at once
     unflushed_bytes_max: int = 64 << 20  # reserved, or appended and not yet durable
     capacity_bytes: int = 2 << 30  # not trimmed
@@ -132,6 +132,7 @@ class ObjectWal:
         self._open: Batch | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._sent_at = -math.inf  # when the last object went, by the loop's time
+        self._active_at = -math.inf  # when the last record came, or answers went
         self._send_scheduled = False
         self._closed: deque[Batch] = deque()  # wait for a free upload
         self._uploads: dict[int, asyncio.Task[None]] = {}  # by seq
@@ -250,24 +251,37 @@ class ObjectWal:
             self._close_batch(batch)
         if self._closed or batch.due:
             self._send_soon()
+        else:
+            self._active_at = self._loop.time()
         return position
 
     def _open_batch(self) -> Batch:
         batch = self._open = Batch(self._next_seq)
         self._next_seq += 1
         self._unacked.append(batch)
-        # From the last object that went: one a linger at most, whatever the load, unless it is full; and when there
-        # was none for so long, at once. Every object costs a request.
-        delay_s = self._sent_at + self.settings.linger_ms / 1000 - self._loop.time()
-        if delay_s > 0:
-            self._linger = self._loop.call_later(delay_s, self._lingered, batch)
-        else:
+        self._active_at = self._loop.time()
+        if self._active_at >= self._sent_at + self.settings.linger_ms / 1000:
             batch.due = True
+        else:
+            self._wait(batch, self._active_at)
         return batch
 
-    def _lingered(self, batch: Batch) -> None:
-        batch.due = True
-        self._send()
+    def _wait(self, batch: Batch, now: float) -> None:
+        """Until the batch is due: a linger after the last object that went, so that a steady load makes few of them,
+        each of which costs a request. Sooner if all is quiet: nothing is on its way, and for a tenth of a linger
+        nothing came. Then those who produce most likely wait for their answers, and nothing more will come."""
+        linger_s = self.settings.linger_ms / 1000
+        due_at = self._sent_at + linger_s
+        if not self._uploads:
+            due_at = min(due_at, self._active_at + linger_s / 10)
+        if now >= due_at:
+            batch.due = True
+            self._send()
+        else:
+            self._linger = self._loop.call_later(due_at - now, self._look, batch)
+
+    def _look(self, batch: Batch) -> None:
+        self._wait(batch, self._loop.time())
 
     def _close_batch(self, batch: Batch) -> None:
         self._stop_lingering()
@@ -318,6 +332,10 @@ class ObjectWal:
         batch.landed = True
         self._ack()
         self._send()
+        if self._open and not self._uploads:  # from now on quiet may be a reason to send
+            self._stop_lingering()
+            self._active_at = self._loop.time()
+            self._wait(self._open, self._active_at)
 
     async def _put(self, seq: int, parts: list[Buffer]) -> None:
         """Returns when the object has landed. Fenced, Corrupt: another one is at its key.

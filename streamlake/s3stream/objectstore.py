@@ -36,7 +36,7 @@ class ObjectStore(Protocol):
         """The whole object; NotFound."""
         ...
 
-    async def get_range(self, key: str, start: int, length: int) -> bytes:
+    async def get_range(self, key: str, start: int, length: int) -> Buffer:
         """Exactly `length` bytes from `start`; Corrupt if the object is shorter, NotFound."""
         ...
 

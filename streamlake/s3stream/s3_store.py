@@ -108,7 +108,7 @@ class S3Store:
         checked_key(key)
         return await self._retried(f"get object {key}", lambda: self._send_get(key))
 
-    async def get_range(self, key: str, start: int, length: int) -> bytes:
+    async def get_range(self, key: str, start: int, length: int) -> Buffer:
         """See ObjectStore.get_range."""
         if start < 0 or length < 0:
             raise Invalid(f"range of {length} bytes from {start} of object {key}")
@@ -163,7 +163,7 @@ class S3Store:
         self.bytes_out += len(data)
         return data
 
-    async def _send_get_range(self, key: str, start: int, length: int) -> bytes:
+    async def _send_get_range(self, key: str, start: int, length: int) -> Buffer:
         self.gets += 1
         async with self._permits:
             data = await self._client.get_range(key, start, length)

@@ -109,6 +109,27 @@ async def test_after_an_object_the_next_batch_waits_for_more(place: Place, store
     assert (len(store.objects), watcher.durable[-1]) == (2, position_of(2, 4))
 
 
+async def test_when_nothing_more_comes_a_batch_goes_sooner(place: Place, store: MemoryStore) -> None:
+    """Producers that wait for their answers send nothing more, however long one waits for it."""
+    wal = place.make(linger_ms=60_000)
+    _, watcher = await started(wal)
+    store.fail("create", "slow")
+    append(wal, record(1))
+    await until_calls(store, "create", place.key(1))
+    append(wal, record(2))
+    wal._look(wal._open)  # no reason while something is on its way
+    assert wal._open is not None and not wal._open.due
+    store.gate.set()
+    await watcher.until(position_of(1, 1))
+    await turns()
+    loop = asyncio.get_running_loop()
+    assert wal._linger is not None and wal._linger.when() - loop.time() < 6.1, "a tenth of a linger"
+    wal._active_at -= 6
+    wal._look(wal._open)
+    await watcher.until(position_of(2, 1))
+    await wal.close()
+
+
 async def test_after_a_quiet_linger_a_batch_goes_at_once(place: Place, store: MemoryStore) -> None:
     wal = place.make(linger_ms=1)
     _, watcher = await started(wal)
