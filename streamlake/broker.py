@@ -268,6 +268,7 @@ async def _serve(config: Config) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    gc.set_threshold(50_000, 20, GC_GENERATION_2)
     broker = Broker(config, RealMachine(config.s3))
     stopping = loop.create_task(stop.wait())
     starting = loop.create_task(broker.start())
@@ -284,7 +285,6 @@ async def _serve(config: Config) -> int:
         log.error("not started", reason=str(error))
         return 1
     gc.freeze()  # what is there after the start stays: collections need not look at it again
-    gc.set_threshold(50_000, 20, GC_GENERATION_2)
     waited: list[asyncio.Future[Any]] = [stopping, broker.failed]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping")
