@@ -41,7 +41,7 @@ from streamlake.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 READY_FILE = "server.json"
-SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a busy loop starve the thread that syncs the WAL (docs/adr/0007)
+SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a thread of Python hold up the loop for so long (docs/adr/0013)
 GC_GENERATION_2 = 100  # full collections of a large heap take long: make them rare
 
 
