@@ -6,6 +6,7 @@ Java library ("xerial"); lz4 is the frame format with independent blocks, which 
 """
 
 import struct
+import threading
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
@@ -16,8 +17,10 @@ from streamlake.record.batch import Buffer, InvalidRecord
 
 XERIAL_HEADER = b"\x82SNAPPY\x00"
 XERIAL_HEADER_BYTES = 16  # the header, then two versions that nobody reads
-FIRST_GUESS_BYTES = 64 * 1024
+SCRATCH_BYTES = 1 << 20
 GROWTH = 8
+
+_thread = threading.local()
 
 
 class Compression(IntEnum):
@@ -68,9 +71,9 @@ def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes:
 
 def _decompress_growing(codec: Compression, data: Buffer, max_bytes: int) -> bytes:
     decompress_into = _DECOMPRESS_INTO[codec]
-    size_bytes = min(max_bytes, max(FIRST_GUESS_BYTES, 4 * len(data)))
+    size_bytes = min(max_bytes, max(SCRATCH_BYTES, 4 * len(data)))
     while True:
-        output = bytearray(size_bytes)
+        output = _output(size_bytes)
         try:
             written = decompress_into(data, output)
         except cramjam.DecompressionError as error:
@@ -81,7 +84,18 @@ def _decompress_growing(codec: Compression, data: Buffer, max_bytes: int) -> byt
                 ) from None
             size_bytes = min(max_bytes, size_bytes * GROWTH)
         else:
-            return bytes(memoryview(output)[:written])
+            return bytes(output[:written])
+
+
+def _output(size_bytes: int) -> memoryview:
+    """Memory to write to until the next call in this thread. New memory would be cleared first, page by page; most
+    batches fit what the last one has left."""
+    if size_bytes > SCRATCH_BYTES:
+        return memoryview(bytearray(size_bytes))
+    if not hasattr(_thread, "scratch"):
+        _thread.scratch = memoryview(bytearray(SCRATCH_BYTES))
+    scratch: memoryview = _thread.scratch
+    return scratch[:size_bytes]
 
 
 def _decompress_snappy(data: memoryview, max_bytes: int) -> bytes:
@@ -108,8 +122,8 @@ def _decompress_snappy_block(block: memoryview, max_bytes: int) -> bytes:
         size_bytes = cramjam.snappy.decompress_raw_len(block)
         if size_bytes > max_bytes:
             raise InvalidRecord(f"snappy data claims {size_bytes} bytes, over the limit of {max_bytes}")
-        output = bytearray(size_bytes)
+        output = _output(size_bytes)
         written = cramjam.snappy.decompress_raw_into(block, output)
     except cramjam.DecompressionError as error:
         raise InvalidRecord(f"snappy data is damaged: {error}") from None
-    return bytes(memoryview(output)[:written])
+    return bytes(output[:written])

@@ -20,8 +20,19 @@ from streamlake.record.kernel cimport (
 cdef extern from *:
     """
     typedef __int128 streamlake_int128;
+
+    /* What a hexadecimal digit stands for; NO_DIGIT for all other characters. */
+    static const uint8_t streamlake_nibbles[256] = {
+    #define X16 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16
+        X16, X16, X16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 16, 16, 16, 16, 16,
+        16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16, X16,
+        16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16, X16,
+        X16, X16, X16, X16, X16, X16, X16, X16
+    #undef X16
+    };
     """
     ctypedef long long int128_t "streamlake_int128"
+    const uint8_t nibbles "streamlake_nibbles"[256]
 
 # As in avro_native.Op.
 cdef enum:
@@ -50,6 +61,7 @@ cdef enum:
     DECIMAL_BYTES = 16
     UUID_BYTES = 16
     UUID_CHARS = 36
+    NO_DIGIT = 16
 
 
 cdef struct Node:
@@ -138,18 +150,11 @@ cdef inline int read_decimal(Run* run, const Node* node) noexcept nogil:
     return push_fixed(&run.columns[node.column], &number, DECIMAL_BYTES)
 
 
-cdef inline uint8_t nibble(uint8_t char, bint* bad) noexcept nogil:
-    """Of a hexadecimal digit. Without a branch, as digits and letters come in no order to be guessed."""
-    cdef uint8_t digit = <uint8_t>(char - 0x30), letter = <uint8_t>((char | 0x20) - 0x61)
-    bad[0] |= (digit > 9) & (letter > 5)
-    return <uint8_t>((char & 0xF) + 9 * (char >> 6))
-
-
 cdef inline int read_uuid(Run* run, const Node* node) noexcept nogil:
     """The usual 36 characters; the twin knows the unusual ones."""
     cdef uint8_t bytes[UUID_BYTES]
+    cdef uint8_t high, low, seen = 0
     cdef const uint8_t* at
-    cdef bint bad = False
     cdef int64_t size
     cdef int i
     if read_size(run, &size) != OK or size != UUID_CHARS:
@@ -160,9 +165,11 @@ cdef inline int read_uuid(Run* run, const Node* node) noexcept nogil:
     for i in range(UUID_BYTES):
         if i == 4 or i == 6 or i == 8 or i == 10:
             at += 1
-        bytes[i] = <uint8_t>(nibble(at[0], &bad) << 4 | nibble(at[1], &bad))
+        high, low = nibbles[at[0]], nibbles[at[1]]
+        seen |= high | low
+        bytes[i] = <uint8_t>(high << 4 | low)
         at += 2
-    if bad:
+    if seen & NO_DIGIT:
         return REFUSED
     run.at = at
     return push_fixed(&run.columns[node.column], bytes, UUID_BYTES)

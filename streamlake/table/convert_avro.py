@@ -18,7 +18,7 @@ from streamlake.core.errors import Invalid, NotFound
 from streamlake.table.avro_columns import BAD_VALUE
 from streamlake.table.avro_schema import AvroSchema
 from streamlake.table.converted import Converted, Group, Reason, RowError, row_errors, row_numbers
-from streamlake.table.resolve import HEADER_BYTES, SchemaCache, schema_id
+from streamlake.table.resolve import HEADER_BYTES, Schemas, schema_id
 
 CHUNK_ROWS = 4_096  # decoded Python objects weigh far more than columns: hold few of them
 CHUNK_BYTES = 1 << 20
@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 20
 _UNDECODABLE = (ValueError, LookupError, ArithmeticError, TypeError, StructError)
 
 
-def convert(column: Any, reason: Reason, schemas: SchemaCache) -> Converted:
+def convert(column: Any, reason: Reason, schemas: Schemas) -> Converted:
     """A binary array as one group for each schema id; bad values carry `reason`. Raises Unavailable."""
     groups: list[Group] = []
     errors: list[RowError] = []
@@ -51,11 +51,11 @@ def convert(column: Any, reason: Reason, schemas: SchemaCache) -> Converted:
 
 def _by_header(column: Any) -> list[tuple[bytes, Any]]:
     """For each header the rows that begin with it (int64 array), in the order of their first row."""
-    headers = pc.binary_slice(column, 0, HEADER_BYTES)
     rows = row_numbers(len(column))
-    first: bytes = (headers[0].as_py() if len(column) else None) or b""
+    first: bytes = ((column[0].as_py() if len(column) else None) or b"")[:HEADER_BYTES]
     if len(first) == HEADER_BYTES and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
         return [(first, rows)]  # as it nearly always is
+    headers = pc.binary_slice(column, 0, HEADER_BYTES)
     pairs = pa.table([headers, rows], ["header", "row"]).filter(pc.is_valid(headers))
     found = pairs.group_by("header", use_threads=False).aggregate([("row", "list")]).combine_chunks()
     return [(header.as_py(), rows.values) for header, rows in zip(found["header"], found["row_list"], strict=True)]

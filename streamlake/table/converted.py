@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamlake.table.source_schema import SourceType
 
@@ -58,8 +57,8 @@ class Converted:
 
 
 def row_numbers(count: int) -> Any:
-    """0, 1, … as an int64 array; some twenty times faster than pa.array(range(count))."""
-    return pc.subtract(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count)), 1)
+    """0, 1, … as an int64 array."""
+    return pa.arange(0, count)
 
 
 def row_errors(rows: Iterable[int], reason: Reason, message: str) -> list[RowError]:

@@ -22,7 +22,7 @@ from pyiceberg.types import (
 
 from streamlake.record.arrow import BadBatch
 from streamlake.table.converted import MESSAGE_CHARS_MAX, Reason, RowError
-from streamlake.table.layout import TIMESTAMP_TYPES, timestamps
+from streamlake.table.layout import timestamp_types, timestamps
 from streamlake.table.project import table_schema
 
 SUFFIX = "__dlq"
@@ -65,7 +65,7 @@ def dead_rows(topic: str, records: Any, errors: Sequence[RowError]) -> Any:
             "offset": offset,
             "last_offset": offset,
             "timestamp": timestamps(dead["timestamp"].combine_chunks()),
-            "timestamp_type": TIMESTAMP_TYPES.take(dead["timestamp_type"].combine_chunks()),
+            "timestamp_type": timestamp_types(dead["timestamp_type"].combine_chunks()),
             "key": dead["key"],
             "value": dead["value"],
             "headers": dead["headers"],

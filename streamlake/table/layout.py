@@ -35,8 +35,8 @@ Key = tuple[SourceType, Any]  # with an array of the keys
 
 
 def metadata_columns(layout: str, topic: str, records: Any, key: Key | None) -> list[tuple[SourceColumn, Any]]:
-    """The metadata columns of `records` (record.arrow's columns and `partition`), in their order in the table.
-    `key` is None if no key of these records has a type."""
+    """The metadata columns of `records` (a pa.RecordBatch of record.arrow's columns and `partition`), in their order in
+    the table. `key` is None if no key of these records has a type."""
     if layout == AUTOMQ:
         return _automq(records, key)
     return [_struct("_kafka", _facts(topic, records, key))]
@@ -44,35 +44,48 @@ def metadata_columns(layout: str, topic: str, records: Any, key: Key | None) -> 
 
 def timestamps(milliseconds: Any) -> Any:
     """Kafka's timestamps as timestamptz; null for -1 (none) and for years that no engine can read."""
-    known = pc.and_(
-        pc.not_equal(milliseconds, -1),
-        pc.and_(pc.greater_equal(milliseconds, MICROS_MIN // 1000), pc.less_equal(milliseconds, MICROS_MAX // 1000)),
-    )
-    return pc.multiply(pc.if_else(known, milliseconds, None), 1000).cast(pa.timestamp("us", "UTC"))
+    found = pc.min_max(milliseconds)
+    if len(milliseconds) and not (found["min"].as_py() >= 0 and found["max"].as_py() <= MICROS_MAX // 1000):
+        known = pc.and_(
+            pc.not_equal(milliseconds, -1),
+            pc.and_(
+                pc.greater_equal(milliseconds, MICROS_MIN // 1000), pc.less_equal(milliseconds, MICROS_MAX // 1000)
+            ),
+        )
+        milliseconds = pc.if_else(known, milliseconds, None)
+    return pc.multiply(milliseconds, 1000).cast(pa.timestamp("us", "UTC"))
+
+
+def timestamp_types(kinds: Any) -> Any:
+    """Their names. Nearly always all are of one kind, and to repeat a text is faster than to look it up."""
+    found = pc.min_max(kinds)
+    if len(kinds) and found["min"] == found["max"]:
+        return pa.repeat(TIMESTAMP_TYPES[found["min"].as_py()], len(kinds))
+    return TIMESTAMP_TYPES.take(kinds)
 
 
 def _facts(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField, Any]]:
     return [
         (source_field("topic", StringType()), pa.repeat(pa.scalar(topic, pa.large_string()), len(records))),
-        (source_field("partition", IntegerType()), _column(records, "partition")),
-        (source_field("offset", LongType()), _column(records, "offset")),
-        (source_field("timestamp", TimestamptzType()), timestamps(_column(records, "timestamp"))),
-        (source_field("timestamp_type", StringType()), TIMESTAMP_TYPES.take(_column(records, "timestamp_type"))),
+        (source_field("partition", IntegerType()), records.column("partition")),
+        (source_field("offset", LongType()), records.column("offset")),
+        (source_field("timestamp", TimestamptzType()), timestamps(records.column("timestamp"))),
+        (source_field("timestamp_type", StringType()), timestamp_types(records.column("timestamp_type"))),
         *([(source_field("key", key[0]), key[1])] if key else []),
-        (source_field("headers", HEADERS), _column(records, "headers")),
+        (source_field("headers", HEADERS), records.column("headers")),
     ]
 
 
 def _automq(records: Any, key: Key | None) -> list[tuple[SourceColumn, Any]]:
     type = SourceMap(StringType(), BinaryType())
-    headers = (SourceColumn(ROW, source_field("_kafka_header", type)), _header_maps(_column(records, "headers")))
+    headers = (SourceColumn(ROW, source_field("_kafka_header", type)), _header_maps(records.column("headers")))
     keys = [(SourceColumn(ROW, source_field("_kafka_key", key[0])), key[1])] if key else []
     metadata = _struct(
         "_kafka_metadata",
         [
-            (source_field("partition", IntegerType()), _column(records, "partition")),
-            (source_field("offset", LongType()), _column(records, "offset")),
-            (source_field("timestamp", LongType()), _column(records, "timestamp")),
+            (source_field("partition", IntegerType()), records.column("partition")),
+            (source_field("offset", LongType()), records.column("offset")),
+            (source_field("timestamp", LongType()), records.column("timestamp")),
         ],
     )
     return [headers, *keys, metadata]
@@ -87,7 +100,3 @@ def _struct(name: str, children: list[tuple[SourceField, Any]]) -> tuple[SourceC
     type = SourceStruct(tuple(field for field, _ in children))
     array = pa.StructArray.from_arrays([a for _, a in children], names=[field.segment for field, _ in children])
     return SourceColumn(ROW, source_field(name, type)), array
-
-
-def _column(records: Any, name: str) -> Any:
-    return records.column(name).combine_chunks()

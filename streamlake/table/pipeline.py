@@ -11,11 +11,12 @@ then the main table with `evolved.updates` and `evolved.requirements` in the sam
 after every reload: nothing here is kept from round to round, except compiled schemas.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
@@ -28,9 +29,14 @@ from streamlake.table.converted import Converted, Reason, RowError, row_errors
 from streamlake.table.evolve import CurrentTable, Incompatible
 from streamlake.table.field_map import FieldMap
 from streamlake.table.project import project, table_schema
-from streamlake.table.resolve import SchemaCache
+from streamlake.table.resolve import RoundSchemas, SchemaCache, Schemas
 from streamlake.table.rows import RowGroup, row_groups
+from streamlake.table.source_schema import SourceColumn
 from streamlake.table.writer import WrittenFile
+
+# Of rows that are translated at once. What is made of so few stays in memory that was used before: to get new memory
+# from the kernel for a whole round took a quarter of the translation.
+PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +70,39 @@ def translate(
 ) -> Translated:
     """`records`: a pa.Table of record.arrow.RECORDS_SCHEMA and an int32 column `partition`. Rows whose (partition,
     offset) is in `dead_offsets` are finally dead and left out. Raises Unavailable if the registry is down."""
-    records = _without(records.combine_chunks(), dead_offsets)
-    value = _convert(settings.convert_value, records["value"], Reason.INVALID_VALUE, schemas)
-    key = _convert(settings.convert_key, records["key"], Reason.INVALID_KEY, schemas)
-    errors = {error.row: error for error in (*key.errors, *value.errors)}  # a row has one reason: the value's, if any
-    groups = row_groups(
-        records,
-        value,
-        key,
-        errors,
-        topic=topic,
-        layout=settings.layout,
-        flatten=settings.transform_value == "flatten",
-    )
-    return Translated(topic, records, groups, tuple(errors[row] for row in sorted(errors)))
+    records = _without(records, dead_offsets)
+    asked = RoundSchemas(schemas)
+    groups: list[RowGroup] = []
+    dead: list[RowError] = []
+    start = 0
+    for piece in _pieces(records):
+        value = _convert(settings.convert_value, piece["value"], Reason.INVALID_VALUE, asked)
+        key = _convert(settings.convert_key, piece["key"], Reason.INVALID_KEY, asked)
+        # A row has one reason: the value's, if any.
+        errors = {error.row: error for error in (*key.errors, *value.errors)}
+        flatten = settings.transform_value == "flatten"
+        found = row_groups(piece, value, key, errors, topic=topic, layout=settings.layout, flatten=flatten)
+        groups += [replace(group, rows=pc.add(group.rows, start)) for group in found]
+        dead += [replace(errors[row], row=start + row) for row in sorted(errors)]
+        start += len(piece)
+    return Translated(topic, records, tuple(groups), tuple(dead))
 
 
 def evolve(metadata: TableMetadata | None, translated: Translated) -> Evolved:
     """The table's next schema. Raises Invalid if the table cannot be written to, Corrupt for a bad field map."""
-    result = evolution.evolve(_current(metadata), [group.columns for group in translated.groups])
+    sources: list[tuple[SourceColumn, ...]] = []
+    for group in translated.groups:
+        if group.columns not in sources:  # pieces of one schema have the same
+            sources.append(group.columns)
+    result = evolution.evolve(_current(metadata), sources)
+    bindings = [result.bindings[sources.index(group.columns)] for group in translated.groups]
     dead = list(translated.dead)
-    for group, binding in zip(translated.groups, result.bindings, strict=True):
+    for group, binding in zip(translated.groups, bindings, strict=True):
         if isinstance(binding, Incompatible):
             dead += row_errors(group.rows.to_pylist(), Reason.INCOMPATIBLE_SCHEMA, str(binding))
     return Evolved(
         result.schema,
-        tuple(None if isinstance(binding, Incompatible) else binding for binding in result.bindings),
+        tuple(None if isinstance(binding, Incompatible) else binding for binding in bindings),
         tuple(sorted(dead, key=lambda error: error.row)),
         result.updates,
         result.requirements,
@@ -97,13 +110,15 @@ def evolve(metadata: TableMetadata | None, translated: Translated) -> Evolved:
 
 
 def assemble(translated: Translated, evolved: Evolved) -> Any:
-    """All rows but the dead as a pa.Table of the evolved schema: schema by schema, each in the order of the log."""
+    """All rows but the dead as a pa.Table of the evolved schema: piece by piece, in it schema by schema, each in the
+    order of the log."""
+    target = table_schema(evolved.schema)
     tables = [
-        project(group, evolved.schema, binding)
+        project(group, evolved.schema, target, binding)
         for group, binding in zip(translated.groups, evolved.bindings, strict=True)
         if binding is not None
     ]
-    return pa.concat_tables(tables) if tables else table_schema(evolved.schema).empty_table()
+    return pa.concat_tables(tables) if tables else target.empty_table()
 
 
 def write(
@@ -117,11 +132,29 @@ def _without(records: Any, dead_offsets: Collection[tuple[int, int]]) -> Any:
     if not dead_offsets:
         return records
     at = zip(records["partition"].to_pylist(), records["offset"].to_pylist(), strict=True)
-    return records.filter(pa.array([position not in dead_offsets for position in at], pa.bool_())).combine_chunks()
+    return records.filter(pa.array([position not in dead_offsets for position in at], pa.bool_()))
 
 
-def _convert(kind: str, column: Any, reason: Reason, schemas: SchemaCache) -> Converted:
-    values = column.combine_chunks()
+def _pieces(records: Any) -> Iterator[Any]:
+    """All rows as record batches: those of small fetches together, because each piece costs a millisecond; large ones
+    as they are, because to copy them costs more."""
+    few: list[Any] = []
+    size_bytes = 0
+    for batch in records.to_batches():
+        if few and size_bytes + batch.nbytes > PIECE_BYTES:
+            yield _joined(few)
+            few, size_bytes = [], 0
+        few.append(batch)
+        size_bytes += batch.nbytes
+    if few:
+        yield _joined(few)
+
+
+def _joined(batches: list[Any]) -> Any:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _convert(kind: str, values: Any, reason: Reason, schemas: Schemas) -> Converted:
     match kind:
         case "raw":
             return convert_raw.convert(values)

@@ -4,6 +4,7 @@ evolve.py's binding says which source field fills which column; columns that the
 are only ever widened, because evolve refuses everything else.
 """
 
+from operator import is_
 from typing import Any
 
 import pyarrow as pa
@@ -21,9 +22,8 @@ def table_schema(schema: Schema) -> Any:
     return schema_to_pyarrow(schema, include_field_ids=True)
 
 
-def project(group: RowGroup, schema: Schema, binding: FieldMap) -> Any:
-    """A pa.Table of `table_schema(schema)`, one row for each of the group's."""
-    target = table_schema(schema)
+def project(group: RowGroup, schema: Schema, target: Any, binding: FieldMap) -> Any:
+    """A pa.Table of `target`, which is `table_schema(schema)`; one row for each of the group's."""
     sources = {
         binding[key_of(column.root, column.field.segment)]: (column.field, array)
         for column, array in zip(group.columns, group.arrays, strict=True)
@@ -50,23 +50,36 @@ def _children(
 
 
 def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: Any, binding: FieldMap) -> Any:
-    """`array` of `source` as column `id` of the table, which has `type`, in Arrow `target`."""
+    """`array` of `source` as column `id` of the table, which has `type`, in Arrow `target`; `array` itself if it is
+    that already, as it nearly always is."""
     match source, type:
         case SourceStruct(fields), StructType():
-            sources = {binding[key_of(id, field.segment)]: (field, array.field(at)) for at, field in enumerate(fields)}
+            given = [array.field(at) for at in range(len(fields))]
+            sources = {
+                binding[key_of(id, field.segment)]: (field, child) for field, child in zip(fields, given, strict=True)
+            }
             arrays = _children(type, list(target), sources, len(array), binding)
+            # The same columns in the same order, not only the same names: a binding may exchange two.
+            if array.type == target and all(map(is_, arrays, given)):
+                return array
             return pa.StructArray.from_arrays(arrays, fields=list(target), mask=array.is_null())
         case SourceList(element), ListType():
             array = _unsliced(array)
-            values = _cast(array.values, element, type.element_id, type.element_type, target.value_type, binding)
+            given = array.values
+            values = _cast(given, element, type.element_id, type.element_type, target.value_type, binding)
+            if array.type == target and values is given:
+                return array
             offsets = array.offsets.cast(pa.int64())
             return pa.LargeListArray.from_arrays(offsets, values, type=target, mask=array.is_null())
         case SourceMap(key, value), MapType():
             array = _unsliced(array)
-            keys = _cast(array.keys, key, type.key_id, type.key_type, target.key_type, binding)
-            items = _cast(array.items, value, type.value_id, type.value_type, target.item_type, binding)
+            given = [array.keys, array.items]
+            keys = _cast(given[0], key, type.key_id, type.key_type, target.key_type, binding)
+            items = _cast(given[1], value, type.value_id, type.value_type, target.item_type, binding)
+            if array.type == target and keys is given[0] and items is given[1]:
+                return array
             return pa.MapArray.from_arrays(array.offsets, keys, items, type=target, mask=array.is_null())
-    return array.cast(target)
+    return array if array.type == target else array.cast(target)
 
 
 def _unsliced(array: Any) -> Any:

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from typing import Protocol
 
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Invalid, NotFound
 from streamlake.table.avro_schema import AvroSchema, compile_schema
 
 HEADER_BYTES = 5
@@ -25,8 +25,14 @@ class SchemaSource(Protocol):
         ...
 
 
+class Schemas(Protocol):
+    def avro(self, schema_id: int) -> AvroSchema:
+        """Raises NotFound, Unavailable, and Invalid for a schema that no table can hold."""
+        ...
+
+
 class SchemaCache:
-    """Compiled schemas by id, shared by all tables of one registry and by their threads."""
+    """Implements Schemas: compiled ones by id, shared by all tables of one registry and by their threads."""
 
     def __init__(self, source: SchemaSource, schemas_max: int = SCHEMAS_MAX) -> None:
         self._source = source
@@ -35,7 +41,6 @@ class SchemaCache:
         self._lock = threading.Lock()
 
     def avro(self, schema_id: int) -> AvroSchema:
-        """Raises NotFound, Unavailable, and Invalid for a schema that no table can hold."""
         with self._lock:
             found = self._known.get(schema_id)
             if found is not None:
@@ -56,6 +61,26 @@ class SchemaCache:
             if len(self._known) > self._schemas_max:
                 self._known.popitem(last=False)
         return compiled
+
+
+class RoundSchemas:
+    """Implements Schemas: a cache as one round sees it. An id that the registry does not know is asked for once.
+
+    No longer than a round: all its records were in the log before the first of them is looked at, so a schema that is
+    unknown now was unknown when they were written. A record of the next round may come after the schema."""
+
+    def __init__(self, schemas: SchemaCache) -> None:
+        self._schemas = schemas
+        self._unknown: dict[int, str] = {}
+
+    def avro(self, schema_id: int) -> AvroSchema:
+        if schema_id in self._unknown:
+            raise NotFound(self._unknown[schema_id])
+        try:
+            return self._schemas.avro(schema_id)
+        except NotFound as error:
+            self._unknown[schema_id] = str(error)
+            raise
 
 
 def schema_id(header: bytes) -> int:

@@ -29,7 +29,7 @@ class RowGroup:
 def row_groups(
     records: Any, value: Converted, key: Converted, bad: Collection[int], *, topic: str, layout: str, flatten: bool
 ) -> tuple[RowGroup, ...]:
-    """All rows of `records` but those in `bad`."""
+    """All rows of `records`, a pa.RecordBatch, but those in `bad`."""
     groups = []
     for rows, of_value, of_key in _pairs(len(records), value.groups, key.groups, bad):
         taken = records if len(rows) == len(records) else records.take(rows)

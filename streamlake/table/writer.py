@@ -30,7 +30,9 @@ from pyiceberg.types import BinaryType, PrimitiveType, StringType, StructType
 from streamlake.table.partition import split
 
 TARGET_FILE_BYTES = 128 << 20  # of Arrow data, so that files are smaller
-SAMPLE_ROWS = 1_000
+SAMPLE_RUNS = 16
+RUN_ROWS = 64
+FEW_ROWS = 100
 METRICS_COLUMN = "write.metadata.metrics.column"
 METRICS_DEFAULT = "write.metadata.metrics.default"
 METRICS_DEFAULT_VALUE = "truncate(16)"
@@ -45,6 +47,14 @@ class WrittenFile:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """Which bounds to keep of which column, and the columns' ids by their Parquet paths."""
+
+    plan: dict[int, StatisticsCollector]
+    ids: dict[str, int]
+
+
 def write(
     table: Any,
     schema: Schema,
@@ -57,11 +67,11 @@ def write(
 
     `path_of(partition)` gives each file its full path; `partition` is "" or like "ts_day=2013-01-01". `properties`
     are the table's: `write.metadata.metrics.*` say which bounds are kept. Raises Invalid for too many partitions."""
-    plan = _metrics_plan(schema, properties)
+    metrics = _Metrics(_metrics_plan(schema, properties), parquet_path_to_id_mapping(schema))
     for partition, rows in split(table, schema, spec):
         folder = spec.partition_to_path(partition, schema) if len(partition) else ""
         for part in _parts(rows, target_file_bytes):
-            yield _file(part, schema, plan, path_of(folder), partition, spec.spec_id)
+            yield _file(part, metrics, path_of(folder), partition, spec.spec_id)
 
 
 def _parts(table: Any, target_file_bytes: int) -> Iterator[Any]:
@@ -72,25 +82,12 @@ def _parts(table: Any, target_file_bytes: int) -> Iterator[Any]:
         yield table.slice(start, rows)
 
 
-def _file(
-    table: Any, schema: Schema, plan: dict[int, StatisticsCollector], path: str, partition: Record, spec_id: int
-) -> WrittenFile:
+def _file(table: Any, metrics: _Metrics, path: str, partition: Record, spec_id: int) -> WrittenFile:
     sink = pa.BufferOutputStream()
     metadata: list[Any] = []
-    dictionary, encodings = _encodings(table)
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=dictionary,
-        column_encoding=encodings,
-        store_decimal_as_integer=True,
-        store_schema=False,  # Arrow's own copy of the schema: field ids and Parquet's types say it all
-        metadata_collector=metadata,
-    )
+    pq.write_table(table, sink, **parquet_settings(table), metadata_collector=metadata)
     data = sink.getvalue()
-    metrics = data_file_statistics_from_parquet_metadata(metadata[0], plan, parquet_path_to_id_mapping(schema))
+    found = data_file_statistics_from_parquet_metadata(metadata[0], metrics.plan, metrics.ids)
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -100,7 +97,7 @@ def _file(
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
-        **metrics.to_serialized_dict(),
+        **found.to_serialized_dict(),
     )
     data_file.spec_id = spec_id
     return WrittenFile(data, data_file, len(table))
@@ -129,10 +126,10 @@ def _leaf_ids(struct: StructType) -> Iterator[int]:
             yield field.field_id
 
 
-def _encodings(table: Any) -> tuple[list[str], dict[str, str]]:
-    """The columns to write with a dictionary, and encodings for others that have a better one than PLAIN."""
-    step = max(1, len(table) // SAMPLE_ROWS)
-    sample = table.take(pa.array(range(0, len(table), step), pa.int64()))
+def parquet_settings(table: Any) -> dict[str, Any]:
+    """Arguments of pq.write_table. The columns to write with a dictionary, and encodings for others that have a better
+    one than PLAIN, come from a sample of `table`."""
+    sample = _sample(table)
     dictionary: list[str] = []
     encodings: dict[str, str] = {}
     for name, column in zip(sample.column_names, sample.columns, strict=True):
@@ -143,7 +140,22 @@ def _encodings(table: Any) -> tuple[list[str], dict[str, str]]:
                 encodings[path] = "DELTA_BINARY_PACKED"
             elif pa.types.is_floating(leaf.type):
                 encodings[path] = "BYTE_STREAM_SPLIT"
-    return dictionary, encodings
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": dictionary,
+        "column_encoding": encodings,
+        "store_decimal_as_integer": True,
+        "store_schema": False,  # Arrow's own copy of the schema: field ids and Parquet's types say it all
+    }
+
+
+def _sample(table: Any) -> Any:
+    """Runs of rows from all over the table: single rows would cost more to gather than to look at."""
+    apart = len(table) // SAMPLE_RUNS
+    if apart <= RUN_ROWS:
+        return table
+    return pa.concat_tables([table.slice(run * apart, RUN_ROWS) for run in range(SAMPLE_RUNS)])
 
 
 def _leaves(path: str, array: Any) -> Iterator[tuple[str, Any]]:
@@ -163,5 +175,12 @@ def _leaves(path: str, array: Any) -> Iterator[tuple[str, Any]]:
 def _repeats(leaf: Any) -> bool:
     if pa.types.is_boolean(leaf.type) or isinstance(leaf, pa.ExtensionArray):
         return False
+    # Most columns show by few of their values that they do not, which is much faster to find out.
+    few = leaf[:: max(1, len(leaf) // FEW_ROWS)]
+    return _distinct(few) < 1 and _distinct(leaf) <= 0.5
+
+
+def _distinct(leaf: Any) -> float:
+    """Of its values, nulls aside, so many are different; 1 if there is none."""
     values = len(leaf) - leaf.null_count
-    return bool(values > 0 and pc.count_distinct(leaf).as_py() * 2 <= values)
+    return float(pc.count_distinct(leaf).as_py() / values) if values else 1.0

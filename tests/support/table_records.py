@@ -65,6 +65,12 @@ def records(
     return table.append_column(pa.field("partition", pa.int32(), nullable=False), pa.array([partition] * n, pa.int32()))
 
 
+def batch_of(*arguments: Any, **options: Any) -> Any:
+    """The same as a pa.RecordBatch."""
+    table = records(*arguments, **options)
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+
+
 def settings(**changes: str) -> TableSettings:
     """Table settings; `convert_value="raw"` is the config convert.value.type."""
     names = {

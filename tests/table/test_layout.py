@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 from pyiceberg.types import StringType
-from support.table_records import records
+from support.table_records import batch_of
 
 from streamlake.table.layout import metadata_columns, timestamps
 
@@ -12,7 +12,7 @@ def shown(columns):
 
 
 KEY = (StringType(), pa.array(["k", None], pa.large_string()))
-TWO = records([b"v", None], [b"k", None], [[("h", b"1"), ("g", None), ("h", b"2")], []], first_offset=5, partition=3)
+TWO = batch_of([b"v", None], [b"k", None], [[("h", b"1"), ("g", None), ("h", b"2")], []], first_offset=5, partition=3)
 
 
 def test_streamlakes_struct_keeps_repeated_headers_in_order() -> None:

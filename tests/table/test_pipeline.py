@@ -1,6 +1,7 @@
 """The four steps together, as task.py calls them: every record ends in the table or in its dead letters, once."""
 
 import io
+import itertools
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -205,3 +206,56 @@ def test_every_record_is_a_row_or_dead_exactly_once(rounds) -> None:
         dead += [sent + error.row for error in evolved.dead]
         sent += len(batch)
     assert sorted(offsets(lake.rows()) + dead) == list(range(sent))
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(VALUES, KEYS), min_size=1, max_size=12),
+    st.lists(st.integers(0, 12), max_size=4),
+    st.sampled_from([1, 200, pipeline.PIECE_BYTES]),
+    st.sets(st.integers(0, 12)),
+)
+def test_pieces_make_what_all_records_at_once_make(sent, cuts, piece_bytes, dead_offsets) -> None:
+    whole = records([v for v, _ in sent], [k for _, k in sent])
+    bounds = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
+    chunks = pa.concat_tables([whole.slice(a, b - a) for a, b in itertools.pairwise(bounds)])
+    final = {(0, offset) for offset in dead_offsets}
+    with pytest.MonkeyPatch.context() as patch:
+        expected, found = Lake(), Lake()
+        at_once = expected.round(whole, final)
+        patch.setattr(pipeline, "PIECE_BYTES", piece_bytes)
+        in_pieces = found.round(chunks, final)
+    assert in_pieces.schema.as_struct() == at_once.schema.as_struct()
+    assert in_pieces.dead == at_once.dead
+    assert sorted(found.rows(), key=lambda row: row["_kafka"]["offset"]) == sorted(
+        expected.rows(), key=lambda row: row["_kafka"]["offset"]
+    )
+
+
+def test_field_ids_of_nested_columns_are_in_the_file() -> None:
+    point = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "int"}]}
+    schema = record(("point", point), ("path", {"type": "array", "items": {"type": "record", **point, "name": "Step"}}))
+    lake = Lake({1: schema})
+    lake.round(records([wire(1, schema, {"point": {"x": 1}, "path": [{"x": 2}]})], [b"k"], [[("h", b"v")]]))
+    written = pq.ParquetFile(pa.BufferReader(lake.files[0].data)).schema_arrow
+
+    def ids(fields, path=()):
+        for field in fields:
+            here = (*path, field.name)
+            yield ".".join(here), int(field.metadata[b"PARQUET:field_id"])
+            below = [field.type.value_field] if pa.types.is_list(field.type) else field.type
+            yield from ids(below, here) if pa.types.is_nested(field.type) else ()
+
+    names = {lake.metadata.schema().find_column_name(id): id for _, id in ids(written)}
+    assert dict(ids(written)) == names
+    assert {"point.x", "path.element.x", "_kafka.headers.element.value"} <= names.keys()
+
+
+def test_a_round_asks_for_an_unknown_schema_once() -> None:
+    lake = Lake()
+    unknown = records([wire(9, V1, {"id": 1, "name": "a"})])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "PIECE_BYTES", 1)
+        evolved = lake.round(pa.concat_tables([unknown, unknown]))
+    assert [e.row for e in evolved.dead] == [0, 1]
+    assert lake.registry.asked == [9]

@@ -8,6 +8,7 @@ from support.table_records import settings as table_settings
 
 from streamlake.table import pipeline
 from streamlake.table.evolve import evolve
+from streamlake.table.field_map import key_of
 from streamlake.table.project import project, table_schema
 from streamlake.table.resolve import SchemaCache
 from streamlake.table.rows import RowGroup
@@ -35,7 +36,8 @@ def struct(**fields) -> SourceStruct:
 
 def both(first: RowGroup, second: RowGroup) -> list[dict]:
     evolution = evolve(None, [first.columns, second.columns])
-    tables = [project(g, evolution.schema, b) for g, b in zip((first, second), evolution.bindings, strict=True)]
+    target = table_schema(evolution.schema)
+    tables = [project(g, evolution.schema, target, b) for g, b in zip((first, second), evolution.bindings, strict=True)]
     for table in tables:
         assert table.schema.equals(table_schema(evolution.schema), check_metadata=True)
         table.validate(full=True)
@@ -70,6 +72,18 @@ def test_sliced_lists() -> None:
     )
     cut = RowGroup(pa.array([0, 1], pa.int64()), whole.columns, tuple(array.slice(1) for array in whole.arrays))
     assert both(cut, cut)[:2] == [{"l": None, "m": []}, {"l": [2, 3], "m": [("b", 2)]}]
+
+
+def test_two_columns_that_changed_names_are_exchanged() -> None:
+    """The types are the same, so only the binding tells."""
+    given = group(s=(struct(x=IntegerType(), y=IntegerType()), [{"x": 1, "y": 2}]))
+    evolution = evolve(None, [given.columns])
+    (binding,) = evolution.bindings
+    of_s = evolution.schema.find_field("s").field_id
+    x, y = key_of(of_s, "x"), key_of(of_s, "y")
+    exchanged = {**binding, x: binding[y], y: binding[x]}
+    table = project(given, evolution.schema, table_schema(evolution.schema), exchanged)
+    assert table.to_pylist() == [{"s": {"x": 2, "y": 1}}]
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)

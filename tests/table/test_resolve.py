@@ -4,7 +4,7 @@ import pytest
 from support.table_records import Registry
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
-from streamlake.table.resolve import SchemaCache, schema_id
+from streamlake.table.resolve import RoundSchemas, SchemaCache, schema_id
 
 
 def test_header() -> None:
@@ -42,6 +42,20 @@ def test_unknown_and_unavailable_are_asked_again() -> None:
         cache.avro(7)
     registry.down = None
     assert cache.avro(7).type is not None
+
+
+def test_a_round_asks_for_an_unknown_schema_once_and_the_next_round_again() -> None:
+    registry = Registry()
+    cache = SchemaCache(registry)
+    now, next = RoundSchemas(cache), RoundSchemas(cache)
+    for _ in range(2):
+        with pytest.raises(NotFound, match="no schema 7"):
+            now.avro(7)
+    assert registry.asked == [7]
+    registry.schemas[7] = '"int"'
+    with pytest.raises(NotFound):
+        now.avro(7)
+    assert next.avro(7) is cache.avro(7)
 
 
 def test_the_cache_is_bounded_and_drops_the_least_recently_used() -> None:

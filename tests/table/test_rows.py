@@ -1,6 +1,6 @@
 import pyarrow as pa
 from pyiceberg.types import IntegerType, StringType
-from support.table_records import records
+from support.table_records import batch_of
 
 from streamlake.table.converted import Converted, Group
 from streamlake.table.rows import row_groups
@@ -12,7 +12,7 @@ def group(type, arrow, rows, values) -> Group:
 
 def groups(values, keys, bad, n):
     value, key = Converted(tuple(values)), Converted(tuple(keys))
-    found = row_groups(records([b""] * n), value, key, bad, topic="t", layout="streamlake", flatten=False)
+    found = row_groups(batch_of([b""] * n), value, key, bad, topic="t", layout="streamlake", flatten=False)
     return [
         (g.rows.to_pylist(), [c.field.name for c in g.columns], g.arrays[0].to_pylist() if len(g.arrays) > 1 else None, [k.get("key") for k in g.arrays[-1].to_pylist()], [k["offset"] for k in g.arrays[-1].to_pylist()])
         for g in found
