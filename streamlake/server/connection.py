@@ -28,6 +28,8 @@ IN_FLIGHT_MAX = 256
 HELD_BYTES_MAX = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
 CLOSE_TIMEOUT_S = 5.0
+# Started in one turn of the loop, about a millisecond of it: a request costs as much as so many bytes of a large one.
+TURN_WORK, REQUEST_WORK = 512 * 1024, 32 * 1024
 # Where every connection receives what belongs to no large frame: its bytes are copied out in the same callback.
 RECEIVED = memoryview(bytearray(64 * 1024))
 PRODUCE_KEY = b"\0\0"
@@ -168,27 +170,36 @@ class Connection(asyncio.BufferedProtocol):
     def advance(self) -> None:
         """Send what is ready, start what may start, read or stop reading."""
         self._advancing = True
+        more = False
         try:
-            self._turn()
+            more = self._turn()
         except StreamLakeError as error:
             self._counters.malformed += 1
             log.warning("connection closed: unreadable request", client=self._host, reason=str(error))
             self.close()
         finally:
             self._advancing = False
+        if more:
+            self.advance_soon()
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """True if there may be more to start, in another turn: other connections have theirs in between."""
         transport, pipeline = self._transport, self._pipeline
+        work = 0
         while transport is not None and not transport.is_closing():
             if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
-            frame = None if self._draining or not pipeline.may_start else self._frames.next_frame()
+            frame = None
+            if work < TURN_WORK and pipeline.may_start and not self._draining:
+                frame = self._frames.next_frame()
             if frame is None:
                 self._read_or_not(transport)
-                return
+                return work >= TURN_WORK
             _check_size(frame)
             self._begin(parse(self._apis, frame), len(frame))
+            work += REQUEST_WORK + len(frame)
+        return False
 
     def _read_or_not(self, transport: asyncio.Transport) -> None:
         may_read = not self._draining and self._pipeline.may_read(self._frames.buffered_bytes)

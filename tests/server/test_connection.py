@@ -188,6 +188,16 @@ async def test_requests_that_begin_at_once_are_answered_in_order() -> None:
     assert line.connection.idle
 
 
+async def test_a_client_that_sends_much_shares_the_loop_with_others() -> None:
+    beginner = Beginner()
+    line = Line(served=beginner.handlers)
+    line.feed(b"".join(request(number) for number in range(14, 64)))
+    at_once = len(beginner.begun)
+    assert 1 < at_once < 50
+    await settle()
+    assert len(beginner.begun) == 50
+
+
 async def test_answers_of_one_turn_leave_together() -> None:
     beginner = Beginner()
     line = Line(served=beginner.handlers)
