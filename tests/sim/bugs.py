@@ -1,6 +1,6 @@
 """Known bugs, planted into the product on demand: a simulation that does not find them proves nothing.
 
-Each is one wrong decision of a kind that real systems have shipped (research behind them: docs/guides/simulation.md),
+Each is one wrong decision of a kind that real systems have shipped (those of our own hazard analysis are numbered C…),
 put in by replacing a function or two, and taken out again afterwards: the product has no hooks for it. `found_by` are
 words of the violations that tell of this very decision, not of a consequence in the harness.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy import update
 
@@ -35,10 +36,10 @@ from streamlake.s3stream.stream import Stream
 from streamlake.s3stream.uploader import Uploader
 from streamlake.table import committer, topic_table
 from streamlake.table.commit_machine import judge
-from streamlake.table.committer import Committer
 from streamlake.table.finals import NO_FINALS
 from streamlake.table.iceberg import IcebergTable
 from streamlake.table.progress import PROGRESS, _progress
+from streamlake.table.task import TableTask
 from streamlake.table.topic_table import TopicTable
 
 Replace = Callable[[Any, str, Any], None]
@@ -321,13 +322,13 @@ def retention_ignores_the_hold(replace: Replace) -> None:
 # -- groups and topics -------------------------------------------------------------------------------------------------
 
 
-@bug("committed for")
+@bug("committed for", "takes a commit", "belongs to")
 def zombie_commits_offsets(replace: Replace) -> None:
     """Offset commits are not fenced by the broker's epoch."""
     replace(groups_store, "require_current", lambda connection, identity: None)
 
 
-@bug("committed for")
+@bug("committed for", "takes a commit")
 def stale_generation_commits(replace: Replace) -> None:
     """A member commits offsets whatever generation it thinks it is of."""
     replace(Group, "check_commit", lambda self, member_id, instance_id, generation, now_ms: GroupError.NONE)
@@ -441,12 +442,17 @@ def retry_of_pyiceberg(replace: Replace) -> None:
 
 
 @bug(*MISSING)
-def hold_released_while_uncertain(replace: Replace) -> None:
-    """The log may let go of records as soon as their commit was sent, though it may not land (C11)."""
-    commit = Committer._commit
+def hold_released_before_the_commit_landed(replace: Replace) -> None:
+    """The log may let go of records as soon as their commit begins, though it may never land (C11)."""
+    commit, report = TopicTable.commit, TableTask.report
 
-    async def hopeful(self: Committer, machine: Any, change: Any) -> Any:
-        self.progress = self.seen = change.progress
-        return await commit(self, machine, change)
+    async def remembering(self: TopicTable, done: Any) -> bool:
+        self.__dict__["begun"] = self.reached.advanced(self._owner.epoch, done.positions, {})
+        return await commit(self, done)
 
-    replace(Committer, "_commit", hopeful)
+    def hopeful(self: TableTask) -> Any:
+        begun = self.table.__dict__.get("begun", self.table.main.seen)
+        return msgspec.structs.replace(report(self), hold=begun.next)
+
+    replace(TopicTable, "commit", remembering)
+    replace(TableTask, "report", hopeful)

@@ -174,6 +174,7 @@ class CatalogServer:
         self.loop = loop
         self.random = loop.derived(f"catalog {name}")
         self.history: list[CommitEvent] = []
+        self._writable_at = 0.0
         outages = Windows(self.random, faults.outage_gap_s, faults.outage_s)
         self.warehouse = Warehouse(loop, faults, self.random, outages)
         properties: dict[str, Any] = {
@@ -199,11 +200,20 @@ class CatalogServer:
     def outage(self, length_s: float) -> None:
         self.warehouse.outages.open(self.loop.time(), length_s)
 
+    def read_only(self, length_s: float) -> None:
+        """No commit is answered, nor lands; all else is well."""
+        self._writable_at = self.loop.time() + length_s
+
+    @property
+    def writable(self) -> bool:
+        return self.loop.time() >= self._writable_at
+
     def heal(self) -> None:
         """No faults from now on; what was late may still land."""
         now = self.warehouse.faults
         self.warehouse.faults = CatalogFaults(latency=now.latency, file_latency=now.file_latency)
         self.warehouse.outages.close()
+        self._writable_at = 0.0
 
     @contextlib.contextmanager
     def seeded(self) -> Iterator[None]:
@@ -257,12 +267,13 @@ class CatalogClient:
 
     def commit_table(self, table: Any, requirements: Any, updates: Any) -> Any:
         server, faults = self._server, self._server.faults
-        fate = server.fate(
+        fates = (
             ("lost", faults.lost),
             ("late", faults.late),
             ("error after", faults.error_after),
             ("conflict after", faults.conflict_after),
         )
+        fate = server.fate(*fates) if server.writable else "outage"
         if fate in ("lost", "outage"):
             self._record(table, updates, fate, landed=False)
             raise ConnectionError(f"commit: no answer from the catalog: {fate} (simulated)")

@@ -25,6 +25,7 @@ from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
 from streamlake.handlers.apis import HANDLERS
+from streamlake.s3stream.object_wal import ObjectWal
 from streamlake.server.listener import Listener
 from streamlake.server.table_worker import TableWorker
 from streamlake.services import Services, undo_all
@@ -187,6 +188,12 @@ class BrokerLife:
         """Of the newest record that may be acknowledged; 0 before there is one."""
         return self.services.streams.appender.durable_position if self.ready else 0
 
+    @property
+    def wal_has_gap(self) -> bool:
+        """Something has landed in a bucket, and what comes before it has not."""
+        wal = self.services.wal if self.ready else None
+        return isinstance(wal, ObjectWal) and any(batch.landed for batch in wal._unacked)
+
     def shut_down(self) -> None:
         """Ctrl-C."""
         self.process.call_soon(self._stop.set)
@@ -288,8 +295,10 @@ class BrokerLife:
             self.cluster.violation(f"{name} ended by {error!r}", error)
 
     def _was_fenced(self) -> bool:
+        """By a newer life of its node, or of another node, for which it may have acted to recover its WAL."""
         rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
-        return bool(rows) and rows[0][0] > self.services.identity.epoch
+        later = self.cluster.lives[self.cluster.lives.index(self) + 1 :]
+        return bool(rows and rows[0][0] > self.services.identity.epoch) or any(life.node != self.node for life in later)
 
 
 class SimCluster:

@@ -30,6 +30,13 @@ class Commit:
     refused: bool = False
 
     def acked(self) -> None:
+        """Violation if a newer generation had an acknowledged commit before this one was even sent."""
+        for other in self.group.commits[self.place]:
+            if other.generation > self.generation and other.acked_at is not None and other.acked_at < self.sent_at:
+                raise Violation(
+                    f"group {self.group.name} takes a commit of generation {self.generation} for {self.place}, after "
+                    f"one of generation {other.generation}"
+                )
         self.acked_at = self.group.tick()
 
 
@@ -68,6 +75,7 @@ class GroupHistory:
         self._base: dict[Place, int] = {}  # where the group began; what lies below was never its business
         self._owners: dict[tuple[int, Place], str] = {}  # (generation, partition) → member id
         self._ticks = 0
+        self.under_way = 0  # commits that members wait for
 
     def tick(self) -> int:
         self._ticks += 1

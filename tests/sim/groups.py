@@ -40,9 +40,9 @@ from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupR
 
 FIND_COORDINATOR_VERSION, JOIN_VERSION, SYNC_VERSION, HEARTBEAT_VERSION = 4, 9, 5, 4
 LEAVE_VERSION, COMMIT_VERSION, OFFSET_FETCH_VERSION = 5, 9, 9
-REQUEST_TIMEOUT_S = 30.0  # longer than a rebalance
 SESSION_TIMEOUT_MS = 6_000  # the least that a broker takes by default
 REBALANCE_TIMEOUT_MS = 6_000
+NAP_S = (6.0, 15.0)  # a batch of records that takes a member longer than its session: meanwhile it is replaced
 PROTOCOL = "spread"
 # What a broker may answer to a member that did nothing wrong; anything else is a bug.
 LOST = frozenset({
@@ -84,14 +84,16 @@ class GroupMember:
         pace_s: float = 0.05,
         crash_share: float = 0.01,
         leave_share: float = 0.01,
+        nap_share: float = 0.02,
     ) -> None:
         self._world = world
-        self.client = Client(world, name, rng, REQUEST_TIMEOUT_S)
+        self.client = Client(world, name, rng)
         self.group = group
         self._topics = topics
         self._pace_s = pace_s
         self._crash_share = crash_share
         self._leave_share = leave_share
+        self._nap_share = nap_share
         self._history = world.ledger.group(group)
         self._reader = Reader(self.client)
         self._member_id = ""
@@ -205,9 +207,9 @@ class GroupMember:
         rng = self.client.rng
         while not self._world.stop.is_set():
             await self._read(membership)
-            steps = [self._heartbeat, self._commit][: rng.randint(1, 2)]
+            steps = [self._heartbeat, self._commit]
             rng.shuffle(steps)  # whoever was asleep for long may commit before it learns that its place is taken
-            for step in steps:
+            for step in steps[: rng.randint(1, 2)]:
                 await step(membership)
             if rng.random() < self._crash_share:
                 await self.client.drop()
@@ -215,7 +217,8 @@ class GroupMember:
                 return
             if rng.random() < self._leave_share:
                 break
-            await self._world.pause(rng.uniform(0, self._pace_s))
+            nap = rng.random() < self._nap_share
+            await self._world.pause(rng.uniform(*NAP_S) if nap else rng.uniform(0, self._pace_s))
         await self._leave(membership)
 
     async def _read(self, membership: Membership) -> None:
@@ -267,9 +270,13 @@ class GroupMember:
                 for (name, index), place in by_name.items()
             ),
         )
-        answer: OffsetCommitResponse = await self.client.call(
-            membership.address, ApiKey.OFFSET_COMMIT, request, COMMIT_VERSION
-        )
+        self._history.under_way += 1
+        try:
+            answer: OffsetCommitResponse = await self.client.call(
+                membership.address, ApiKey.OFFSET_COMMIT, request, COMMIT_VERSION
+            )
+        finally:
+            self._history.under_way -= 1
         codes = {
             by_name[topic.name, partition.partition_index]: partition.error_code
             for topic in answer.topics
@@ -308,6 +315,43 @@ class GroupMember:
             await self.client.call(membership.address, ApiKey.LEAVE_GROUP, request, LEAVE_VERSION)
         except Unavailable:
             pass
+
+
+class GroupWatcher:
+    """A lag monitor: it asks any broker what the group has committed, and is no member."""
+
+    def __init__(
+        self, world: World, name: str, rng: random.Random, group: str, topics: Sequence[str], *, pace_s: float
+    ) -> None:
+        self._world = world
+        self.client = Client(world, name, rng)
+        self.group = group
+        self._topics = topics
+        self._pace_s = pace_s
+
+    async def run(self) -> None:
+        await self.client.refresh(self._topics)
+        try:
+            while not self._world.stop.is_set():
+                await self._world.pause(self.client.rng.uniform(0, self._pace_s))
+                try:
+                    await self._look()
+                except Unavailable:
+                    await self.client.find(self._topics)
+        finally:
+            await self.client.drop()
+
+    async def _look(self) -> None:
+        history = self._world.ledger.group(self.group)
+        address = self.client.some_address()
+        by_name = {(self.client.topic_name(place), place.partition): place for place in history.commits}
+        if address is None or not by_name:
+            return
+        asked = history.ask()
+        answer = await fetch_committed(self.client, address, self.group, list(by_name))
+        if answer.error_code == ErrorCode.NONE:
+            for name, index, offset in committed_offsets(answer):
+                history.fetched(by_name[name, index], offset, asked)
 
 
 def encode_assignment(places: Sequence[Place]) -> bytes:

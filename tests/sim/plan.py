@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from random import Random
 
 LOCAL_WAL, SHARED_WAL = "file:///data/wal", "file:///shared/wal?shared=true"
-WALS = ("object", "object", SHARED_WAL, LOCAL_WAL)
+WALS = ("object", "object", SHARED_WAL, SHARED_WAL, LOCAL_WAL)
 
-ANYWHERE = ("kill", "kill_at_ack", "kill_at_start", "kill_at_disk", "power_cut", "power_cut_at_ack", "clean_stop",
-            "zombie", "metadata_outage", "pause_client")  # fmt: skip
-WITH_BUCKET = ("zombie", "zombie", "zombie", "bucket_outage", "bucket_storm", "partition")
+ANYWHERE = (
+    "kill", "kill_at_ack", "kill_at_gap", "kill_at_upload", "kill_at_start", "kill_at_disk", "power_cut",
+    "power_cut_at_ack", "bad_disk", "clean_stop", "zombie", "metadata_outage", "pause_client", "pause_client",
+)  # fmt: skip
+WITH_DISK = ("power_cut", "power_cut_at_ack", "bad_disk", "bad_disk")
+WITH_BUCKET = (
+    "zombie", "zombie", "zombie", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
+)  # fmt: skip
 WITH_TABLES = (
-    "kill_worker",
-    "kill_worker_at_commit",
-    "pause_worker",
-    "catalog_outage",
-    "foreign_commits",
-    "fade_schema",
-)
+    "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,28 @@ class Plan:
     linger_ms: int  # of an object WAL
     request_timeout_s: float  # of clients
     pace: float  # of all clients: their longest pauses, in seconds
-    sync_error: float  # chance of EIO per sync
 
 
 def draw_plan(random: Random) -> Plan:
     embedded = random.random() < 0.25
     tables = random.random() < 0.6
-    kinds = list(ANYWHERE + (() if embedded else WITH_BUCKET) + (WITH_TABLES if tables else ()))
-    troubles = random.choices(kinds, k=random.randint(2, 6))
+    kinds = ANYWHERE + (WITH_DISK if embedded else WITH_BUCKET)
+    troubles = random.choices(kinds, k=random.randint(2, 4))
+    if not embedded and random.random() < 0.3:
+        troubles = ["zombie", "zombie", random.choice(kinds)]
+    if tables:
+        troubles += random.choices(WITH_TABLES, k=random.randint(1, 2))
+    pace = random.choice((0.5, 1.5, 2.5))
     return Plan(
         embedded=embedded,
         severity=random.choice(("calm", "mild", "mild", "wild")),
-        trouble_s=random.uniform(12, 36),
-        gap_s=random.choice((1.5, 3.0, 5.0)),
+        trouble_s=random.uniform(12, 36) * (0.6 if pace < 1 else 1),
+        gap_s=random.choice((1.0, 2.0, 4.0)),
         troubles=tuple(troubles),
         tables=tables,
         retention=random.random() < 0.5,
         wals=("file",) if embedded else tuple(random.sample(WALS, random.randint(1, 3))),
-        linger_ms=random.choice((0, 5, 250)),
+        linger_ms=random.choice((0, 5, 5, 250)),
         request_timeout_s=random.choice((5.0, 10.0, 30.0)),
-        pace=random.choice((0.5, 1.5, 2.5)),
-        sync_error=random.choice((0.0, 0.0, 0.003)),
+        pace=pace,
     )

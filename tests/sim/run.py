@@ -185,7 +185,8 @@ def single(seed: str, bug: str | None, trace: Path | None) -> int:
     if trace is not None:
         trace.write_text("\n".join(lines.lines or []) + "\n")
     result = {"seed": seed, "violations": outcome.violations, "plan": str(outcome.plan)}
-    console.print(f"{outcome.plan}: {outcome.virtual_s:.0f} virtual s, {outcome.steps:,} steps, {outcome.facts}")
+    lived = f"{outcome.virtual_s:.0f} virtual s, {outcome.steps:,} steps, {outcome.facts}"
+    console.print(f"seed {seed}, {outcome.plan}: {lived}")
     console.print(f"trace {outcome.digest}")
     if outcome.violations:
         show(result, bug, console)
@@ -194,9 +195,9 @@ def single(seed: str, bug: str | None, trace: Path | None) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--seeds", type=int, help="how many: 100; with --bugs 200 at most")
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--seed", help="live this one only, and print what is violated")
+    parser.add_argument("--seed", nargs="+", help="live these only; print what they did and what is violated")
     parser.add_argument("--trace", type=Path, help="with --seed: write every step to this file")
     parser.add_argument("--check", action="store_true", help="live each seed twice and compare the traces")
     parser.add_argument("--bug", help="plant one of the bugs of bugs.py")
@@ -206,10 +207,10 @@ def main() -> int:
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order of their own in every process
         return subprocess.call([sys.executable, *sys.argv], env={**os.environ, "PYTHONHASHSEED": "0"})
     if arguments.seed:
-        return single(arguments.seed, arguments.bug or None, arguments.trace)
+        return max([single(seed, arguments.bug or None, arguments.trace) for seed in arguments.seed])
     if arguments.bugs:
-        return all_bugs(arguments.first, arguments.seeds)
-    return campaign(arguments.first, arguments.seeds, arguments.bug or None, arguments.check, arguments.stop)
+        return all_bugs(arguments.first, arguments.seeds or 200)
+    return campaign(arguments.first, arguments.seeds or 100, arguments.bug or None, arguments.check, arguments.stop)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,27 @@ def test_a_file_that_broke_off_is_not_stored() -> None:
     in_world(main)
 
 
+def test_a_read_only_catalog_takes_no_commit_until_it_is_healed() -> None:
+    async def main(loop: SimLoop, server: CatalogServer) -> None:
+        table, process, told = made(server), Process(loop, "worker"), []
+        server.read_only(60)
+
+        def attempt() -> None:
+            client = server.client()
+            client.load_table("n.t")
+            with pytest.raises(ConnectionError):
+                client.commit_table(*change(table, "1"))
+            server.heal()
+            client.commit_table(*change(table, "1"))
+            told.append(True)
+
+        process.start(SimExecutor("table", process).run(attempt))
+        await asyncio.sleep(30)
+        assert told and [event.landed for event in server.history] == [False, True]
+
+    in_world(main)
+
+
 def test_an_outage_is_of_all() -> None:
     async def main(loop: SimLoop, server: CatalogServer) -> None:
         table, process, told = made(server), Process(loop, "worker"), []

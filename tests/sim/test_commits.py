@@ -47,6 +47,15 @@ def test_a_fetch_that_crossed_a_commit_may_show_either() -> None:
         history.fetched(PLACE, offset, asked)
 
 
+def test_a_commit_of_an_older_generation_must_not_be_taken() -> None:
+    history = group()
+    crossed = history.committing(PLACE, 10, generation=1)
+    history.committing(PLACE, 20, generation=2).acked()
+    crossed.acked()
+    with pytest.raises(Violation, match="takes a commit of generation 1"):
+        history.committing(PLACE, 30, generation=1).acked()
+
+
 def test_a_commit_without_an_answer_may_land_late_but_not_in_a_later_generation() -> None:
     history = group()
     history.committing(PLACE, 10, generation=1)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from sim.checks import check_committed
 from sim.client import Client, World
-from sim.groups import GroupMember, decode_assignment, encode_assignment
+from sim.groups import GroupMember, GroupWatcher, decode_assignment, encode_assignment
 from sim.history import Place, Violation
 from sim.producers import IdempotentProducer
 from sim.real import lie, new_topic, run_on, run_until, world_of
@@ -66,6 +66,14 @@ async def test_a_forgotten_commit_is_caught(server: Server, offset: int) -> None
     lie(member.client, ApiKey.OFFSET_FETCH, committed(offset), after=2)
     with pytest.raises(Violation, match="committed"):
         await run_on(world, producer, member)
+
+
+async def test_a_watcher_catches_what_members_do_not_ask_for(server: Server) -> None:
+    world, (member,), producer = await members(server, 1, crash_share=0, leave_share=0, nap_share=0)
+    watcher = GroupWatcher(world, "watcher", random.Random(5), member.group, [member.group], pace_s=0.05)
+    lie(watcher.client, ApiKey.OFFSET_FETCH, committed(0), after=3)
+    with pytest.raises(Violation, match="has 0 committed"):
+        await run_on(world, producer, member, watcher)
 
 
 async def test_two_owners_of_a_partition_are_caught(server: Server) -> None:

@@ -19,12 +19,15 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
 )
 from sim.cluster import BrokerLife
+from sim.machine import MachineFaults
 from sim.plan import LOCAL_WAL
 
 if TYPE_CHECKING:
     from sim.life import Life
 
 LOOK_S = 0.001  # between two looks for a moment
+UPLOAD_S = 0.02  # about as long as it takes to store an object
+COMMIT_S = 0.005  # … and to commit offsets
 MOMENT_S = 1.0  # a moment that does not come within this time is not waited for
 HANDLED_S = 60.0  # when a successor is not ready by then, its zombie wakes all the same
 
@@ -61,6 +64,17 @@ class Trouble:
         if (life := self._life.current) is not None and await self._moment(self._durable_moves(life)):
             life.process.kill_in(self._some_callbacks(30))
 
+    async def kill_at_gap(self) -> None:
+        """When an object of the WAL has landed before one that belongs in front of it."""
+        if (life := self._life.current) is not None and await self._moment(lambda: life.wal_has_gap, 3.0):
+            life.process.kill()
+
+    async def kill_at_upload(self) -> None:
+        """Between what belongs together: object prepared, stored, committed, WAL trimmed."""
+        if (life := self._life.current) is not None and await self._moment(self._uploading, 4.0):
+            await asyncio.sleep(self._random.expovariate(1 / UPLOAD_S))
+            life.process.kill()
+
     async def kill_at_start(self) -> None:
         """While a broker starts: it registers, fences, drains, opens."""
         if (life := self._life.current) is not None:
@@ -85,6 +99,14 @@ class Trouble:
             await asyncio.sleep(self._random.expovariate(1 / 0.01))
             await self.power_cut()
 
+    async def bad_disk(self) -> None:
+        """Syncs fail for a moment; then perhaps the power does, and shows what the failed ones had promised."""
+        self._life.outside.faults = MachineFaults(sync_error=0.3)
+        await asyncio.sleep(self._random.uniform(0.1, 1))
+        self._life.outside.faults = MachineFaults()
+        if self._random.random() < 0.7:
+            await self.power_cut()
+
     async def clean_stop(self) -> None:
         if (life := self._life.current) is not None:
             life.shut_down()
@@ -98,43 +120,62 @@ class Trouble:
         life = self._life.current
         if life is None:
             return
+        asleep_s = self._random.choice((0.5, 5, 15)) * self._random.uniform(0.5, 1.5)
+        until_ready = self._random.random() < 0.6
         match self._random.randrange(4):
             case 0:
                 await self._moment(lambda: self._in_flight(life))
             case 1:
                 await self._moment(self._uploading, 4.0)
+                await asyncio.sleep(self._random.expovariate(1 / UPLOAD_S))
+            case 2:
+                group = self._life.world.ledger.group("group")
+                await self._moment(lambda: group.under_way > 0, 3.0)
+                await asyncio.sleep(self._random.expovariate(1 / COMMIT_S))
+                asleep_s = self._life.plan.request_timeout_s * self._random.uniform(
+                    1.5, 4
+                )  # until members are elsewhere
+                until_ready = False
         life.process.pause()
         if self._life.plan.embedded or self._life.wal == LOCAL_WAL:
             # Nobody else can serve its disk: whoever tries finds it locked.
-            self._loop.in_world(self._random.choice((0.5, 5, 15)) * self._random.uniform(0.5, 1.5), life.process.resume)
+            self._loop.in_world(asleep_s, life.process.resume)
             return
         wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
         node = self._random.choice((life.node, life.node, life.node, 1 - life.node))
         successor = self._life.start_broker(self._random.choice(self._life.hosts), self._random.choice(wals), node)
-        if self._random.random() < 0.4:
-            self._loop.in_world(self._random.choice((0.5, 5, 15)) * self._random.uniform(0.5, 1.5), life.process.resume)
-        else:
+        if until_ready:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
+        else:
+            self._loop.in_world(asleep_s, life.process.resume)
 
     async def _wake_when_ready(self, zombie: BrokerLife, successor: BrokerLife) -> None:
         await self._moment(lambda: successor.ready or not successor.process.alive, HANDLED_S, 0.01)
-        await asyncio.sleep(self._random.expovariate(1 / 0.5))
+        await asyncio.sleep(self._random.expovariate(1 / self._random.choice((0.3, 0.3, 4.0, 12.0))))
         zombie.process.resume()
+        if self._random.random() < 0.4:  # what only the successor's memory knew better is gone
+            await asyncio.sleep(self._random.expovariate(1.0))
+            successor.process.kill()
 
     async def pause_client(self) -> None:
-        """A member, a producer or a reader becomes a zombie."""
+        """A producer or a reader becomes a zombie; most often a member of the group."""
         if actors := [process for process in self._life.actors if process.alive]:
-            process = self._random.choice(actors)
+            members = [process for process in actors if process.name.startswith("member")]
+            process = self._random.choice(members if members and self._random.random() < 0.5 else actors)
             process.pause()
             self._loop.in_world(self._random.choice((2, 8, 20)) * self._random.uniform(0.5, 1.5), process.resume)
 
     # -- what brokers need ---------------------------------------------------------------------------------------------
 
     async def metadata_outage(self) -> None:
-        self._life.metadata.outage(self._random.uniform(0.5, 15))
+        """Many an outage ends for the broker by kill -9: what it had not stored is then gone."""
+        if self._random.random() < 0.5:
+            await self._moment(self._uploading, 4.0)
+        length_s = self._random.uniform(0.5, 15)
+        self._life.metadata.outage(length_s)
+        await self._perhaps_kill_within(length_s)
 
     async def bucket_outage(self) -> None:
-        """Every other one ends for the broker by kill -9: what it had not stored is then gone."""
         length_s = self._random.uniform(0.5, 12)
         self._life.bucket.outage(length_s)
         await self._perhaps_kill_within(length_s)
@@ -145,7 +186,7 @@ class Trouble:
         await self._perhaps_kill_within(length_s)
 
     async def _perhaps_kill_within(self, length_s: float) -> None:
-        if self._random.random() < 0.5:
+        if self._random.random() < 0.6:
             await asyncio.sleep(self._random.uniform(0.3, 1) * length_s)
             await self.kill()
 
@@ -177,7 +218,8 @@ class Trouble:
             self._loop.in_world(self._random.uniform(1, 30), process.resume)
 
     async def catalog_outage(self) -> None:
-        self._life.catalog.outage(self._random.uniform(0.5, 20))
+        fail = self._random.choice((self._life.catalog.outage, self._life.catalog.read_only))
+        fail(self._random.uniform(0.5, 20))
 
     async def foreign_commits(self) -> None:
         """Somebody else's maintenance: two compactions, after which only what a branch or a tag names is kept. Our
