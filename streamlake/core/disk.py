@@ -84,10 +84,10 @@ class Disk(Protocol):
 
 
 IOV_MAX = 1024
-ZEROS = mmap.mmap(-1, 4 << 20)  # aligned to pages, as O_DIRECT wants it
+DIRECT_BYTES = 512 * 1024  # of one write past the page cache: what syncs of others may have to wait for
+ZEROS = mmap.mmap(-1, DIRECT_BYTES)  # aligned to pages, as O_DIRECT wants it
 O_DIRECT = getattr(os, "O_DIRECT", None)  # Linux
 BLOCK_BYTES = 4096
-STAGE_BYTES = 1 << 20
 DIRECT_MIN_BYTES = 4 << 20  # smaller files are soon written, and perhaps soon read
 
 
@@ -149,7 +149,7 @@ class RealFile:
             self.pwrite(parts, 0)
             return
         try:
-            with mmap.mmap(-1, STAGE_BYTES) as stage:
+            with mmap.mmap(-1, DIRECT_BYTES) as stage:
                 self._fill(direct, parts, stage)
         finally:
             os.close(direct)
@@ -160,10 +160,10 @@ class RealFile:
         for part in parts:
             left = memoryview(part)
             while left:
-                taken = min(len(left), STAGE_BYTES - filled)
+                taken = min(len(left), DIRECT_BYTES - filled)
                 stage[filled : filled + taken] = left[:taken]
                 left, filled = left[taken:], filled + taken
-                if filled == STAGE_BYTES:
+                if filled == DIRECT_BYTES:
                     self._write_stage(fd, stage, filled, offset)
                     offset, filled = offset + filled, 0
         self._write_stage(fd, stage, filled, offset)
