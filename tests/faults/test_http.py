@@ -121,10 +121,10 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
 def raw(server: Server, data: bytes) -> bytes:
     """Send bytes; what comes back until the server closes or says no more."""
     with socket.create_connection(("127.0.0.1", server.http_port), timeout=5) as client:
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
         answer = b""
         try:
+            client.sendall(data)  # the server may have enough before it has all, and close
+            client.shutdown(socket.SHUT_WR)
             while part := client.recv(65_536):
                 answer += part
         except OSError:

@@ -1,10 +1,10 @@
 """The client against a tiny server that speaks through our own codec, and misbehaves on demand."""
 
 import asyncio
-import dataclasses
 import struct
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 from msgspec import Struct
 
@@ -191,7 +191,7 @@ async def test_junk_is_malformed(server: Server, peer: KafkaPeer, junk: bytes) -
 
 async def test_an_answer_to_another_request_is_malformed(server: Server, peer: KafkaPeer) -> None:
     def answer(call: Call) -> bytes:
-        other = dataclasses.replace(call, correlation_id=call.correlation_id + 1)
+        other = msgspec.structs.replace(call, correlation_id=call.correlation_id + 1)
         return b"".join(encode_response(other, server.answer_well(call)))
 
     server.answer = answer
