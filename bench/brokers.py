@@ -85,6 +85,9 @@ class ApacheKafka:
     http: None = None
 
 
+Broker = StreamLake | ApacheKafka
+
+
 @contextmanager
 def seaweedfs_bucket(directory: Path, store_class: type[SeaweedFS] = SeaweedFS) -> Iterator[Bucket]:
     directory.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brokers import ApacheKafka, StreamLake, apache_kafka, streamlake_broker
+from brokers import Broker, StreamLake, apache_kafka, streamlake_broker
 from report import Report, median, plot_bars, take_turns
 
 from streamlake.cli.bench_load import (
@@ -40,7 +40,6 @@ UPLOAD_TIMEOUT_S = 120
 GOAL_RATIO = 1.5
 CONFIG = {"storage": {"upload_interval_s": 1, "gc_interval_s": 5, "gc_grace_s": 5}, "tables": {"enabled": False}}
 
-Broker = StreamLake | ApacheKafka
 READERS = ("librdkafka", "raw")
 
 

@@ -1,4 +1,4 @@
-"""Native kernels against their Python twins, and the table path against Parquet alone, in one run on one core.
+"""Native kernels against their Python twins, in one run on one core.
 
     python bench/kernels.py [--rows 20000]
 
@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from io import BytesIO
 from tempfile import TemporaryDirectory
@@ -21,8 +21,8 @@ from uuid import UUID
 
 import fastavro
 import pyarrow as pa
-from pyiceberg.partitioning import PartitionSpec
 
+from streamlake.cli.bench_table import NOON, SCHEMA
 from streamlake.cluster.table_configs import PREFIX, TableSettings
 from streamlake.core.clock import SystemClock
 from streamlake.core.disk import RealDisk, RealFile
@@ -44,31 +44,6 @@ ROUNDS = 5
 FLUSHES = 300
 BATCH_ROWS = 500
 NO_LIMIT = 1 << 30
-
-FIELDS: dict[str, Any] = {
-    "id": "long",
-    "user": "string",
-    "amount": "double",
-    "quantity": "int",
-    "paid": "boolean",
-    "ordered_at": {"type": "long", "logicalType": "timestamp-micros"},
-    "due": {"type": "int", "logicalType": "date"},
-    "price": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2},
-    "status": {"type": "enum", "name": "Status", "symbols": ["NEW", "SENT", "DONE"]},
-    "note": ["null", "string"],
-    "score": ["null", "float"],
-    "trace": {"type": "string", "logicalType": "uuid"},
-    "tags": {"type": "array", "items": "string"},
-    "counts": {"type": "map", "values": "long"},
-    "place": {
-        "type": "record",
-        "name": "Place",
-        "fields": [{"name": "lat", "type": "double"}, {"name": "lon", "type": "double"}],
-    },
-    "body": "string",  # fills the message up to 512 bytes
-}
-SCHEMA = {"type": "record", "name": "Order", "fields": [{"name": n, "type": t} for n, t in FIELDS.items()]}
-NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
 class OneSchema:
@@ -178,24 +153,8 @@ def bench_table(values: list[bytes]) -> None:
     def translate(cache: SchemaCache) -> pipeline.Translated:
         return pipeline.translate(records, settings, cache, "orders")
 
-    translated = translate(schemas)
-    evolved = pipeline.evolve(None, translated)
-    table = pipeline.assemble(translated, evolved)
-    size_bytes = sum(map(len, values))
-    decode_ms, twin, kernel, assemble_ms, parquet_ms = best_ms(
-        lambda: decode_fetched(data, 0, (), NO_LIMIT),
-        lambda: translate(twins),
-        lambda: translate(schemas),
-        lambda: pipeline.assemble(translated, pipeline.evolve(None, translated)),
-        lambda: pipeline.write(table, evolved.schema, PartitionSpec(), lambda folder: f"x/{folder}", {}),
-    )
-    show("Avro -> Arrow, all of a table's translation", size_bytes, twin, kernel)
-    path_ms = decode_ms + kernel + assemble_ms + parquet_ms
-    print(
-        f"table path of {size_bytes / len(values):.0f}-byte messages: {size_bytes / MIB / path_ms * 1000:.0f} MiB/s; "
-        f"decode {decode_ms:.1f} + translate {kernel:.1f} + assemble {assemble_ms:.1f} + Parquet {parquet_ms:.1f} ms: "
-        f"Parquet alone is {parquet_ms / path_ms:.0%} of the time"
-    )
+    twin, kernel = best_ms(lambda: translate(twins), lambda: translate(schemas))
+    show("Avro -> Arrow, all of a table's translation", sum(map(len, values)), twin, kernel)
 
 
 class BusyLoop:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brokers import ApacheKafka, StreamLake, apache_kafka, streamlake_broker
+from brokers import Broker, apache_kafka, streamlake_broker
 from report import Report, median, plot_lines, take_turns
 
 from streamlake.cli.bench_load import Throughput, produce_throughput, temporary_topic, values
@@ -31,8 +31,6 @@ GOAL_MB_PER_S = 300
 GOAL_REQUESTS_PER_CORE_S = 30_000
 # Deleted topics leave the disk soon.
 CONFIG = {"storage": {"gc_interval_s": 5, "gc_grace_s": 5}, "tables": {"enabled": False}}
-
-Broker = StreamLake | ApacheKafka
 
 
 @dataclass(frozen=True, slots=True)

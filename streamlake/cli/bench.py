@@ -28,7 +28,6 @@ from streamlake.cli.bench_load import (
     values,
 )
 from streamlake.cli.bench_process import broker_pid, cpu_s, in_child
-from streamlake.cli.bench_raw import fetch_requests, produce_requests
 from streamlake.cli.console import DEFAULT_BOOTSTRAP, DEFAULT_HTTP, Bootstrap, Http, err, show
 from streamlake.core.errors import Invalid
 
@@ -105,6 +104,8 @@ def produce(
             _print_latency("produce", bootstrap, rate, record_bytes, taken, as_json)
             return
         if client is Client.RAW:
+            from streamlake.cli.bench_raw import produce_requests  # here: every command imports this module
+
             reached = _load(
                 "produce", records, produce_requests,
                 **common, records=records, record_bytes=record_bytes, batch_records=batch_records or 1,
@@ -138,6 +139,8 @@ def fetch(
         sent = _load("produce", records, produce_throughput, **common, ring=ring, seconds=float("inf"), records=records)
         with _broker(bootstrap) as broker_cpu_s:
             if client is Client.RAW:
+                from streamlake.cli.bench_raw import fetch_requests  # here: every command imports this module
+
                 reached = _load("fetch", records, fetch_requests, **common, records=sent.records, at_least_s=seconds)
             else:
                 reached = _load(

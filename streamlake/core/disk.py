@@ -128,16 +128,11 @@ class RealFile:
 
     def write_zeros(self, size_bytes: int, offset: int) -> None:
         direct = self._open_direct()
-        fd = self._fd if direct is None else direct
         done = 0
         try:
             while done < size_bytes:
-                try:
-                    done += os.pwrite(fd, memoryview(ZEROS)[: size_bytes - done], offset + done)
-                except OSError as error:
-                    if fd == self._fd or error.errno != errno.EINVAL:
-                        raise
-                    fd = self._fd  # not so: no whole blocks, or the file system wants larger ones
+                zeros = memoryview(ZEROS)[: size_bytes - done]
+                done += _write_direct(direct, zeros, offset + done) or self.pwrite([zeros], offset + done)
         finally:
             if direct is not None:
                 os.close(direct)
@@ -169,20 +164,10 @@ class RealFile:
         self._write_stage(fd, stage, filled, offset)
 
     def _write_stage(self, fd: int, stage: mmap.mmap, filled: int, offset: int) -> None:
-        whole = filled - filled % BLOCK_BYTES
         with memoryview(stage) as view:
-            if whole:
-                try:
-                    if os.pwrite(fd, view[:whole], offset) == whole:
-                        offset, filled = offset + whole, filled - whole
-                    else:
-                        whole = 0  # what is missing, or why, is told by the other way
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    whole = 0  # not so: the file system wants larger blocks
-            if filled:
-                self.pwrite([view[whole : whole + filled]], offset)
+            done = _write_direct(fd, view[: filled - filled % BLOCK_BYTES], offset)
+            if done < filled:
+                self.pwrite([view[done:filled]], offset + done)
 
     def _open_direct(self) -> int | None:
         """The same file, past the page cache; None where the system or the file system has no such thing."""
@@ -211,6 +196,19 @@ class RealFile:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _write_direct(fd: int | None, data: memoryview, offset: int) -> int:
+    """Bytes written past the page cache; 0 if that cannot be: no such `fd`, no whole blocks, or the file system wants
+    larger ones."""
+    if fd is None:
+        return 0
+    try:
+        return os.pwrite(fd, data, offset)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return 0
 
 
 class RealDisk:

@@ -3,7 +3,7 @@
 Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
 have to allow (Kafka's AclOperation). `abandon`: while it waits, it waits for others and changes nothing any more, so it
 ends with its connection, and a server that stops does not wait for it. `begin`: tried first; a request that it can
-begin costs no task.
+begin costs no task, and `handle` gets only those that it cannot.
 """
 
 from dataclasses import dataclass

@@ -58,15 +58,15 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
+    """What `begin` could not begin: a request with records that nothing speaks against but the want of room."""
     request: ProduceRequest = exchange.body
     timeout_s = _timeout_s(request)
     size_bytes = _size_bytes(request)
-    refused = _refusal(request)
-    if refused is None and size_bytes:
-        try:
-            await ctx.streams.reserve(size_bytes, timeout_s)
-        except StreamLakeError as error:
-            refused = _refused_room(error)
+    refused = None
+    try:
+        await ctx.streams.reserve(size_bytes, timeout_s)
+    except StreamLakeError as error:
+        refused = _refused_room(error)
     parts = stage_one(ctx, request, size_bytes, refused)
     exchange.release()
     if request.acks == 0:

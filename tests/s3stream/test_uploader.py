@@ -244,19 +244,24 @@ async def test_opening_waits_for_a_commit_that_is_under_way(media) -> None:
     assert broker.fatal == [] and stream.epoch == 2
 
 
+async def delete_while_an_object_is_stored(media, broker, stream_id: int) -> None:  # type: ignore[no-untyped-def]
+    """Flushes; the stream goes while the first object is on its way."""
+    media.store.fail("put", "slow")
+    flush = asyncio.create_task(broker.streams.flush())
+    await until(lambda: media.store.calls)
+    del media.tables.streams[stream_id]
+    broker.streams.delete([stream_id])
+    media.store.gate.set()
+    await flush
+
+
 async def test_a_stream_deleted_during_its_upload_leaves_the_others_alone(media) -> None:
     media.tables.create(1, 2)
     broker = media.broker()
     one, two = await broker.start(1, 2)
     await broker.append(one, bytes(5000))
     await broker.append(two, b"b")
-    media.store.fail("put", "slow")
-    flush = asyncio.create_task(broker.streams.flush())
-    await until(lambda: media.store.calls)
-    del media.tables.streams[1]
-    broker.streams.delete([1])
-    media.store.gate.set()
-    await flush
+    await delete_while_an_object_is_stored(media, broker, 1)
     assert media.tables.objects[1].ranges == (StreamRange(2, 1, 0, 1),)
     assert b"".join(await two.read(0, 1, 9)) == b"b"
     assert broker.streams.appender.unuploaded_bytes == 0 and broker.streams.appender.dirty == {}
@@ -270,13 +275,7 @@ async def test_a_stream_deleted_between_two_objects_of_its_upload_ends_it(media)
     for _ in range(10):
         await broker.append(one, bytes(400))
     await broker.append(two, b"b")
-    media.store.fail("put", "slow")
-    flush = asyncio.create_task(broker.streams.flush())
-    await until(lambda: media.store.calls)
-    del media.tables.streams[1]
-    broker.streams.delete([1])
-    media.store.gate.set()
-    await flush
+    await delete_while_an_object_is_stored(media, broker, 1)
     assert broker.fatal == []
     assert b"".join(await two.read(0, 1, 9)) == b"b"
 
