@@ -275,7 +275,12 @@ class Line:
     sequence: int = 0  # of the next new batch
     batches: int = 0  # made so far
     known: bool = False  # the partition has acknowledged something of this series
+    given_up: bool = False  # what was dropped would be a hole before whatever came next
     items: deque[Item] = field(default_factory=deque)
+
+    def give_up(self) -> None:
+        self.given_up = True
+        self.items.clear()
 
     def sendable(self, cautious_start: bool) -> Item | None:
         """As in the Java client, what is doubtful goes first and alone, and at most five batches are beyond the last
@@ -372,7 +377,7 @@ class IdempotentProducer:
             line = self._lines.get(place)
             if line is None:
                 line = self._lines[place] = Line(Series(self._producer_id, self._epoch))
-            if len(line.items) < 2 * IN_FLIGHT_MAX:
+            if not line.given_up and len(line.items) < 2 * IN_FLIGHT_MAX:
                 self._pack(line, place)
 
     def _pack(self, line: Line, place: Place) -> None:
@@ -399,7 +404,7 @@ class IdempotentProducer:
                 continue
             leader = self.client.leaders.get(place)
             if leader is None and self._world.ledger.may_be_gone(place.topic_id):
-                line.items.clear()
+                line.give_up()
             elif leader is None:
                 homeless = True
             else:
@@ -442,7 +447,7 @@ class IdempotentProducer:
             line.known = True
             return True
         if code in GONE and self._world.ledger.may_be_gone(place.topic_id):
-            line.items.clear()
+            line.give_up()
             return True
         # As of when it was sent: by now a newer leader may have taken the ones before it, of which this one, that
         # was superseded meanwhile, knows nothing. What is settled before a request is known to whom it is sent.

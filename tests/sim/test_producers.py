@@ -35,6 +35,23 @@ def changed(**fields: Any) -> Any:
     return change
 
 
+def changed_leaders(node_id: int) -> Any:
+    """An answer to Metadata in which this broker leads everything."""
+
+    def change(answer: Any) -> Any:
+        return msgspec.structs.replace(
+            answer,
+            topics=tuple(
+                msgspec.structs.replace(
+                    topic, partitions=tuple(msgspec.structs.replace(p, leader_id=node_id) for p in topic.partitions)
+                )
+                for topic in answer.topics
+            ),
+        )
+
+    return change
+
+
 @pytest.mark.parametrize("kind", [PlainProducer, IdempotentProducer])
 async def test_two_batches_acknowledged_at_one_offset(server: Server, kind: Any) -> None:
     world = world_of(server)
@@ -102,6 +119,20 @@ async def test_passing_errors_and_lost_answers_end_well(server: Server) -> None:
     (log, *_) = (await check_all(world, random.Random(2))).values()
     assert log.end > 10
     assert all(batch.stored for history in world.ledger.partitions.values() for batch in history.batches)
+
+
+async def test_nothing_follows_what_was_given_up(server: Server) -> None:
+    """A topic that seemed to be gone was not: more of the same series would leave a hole."""
+    world = world_of(server)
+    topic = await new_topic(world)
+    producer = IdempotentProducer(world, "p", random.Random(1), [topic], pace_s=0.01, crash_share=0)
+    leaderless = changed_leaders(-1)
+    lie(producer.client, ApiKey.METADATA, lambda a: leaderless(a) if producer.client.refreshes < 3 else a)
+    await producer.client.refresh([topic])
+    world.ledger.deleting(producer.client.ids[topic])
+    await run_until(world, lambda: producer.client.refreshes > 5, producer)
+    assert world.ledger.partitions, "nothing was given up"
+    await check_all(world, random.Random(2))
 
 
 class TestLine:
