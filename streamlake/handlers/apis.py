@@ -3,9 +3,11 @@
 Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
 have to allow (Kafka's AclOperation). `abandon`: while it waits, it waits for others and changes nothing any more, so it
 ends with its connection, and a server that stops does not wait for it. `begin`: tried first; a request that it can
-begin costs no task, and `handle` gets only those that it cannot.
+begin costs no task, and `handle` gets only those that it cannot. `runs`: tried before that, for rows of requests that
+are alike.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streamlake.handlers import (
@@ -34,9 +36,10 @@ from streamlake.handlers import (
     offset_fetch,
     offset_for_leader_epoch,
     produce,
+    produce_runs,
     sync_group,
 )
-from streamlake.handlers.context import Begin, Handle
+from streamlake.handlers.context import Begin, Context, Handle
 from streamlake.protocol.requests import Api, api
 
 
@@ -47,6 +50,7 @@ class Handler:
     handle: Handle
     abandon: bool = False
     begin: Begin | None = None
+    runs: Callable[[Context, Mapping[int, Api]], produce_runs.Runs | None] | None = None
 
 
 def _upto(version: int, first: int = 0) -> range:
@@ -55,7 +59,9 @@ def _upto(version: int, first: int = 0) -> range:
 
 HANDLERS = (
     # Advertised from 0: librdkafka takes Produce 0 as the sign of compression (KAFKA-18659).
-    Handler(api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle, begin=produce.begin),
+    Handler(
+        api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle, begin=produce.begin, runs=produce_runs.runs
+    ),
     Handler(api(1, _upto(18, 4)), "Read", fetch.handle, abandon=True),
     Handler(api(2, _upto(8, 1)), "Describe", list_offsets.handle),
     Handler(api(3, _upto(13)), "Describe", metadata.handle),

@@ -11,6 +11,7 @@ wrong, but then the stream is dead too, takes no further append, and the partiti
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -20,11 +21,11 @@ from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
 from streamlake.core.tasks import Executor
 from streamlake.log import checkpoint, epochs
 from streamlake.log.errors import InvalidTimestamp, OffsetOutOfRange
-from streamlake.log.producers import ProducedBatch
+from streamlake.log.producers import BATCHES_KEPT, ProducedBatch
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Buffer, Stream
 from streamlake.log.waiters import Waiters
-from streamlake.record.batch import NO_PRODUCER_ID, assign, frames
+from streamlake.record.batch import NO_PRODUCER_ID, BatchHeader, assign, frames
 from streamlake.record.validate import Produced, check_produced
 
 REPLAY_READ_BYTES = 4 * 1024 * 1024
@@ -54,6 +55,48 @@ class LogCounters:
 
     def __init__(self) -> None:
         self.batches_in = self.records_in = self.bytes_in = self.duplicates = self.bytes_out = 0
+
+    def count(self, batches: int, records: int, size_bytes: int) -> None:
+        self.batches_in += batches
+        self.records_in += records
+        self.bytes_in += size_bytes
+
+
+class BatchRun(Protocol):
+    """Batches of one producer, each checked by itself (record/validate.py), with timestamps that need no change.
+
+    If they have a producer id, it and the epoch are the same, and the sequence numbers follow each other."""
+
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def min_timestamp(self) -> int: ...
+    @property
+    def max_timestamp(self) -> int: ...
+    @property
+    def producer_id(self) -> int: ...
+    @property
+    def producer_epoch(self) -> int: ...
+    @property
+    def base_sequence(self) -> int: ...
+    @property
+    def first_count(self) -> int:
+        """Records in the first batch."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches."""
+        ...
+
+    def placed(self, base_offset: int, leader_epoch: int) -> bytes:
+        """All of them, one after the other, with their places in the log."""
+        ...
+
+    def last(self, batches: int, base_offset: int) -> list[tuple[int, int, int, int]]:
+        """Of the last ones, if the run starts at `base_offset`: the fields of a ProducedBatch."""
+        ...
 
 
 class Partition:
@@ -109,7 +152,7 @@ class Partition:
             chunks = await self.stream.read(position, self.stream.durable_offset, REPLAY_READ_BYTES)
             for header, _ in (frame for chunk in chunks for frame in frames(chunk)):
                 if header.base_offset >= position and header.producer_id != NO_PRODUCER_ID:
-                    self._producers.add(header, header.base_offset, header.max_timestamp, now_ms)
+                    self._remember(header, header.base_offset, header.max_timestamp, now_ms)
                 position = max(position, header.next_offset)
             if not chunks:
                 raise Corrupt(f"stream {self.stream.stream_id} has nothing at offset {position}, below its end")
@@ -148,8 +191,10 @@ class Partition:
         now_ms = self._clock.now_ms()
         self._check_timestamps(produced, now_ms)
         idempotent = header.producer_id != NO_PRODUCER_ID
-        if idempotent and (earlier := self._producers.check(header)) is not None:
-            return self._repeat(earlier)
+        if idempotent:
+            sequence = header.producer_id, header.producer_epoch, header.base_sequence, header.count
+            if (earlier := self._producers.check(*sequence)) is not None:
+                return self._repeat(earlier)
 
         append_time_ms = now_ms if self.settings.is_log_append_time else None
         max_timestamp = produced.max_timestamp if append_time_ms is None else append_time_ms
@@ -160,13 +205,45 @@ class Partition:
         durable = self.stream.append(base_offset, header.count, sort_key, payload, head)
         # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
         if idempotent:
-            self._producers.add(header, base_offset, max_timestamp, now_ms)
+            self._remember(header, base_offset, max_timestamp, now_ms)
         self._unacked.append((base_offset + header.count, durable))
-        counters = self._counters
-        counters.batches_in += 1
-        counters.records_in += header.count
-        counters.bytes_in += header.size_bytes
+        self._counters.count(1, header.count, header.size_bytes)
         return self._appended(base_offset, max_timestamp, header.size_bytes, durable)
+
+    def append_run(self, run: BatchRun) -> Appended | None:
+        """`append` of each, as one chunk: all get their offsets now and become durable together. None, and nothing was
+        done: append them one by one, which says why or does what is not done here (a duplicate, a log append time).
+
+        The caller has reserved run.size_bytes bytes."""
+        now_ms, settings = self._clock.now_ms(), self.settings
+        if (
+            self._closed
+            or settings.is_log_append_time
+            or now_ms - run.min_timestamp > settings.message_timestamp_before_max_ms
+            or run.max_timestamp - now_ms > settings.message_timestamp_after_max_ms
+        ):
+            return None
+        idempotent = run.producer_id != NO_PRODUCER_ID
+        base_offset = self.stream.next_offset
+        try:
+            if idempotent:
+                sequence = run.producer_id, run.producer_epoch, run.base_sequence, run.first_count
+                if self._producers.check(*sequence) is not None:
+                    return None
+            data = run.placed(base_offset, self.stream.epoch)
+            durable = self.stream.append(base_offset, run.records, run.max_timestamp, data)
+        except StreamLakeError:
+            return None
+        if idempotent:
+            latest = tuple(ProducedBatch(*batch) for batch in run.last(BATCHES_KEPT, base_offset))
+            self._producers.add(run.producer_id, run.producer_epoch, latest, now_ms)
+        self._unacked.append((base_offset + run.records, durable))
+        self._counters.count(len(run), run.records, run.size_bytes)
+        return Appended(base_offset, NO_TIMESTAMP, self.log_start_offset, run.size_bytes, durable)
+
+    def _remember(self, header: BatchHeader, base_offset: int, max_timestamp: int, now_ms: int) -> None:
+        batch = ProducedBatch(header.base_sequence, header.last_offset_delta + 1, base_offset, max_timestamp)
+        self._producers.add(header.producer_id, header.producer_epoch, (batch,), now_ms)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -176,7 +253,7 @@ class Partition:
             durable = asyncio.get_running_loop().create_future()
             durable.set_result(None)
         else:
-            durable = next(future for end, future in self._unacked if end == earlier.next_offset)
+            durable = next(future for end, future in self._unacked if end >= earlier.next_offset)  # of its run
         return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
 
     def _appended(

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from streamlake.log.errors import InvalidProducerEpoch, OutOfOrderSequence
-from streamlake.record.batch import BatchHeader
 
 BATCHES_KEPT = 5  # = max.in.flight.requests.per.connection that an idempotent producer may use
 SEQUENCES = 2**31  # sequence numbers wrap to 0 after 2**31 - 1
@@ -53,40 +52,39 @@ class Producers:
         """(producer id, state), longest silent first."""
         return iter(self._producers.items())
 
-    def check(self, header: BatchHeader) -> ProducedBatch | None:
+    def check(self, producer_id: int, epoch: int, base_sequence: int, record_count: int) -> ProducedBatch | None:
         """None if the batch may be appended; the earlier batch if it is one of the last five sent again.
 
         Raises InvalidProducerEpoch for an epoch that was superseded, OutOfOrderSequence for a gap. A producer that
         is not known here (new, expired, forgotten) may begin at any sequence, as in ProducerAppendInfo.checkSequence:
         today's Kafka never answers UNKNOWN_PRODUCER_ID."""
-        producer = self._producers.get(header.producer_id)
+        producer = self._producers.get(producer_id)
         if producer is None:
             return None
-        if header.producer_epoch < producer.epoch:
+        if epoch < producer.epoch:
             raise InvalidProducerEpoch(
-                f"producer {header.producer_id} has epoch {header.producer_epoch}, "
-                f"epoch {producer.epoch} was seen: a newer producer with this id has taken over"
+                f"producer {producer_id} has epoch {epoch}, epoch {producer.epoch} was seen: "
+                "a newer producer with this id has taken over"
             )
-        if header.producer_epoch > producer.epoch:
+        if epoch > producer.epoch:
             expected = 0
         else:
             for batch in producer.batches:
-                if batch.base_sequence == header.base_sequence and batch.record_count == header.count:
+                if batch.base_sequence == base_sequence and batch.record_count == record_count:
                     return batch
             expected = producer.batches[-1].next_sequence
-        if header.base_sequence != expected:
+        if base_sequence != expected:
             raise OutOfOrderSequence(
-                f"producer {header.producer_id} (epoch {header.producer_epoch}) sent sequence {header.base_sequence}, "
-                f"expected {expected}: batches in between are missing"
+                f"producer {producer_id} (epoch {epoch}) sent sequence {base_sequence}, expected {expected}: "
+                "batches in between are missing"
             )
         return None
 
-    def add(self, header: BatchHeader, base_offset: int, max_timestamp: int, now_ms: int) -> None:
-        """Remember a batch that the stream has taken."""
-        batch = ProducedBatch(header.base_sequence, header.last_offset_delta + 1, base_offset, max_timestamp)
-        before = self._producers.pop(header.producer_id, None)
-        earlier = before.batches if before is not None and before.epoch == header.producer_epoch else ()
-        self.put(header.producer_id, Producer(header.producer_epoch, now_ms, (*earlier, batch)[-BATCHES_KEPT:]))
+    def add(self, producer_id: int, epoch: int, batches: tuple[ProducedBatch, ...], now_ms: int) -> None:
+        """Remember batches that the stream has taken; of many, the last BATCHES_KEPT will do."""
+        before = self._producers.pop(producer_id, None)
+        earlier = before.batches if before is not None and before.epoch == epoch else ()
+        self.put(producer_id, Producer(epoch, now_ms, (*earlier, *batches)[-BATCHES_KEPT:]))
 
     def put(self, producer_id: int, producer: Producer) -> None:
         """Set the state of a producer, the latest one heard of."""

@@ -51,6 +51,18 @@ class FrameReader:
         self._filled += size
         self.buffered_bytes += size
 
+    def chunk(self) -> tuple[bytes, int] | None:
+        """The bytes in which the next frame starts, if it starts there with its length, and where; `skip` what was
+        taken of them. None if its start came before."""
+        if self._body is None and not self._head and self._chunks:
+            return self._chunks[0], self._at
+        return None
+
+    def skip(self, size: int) -> None:
+        """Whole frames of `chunk` were taken, so many bytes with their lengths."""
+        self.buffered_bytes -= size
+        self._advance(self._chunks[0], self._at + size)
+
     def next_frame(self) -> Buffer | None:
         """The next whole frame without its length, read-only, or None until more is fed.
 

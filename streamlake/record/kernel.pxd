@@ -153,6 +153,34 @@ cdef inline bint is_utf8(const uint8_t* at, size_t size) noexcept nogil:
     return True
 
 
+# What the header of a batch says.
+cdef struct Claims:
+    int64_t base_offset
+    int64_t base_timestamp
+    int64_t append_time
+    bint is_append_time
+    int64_t last_delta
+    int64_t count
+    int64_t first_offset  # records before it are checked, but not taken
+
+
+# Where records are taken to.
+cdef struct Lists:
+    Vec offsets
+    Vec timestamps
+    Vec kinds
+    Column key
+    Column value
+    Vec header_offsets
+    Column header_key
+    Column header_value
+
+
+cdef int walk(
+    const uint8_t* at, size_t size, const Claims* claims, Lists* lists, int64_t* least_time, int64_t* most_time
+) noexcept nogil
+
+
 cdef class Block:
     cdef Vec _vec
 

@@ -53,28 +53,6 @@ cdef void free_column(Column* column) noexcept nogil:
     memset(column, 0, sizeof(Column))
 
 
-# What the header of a batch says.
-cdef struct Claims:
-    int64_t base_offset
-    int64_t base_timestamp
-    int64_t append_time
-    bint is_append_time
-    int64_t last_delta
-    int64_t count
-    int64_t first_offset  # records before it are checked, but not taken
-
-
-cdef struct Lists:
-    Vec offsets
-    Vec timestamps
-    Vec kinds
-    Column key
-    Column value
-    Vec header_offsets
-    Column header_key
-    Column header_value
-
-
 # Where a column stood, to go back to when a record turns out bad half-way.
 cdef struct Mark:
     int64_t length

@@ -17,7 +17,9 @@ import structlog
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Begin, Context
+from streamlake.handlers.produce_runs import Runs
 from streamlake.protocol.framing import FrameReader
+from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
 from streamlake.protocol.requests import Call, encode_response, parse
 from streamlake.protocol.wire import Buffer, Malformed
@@ -78,6 +80,19 @@ class Exchange:
         self.connection.fail(self, error)
 
 
+class Several:
+    """Requests that were begun together (handlers/produce_runs.py)."""
+
+    __slots__ = ("connection", "slot")
+
+    def __init__(self, slot: Slot, connection: "Connection") -> None:
+        self.slot = slot
+        self.connection = connection
+
+    def answer(self, buffers: list[Buffer] | None) -> None:
+        self.connection.finish(self.slot, buffers)
+
+
 class Connection(asyncio.BufferedProtocol):
     def __init__(
         self,
@@ -90,6 +105,8 @@ class Connection(asyncio.BufferedProtocol):
         self._ctx = ctx
         self._handlers = handlers
         self._apis = {key: handler.api for key, handler in handlers.items()}
+        produce = handlers.get(ApiKey.PRODUCE)
+        self._runs = produce.runs(ctx, self._apis) if produce is not None and produce.runs is not None else None
         self._frames = FrameReader(frame_bytes_max)
         self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
         self._counters = counters
@@ -192,6 +209,9 @@ class Connection(asyncio.BufferedProtocol):
                 transport.writelines(ready)
             frame = None
             if work < TURN_WORK and pipeline.may_start and not self._draining:
+                if self._runs is not None and (size := self._begin_run(self._runs)):
+                    work += REQUEST_WORK + size
+                    continue
                 frame = self._frames.next_frame()
             if frame is None:
                 self._read_or_not(transport)
@@ -218,6 +238,25 @@ class Connection(asyncio.BufferedProtocol):
         tasks = self._polls if handler.abandon else self._tasks
         tasks[task] = None
         task.add_done_callback(tasks.pop)
+
+    def _begin_run(self, runs: Runs) -> int:
+        """How many bytes of requests were begun; 0: the next frame goes the ordinary way."""
+        if (chunk := self._frames.chunk()) is None or (begun := runs.begin(*chunk)) is None:
+            return 0
+        self._frames.skip(begun.size_bytes)
+        requests = self._counters.requests
+        requests["produce"] = requests.get("produce", 0) + len(begun)
+        slot = self._pipeline.begin(begun.size_bytes)
+        slot.release()
+        self._begun += 1
+        begun.answer_to(Several(slot, self))
+        return begun.size_bytes
+
+    def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
+        """Of what was begun without a task: its answers, None if it has none."""
+        self._begun -= 1
+        slot.finish(buffers)
+        self.advance_soon()
 
     def _has_begun(self, begin: Begin, exchange: Exchange) -> bool:
         self._begun += 1

@@ -14,6 +14,7 @@ from fuzz.target import MIB, Target, run_async
 from fuzz.wire_targets import cut
 from support.deliver import deliver
 from support.log_bench import FixedClock
+from support.produce_pair import Requests, same
 from support.simdisk import SimDisk
 from support.wire import (
     Member,
@@ -195,4 +196,17 @@ async def _serve(pieces: Sequence[bytes]) -> None:
     await _broker.serve(pieces)
 
 
-TARGETS = [Target("connection", seeds, check, memory_bytes=64 * MIB, examples=40)]
+def row_seeds() -> list[bytes]:
+    rng = random.Random(11)
+    return [bytes([how]) + b"".join(Requests(rng).draw(count)) for count in (1, 2, 8, 30) for how in (0, 0, 60)]
+
+
+def check_rows(data: bytes) -> None:
+    """Begun together or one by one: no difference."""
+    run_async(same(cut(data[1:], data[0] if data else 0)))
+
+
+TARGETS = [
+    Target("connection", seeds, check, memory_bytes=64 * MIB, examples=40),
+    Target("produce rows", row_seeds, check_rows, memory_bytes=64 * MIB, examples=60),
+]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlake.log.errors import InvalidProducerEpoch, OutOfOrderSequence
-from streamlake.log.producers import SEQUENCES, Producers
+from streamlake.log.producers import SEQUENCES, ProducedBatch, Producers
 from streamlake.record.batch import BatchHeader
 
 
@@ -14,9 +14,10 @@ def header(sequence: int, count: int = 1, *, producer: int = 1, epoch: int = 0) 
 def send(producers: Producers, offset: int, *args, now_ms: int = 0, **kwargs):
     """As a partition does: check, then add. The earlier batch if it was a duplicate."""
     sent = header(*args, **kwargs)
-    earlier = producers.check(sent)
+    earlier = producers.check(sent.producer_id, sent.producer_epoch, sent.base_sequence, sent.count)
     if earlier is None:
-        producers.add(sent, offset, 1000, now_ms)
+        batch = ProducedBatch(sent.base_sequence, sent.count, offset, 1000)
+        producers.add(sent.producer_id, sent.producer_epoch, (batch,), now_ms)
     return earlier
 
 

@@ -1,0 +1,223 @@
+"""Two servers in memory that are sent the same: one begins rows of Produce requests together, the other one by one.
+
+Whatever a client sends, both must answer the same bytes, store the same bytes and count the same.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+from support.deliver import deliver
+from support.fake_stream import FakeStream
+from support.log_bench import NOW_MS, TOPIC, Bench
+from support.raw_kafka import signed
+from support.wire import Topic, encoded, newest, produce_request
+from support.wire_stub import FakeTransport
+
+from streamlake.core.budget import Budget
+from streamlake.core.deadlines import Deadlines
+from streamlake.handlers import produce_runs
+from streamlake.handlers.apis import HANDLERS
+from streamlake.log.partition import Partition
+from streamlake.protocol.messages import ApiKey, heartbeat
+from streamlake.protocol.requests import api, encode_request
+from streamlake.record.compression import Compression
+from streamlake.record.decode import Record
+from streamlake.record.encode import encode_batch
+from streamlake.server.connection import Connection, Counters
+
+ROOM_BYTES = 1 << 20
+PARTITIONS = 2
+FRAME_BYTES_MAX = 1 << 16
+TOPIC_NAMED, LONG_NAME = Topic("orders", TOPIC), Topic("orders" * 40, TOPIC)
+HOUR_MS = 3_600_000
+
+
+class Streams:
+    """The room for records, as s3stream's Streams gives it."""
+
+    def __init__(self) -> None:
+        self.room = Budget(ROOM_BYTES)
+
+    def try_reserve(self, size_bytes: int) -> bool:
+        return self.room.try_take("log", size_bytes)
+
+    async def reserve(self, size_bytes: int, timeout_s: float) -> None:
+        await self.room.take("log", size_bytes, timeout_s)
+
+    def release(self, size_bytes: int) -> None:
+        self.room.give("log", size_bytes)
+
+
+@dataclass
+class Server:
+    connection: Connection
+    transport: FakeTransport
+    counters: Counters
+    bench: Bench
+    partitions: list[Partition]
+    streams: list[FakeStream]
+    room: Budget
+    began: list[int]  # how many requests each row had
+
+    def facts(self) -> dict[str, Any]:
+        """All that must not depend on how the requests were begun. A client whose connection was closed knows nothing
+        of what was under way."""
+        counted = self.bench.counters
+        answered = {} if self.transport.closed else {"sent": bytes(self.transport.sent)}
+        return answered | {
+            "closed": self.transport.closed,
+            "logs": [b"".join(chunk.data for chunk in stream._chunks) for stream in self.streams],
+            "ends": [stream.next_offset for stream in self.streams],
+            "producers": [list(partition._producers.items()) for partition in self.partitions],
+            "room": self.room.used_bytes,
+            "requests": self.counters.requests,
+            "failures": (self.counters.failures, self.counters.malformed),
+            "counted": (counted.batches_in, counted.records_in, counted.bytes_in, counted.duplicates),
+        }
+
+
+async def server(together: bool, **settings: Any) -> Server:
+    bench, began = Bench(), list[int]()
+    streams = [FakeStream(stream_id=n) for n in range(PARTITIONS)]
+    partitions = [await bench.open(stream, **settings) for stream in streams]
+    room = Streams()
+    ctx: Any = SimpleNamespace(
+        topics=SimpleNamespace(
+            by_id={TOPIC: _INFO}.get, get=dict.fromkeys((TOPIC_NAMED.name, LONG_NAME.name), _INFO).get
+        ),
+        logs=SimpleNamespace(get=lambda _, n: partitions[n] if 0 <= n < PARTITIONS else None),
+        streams=room,
+        deadlines=Deadlines(asyncio.get_running_loop()),
+    )
+
+    class Watched(produce_runs.Runs):
+        def begin(self, received: bytes, at: int) -> produce_runs.Begun | None:
+            begun = super().begin(received, at)
+            if begun is not None:
+                began.append(len(begun))
+            return begun
+
+    served = {h.api.key: h for h in HANDLERS if h.api.key == ApiKey.PRODUCE}
+    served = {key: replace(h, runs=Watched if together else None) for key, h in served.items()}
+    transport, counters = FakeTransport(), Counters()
+    transport.abort = lambda: None  # type: ignore[method-assign]
+    connection = Connection(ctx, served, FRAME_BYTES_MAX, counters, {})
+    connection.connection_made(transport)
+    return Server(connection, transport, counters, bench, partitions, streams, room.room, began)
+
+
+_INFO: Any = SimpleNamespace(id=TOPIC, partitions=range(PARTITIONS))
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def serve(one: Server, pieces: Sequence[bytes]) -> None:
+    """All pieces come; what was appended becomes durable now and then."""
+    for n, piece in enumerate(pieces):
+        if one.transport.closed:
+            break
+        deliver(one.connection, piece)
+        if n % 3 == 2:
+            await settle()
+            durable(one)
+    for _ in range(3):
+        await settle()
+        durable(one)
+    await settle()
+    one.connection.connection_lost(None)
+
+
+def durable(one: Server) -> None:
+    for stream in one.streams:
+        stream.make_durable()
+
+
+async def same(pieces: Sequence[bytes], **settings: Any) -> Server:
+    """The server that begins rows together, after it was found to have done as the other one did."""
+    together, one_by_one = await server(True, **settings), await server(False, **settings)
+    for each in (together, one_by_one):
+        await serve(each, pieces)
+    assert together.facts() == one_by_one.facts()
+    return together
+
+
+class Requests:
+    """Requests as `rng` has it: mostly in rows that are alike, with all that may interrupt a row."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._number = 0
+        self._sequences: dict[int, int] = {}  # by producer id
+        self._head: tuple[Any, ...] = ()
+
+    def draw(self, count: int) -> list[bytes]:
+        return [self._request() for _ in range(count)]
+
+    def _request(self) -> bytes:
+        rng = self._rng
+        self._number += 1
+        if not self._head or rng.random() < 0.15:
+            self._head = (
+                rng.choice([3, 7, 8, 9, 11, 12, 13, newest(ApiKey.PRODUCE)]),
+                rng.choice([-1, -1, -1, 1, 0, 7]),
+                rng.choice([0, 0, 1, 1, PARTITIONS, -1]),
+                rng.choice([TOPIC_NAMED, TOPIC_NAMED, TOPIC_NAMED, LONG_NAME, Topic("nowhere", UUID(int=5))]),
+                rng.choice([None, "", "client", "ä" * 40]),
+            )
+        version, acks, index, topic, client = self._head
+        if rng.random() < 0.02:
+            return encoded(ApiKey.HEARTBEAT, 4, heartbeat.HeartbeatRequest(), self._number)  # is not served here
+        batches: dict[int, bytes | None] = {index: self._batch()}
+        fields = {}
+        if rng.random() < 0.05:
+            batches[1 - index] = self._batch()
+        if rng.random() < 0.03:
+            batches[index] = rng.choice([None, b"", self._batch() + self._batch()])
+        if rng.random() < 0.02:
+            fields["transactional_id"] = "t"
+        request = produce_request(topic, batches, acks=acks, **fields)
+        return b"".join(encode_request(api(ApiKey.PRODUCE), version, self._number, client, request))
+
+    def _batch(self) -> bytes:
+        rng = self._rng
+        count = rng.choice([1, 1, 1, 2, 5])
+        at_ms = NOW_MS + rng.choice([0, 0, 0, 0, 0, -5, -HOUR_MS, 20 * HOUR_MS, 100 * HOUR_MS, -1 - NOW_MS])
+        records = [
+            Record(n, at_ms + rng.randrange(3), rng.choice([None, b"key"]), rng.randbytes(rng.randrange(40)))
+            for n in range(count)
+        ]
+        kind: dict[str, Any] = {}
+        if rng.random() < 0.6:
+            producer_id = rng.choice([1, 1, 1, 2])
+            sequence = self._sequences.get(producer_id, 0)
+            kind = {"producer_id": producer_id, "producer_epoch": 0, "base_sequence": sequence}
+            if rng.random() < 0.07:  # again, or a gap
+                kind["base_sequence"] = max(0, sequence + rng.choice([-count, 1]))
+            else:
+                self._sequences[producer_id] = sequence + count
+        if rng.random() < 0.2:
+            kind["compression"] = rng.choice(list(Compression))
+        batch = encode_batch(records, **kind)
+        if rng.random() < 0.06:
+            damaged = bytearray(batch)
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+            batch = signed(bytes(damaged)) if rng.random() < 0.7 else bytes(damaged)
+        return batch
+
+
+def cut(data: bytes, rng: random.Random) -> list[bytes]:
+    """In pieces, as they may come from a socket."""
+    pieces, at = [], 0
+    while at < len(data):
+        size = rng.choice([1, 10, 100, 1000, 10_000, 100_000])
+        pieces.append(data[at : at + size])
+        at += size
+    return pieces
