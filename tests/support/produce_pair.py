@@ -25,6 +25,7 @@ from streamlake.handlers.apis import HANDLERS
 from streamlake.log.partition import Partition
 from streamlake.protocol.messages import ApiKey, heartbeat
 from streamlake.protocol.requests import api, encode_request
+from streamlake.record.batch import CHECKED_AT
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
@@ -184,7 +185,12 @@ class Requests:
         if rng.random() < 0.02:
             fields["transactional_id"] = "t"
         request = produce_request(topic, batches, acks=acks, **fields)
-        return b"".join(encode_request(api(ApiKey.PRODUCE), version, self._number, client, request))
+        whole = b"".join(encode_request(api(ApiKey.PRODUCE), version, self._number, client, request))
+        if version >= 9 and rng.random() < 0.05:  # tagged fields that nobody knows, at one of the three ends
+            at = len(whole) - rng.randrange(1, 4)
+            whole = whole[:at] + b"\1\5\1x" + whole[at + 1 :]
+            whole = (len(whole) - 4).to_bytes(4, "big") + whole[4:]
+        return whole
 
     def _batch(self) -> bytes:
         rng = self._rng
@@ -206,6 +212,10 @@ class Requests:
         if rng.random() < 0.2:
             kind["compression"] = rng.choice(list(Compression))
         batch = encode_batch(records, **kind)
+        if rng.random() < 0.05:  # log append time, transactional, control
+            marked = bytearray(batch)
+            marked[CHECKED_AT + 1] |= rng.choice([0x08, 0x10, 0x20])
+            batch = signed(marked)
         if rng.random() < 0.06:
             damaged = bytearray(batch)
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
