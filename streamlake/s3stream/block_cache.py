@@ -1,18 +1,28 @@
 """Blocks and indexes read from objects, in memory up to a limit of bytes; the least recently used goes first.
 
-One load serves everybody who waits for it, and may bring several entries (a range request over adjacent blocks).
+One load serves everybody who waits for it, and may bring several entries. Those that lie in one piece of memory (blocks
+that came with one range request) are an extent: they leave together, so the limit is true to the byte.
 Failures are not cached: the next reader tries again. A reader that is cancelled does not stop the load.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from streamlake.core.errors import Closed
 
 Key: TypeAlias = tuple[int, int]  # object id, row of the block; -1 is the index
-Loaded: TypeAlias = dict[Key, tuple[Any, int]]  # value and its size in bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extent:
+    values: dict[Key, Any]
+    size_bytes: int
+
+
+Loaded: TypeAlias = Sequence[Extent]
 
 
 class BlockCache:
@@ -21,28 +31,29 @@ class BlockCache:
         self.used_bytes = 0
         self.hits = 0
         self.misses = 0
-        self._entries: OrderedDict[Key, tuple[Any, int]] = OrderedDict()
+        self._extents: OrderedDict[Extent, None] = OrderedDict()
+        self._where: dict[Key, Extent] = {}
         self._loading: dict[Key, asyncio.Task[Loaded]] = {}
         self._loads = asyncio.Semaphore(max_loads)
         self._closed = False
 
     def has(self, key: Key) -> bool:
         """Is it here, or on its way?"""
-        return key in self._entries or key in self._loading
+        return key in self._where or key in self._loading
 
     async def get(self, key: Key, load: Callable[[], tuple[Sequence[Key], Callable[[], Awaitable[Loaded]]]]) -> Any:
         """The value of `key`. If it is absent, `load` tells which absent keys to load together with it, and how.
         The loader must bring `key` or raise; it may leave out the others."""
-        if (entry := self._entries.get(key)) is not None:
-            self._entries.move_to_end(key)
+        if (extent := self._where.get(key)) is not None:
+            self._extents.move_to_end(extent)
             self.hits += 1
-            return entry[0]
+            return extent.values[key]
         self.misses += 1
         while True:
             task = self._loading.get(key) or self.start(*load())
-            loaded = await self._wait(task)
-            if key in loaded:
-                return loaded[key][0]
+            for extent in await self._wait(task):
+                if key in extent.values:
+                    return extent.values[key]
 
     def start(self, keys: Sequence[Key], loader: Callable[[], Awaitable[Loaded]]) -> "asyncio.Task[Loaded]":
         """Begin to load `keys`, which are absent, without waiting."""
@@ -61,14 +72,20 @@ class BlockCache:
         finally:
             for key in keys:
                 del self._loading[key]
-        for key, (value, size) in loaded.items():
-            _, before = self._entries.pop(key, (None, 0))  # a loader may bring more than it was started for
-            self._entries[key] = (value, size)
-            self.used_bytes += size - before
+        for extent in loaded:
+            self._extents[extent] = None
+            self.used_bytes += extent.size_bytes
+            self._where.update(dict.fromkeys(extent.values, extent))  # some may be here, in an older one
         while self.used_bytes > self.limit_bytes:
-            _, (_, size) = self._entries.popitem(last=False)
-            self.used_bytes -= size
+            self._drop_one()
         return loaded
+
+    def _drop_one(self) -> None:
+        extent, _ = self._extents.popitem(last=False)
+        self.used_bytes -= extent.size_bytes
+        for key in extent.values:
+            if self._where[key] is extent:
+                del self._where[key]
 
     async def _wait(self, task: "asyncio.Task[Loaded]") -> Loaded:
         try:

@@ -35,6 +35,8 @@ KEY_CLASHES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 class LocalStore:
     """Make one with `open`."""
 
+    requests_cost = False
+
     def __init__(self, root: str, disk: Disk, executor: Executor, ids: Ids) -> None:
         self._root = root
         self._temporary = posixpath.join(root, RESERVED_NAME)

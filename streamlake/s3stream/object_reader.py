@@ -5,7 +5,9 @@ the same stream that the caller wants too (`want_bytes`), or will want as it rea
 ones are on their way while the last of these is served.
 
 Who catches up reads object after object. When a good part of one was asked for, by whomever, the next one comes whole,
-with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only.
+with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only. Where a
+request costs next to nothing (a local disk), little is read at once: what is read in one go takes a processor, caches
+and memory from whoever produces meanwhile.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 import structlog
 
 from streamlake.core.errors import Corrupt
-from streamlake.s3stream.block_cache import BlockCache, Key, Loaded
+from streamlake.s3stream.block_cache import BlockCache, Extent, Key, Loaded
 from streamlake.s3stream.object_format import (
     FOOTER,
     Block,
@@ -28,12 +30,13 @@ from streamlake.s3stream.object_format import (
     object_key,
 )
 from streamlake.s3stream.object_map import UNKNOWN_TIMESTAMP, ObjectMap, RangeInObject
-from streamlake.s3stream.objectstore import Buffer, ObjectStore
+from streamlake.s3stream.objectstore import ObjectStore
 
 log = structlog.get_logger(__name__)
 
 TAIL_BYTES = 64 * 1024
 INDEX_ROW = -1
+LITTLE_BYTES = 1 << 20
 GOOD_PART = 0.25  # of an object's blocks: at worst four times what readers want is fetched
 OBJECTS_WATCHED_MAX = 256  # of how many objects we know what was read; the least recently read is forgotten first
 DAMAGED_READS_PER_LINE = 1000
@@ -65,8 +68,8 @@ class ObjectReader:
         self._store = store
         self._objects = objects
         self._cache = cache
-        self._read_ahead_bytes = read_ahead_bytes
-        self._whole_objects = asyncio.Semaphore(whole_objects_max)
+        self._read_ahead_bytes = read_ahead_bytes if store.requests_cost else min(read_ahead_bytes, LITTLE_BYTES)
+        self._whole_objects = asyncio.Semaphore(whole_objects_max if store.requests_cost else 0)
         self._rows_read: OrderedDict[int, set[int]] = OrderedDict()  # by object, of sequential readers
         self.damaged_reads = 0
 
@@ -131,7 +134,7 @@ class ObjectReader:
 
         async def load() -> Loaded:
             index = await self._load_index(entry)
-            return {key: (index, index.memory_bytes)}
+            return [Extent({key: index}, index.memory_bytes)]
 
         index = await self._cache.get(key, lambda: ([key], load))
         assert isinstance(index, ObjectIndex)
@@ -180,13 +183,14 @@ class ObjectReader:
             with self._naming(entry):
                 footer = decode_footer(data, entry.object_size)
                 index = decode_index(data[footer.index_position :][: footer.index_size], footer)
-            loaded: Loaded = {(entry.object_id, INDEX_ROW): (index, index.memory_bytes)}
+            loaded = [Extent({(entry.object_id, INDEX_ROW): index}, index.memory_bytes)]
             for row, (at, size) in enumerate(zip(index.positions, index.sizes, strict=True)):
                 try:
-                    with self._naming(entry):
-                        loaded[entry.object_id, row] = decode_block(bytes(data[at : at + size]), index, row), size
+                    with self._naming(entry):  # a copy: a slow client that holds a block must not hold an object
+                        block = decode_block(bytes(data[at : at + size]), index, row)
                 except Corrupt:
                     continue  # a bad block is the business of who asks for it
+                loaded.append(Extent({(entry.object_id, row): block}, size))
                 await asyncio.sleep(0)  # a copy and a checksum each: together they would hold the loop
             return loaded
 
@@ -194,22 +198,19 @@ class ObjectReader:
         begin = index.positions[keys[0][1]]
         end = index.positions[keys[-1][1]] + index.sizes[keys[-1][1]]
         data = memoryview(await self._store.get_range(object_key(entry.object_id), begin, end - begin))
-        loaded: Loaded = {}
+        blocks: dict[Key, Block] = {}
         for key in keys:
             row = key[1]
             at = index.positions[row] - begin
-            part: Buffer = data
-            if len(keys) > 1:
-                part = bytes(data[at : at + index.sizes[row]])  # each block is evicted alone
-                await asyncio.sleep(0)  # a copy and a checksum each: together they would hold the loop
             try:
                 with self._naming(entry):
-                    loaded[key] = decode_block(part, index, row), len(part)
+                    blocks[key] = decode_block(data[at : at + index.sizes[row]], index, row)
             except Corrupt:
-                if not loaded:
+                if not blocks:
                     raise
                 break  # a bad neighbour is the business of who asks for it
-        return loaded
+            await asyncio.sleep(0)  # a checksum each: together they would hold the loop
+        return [Extent(blocks, len(data))]
 
     @contextmanager
     def _naming(self, entry: RangeInObject) -> Iterator[None]:

@@ -23,6 +23,9 @@ class ObjectMeta:
 
 
 class ObjectStore(Protocol):
+    requests_cost: bool
+    """Each request has its price and its way over a network: a few large ones are better than many small ones."""
+
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Store the concatenated parts, replacing what is there. Returns only when durable."""
         ...

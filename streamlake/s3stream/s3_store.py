@@ -56,6 +56,8 @@ def open_s3(
 class S3Store:
     """Implements ObjectStore."""
 
+    requests_cost = True
+
     def __init__(self, client: StoreClient, ids: Ids, executor: Executor, policy: RequestPolicy | None = None) -> None:
         self._client = client
         self._ids = ids

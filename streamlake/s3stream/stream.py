@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 from streamlake.core.errors import Corrupt, Invalid, NotFound
 from streamlake.s3stream.appender import Appender
+from streamlake.s3stream.catch_up_pace import CatchUpPace
 from streamlake.s3stream.log_cache import Piece, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.object_map import ObjectMap, RangeInObject
 from streamlake.s3stream.object_reader import BlockRef, ObjectReader
 from streamlake.s3stream.wal import Buffer, Wal
 
+ENOUGH_BYTES = 1 << 20  # from objects, for one read, while readers are slowed down
 MAX_TAILED_READERS = 16  # places where readers stopped, to tell who reads on
 CHUNKS_PER_SLICE = 2048  # looked through before others may run
 
@@ -25,10 +27,11 @@ CHUNKS_PER_SLICE = 2048  # looked through before others may run
 class Reads:
     """What all streams of a broker read through, and what it counted."""
 
-    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader) -> None:
+    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, pace: CatchUpPace) -> None:
         self.wal = wal
         self.objects = objects
         self.reader = reader
+        self.pace = pace
         self.cache_bytes = 0
         self.wal_bytes = 0
         self.object_bytes = 0
@@ -105,7 +108,8 @@ class Stream:
 
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
         """Whole chunks from the one that contains start_offset, below min(end_offset, durable_offset): at least one
-        if there is any, then up to max_bytes. NotFound if the start was trimmed, Corrupt, Unavailable."""
+        if there is any, then up to max_bytes, or less where producers are spared (catch_up_pace.py). NotFound if the
+        start was trimmed, Corrupt, Unavailable."""
         end = min(end_offset, self.durable_offset)
         offset, left, out = start_offset, max_bytes, list[Buffer]()
         sequential = start_offset in self._stopped
@@ -118,6 +122,8 @@ class Stream:
                     f"offset {offset} was deleted: the stream starts at {self.start_offset}, if it still exists"
                 )
             entry = None if offset >= self._log.first_offset else self._reads.objects.find(self.stream_id, offset)
+            if entry is not None and out and self._reads.pace.limited and max_bytes - left >= ENOUGH_BYTES:
+                break
             try:
                 if entry is None:
                     step = await self._read_log(offset, end, left, at_least_one=not out)
@@ -160,8 +166,10 @@ class Stream:
     async def _read_object(
         self, entry: RangeInObject, offset: int, end: int, max_bytes: int, sequential: bool, *, at_least_one: bool
     ) -> tuple[list[Buffer], int, int] | None:
+        await self._reads.pace.turn()
         block = await self._reads.reader.block_at(self.stream_id, entry, offset, max_bytes, sequential=sequential)
         found = block.cut(offset, end, max_bytes, at_least_one=at_least_one)
+        self._reads.pace.took(0 if found is None else len(found[0]))
         if found is None:
             return None
         data, chunks_end = found

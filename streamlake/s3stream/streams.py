@@ -20,6 +20,7 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.block_cache import BlockCache
+from streamlake.s3stream.catch_up_pace import CatchUpPace
 from streamlake.s3stream.gc import GarbageCollector
 from streamlake.s3stream.log_cache import LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata, StreamState
@@ -56,8 +57,9 @@ class Streams:
         self.cache = LogCache(settings.log_cache_bytes, wal_readable=settings.wal_readable)
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
         reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
-        self.reads = Reads(wal, self._objects, reader)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
+        self.pace = CatchUpPace(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
+        self.reads = Reads(wal, self._objects, reader, self.pace)
         self.uploader = Uploader(
             settings=settings,
             store=store,
@@ -176,6 +178,7 @@ class Streams:
         await self._wal.close()
         self.appender.close()
         self.uploader.abort()
+        self.pace.close()
         await self.blocks.close()
         for account, size in self._claimed.items():
             self._budget.give(account, size)

@@ -105,6 +105,10 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "damaged_reads": ("Reads of objects that are not what was stored.", lambda: streams.reads.reader.damaged_reads),
         "block_cache_hits": ("Blocks found in the cache.", lambda: streams.blocks.hits),
         "block_cache_misses": ("Blocks read from the store.", lambda: streams.blocks.misses),
+        "catch_up_wait_seconds": (
+            "Time that reads from objects waited so that producers did not.",
+            lambda: streams.pace.waited_s,
+        ),
         "uploads_abandoned": ("Uploads that took too long and began anew.", lambda: streams.uploader.abandoned_uploads),
         "gc_failures": ("Rounds of garbage collection that failed.", lambda: streams.gc.failed_rounds),
         "metadata_commits_failed": ("Transactions that failed.", lambda: sources.database.failed_groups),
@@ -115,6 +119,8 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
     _counters(metrics, counters)
     pending = "Bytes that are not in objects yet."
     metrics.gauge("streamlake_unuploaded_bytes", pending, _one(lambda: streams.appender.unuploaded_bytes))
+    rate = "Bytes a second that readers may take from objects while there are producers."
+    metrics.gauge("streamlake_catch_up_rate_bytes", rate, _one(lambda: streams.pace.rate))
     kinds = ("puts", "gets", "lists", "deletes")
     metrics.counter(
         "streamlake_store_requests",

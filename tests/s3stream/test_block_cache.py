@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from streamlake.core.errors import Closed, Unavailable
-from streamlake.s3stream.block_cache import BlockCache, Loaded
+from streamlake.s3stream.block_cache import BlockCache, Extent, Loaded
 
 
 class Loader:
@@ -12,6 +12,7 @@ class Loader:
         self.calls: list[list[tuple[int, int]]] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.together = False
         self.leave_out: set[tuple[int, int]] = set()
         self.error: Exception | None = None
 
@@ -21,7 +22,10 @@ class Loader:
             await self.gate.wait()
             if self.error:
                 raise self.error
-            return {key: (f"value {key}", self.size) for key in keys if key not in self.leave_out or key == keys[0]}
+            found = [key for key in keys if key not in self.leave_out or key == keys[0]]
+            if self.together:
+                return [Extent({key: f"value {key}" for key in found}, self.size * len(found))]
+            return [Extent({key: f"value {key}"}, self.size) for key in found]
 
         return lambda: (keys, load)
 
@@ -48,12 +52,26 @@ async def test_the_least_recently_used_goes_first() -> None:
     assert cache.used_bytes == 30
 
 
+async def test_what_came_together_leaves_together() -> None:
+    cache, loader = BlockCache(40, 4), Loader()
+    loader.together = True
+    await cache.get((1, 0), loader((1, 0), (1, 1)))
+    await cache.get((2, 0), loader((2, 0), (2, 1)))
+    await cache.get((1, 1), loader((1, 1)))  # so the others are older now
+    await cache.get((3, 0), loader((3, 0)))
+    assert [cache.has(key) for key in ((1, 0), (1, 1), (2, 0), (2, 1), (3, 0))] == [True, True, False, False, True]
+    assert cache.used_bytes == 30
+
+
 async def test_a_loader_may_bring_what_is_here_already() -> None:
-    cache, loader = BlockCache(100, 4), Loader()
+    """It counts twice, as it is there twice, until the older extent goes; the newer one is used."""
+    cache, loader = BlockCache(30, 4), Loader()
     await cache.get((1, 0), loader((1, 0)))
     load = loader((1, 1), (1, 0))()[1]
     assert await cache.get((1, 1), lambda: ([(1, 1)], load)) == "value (1, 1)"
-    assert cache.used_bytes == 20
+    assert cache.used_bytes == 30
+    await cache.get((1, 2), loader((1, 2)))
+    assert [cache.has((1, n)) for n in range(3)] == [True, True, True] and cache.used_bytes == 30
 
 
 async def test_a_value_larger_than_the_cache_is_given_and_not_kept() -> None:

@@ -3,6 +3,9 @@ import asyncio
 import pytest
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
+from streamlake.s3stream import object_reader
+from streamlake.s3stream import stream as module
+from streamlake.s3stream.catch_up_pace import SAMPLE_S, SAMPLES
 
 
 async def uploaded(media, chunks: int = 20, **settings: object):  # type: ignore[no-untyped-def]
@@ -169,3 +172,20 @@ async def test_a_bad_block_of_a_whole_object_harms_only_who_reads_it(media) -> N
     with pytest.raises(Corrupt, match=key):
         await stream.read(23, 26, 300)
     assert await read_on(stream, 26, 40) == b"".join(bytes([n]) * 300 for n in range(26, 40))
+
+
+async def test_where_requests_cost_nothing_little_is_read_at_once(media, monkeypatch) -> None:
+    monkeypatch.setattr(object_reader, "LITTLE_BYTES", 2000)  # two blocks
+    media.store.requests_cost = False
+    _, (stream, _) = await two_objects(media, **ROOM_FOR_WHOLE)
+    assert await read_on(stream, 0, 40) == b"".join(bytes([n]) * 300 for n in range(40))
+    assert ranges(media) == 10, "for each object the index, and four times up to two blocks"
+
+
+async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch) -> None:
+    monkeypatch.setattr(module, "ENOUGH_BYTES", 700)
+    broker, stream = await uploaded(media)
+    assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 900, "one block is over the limit"
+    await asyncio.sleep(2 * SAMPLES * SAMPLE_S)  # by then it is known that nobody produces
+    assert not broker.streams.pace.limited
+    assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 6000

@@ -26,6 +26,8 @@ class Planned:
 
 
 class MemoryStore:
+    requests_cost = True
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.calls: list[tuple[str, str]] = []

@@ -44,6 +44,8 @@ class Violation(AssertionError):
 class ChaosStore:
     """Any call may take long, fail, be applied with its answer lost, or land long after it failed or was cancelled."""
 
+    requests_cost = True
+
     def __init__(self, random: Random) -> None:
         self.objects: dict[str, bytes] = {}
         self.chaos = random.choice((0.0, 0.1, 0.4))

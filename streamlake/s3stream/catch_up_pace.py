@@ -1,0 +1,93 @@
+"""How fast readers may read from objects while producers are served by the same broker.
+
+Who catches up takes all he can get: the processor, its caches, the memory bus. What producers lose by that is seen in
+their slowest requests first. So while anything is appended, reads from objects share a rate. It is found as TCP finds
+its own: it grows slowly as long as the event loop is punctual, and shrinks by a part as soon as it is not, whatever
+made it late (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always get on. Without producers
+there is no limit.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+MIB = 1 << 20
+RATE_MIN, RATE_FIRST, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
+SAMPLE_S = 0.005
+SAMPLES = 20  # between two changes of the rate
+LATE_S = 0.002  # a timer of the loop is due to a millisecond, and late by another one when nothing is wrong
+FASTER, SLOWER = 1.1, 0.7
+STEP_BYTES = 512 * 1024  # what a read is thought to take until it tells: a block
+WAIT_MAX_S = 5.0  # however many wait: a client gives a request up after 30 s
+QUIET_S = 1.0  # nothing is read any more: what was found out about the rate is out of date
+
+
+class CatchUpPace:
+    """`appended`: how many chunks were, ever."""
+
+    def __init__(self, appended: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
+        self.rate = RATE_FIRST
+        self.waited_s = 0.0
+        self._appended = appended
+        self._appended_before = 0
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._samples = 0
+        self._late = False
+        self._limited = False
+        self._asked_at = 0.0
+        self._free_at = 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Somebody produces: a read should take little, so that all readers get on."""
+        return self._limited
+
+    async def turn(self) -> None:
+        """Wait until a read from objects may begin; tell by `took` how much it was."""
+        wait_s = self.wait_s()
+        if wait_s:
+            self.waited_s += wait_s
+            await asyncio.sleep(wait_s)
+
+    def wait_s(self) -> float:
+        """How long whoever comes now is to wait: until all who came before him have had their part."""
+        now = self._asked_at = self._loop.time()
+        if self._timer is None:
+            self._begin(now)
+        start = max(now, min(self._free_at, now + WAIT_MAX_S))
+        self._free_at = start + STEP_BYTES / self.rate
+        return start - now if self._limited else 0.0
+
+    def took(self, size_bytes: int) -> None:
+        self._free_at += (size_bytes - STEP_BYTES) / self.rate
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _begin(self, now: float) -> None:
+        self.rate, self._samples, self._late, self._limited = RATE_FIRST, 0, False, True
+        self._appended_before = self._appended()
+        self._next_sample(now)
+
+    def _next_sample(self, now: float) -> None:
+        self._due = now + SAMPLE_S
+        self._timer = self._loop.call_at(self._due, self._sample)
+
+    def _sample(self) -> None:
+        now = self._loop.time()
+        self._late = self._late or now - self._due > LATE_S
+        self._samples += 1
+        if self._samples == SAMPLES:
+            self._adapt()
+        if now - self._asked_at < QUIET_S:
+            self._next_sample(now)
+        else:
+            self._timer, self._limited = None, False
+
+    def _adapt(self) -> None:
+        self.rate = min(max(self.rate * (SLOWER if self._late else FASTER), RATE_MIN), RATE_MAX)
+        appended = self._appended()
+        self._limited = appended != self._appended_before
+        self._appended_before, self._samples, self._late = appended, 0, False
