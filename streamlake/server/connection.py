@@ -154,9 +154,10 @@ class Connection(asyncio.BufferedProtocol):
         self._counters.bytes_in += nbytes
         if self._direct:
             self._frames.filled(nbytes)
+            self.advance_soon()  # to receive so much is a turn's work, and to check and copy it another's
         else:
             self._frames.feed(bytes(RECEIVED[:nbytes]))
-        self.advance()
+            self.advance()
 
     def pause_writing(self) -> None:
         self._writable = False
