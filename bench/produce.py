@@ -25,6 +25,7 @@ from streamlake.cli.bench_raw import produce_requests
 RECORD_BYTES = (100, 1000)
 IN_FLIGHT = {1: 64, 10: 64, 100: 16, 1000: 5}  # by records of a batch, on each connection; 5 is what clients do
 CONNECTIONS = 4
+FEW_IN_FLIGHT = ((16, 5), (64, 1))  # connections, requests on each
 LOAD_TIMEOUT_S = 120
 MEASUREMENT_BYTES = 1 << 30  # at most, for the sake of the disk
 GOAL_MB_PER_S = 300
@@ -75,6 +76,15 @@ def fixed_batches(brokers: list[Broker], seconds: float, rounds: int, report: Re
             plot_lines(name, title, "records of a batch", unit, series, log_x=True, log_y=True)
 
 
+def few_in_flight(brokers: list[Broker], seconds: float, rounds: int, report: Report) -> None:
+    """Single records again, from more connections with less under way on each: fewer requests come together."""
+    for connections, in_flight in FEW_IN_FLIGHT:
+        arguments = {"record_bytes": 100, "batch_records": 1, "in_flight": in_flight, "seconds": seconds}
+        runs = {b.name: partial(measure, b, connections, produce_requests, **arguments) for b in brokers}
+        what = f"single records of 100 B, {connections} connections with {in_flight} in flight"
+        record(report, what, take_turns(rounds, runs))
+
+
 def default_batches(brokers: list[Broker], seconds: float, rounds: int, report: Report) -> None:
     arguments = {"ring": values(1000), "seconds": seconds, "records": MEASUREMENT_BYTES // 1000}
     runs = {b.name: partial(measure, b, 1, produce_throughput, **arguments) for b in brokers}
@@ -122,6 +132,7 @@ def main() -> None:
                 brokers.append(kafka)
         default_batches(brokers, given.seconds, given.rounds, report)
         fixed_batches(brokers, given.seconds, given.rounds, report)
+        few_in_flight(brokers, given.seconds, given.rounds, report)
     report.write()
 
 

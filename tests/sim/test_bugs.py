@@ -23,7 +23,7 @@ FOUND_BY = {
     "duplicate-before-original": 31,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
-    "retry-of-pyiceberg": 6,
+    "retry-of-pyiceberg": 61,
     "revision-out-of-order": 7,
 }
 
