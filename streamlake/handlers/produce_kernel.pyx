@@ -9,11 +9,12 @@ take too, with the same effect and the same answer. The bytes may be hostile: no
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from crc32c import crc32c
 
-from streamlake.record.kernel cimport OK, Claims, varint, walk
+from streamlake.record.kernel cimport OK, Claims, Vec, push, varint, walk
 
 cdef enum:
     FIRST_FLEXIBLE = 9
@@ -117,20 +118,26 @@ cdef class Run:
     cdef readonly int32_t producer_epoch
     cdef readonly int32_t base_sequence
     cdef bytes _received
-    cdef Taken _taken[RUN_MAX]
+    cdef Vec _taken
     cdef int _count
+
+    def __dealloc__(self):
+        free(self._taken.data)
+
+    cdef inline Taken* _at(self, int i) noexcept:
+        return &(<Taken*>self._taken.data)[i]
 
     def __len__(self):
         return self._count
 
     @property
     def correlation_ids(self):
-        return [self._taken[i].correlation_id for i in range(self._count)]
+        return [self._at(i).correlation_id for i in range(self._count)]
 
     @property
     def first_count(self):
         """Records in the first batch."""
-        return self._taken[0].count
+        return self._at(0).count
 
     def last(self, int count, int64_t base_offset):
         """Of the last batches, up to `count`: (base sequence, records, base offset, max timestamp)."""
@@ -138,23 +145,26 @@ cdef class Run:
         cdef int i
         found = []
         for i in range(self._count - 1, max(-1, self._count - 1 - count), -1):
-            first -= self._taken[i].count
-            found.append((self._taken[i].sequence, self._taken[i].count, first, self._taken[i].max_timestamp))
+            first -= self._at(i).count
+            found.append((self._at(i).sequence, self._at(i).count, first, self._at(i).max_timestamp))
         found.reverse()
         return found
 
     def placed(self, int64_t base_offset, int32_t leader_epoch):
-        """All batches, one after the other, with their places in the log."""
+        """All batches, one after the other, with their places in the log. Once: what was received is let go of."""
+        if self._received is None:
+            raise ValueError("the batches of a run were placed before")
         cdef bytes out = PyBytes_FromStringAndSize(NULL, self.size_bytes)
         cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(out)
         cdef const uint8_t* received = <const uint8_t*>PyBytes_AS_STRING(self._received)
         cdef int i
         for i in range(self._count):
-            memcpy(at, received + self._taken[i].begin, <size_t>self._taken[i].size_bytes)
+            memcpy(at, received + self._at(i).begin, <size_t>self._at(i).size_bytes)
             write_int(at, 8, base_offset)
             write_int(at + FRAME_BYTES, 4, leader_epoch)
-            base_offset += self._taken[i].count
-            at += self._taken[i].size_bytes
+            base_offset += self._at(i).count
+            at += self._at(i).size_bytes
+        self._received = None
         return out
 
     def answers(self, bytes answer, int64_t base_offset_at, int64_t base_offset, int64_t start_at, int64_t start):
@@ -168,15 +178,15 @@ cdef class Run:
         cdef int i
         for i in range(self._count):
             memcpy(at, PyBytes_AS_STRING(answer), <size_t>size)
-            write_int(at + 4, 4, self._taken[i].correlation_id)
+            write_int(at + 4, 4, self._at(i).correlation_id)
             write_int(at + base_offset_at, 8, base_offset)
             if start_at >= 0:
                 write_int(at + start_at, 8, start)
-            base_offset += self._taken[i].count
+            base_offset += self._at(i).count
             at += size
         return out
 
-    cdef int _add(self, int64_t begin, int64_t size_bytes) except -1:
+    cdef int _add(self, int32_t correlation_id, int64_t begin, int64_t size_bytes) except -1:
         """Take the batch there, as long as a header at least; 0 if it is unusual, or not of one row with the others."""
         cdef const uint8_t* batch = <const uint8_t*>PyBytes_AS_STRING(self._received) + begin
         cdef int64_t attributes = read_int(batch + 21, 2), last_delta = read_int(batch + 23, 4)
@@ -185,7 +195,7 @@ cdef class Run:
         cdef int32_t epoch = <int32_t>read_int(batch + 51, 2), sequence = <int32_t>read_int(batch + 53, 4)
         cdef int64_t least = base_timestamp, most = max_timestamp
         cdef Taken* before
-        cdef Taken* taken = &self._taken[self._count]
+        cdef Taken taken
         cdef Claims claims
         if (
             batch[16] != 2
@@ -198,7 +208,7 @@ cdef class Run:
         ):
             return 0
         if self._count:
-            before = &self._taken[self._count - 1]
+            before = self._at(self._count - 1)
             if producer_id != self.producer_id or epoch != self.producer_epoch:
                 return 0
             if producer_id != -1 and <int64_t>before.sequence + before.count != sequence:
@@ -226,8 +236,10 @@ cdef class Run:
             self.min_timestamp, self.max_timestamp = least, most
         self.min_timestamp = min(self.min_timestamp, least)
         self.max_timestamp = max(self.max_timestamp, most)
-        taken.count, taken.sequence, taken.max_timestamp = <int32_t>count, sequence, most
-        taken.begin, taken.size_bytes = begin, size_bytes
+        taken.correlation_id, taken.count, taken.sequence = correlation_id, <int32_t>count, sequence
+        taken.begin, taken.size_bytes, taken.max_timestamp = begin, size_bytes, most
+        if push(&self._taken, &taken, sizeof(Taken)) != OK:
+            raise MemoryError
         self._count += 1
         self.records += count
         self.size_bytes += size_bytes
@@ -276,9 +288,8 @@ def take(bytes received, int64_t at, bytes head, int64_t batch_bytes_max):
             break
         if flexible and (data[records_at + size] or data[records_at + size + 1] or data[records_at + size + 2]):
             break
-        if not run._add(records_at, size):
+        if not run._add(<int32_t>read_int(data + at + 8, 4), records_at, size):
             break
-        run._taken[run._count - 1].correlation_id = <int32_t>read_int(data + at + 8, 4)
         at += 4 + length
         run.end = at
     return run if run._count else None

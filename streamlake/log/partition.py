@@ -91,7 +91,7 @@ class BatchRun(Protocol):
         ...
 
     def placed(self, base_offset: int, leader_epoch: int) -> bytes:
-        """All of them, one after the other, with their places in the log."""
+        """All of them, one after the other, with their places in the log. Asked for once."""
         ...
 
     def last(self, batches: int, base_offset: int) -> list[tuple[int, int, int, int]]:
