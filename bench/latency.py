@@ -1,10 +1,11 @@
 """Produce latency at fixed rates, beside what the disk or the store itself takes for the same bytes in the same run.
 
-    python bench/latency.py [--seconds 10] [--rounds 3] [--wals file object]
+    python bench/latency.py [--seconds 10] [--rounds 3] [--wals file object] [--no-kafka]
 
 Open loop on both sides: records are due in ticks of a millisecond, and latency counts from then. The disk's own is the
 best that a group commit could do: all that is due is written and fdatasynced, again and again, in a process of its own.
-The store's own is PUTs of the size that the object WAL's objects had in this run.
+The store's own is PUTs of the size that the object WAL's objects had in this run. What the client and the operating
+system add is seen in Apache Kafka without a flush, which waits for no disk.
 """
 
 import argparse
@@ -14,12 +15,13 @@ import time
 import urllib.request
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import obstore
-from brokers import Bucket, StreamLake, seaweedfs_bucket, streamlake_broker
+from brokers import Broker, Bucket, StreamLake, apache_kafka, seaweedfs_bucket, streamlake_broker
 from obstore.store import S3Store
 from report import Report, median, plot_lines, take_turns
 
@@ -104,7 +106,7 @@ def raw_puts(bucket: Bucket, size_bytes: int) -> Latencies:
     return Latencies.of(taken_s)
 
 
-def produce(broker: StreamLake, rate: float, seconds: float, linger_ms: int) -> Latencies:
+def produce(broker: Broker, rate: float, seconds: float, linger_ms: int) -> Latencies:
     with temporary_topic(broker.bootstrap) as topic:
         return in_child(
             produce_latency, LOAD_TIMEOUT_S, None,
@@ -133,26 +135,31 @@ def record(report: Report, name: str, found: list[Latencies], **facts: Any) -> N
     )  # fmt: skip
 
 
-def file_wal(place: Path, seconds: float, rounds: int, report: Report) -> None:
+def file_wal(place: Path, seconds: float, rounds: int, report: Report, with_kafka: bool) -> None:
     points: dict[str, list[tuple[float, float]]] = {}
-    with streamlake_broker(place / "file", "file", CONFIG) as broker:
+    linger_ms = CLIENT_LINGER_MS["file"]
+    with ExitStack() as stack:
+        broker = stack.enter_context(streamlake_broker(place / "file", "file", CONFIG))
+        kafka = stack.enter_context(apache_kafka(place / "kafka", flush_each_batch=False)) if with_kafka else None
+        brokers: list[Broker] = [broker, kafka] if kafka is not None else [broker]
         for mb_per_s in RATES_MB_PER_S:
             rate = mb_per_s * 1e6 / RECORD_BYTES
             raw: Callable[[], Any] = partial(
                 in_child, raw_disk, LOAD_TIMEOUT_S, None, directory=str(place), rate=rate, seconds=seconds
             )
-            found = take_turns(
-                rounds, {"disk": raw, broker.name: partial(produce, broker, rate, seconds, CLIENT_LINGER_MS["file"])}
-            )
+            loads = {b.name: partial(produce, b, rate, seconds, linger_ms) for b in brokers}
+            found = take_turns(rounds, {"disk": raw, **loads})
             waits, syncs = ([pair[n] for pair in found["disk"]] for n in (0, 1))
             at = f"at {mb_per_s} MB/s"
             record(report, f"the disk alone {at}: a record", waits)
             record(report, f"the disk alone {at}: a write and fdatasync", syncs)
-            record(report, f"{broker.name} {at}", found[broker.name], client_linger_ms=CLIENT_LINGER_MS["file"])
+            for name in loads:
+                record(report, f"{name} {at}", found[name], client_linger_ms=linger_ms)
             for what in ("p50_ms", "p99_ms"):
                 ours, disk = of_rounds(found[broker.name], what), of_rounds(waits, what)
                 report.figure(f"{broker.name} {at}: {what[:3]} / the disk's", ours / disk, "x")
-                points.setdefault(f"{broker.name}, {what[:3]}", []).append((mb_per_s, ours))
+                for name in loads:
+                    points.setdefault(f"{name}, {what[:3]}", []).append((mb_per_s, of_rounds(found[name], what)))
                 points.setdefault(f"the disk alone, {what[:3]}", []).append((mb_per_s, disk))
             if mb_per_s == GOAL_RATE_MB_PER_S:
                 limit_ms = 1.5 * of_rounds(waits, "p99_ms") + 1
@@ -199,14 +206,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wals", nargs="+", choices=("file", "object"), default=("file", "object"))
+    parser.add_argument("--no-kafka", action="store_true", help="leave Apache Kafka out")
     parser.add_argument("--directory", help="for the brokers' data; on the disk that is to be measured, no tmpfs")
     given = parser.parse_args()
     report = Report("latency")
     with tempfile.TemporaryDirectory(dir=given.directory) as directory:
         place = Path(directory)
-        for wal, measure in (("file", file_wal), ("object", object_wal)):
-            if wal in given.wals:
-                measure(place, given.seconds, given.rounds, report)
+        if "file" in given.wals:
+            file_wal(place, given.seconds, given.rounds, report, not given.no_kafka)
+        if "object" in given.wals:
+            object_wal(place, given.seconds, given.rounds, report)
     report.write()
 
 
