@@ -7,6 +7,8 @@ says what is wrong with it, or takes it after all. So only this must hold: what 
 take too, with the same effect and the same answer. The bytes may be hostile: nothing is read behind their end.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -83,18 +85,29 @@ cdef int64_t skip_head(const uint8_t* frame, int64_t size) noexcept nogil:
     return at + 5
 
 
-def head(bytes received, int64_t at):
+def head(received, int64_t at, int64_t end):
     """What requests must share to be of one run with the one at `at`: its bytes up to the length of its records,
-    without the lengths and the correlation id. None if it is unusual, or not there as a whole."""
-    cdef const uint8_t* frame = <const uint8_t*>PyBytes_AS_STRING(received) + at
-    cdef int64_t size = PyBytes_GET_SIZE(received) - at, records_at, length
-    if size < HEAD_BYTES:
-        return None
-    length = read_int(frame, 4)
-    if not 0 <= length <= size - 4:
-        return None
-    records_at = skip_head(frame, length + 4)
-    return None if records_at < 0 else received[at + 4 : at + 8] + received[at + 12 : at + records_at]
+    without the lengths and the correlation id. None if it is unusual, or not there as a whole before `end`."""
+    cdef Py_buffer view
+    cdef const uint8_t* frame
+    cdef int64_t records_at = -1, length
+    cdef bytes found = None
+    PyObject_GetBuffer(received, &view, PyBUF_SIMPLE)
+    try:
+        if not 0 <= at <= end <= view.len:
+            raise ValueError("a request outside of what was received")
+        frame = <const uint8_t*>view.buf + at
+        if end - at >= HEAD_BYTES:
+            length = read_int(frame, 4)
+            if 0 <= length <= end - at - 4:
+                records_at = skip_head(frame, length + 4)
+        if records_at >= 0:
+            found = PyBytes_FromStringAndSize(NULL, records_at - 8)
+            memcpy(PyBytes_AS_STRING(found), frame + 4, KEPT_BYTES)
+            memcpy(PyBytes_AS_STRING(found) + KEPT_BYTES, frame + 12, <size_t>(records_at - 12))
+    finally:
+        PyBuffer_Release(&view)
+    return found
 
 
 cdef struct Taken:
@@ -117,12 +130,14 @@ cdef class Run:
     cdef readonly int64_t producer_id
     cdef readonly int32_t producer_epoch
     cdef readonly int32_t base_sequence
-    cdef bytes _received
+    cdef object _received
+    cdef Py_buffer _view  # of it
     cdef Vec _taken
     cdef int _count
 
     def __dealloc__(self):
         free(self._taken.data)
+        PyBuffer_Release(&self._view)
 
     cdef inline Taken* _at(self, int i) noexcept:
         return &(<Taken*>self._taken.data)[i]
@@ -151,21 +166,25 @@ cdef class Run:
         return found
 
     def placed(self, int64_t base_offset, int32_t leader_epoch):
-        """All batches, one after the other, with their places in the log. Once: what was received is let go of."""
-        if self._received is None:
-            raise ValueError("the batches of a run were placed before")
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, self.size_bytes)
-        cdef uint8_t* at = <uint8_t*>PyBytes_AS_STRING(out)
-        cdef const uint8_t* received = <const uint8_t*>PyBytes_AS_STRING(self._received)
+        """All batches with their places in the log; see Placed."""
+        cdef Placed placed = Placed.__new__(Placed)
+        placed._run, placed._base_offset, placed._leader_epoch = self, base_offset, leader_epoch
+        return placed
+
+    cdef int _copy(self, uint8_t* at, int64_t base_offset, int32_t leader_epoch) except -1:
+        cdef const uint8_t* received = <const uint8_t*>self._view.buf
         cdef int i
+        if received == NULL:
+            raise ValueError("what was received is no longer there: a run is placed once")
         for i in range(self._count):
             memcpy(at, received + self._at(i).begin, <size_t>self._at(i).size_bytes)
             write_int(at, 8, base_offset)
             write_int(at + FRAME_BYTES, 4, leader_epoch)
             base_offset += self._at(i).count
             at += self._at(i).size_bytes
+        PyBuffer_Release(&self._view)
         self._received = None
-        return out
+        return 0
 
     def answers(self, bytes answer, int64_t base_offset_at, int64_t base_offset, int64_t start_at, int64_t start):
         """`answer` once for each request: with its correlation id, its base offset at `base_offset_at`, and the log's
@@ -188,7 +207,7 @@ cdef class Run:
 
     cdef int _add(self, int32_t correlation_id, int64_t begin, int64_t size_bytes) except -1:
         """Take the batch there, as long as a header at least; 0 if it is unusual, or not of one row with the others."""
-        cdef const uint8_t* batch = <const uint8_t*>PyBytes_AS_STRING(self._received) + begin
+        cdef const uint8_t* batch = <const uint8_t*>self._view.buf + begin
         cdef int64_t attributes = read_int(batch + 21, 2), last_delta = read_int(batch + 23, 4)
         cdef int64_t base_timestamp = read_int(batch + 27, 8), max_timestamp = read_int(batch + 35, 8)
         cdef int64_t producer_id = read_int(batch + 43, 8), count = read_int(batch + 57, 4)
@@ -229,7 +248,7 @@ cdef class Run:
                 return 0
         if least < 0 or most < 0:  # none at all, or before 1970
             return 0
-        if crc32c(memoryview(self._received)[begin + CHECKED_AT : begin + size_bytes]) != <uint32_t>read_int(batch + 17, 4):
+        if crc32c(self._received[begin + CHECKED_AT : begin + size_bytes]) != <uint32_t>read_int(batch + 17, 4):
             return 0
         if not self._count:
             self.producer_id, self.producer_epoch, self.base_sequence = producer_id, epoch, sequence
@@ -246,12 +265,29 @@ cdef class Run:
         return 1
 
 
-def take(bytes received, int64_t at, bytes head, int64_t batch_bytes_max):
+cdef class Placed:
+    """The batches of a run, one after the other, as they are written to their place: that is the one copy of them, and
+    it is made once, while what was received is still there."""
+
+    cdef Run _run
+    cdef int64_t _base_offset
+    cdef int32_t _leader_epoch
+
+    def __len__(self):
+        return self._run.size_bytes
+
+    def copy_to(self, bytearray target, int64_t at):
+        if not 0 <= at <= PyByteArray_GET_SIZE(target) - self._run.size_bytes:
+            raise ValueError("there is no room for the batches")
+        self._run._copy(<uint8_t*>PyByteArray_AS_STRING(target) + at, self._base_offset, self._leader_epoch)
+
+
+def take(received, int64_t at, int64_t end, bytes head, int64_t batch_bytes_max):
     """The requests from `at` on that have this head and one sound batch of at most so many bytes each, as a Run; None
-    if the first has not."""
-    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(received)
+    if the first has not. What was received must not change before they are placed."""
+    cdef const uint8_t* data
     cdef const uint8_t* shared = <const uint8_t*>PyBytes_AS_STRING(head)
-    cdef int64_t end = PyBytes_GET_SIZE(received), shared_bytes = PyBytes_GET_SIZE(head)
+    cdef int64_t shared_bytes = PyBytes_GET_SIZE(head)
     cdef int64_t length, records_at, size, tail
     cdef const uint8_t* after
     cdef uint64_t number
@@ -259,9 +295,13 @@ def take(bytes received, int64_t at, bytes head, int64_t batch_bytes_max):
     cdef Run run = Run.__new__(Run)
     if shared_bytes < KEPT_BYTES:
         raise ValueError("a head has at least an api key and a version")
+    run._received = memoryview(received)
+    PyObject_GetBuffer(run._received, &run._view, PyBUF_SIMPLE)
+    if not 0 <= at <= end <= run._view.len:
+        raise ValueError("a request outside of what was received")
+    data = <const uint8_t*>run._view.buf
     flexible = read_int(shared + 2, 2) >= FIRST_FLEXIBLE
     tail = 3 if flexible else 0  # tagged fields of partition, topic and request: none
-    run._received = received
     run.end = at
     while run._count < RUN_MAX and end - at >= 8 + shared_bytes:
         length = read_int(data + at, 4)

@@ -67,13 +67,12 @@ class Runs:
         self._routes: dict[bytes, Route | None] = {}
         self._one_by_one = 0  # requests that were looked at together in vain
 
-    def begin(self, received: bytes, at: int) -> "Begun | None":
-        """The requests that start at `at`, as many as can be begun together; None if the first is unusual. Then
-        nothing was done. Malformed as `parse`."""
+    def begin(self, received: bytes | memoryview, at: int, end: int) -> "Begun | None":
+        """The requests that start at `at`, as many as can be begun together; None if the first is unusual or does not
+        end before `end`. Then nothing was done. Malformed as `parse`."""
         if self._one_by_one:
-            self._one_by_one -= 1
             return None
-        head = _kernel.head(received, at)
+        head = _kernel.head(received, at, end)
         if head is None:
             return None
         route = self._routes[head] if head in self._routes else self._learn(head, received, at)
@@ -84,14 +83,18 @@ class Runs:
         partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, route.index)
         if partition is None:
             return None
-        run = _kernel.take(received, at, head, partition.settings.max_message_bytes)
+        run = _kernel.take(received, at, end, head, partition.settings.max_message_bytes)
         if run is None:
             return None
         appended = self._append(partition, run)
         if appended is None:
-            self._one_by_one = len(run) - 1  # else the rest would be checked again for each that is refused
+            self._one_by_one = len(run)  # else the rest would be checked again for each that is refused
             return None
         return Begun(ctx, route, run, run.end - at, appended)
+
+    def went_alone(self) -> None:
+        """The next request went the ordinary way."""
+        self._one_by_one = max(0, self._one_by_one - 1)
 
     def _append(self, partition: Partition, run: Any) -> Appended | None:
         streams = self._ctx.streams
@@ -108,11 +111,11 @@ class Runs:
                 streams.release(run.size_bytes)
         return appended
 
-    def _learn(self, head: bytes, received: bytes, at: int) -> Route | None:
+    def _learn(self, head: bytes, received: bytes | memoryview, at: int) -> Route | None:
         size = int.from_bytes(received[at : at + 4], "big")
         if len(self._routes) >= ROUTES_MAX:
             self._routes.clear()
-        route = self._routes[head] = _route(parse(self._served, received[at + 4 : at + 4 + size]))
+        route = self._routes[head] = _route(parse(self._served, bytes(received[at + 4 : at + 4 + size])))
         return route
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
+from streamlake.core.placed import Placed
 from streamlake.core.tasks import Executor
 from streamlake.log import checkpoint, epochs
 from streamlake.log.errors import InvalidTimestamp, OffsetOutOfRange
@@ -90,8 +91,8 @@ class BatchRun(Protocol):
         """Batches."""
         ...
 
-    def placed(self, base_offset: int, leader_epoch: int) -> bytes:
-        """All of them, one after the other, with their places in the log. Asked for once."""
+    def placed(self, base_offset: int, leader_epoch: int) -> Placed:
+        """All of them, one after the other, with their places in the log."""
         ...
 
     def last(self, batches: int, base_offset: int) -> list[tuple[int, int, int, int]]:

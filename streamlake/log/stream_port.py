@@ -1,14 +1,16 @@
 """What the log needs from a stream, as a port: s3stream's Stream implements it.
 
-A stream is a row of immutable chunks (for us: one record batch each) at growing offsets with one writer. A chunk gets
-its offset at `append` and is durable later, in order; readers get durable chunks only. If the write-ahead log fails,
-every append that is not durable yet fails, on all streams together, and `append` raises from then on: the stream
-must be opened again from what is durable. Contract: tests/contracts/log_stream_contract.py.
+A stream is a row of immutable chunks (for us: one record batch or more) at growing offsets with one writer. A chunk
+gets its offset at `append` and is durable later, in order; readers get durable chunks only. If the write-ahead log
+fails, every append that is not durable yet fails, on all streams together, and `append` raises from then on: the
+stream must be opened again from what is durable. Contract: tests/contracts/log_stream_contract.py.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
+
+from streamlake.core.placed import Placed
 
 Buffer = bytes | memoryview
 
@@ -59,7 +61,7 @@ class Stream(Protocol):
         ...
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         """Add one chunk at `next_offset`, `head` and then `data`, copied; its room was reserved. The future resolves
         when it is durable, in order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from streamlake.core.errors import Closed, Fenced, Invalid, StreamLakeError
+from streamlake.core.placed import Placed
 from streamlake.s3stream.log_cache import ACCOUNT, LogCache, StreamLog
 from streamlake.s3stream.wal import Buffer, Wal, WalRecord
 
@@ -96,7 +97,7 @@ class Appender:
     # -- append ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         """Give the stream's next `count` offsets to this chunk, whose room was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from streamlake.core.budget import Budget
+from streamlake.core.placed import Placed
 from streamlake.s3stream.metadata import StreamState
 from streamlake.s3stream.wal import Buffer
 
@@ -148,7 +149,7 @@ class LogCache:
         self.evicted_bytes = 0
         self.spilled_bytes = 0
 
-    def copy_in(self, log: StreamLog, data: Buffer, head: Buffer = b"") -> memoryview:
+    def copy_in(self, log: StreamLog, data: Buffer | Placed, head: Buffer = b"") -> memoryview:
         """Copy a chunk, `head` and then `data`, whose room was taken before, to the end of its stream; `add` must
         follow in the same tick. If not (the WAL refused the chunk), the bytes are nobody's, and the next chunk
         overwrites them."""
@@ -161,8 +162,11 @@ class LogCache:
             log.slabs.append(slab)
             self._recent[slab] = None
         begin = slab.end - slab.begin
-        slab.target[begin : begin + middle] = head
-        slab.target[begin + middle : begin + size] = data
+        if isinstance(data, bytes | memoryview):
+            slab.target[begin : begin + middle] = head
+            slab.target[begin + middle : begin + size] = data
+        else:
+            data.copy_to(slab.target, begin)
         return slab.view[begin : begin + size]
 
     def add(self, log: StreamLog, count: int, max_timestamp: int, position: int, size_bytes: int) -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from streamlake.core.errors import Corrupt, Invalid, NotFound
+from streamlake.core.placed import Placed
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.catch_up_pace import CatchUpPace
 from streamlake.s3stream.log_cache import Piece, StreamLog
@@ -98,7 +99,7 @@ class Stream:
         self._log.checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         """Append a chunk, `head` and then `data`, of `count` offsets, whose room was reserved; resolves when it is
         durable, in order. Many may wait for it, so nobody cancels it."""

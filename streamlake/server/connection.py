@@ -129,6 +129,11 @@ class Connection(asyncio.BufferedProtocol):
         """No request is under way but those that only wait for others."""
         return not self._tasks and not self._begun
 
+    @property
+    def _may_start(self) -> bool:
+        is_open = self._transport is not None and not self._transport.is_closing()
+        return is_open and self._pipeline.may_start and not self._draining
+
     def drain(self) -> None:
         """Start no further request; those under way are finished and answered."""
         self._draining = True
@@ -156,8 +161,7 @@ class Connection(asyncio.BufferedProtocol):
             self._frames.filled(nbytes)
             self.advance_soon()  # to receive so much is a turn's work, and to check and copy it another's
         else:
-            self._frames.feed(bytes(RECEIVED[:nbytes]))
-            self.advance()
+            self.advance(nbytes)
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -185,11 +189,13 @@ class Connection(asyncio.BufferedProtocol):
         self._advance_later = False
         self.advance()
 
-    def advance(self) -> None:
-        """Send what is ready, start what may start, read or stop reading."""
+    def advance(self, received: int = 0) -> None:
+        """Send what is ready, start what may start, read or stop reading; so many bytes are new in RECEIVED."""
         self._advancing = True
         more = False
         try:
+            if received:
+                self._take(received)
             more = self._turn()
         except StreamLakeError as error:
             self._counters.malformed += 1
@@ -200,6 +206,16 @@ class Connection(asyncio.BufferedProtocol):
         if more:
             self.advance_soon()
 
+    def _take(self, size: int) -> None:
+        """What was received: requests that come in rows begin where they lie, the rest is copied."""
+        at = work = 0
+        if self._runs is not None and not self._frames.buffered_bytes:
+            while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
+                at += begun
+                work += REQUEST_WORK + begun
+        if at < size:
+            self._frames.feed(bytes(RECEIVED[at:size]))
+
     def _turn(self) -> bool:
         """True if there may be more to start, in another turn: other connections have theirs in between."""
         transport, pipeline = self._transport, self._pipeline
@@ -209,8 +225,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
             frame = None
-            if work < TURN_WORK and pipeline.may_start and not self._draining:
-                if self._runs is not None and (size := self._begin_run(self._runs)):
+            if work < TURN_WORK and self._may_start:
+                if size := self._begin_chunk():
                     work += REQUEST_WORK + size
                     continue
                 frame = self._frames.next_frame()
@@ -218,6 +234,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._read_or_not(transport)
                 return work >= TURN_WORK
             _check_size(frame)
+            if self._runs is not None:
+                self._runs.went_alone()
             self._begin(parse(self._apis, frame), len(frame))
             work += REQUEST_WORK + len(frame)
         return False
@@ -240,11 +258,19 @@ class Connection(asyncio.BufferedProtocol):
         tasks[task] = None
         task.add_done_callback(tasks.pop)
 
-    def _begin_run(self, runs: Runs) -> int:
-        """How many bytes of requests were begun; 0: the next frame goes the ordinary way."""
-        if (chunk := self._frames.chunk()) is None or (begun := runs.begin(*chunk)) is None:
+    def _begin_chunk(self) -> int:
+        """The next requests of what was copied, if they come in a row; how many bytes of them."""
+        if self._runs is None or (chunk := self._frames.chunk()) is None:
             return 0
-        self._frames.skip(begun.size_bytes)
+        received, at = chunk
+        if begun := self._begin_run(self._runs, received, at, len(received)):
+            self._frames.skip(begun)
+        return begun
+
+    def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> int:
+        """How many bytes of requests were begun; 0: the next frame goes the ordinary way."""
+        if not self._may_start or (begun := runs.begin(received, at, end)) is None:
+            return 0
         requests = self._counters.requests
         requests["produce"] = requests.get("produce", 0) + len(begun)
         slot = self._pipeline.begin(begun.size_bytes)

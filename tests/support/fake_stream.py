@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamlake.core.errors import Closed
+from streamlake.core.placed import Placed
 from streamlake.log.stream_port import Buffer
 
 
@@ -47,12 +48,17 @@ class FakeStream:
         self._checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         if self._dead:
             raise Closed("the write-ahead log has failed") from self._dead
         assert base_offset == self.next_offset
-        self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, bytes(head) + bytes(data)))
+        whole = bytearray(len(head) + len(data))
+        if isinstance(data, bytes | memoryview):
+            whole[:] = bytes(head) + bytes(data)
+        else:
+            data.copy_to(whole, 0)
+        self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, bytes(whole)))
         self.next_offset += count
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._futures.append((self.next_offset, future))

@@ -97,8 +97,8 @@ async def server(together: bool, **settings: Any) -> Server:
     )
 
     class Watched(produce_runs.Runs):
-        def begin(self, received: bytes, at: int) -> produce_runs.Begun | None:
-            begun = super().begin(received, at)
+        def begin(self, received: bytes | memoryview, at: int, end: int) -> produce_runs.Begun | None:
+            begun = super().begin(received, at, end)
             if begun is not None:
                 began.append(len(begun))
             return begun
