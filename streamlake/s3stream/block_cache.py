@@ -84,7 +84,7 @@ class BlockCache:
         extent, _ = self._extents.popitem(last=False)
         self.used_bytes -= extent.size_bytes
         for key in extent.values:
-            if self._where[key] is extent:
+            if self._where.get(key) is extent:
                 del self._where[key]
 
     async def _wait(self, task: "asyncio.Task[Loaded]") -> Loaded:

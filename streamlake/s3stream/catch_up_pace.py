@@ -55,9 +55,9 @@ class CatchUpPace:
         now = self._asked_at = self._loop.time()
         if self._timer is None:
             self._begin(now)
-        start = max(now, min(self._free_at, now + WAIT_MAX_S))
+        start = max(now, min(self._free_at, now + WAIT_MAX_S)) if self._limited else now
         self._free_at = start + STEP_BYTES / self.rate
-        return start - now if self._limited else 0.0
+        return start - now
 
     def took(self, size_bytes: int) -> None:
         self._free_at += (size_bytes - STEP_BYTES) / self.rate

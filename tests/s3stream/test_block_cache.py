@@ -74,6 +74,18 @@ async def test_a_loader_may_bring_what_is_here_already() -> None:
     assert [cache.has((1, n)) for n in range(3)] == [True, True, True] and cache.used_bytes == 30
 
 
+async def test_an_older_extent_may_outlive_a_newer_one_with_the_same_key() -> None:
+    cache, loader = BlockCache(50, 4), Loader()
+    loader.together = True
+    await cache.get((1, 0), loader((1, 0), (1, 1)))
+    load = loader((1, 2), (1, 0))()[1]
+    await cache.get((1, 2), lambda: ([(1, 2)], load))
+    await cache.get((1, 1), loader((1, 1)))  # of the older one
+    for n in range(3, 8):
+        await cache.get((1, n), loader((1, n)))
+    assert not any(cache.has((1, n)) for n in range(3)) and cache.used_bytes == 50
+
+
 async def test_a_value_larger_than_the_cache_is_given_and_not_kept() -> None:
     cache, loader = BlockCache(5, 4), Loader()
     assert await cache.get((1, 0), loader((1, 0))) == "value (1, 0)"

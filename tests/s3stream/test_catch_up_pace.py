@@ -77,6 +77,15 @@ def test_without_producers_nobody_waits() -> None:
     assert broker.read(1.0) > 50 * RATE_FIRST
 
 
+def test_what_was_read_without_a_limit_is_not_to_be_waited_for() -> None:
+    broker = Broker(produces=False)
+    broker.loop.late_s = 2 * LATE_S  # the rate shrinks, though nobody minds
+    broker.read(2.0)
+    broker.produces = True
+    broker.loop.pass_s(2 * ROUND_S)
+    assert broker.pace.limited and broker.pace.wait_s() < 0.1
+
+
 def test_readers_keep_to_the_rate_and_it_grows_while_the_loop_is_punctual() -> None:
     broker = Broker()
     first = broker.read(0.9 * ROUND_S)
