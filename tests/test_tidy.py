@@ -19,6 +19,7 @@ TESTED_ELSEWHERE = {
     "s3stream/objectstore.py": "tests/contracts/objectstore_contract.py",
     "s3stream/wal.py": "tests/contracts/wal_contract.py",
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
+    "core/placed.py": "tests/handlers/test_produce_runs.py",
     "services.py": "tests/test_broker.py",
 }
 

@@ -183,6 +183,7 @@ cdef class Run:
             base_offset += self._at(i).count
             at += self._at(i).size_bytes
         PyBuffer_Release(&self._view)
+        self._view.buf = NULL
         self._received = None
         return 0
 

@@ -28,6 +28,7 @@ from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.produce import PartitionProduceResponse
 from streamlake.protocol.requests import api, correlation_id_of, decode_response, encode_request
+from streamlake.record.batch import frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
@@ -174,6 +175,27 @@ async def test_a_row_that_is_refused_is_looked_at_once(monkeypatch: pytest.Monke
     one = await same([row, request(9, batch())], message_timestamp_after_max_ms=3_600_000)
     assert [a.error_code for _, a in answers(one)] == [0, 0, ErrorCode.INVALID_TIMESTAMP, 0, 0, 0]
     assert one.began == [1] and len(looked) == 2
+
+
+def test_a_run_is_placed_once_and_within_bounds() -> None:
+    received = request(1, batch()) + request(2, batch())
+    kernel = produce_runs._kernel
+    run = kernel.take(received, 0, len(received), kernel.head(received, 0, len(received)), 1 << 20)
+    placed = run.placed(5, 1)
+    with pytest.raises(ValueError, match="no room"):
+        placed.copy_to(bytearray(len(placed)), 1)
+    target = bytearray(len(placed) + 1)
+    placed.copy_to(target, 1)
+    assert [header.base_offset for header, _ in frames(memoryview(target)[1:])] == [5, 6]
+    with pytest.raises(ValueError, match="once"):
+        placed.copy_to(target, 0)
+    for at, end in ((-1, 5), (5, 4), (0, len(received) + 1)):
+        with pytest.raises(ValueError, match="outside"):
+            kernel.head(received, at, end)
+        with pytest.raises(ValueError, match="outside"):
+            kernel.take(received, at, end, b"head", 1 << 20)
+    with pytest.raises(ValueError, match="places"):
+        run.answers(b"too short", 8, 0, -1, 0)
 
 
 async def test_compressed_batches_of_a_producer() -> None:
