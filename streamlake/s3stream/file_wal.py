@@ -282,12 +282,10 @@ class FileWal:
         if self._state is not State.RUNNING:
             raise self._failure or Closed("the WAL is not running")
         record_bytes = RECORD_HEADER_BYTES + len(record.data)
-        if self._space.use(len(record.data)):
-            self._live.append(self._spares.popleft())
-            self._segments_wanted.set()
-        segment = self._live[-1]
+        segment = self._spares[0] if self._space.starts_next(len(record.data)) else self._live[-1]
         position = self._next_position
-        group = self._open_group(segment, position)
+        group = self._open_group(segment) or Group(segment, segment.end, position, position)
+        # All that can fail comes first: a group without its record would acknowledge the position of the next one.
         header = encode_record_header(
             segment.header,
             record,
@@ -295,6 +293,11 @@ class FileWal:
             position=position,
             flushed_position=group.first_position - 1,  # true when it is written: groups are flushed one by one
         )
+        if self._space.use(len(record.data)):
+            self._live.append(self._spares.popleft())
+            self._segments_wanted.set()
+        if not group.buffers:
+            self._groups.append(group)
         segment.add(position, record_bytes)
         group.buffers += (header, record.data)
         group.size_bytes += record_bytes
@@ -305,16 +308,14 @@ class FileWal:
         self._group_ready.set()
         return position
 
-    def _open_group(self, segment: Segment, position: int) -> Group:
-        """The group that the record at `position` joins."""
+    def _open_group(self, segment: Segment) -> Group | None:
+        """The group that the next record joins, unless it begins one."""
         if self._groups:
             group = self._groups[-1]
             full = group.size_bytes >= self.settings.group_bytes or len(group.buffers) >= 2 * GROUP_RECORDS_MAX
             if group.segment is segment and not full:
                 return group
-        group = Group(segment, segment.end, position, position)
-        self._groups.append(group)
-        return group
+        return None
 
     async def _flush_groups(self) -> None:
         while True:

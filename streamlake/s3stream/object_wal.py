@@ -239,10 +239,12 @@ class ObjectWal:
         if self._state is not State.RUNNING:
             raise self._failure or Closed("the WAL is not running")
         size_bytes = len(record.data)
-        batch = self._open or self._open_batch()
+        batch = self._open or Batch(self._next_seq)
         first = batch.encoder.records == 0
         before = 0 if first else batch.encoder.size_bytes
-        batch.encoder.add(record)
+        batch.encoder.add(record)  # it may fail: before anything is changed
+        if first:
+            self._open_batch(batch)
         self._space.use(size_bytes, batch.encoder.size_bytes - before, OBJECT_OVERHEAD_BYTES if first else 0)
         self.appended_records += 1
         self.appended_bytes += size_bytes
@@ -255,8 +257,8 @@ class ObjectWal:
             self._active_at = self._loop.time()
         return position
 
-    def _open_batch(self) -> Batch:
-        batch = self._open = Batch(self._next_seq)
+    def _open_batch(self, batch: Batch) -> None:
+        self._open = batch
         self._next_seq += 1
         self._unacked.append(batch)
         self._active_at = self._loop.time()
@@ -264,7 +266,6 @@ class ObjectWal:
             batch.due = True
         else:
             self._wait(batch, self._active_at)
-        return batch
 
     def _wait(self, batch: Batch, now: float) -> None:
         """Until the batch is due: a linger after the last object that went, so that a steady load makes few of them,

@@ -96,13 +96,14 @@ class DataEncoder:
 
     def add(self, record: WalRecord) -> None:
         """`record.data` is kept as it is, and must never change."""
-        self.records += 1
-        self._body_bytes += len(record.data)
-        self.size_bytes += ENTRY_BYTES + len(record.data)
-        self._table += _ENTRY.pack(
-            record.stream_id, record.stream_epoch, record.count, record.base_offset, record.max_timestamp,
-            self._body_bytes, crc32c(record.data),
+        end = self._body_bytes + len(record.data)
+        self._table += _ENTRY.pack(  # it may fail: before anything is changed
+            record.stream_id, record.stream_epoch, record.count, record.base_offset, record.max_timestamp, end,
+            crc32c(record.data),
         )  # fmt: skip
+        self.records += 1
+        self._body_bytes = end
+        self.size_bytes += ENTRY_BYTES + len(record.data)
         self._bodies.append(record.data)
 
     def finish(self, *, node: int, broker_epoch: int, seq: int, nonce: bytes) -> list[Buffer]:

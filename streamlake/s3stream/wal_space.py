@@ -61,13 +61,17 @@ class WalSpace:
         self._unreserve(size_bytes)
         self._wake()
 
+    def starts_next(self, size_bytes: int) -> bool:
+        """True if a record of this many data bytes goes to the next spare segment."""
+        starts_next = size_bytes + self._record_header_bytes > self.active_room_bytes
+        if starts_next and self.spare_segments == 0:
+            raise Full("more was appended to the WAL than had been reserved")
+        return starts_next
+
     def use(self, size_bytes: int) -> bool:
         """Take the room of one record of this many data bytes. True if it starts the next spare segment."""
         record_bytes = size_bytes + self._record_header_bytes
-        starts_next = record_bytes > self.active_room_bytes
-        if starts_next:
-            if self.spare_segments == 0:
-                raise Full("more was appended to the WAL than had been reserved")
+        if starts_next := self.starts_next(size_bytes):
             self.spare_segments -= 1
             self.active_room_bytes = self._segment_room_bytes
         self.active_room_bytes -= record_bytes

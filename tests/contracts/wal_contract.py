@@ -5,8 +5,10 @@ broker epoch and leaves what was to a FormerWal. `place.reopen` is either, and t
 """
 
 import asyncio
+import struct
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from streamlake.core.errors import Closed, Full, Invalid, NotFound
@@ -102,6 +104,30 @@ class WalContract:
         replayed, last, _ = await place.reopen(0)
         assert replayed[-1] == (position, record(40))
         await last.close()
+
+    async def test_an_append_that_fails_changes_nothing(self, place: WalPlace) -> None:
+        """More offsets than the format has room for."""
+        wal = place.make()
+        _, watcher = await started(wal)
+        positions, records = [], [record(n) for n in range(1, 7)]
+        for n, good in enumerate(records):
+            positions += append(wal, good)
+            if n % 3:
+                await asyncio.sleep(0)  # its flush is under way
+            impossible = msgspec.structs.replace(good, count=2**32)
+            assert wal.try_reserve(len(impossible.data))
+            with pytest.raises(struct.error):
+                wal.append(impossible)
+            wal.release(len(impossible.data))
+            if n % 2:
+                await watcher.until(positions[-1])
+                await asyncio.sleep(0.02)
+                assert watcher.durable[-1] == wal.durable_position == positions[-1], "nothing else was written"
+        assert positions == sorted(set(positions))
+        await wal.close()
+        replayed, again, _ = await place.reopen(0)
+        assert replayed == list(zip(positions, records, strict=True))
+        await again.close()
 
     async def test_close_makes_queued_records_durable(self, place: WalPlace) -> None:
         wal = place.make()
