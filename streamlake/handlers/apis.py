@@ -50,7 +50,7 @@ class Handler:
     handle: Handle
     abandon: bool = False
     begin: Begin | None = None
-    runs: Callable[[Context, Mapping[int, Api]], produce_runs.Runs | None] | None = None
+    runs: Callable[[Context, Mapping[int, Api], int], produce_runs.Runs | None] | None = None
 
 
 def _upto(version: int, first: int = 0) -> range:

@@ -7,6 +7,7 @@ says what is wrong with it, or takes it after all. So only this must hold: what 
 take too, with the same effect and the same answer. The bytes may be hostile: nothing is read behind their end.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -32,6 +33,8 @@ cdef enum:
     COMPRESSION_MASK = 0x07
     COMPRESSION_MAX = 4
     RUN_MAX = 256
+    VARINT_BYTES_MAX = 5
+    KNOWN_BYTES_MAX = 512  # of a head: whoever sends longer ones must not fill the memory with them
 
 
 cdef inline int64_t read_int(const uint8_t* at, int size) noexcept nogil:
@@ -87,7 +90,7 @@ cdef int64_t skip_head(const uint8_t* frame, int64_t size) noexcept nogil:
 
 def head(received, int64_t at, int64_t end):
     """What requests must share to be of one run with the one at `at`: its bytes up to the length of its records,
-    without the lengths and the correlation id. None if it is unusual, or not there as a whole before `end`."""
+    without the lengths and the correlation id. None if it is unusual, very long, or not there as a whole before `end`."""
     cdef Py_buffer view
     cdef const uint8_t* frame
     cdef int64_t records_at = -1, length
@@ -101,7 +104,7 @@ def head(received, int64_t at, int64_t end):
             length = read_int(frame, 4)
             if 0 <= length <= end - at - 4:
                 records_at = skip_head(frame, length + 4)
-        if records_at >= 0:
+        if 0 <= records_at <= KNOWN_BYTES_MAX:
             found = PyBytes_FromStringAndSize(NULL, records_at - 8)
             memcpy(PyBytes_AS_STRING(found), frame + 4, KEPT_BYTES)
             memcpy(PyBytes_AS_STRING(found) + KEPT_BYTES, frame + 12, <size_t>(records_at - 12))
@@ -119,6 +122,7 @@ cdef struct Taken:
     int64_t max_timestamp
 
 
+@cython.no_gc  # what it holds can be part of no cycle, and must not be cleared while its bytes are looked at
 cdef class Run:
     """One request at least, each with one sound batch: a BatchRun of log/partition.py, and the answers."""
 
@@ -225,6 +229,7 @@ cdef class Run:
             or count <= 0
             or last_delta != count - 1
             or (producer_id != -1 and (producer_id < 0 or epoch < 0 or sequence < 0))
+            or self.records + count > INT32_MAX  # what a compressed batch claims: together they are one record of a WAL
         ):
             return 0
         if self._count:
@@ -283,8 +288,8 @@ cdef class Placed:
         self._run._copy(<uint8_t*>PyByteArray_AS_STRING(target) + at, self._base_offset, self._leader_epoch)
 
 
-def take(received, int64_t at, int64_t end, bytes head, int64_t batch_bytes_max):
-    """The requests from `at` on that have this head and one sound batch of at most so many bytes each, as a Run; None
+def take(received, int64_t at, int64_t end, bytes head, int64_t frame_bytes_max, int64_t batch_bytes_max):
+    """The requests from `at` on that have this head and one sound batch, each of at most so many bytes, as a Run; None
     if the first has not. What was received must not change before they are placed."""
     cdef const uint8_t* data
     cdef const uint8_t* shared = <const uint8_t*>PyBytes_AS_STRING(head)
@@ -310,6 +315,7 @@ def take(received, int64_t at, int64_t end, bytes head, int64_t batch_bytes_max)
         if (
             length < 4 + shared_bytes
             or length > end - at - 4
+            or length > frame_bytes_max
             or memcmp(data + at + 4, shared, KEPT_BYTES) != 0
             or memcmp(data + at + 12, shared + KEPT_BYTES, <size_t>(shared_bytes - KEPT_BYTES)) != 0
         ):
@@ -317,6 +323,8 @@ def take(received, int64_t at, int64_t end, bytes head, int64_t batch_bytes_max)
         if flexible:
             after = varint(data + records_at, data + at + 4 + length, &number)
             if after == NULL or not 0 < number <= <uint64_t>INT32_MAX:
+                break
+            if after - (data + records_at) > VARINT_BYTES_MAX:
                 break
             size = <int64_t>number - 1
             records_at = after - data

@@ -31,6 +31,7 @@ from streamlake.protocol.wire import Buffer
 _kernel = native.load("streamlake.handlers.produce_kernel")
 
 ROUTES_MAX = 256  # of a connection
+ADMITTED = 8  # when there are more heads than that, one in so many that are missed takes the place of the oldest
 # Where an answer has these numbers, others are put.
 _BASE_OFFSET, _LOG_START_OFFSET = 0x5EED_BA5E_0FF5_E7A1, 0x5EED_57A2_70FF_5E7B
 
@@ -40,6 +41,10 @@ class Several(Protocol):
 
     def answer(self, buffers: list[Buffer] | None) -> None:
         """Once: all their answers in order; None if they have none."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Instead of `answer`."""
         ...
 
 
@@ -61,10 +66,12 @@ class Route:
 class Runs:
     """Of one connection. `served`: by API key."""
 
-    def __init__(self, ctx: Context, served: Mapping[int, Api]) -> None:
+    def __init__(self, ctx: Context, served: Mapping[int, Api], frame_bytes_max: int) -> None:
         self._ctx = ctx
         self._served = served
+        self._frame_bytes_max = frame_bytes_max
         self._routes: dict[bytes, Route | None] = {}
+        self._missed = 0  # heads for which there was no place
         self._one_by_one = 0  # requests that were looked at together in vain
 
     def begin(self, received: bytes | memoryview, at: int, end: int) -> "Begun | None":
@@ -83,8 +90,9 @@ class Runs:
         partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, route.index)
         if partition is None:
             return None
-        run = _kernel.take(received, at, end, head, partition.settings.max_message_bytes)
+        run = _kernel.take(received, at, end, head, self._frame_bytes_max, partition.settings.max_message_bytes)
         if run is None:
+            self._one_by_one = 1
             return None
         appended = self._append(partition, run)
         if appended is None:
@@ -112,9 +120,12 @@ class Runs:
         return appended
 
     def _learn(self, head: bytes, received: bytes | memoryview, at: int) -> Route | None:
-        size = int.from_bytes(received[at : at + 4], "big")
         if len(self._routes) >= ROUTES_MAX:
-            self._routes.clear()
+            self._missed += 1
+            if self._missed % ADMITTED:
+                return None
+            del self._routes[next(iter(self._routes))]
+        size = int.from_bytes(received[at : at + 4], "big")
         route = self._routes[head] = _route(parse(self._served, bytes(received[at + 4 : at + 4 + size])))
         return route
 
@@ -142,19 +153,26 @@ class Begun:
             produce.Later([self._appended.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
 
     def _answer(self) -> None:
+        try:
+            answers = self._answers()
+        except Exception as error:
+            self._several.fail(error)
+        else:
+            self._several.answer(answers)
+
+    def _answers(self) -> list[Buffer]:
         route, run, appended = self._route, self._run, self._appended
         if appended.durable.done() and appended.durable.exception() is None:
             place = route.base_offset_at, appended.base_offset, route.log_start_at, appended.log_start_offset
-            self._several.answer([run.answers(route.answer, *place)])
-            return
+            return [run.answers(route.answer, *place)]
         response = produce.response([produce.Part(route.name, route.topic_id, route.index, appended)])
         calls = (msgspec.structs.replace(route.call, correlation_id=n) for n in run.correlation_ids)
-        self._several.answer([buffer for call in calls for buffer in encode_response(call, response)])
+        return [buffer for call in calls for buffer in encode_response(call, response)]
 
 
-def runs(ctx: Context, served: Mapping[int, Api]) -> Runs | None:
+def runs(ctx: Context, served: Mapping[int, Api], frame_bytes_max: int) -> Runs | None:
     """For a new connection; None where there is no kernel."""
-    return Runs(ctx, served) if _kernel else None
+    return Runs(ctx, served, frame_bytes_max) if _kernel else None
 
 
 def _route(call: Call) -> Route | None:

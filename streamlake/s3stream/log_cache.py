@@ -166,6 +166,7 @@ class LogCache:
             slab.target[begin : begin + middle] = head
             slab.target[begin + middle : begin + size] = data
         else:
+            assert not head, "what is placed brings all its bytes"
             data.copy_to(slab.target, begin)
         return slab.view[begin : begin + size]
 

@@ -26,7 +26,7 @@ from streamlake.protocol.wire import Buffer, Malformed
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_MAX = 256
+IN_FLIGHT_MAX = 256  # a row of Produce requests counts as one
 HELD_BYTES_MAX = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
 CLOSE_TIMEOUT_S = 5.0
@@ -92,6 +92,9 @@ class Several:
     def answer(self, buffers: list[Buffer] | None) -> None:
         self.connection.finish(self.slot, buffers)
 
+    def fail(self, error: Exception) -> None:
+        self.connection.fail_run(error)
+
 
 class Connection(asyncio.BufferedProtocol):
     def __init__(
@@ -106,7 +109,8 @@ class Connection(asyncio.BufferedProtocol):
         self._handlers = handlers
         self._apis = {key: handler.api for key, handler in handlers.items()}
         produce = handlers.get(ApiKey.PRODUCE)
-        self._runs = produce.runs(ctx, self._apis) if produce is not None and produce.runs is not None else None
+        runs = produce.runs if produce is not None else None
+        self._runs = runs(ctx, self._apis, frame_bytes_max) if runs is not None else None
         self._frames = FrameReader(frame_bytes_max)
         self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
         self._counters = counters
@@ -119,6 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = True
         self._writable = True
         self._draining = False
+        self._ended = False  # the client sends no more
         self._advancing = False
         self._advance_later = False
         self._begun = 0  # requests without a task that are not answered
@@ -163,6 +168,13 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.advance(nbytes)
 
+    def eof_received(self) -> bool:
+        """A producer that needs no answers sends its last requests and closes: they are begun all the same. As in Kafka
+        there are no more answers, so what waits for data ends with the connection."""
+        self._ended = True
+        self.advance_soon()
+        return True  # it is closed when all is begun
+
     def pause_writing(self) -> None:
         self._writable = False
 
@@ -194,20 +206,20 @@ class Connection(asyncio.BufferedProtocol):
         self._advancing = True
         more = False
         try:
-            if received:
-                self._take(received)
-            more = self._turn()
+            more = self._turn(self._take(received) if received else 0)
         except StreamLakeError as error:
             self._counters.malformed += 1
             log.warning("connection closed: unreadable request", client=self._host, reason=str(error))
             self.close()
+        except Exception as error:  # what was begun half is not begun again: nothing more begins on this connection
+            self._closed_by(error)
         finally:
             self._advancing = False
         if more:
             self.advance_soon()
 
-    def _take(self, size: int) -> None:
-        """What was received: requests that come in rows begin where they lie, the rest is copied."""
+    def _take(self, size: int) -> int:
+        """What was received: requests that come in rows begin where they lie, the rest is copied. Returns the work."""
         at = work = 0
         if self._runs is not None and not self._frames.buffered_bytes:
             while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
@@ -215,13 +227,16 @@ class Connection(asyncio.BufferedProtocol):
                 work += REQUEST_WORK + begun
         if at < size:
             self._frames.feed(bytes(RECEIVED[at:size]))
+        return work
 
-    def _turn(self) -> bool:
-        """True if there may be more to start, in another turn: other connections have theirs in between."""
+    def _turn(self, work: int) -> bool:
+        """True if there may be more to start, in another turn: other connections have theirs in between. So much work
+        was done in this one."""
         transport, pipeline = self._transport, self._pipeline
-        work = 0
         while transport is not None and not transport.is_closing():
-            if self._writable and (ready := pipeline.take_ready()):
+            if self._ended:
+                pipeline.take_ready()
+            elif self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
             frame = None
@@ -231,8 +246,13 @@ class Connection(asyncio.BufferedProtocol):
                     continue
                 frame = self._frames.next_frame()
             if frame is None:
-                self._read_or_not(transport)
-                return work >= TURN_WORK
+                if work >= TURN_WORK:
+                    return True
+                if not self._ended:
+                    self._read_or_not(transport)
+                elif self._draining or self._may_start or not self._frames.buffered_bytes:
+                    self.close()  # all is begun that ever will be
+                return False
             _check_size(frame)
             if self._runs is not None:
                 self._runs.went_alone()
@@ -316,14 +336,21 @@ class Connection(asyncio.BufferedProtocol):
         self._begun -= 1
         self._failed(exchange, error)
 
+    def fail_run(self, error: Exception) -> None:
+        """Instead of `finish`."""
+        self._begun -= 1
+        self._closed_by(error)
+
     def _finish(self, exchange: Exchange, response: Any) -> None:
         exchange.slot.finish(None if response is None else encode_response(exchange.call, response))
         self.advance_soon()
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
+        self._closed_by(error, api=exchange.call.api.name, version=exchange.call.version)
+
+    def _closed_by(self, error: Exception, **facts: str | int) -> None:
         self._counters.failures += 1
-        call = exchange.call
-        log.error("connection closed: a request failed", api=call.api.name, version=call.version, exc_info=error)
+        log.error("connection closed: a request failed", **facts, exc_info=error)
         self.close()
 
     def close(self) -> None:

@@ -1,16 +1,18 @@
 """Produce: what is refused and how, and that answers are right, durable and in order."""
 
+import random
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
 from support.raw_kafka import batch, signed
-from support.wire import Client, Topic, ends, newest, produce_request
+from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.handlers.context import Failure
 from streamlake.handlers.produce import stage_one
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, produce
+from streamlake.protocol.messages import ApiKey, fetch, produce
 from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
@@ -54,6 +56,24 @@ def test_acks_0_has_no_answer_and_is_taken(client: Client, topic: Topic) -> None
     client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: batch([b"v"])}, acks=0), correlation_id=1)
     client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: batch([b"v"])}), correlation_id=2)
     assert only(client.answer(ApiKey.PRODUCE, NEWEST, correlation_id=2)).base_offset == 1
+
+
+@pytest.mark.parametrize("size_bytes", [1_000, 100_000, 900_000])
+def test_acks_0_is_taken_however_soon_the_client_closes(
+    client: Client, topic: Topic, connect: Callable[[], Client], size_bytes: int
+) -> None:
+    for _ in range(5):
+        leaving = connect()
+        data = batch([random.Random(1).randbytes(size_bytes)])
+        leaving.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: data}, acks=0), correlation_id=1)
+        leaving.close()
+    wanted = fetch.FetchRequest(
+        max_wait_ms=10_000,
+        min_bytes=5 * size_bytes,
+        topics=(fetch_topic(topic, fetch_partition(max_bytes=8 << 20)),),
+    )
+    (answer,) = client.ask(ApiKey.FETCH, 13, wanted).responses[0].partitions
+    assert answer.high_watermark == 5
 
 
 @pytest.mark.parametrize("version", VERSIONS)

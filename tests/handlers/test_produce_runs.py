@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import struct
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from support.deliver import deliver
 from support.log_bench import NOW_MS
 from support.produce_pair import (
@@ -19,6 +21,7 @@ from support.produce_pair import (
     server,
     settle,
 )
+from support.raw_kafka import signed
 from support.wire import encoded, produce_request
 
 from streamlake.core.errors import Closed
@@ -28,6 +31,7 @@ from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.produce import PartitionProduceResponse
 from streamlake.protocol.requests import api, correlation_id_of, decode_response, encode_request
+from streamlake.protocol.wire import varint
 from streamlake.record.batch import frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
@@ -35,6 +39,7 @@ from streamlake.record.encode import encode_batch
 
 pytestmark = pytest.mark.skipif(not produce_runs._kernel, reason="there is no kernel")
 VERSION = 9
+LAST_OFFSET_DELTA_AT, COUNT_AT = 23, 57  # in a batch
 
 
 def batch(*, count: int = 1, at_ms: int = NOW_MS, value: bytes = b"value", **kind: object) -> bytes:
@@ -157,6 +162,85 @@ async def test_what_is_odd_interrupts_the_row(odd: bytes) -> None:
     assert one.began == [2, 2]
 
 
+async def test_what_batches_claim_together_fits_a_record_of_the_wal() -> None:
+    """A compressed batch is taken at its word, and may claim 2^31 - 1 records."""
+    liar = bytearray(batch(compression=Compression.ZSTD))
+    struct.pack_into(">i", liar, LAST_OFFSET_DELTA_AT, 2**31 - 2)
+    struct.pack_into(">i", liar, COUNT_AT, 2**31 - 1)
+    one = await same([b"".join(request(n, signed(liar)) for n in range(3)) + request(3, batch()) + request(4, batch())])
+    assert one.began == [1, 1, 1, 2]
+    assert [a.base_offset for _, a in answers(one)] == [n * (2**31 - 1) for n in range(4)] + [3 * 2**31 - 2]
+
+
+async def test_a_request_over_the_limit_is_refused_in_a_row_too() -> None:
+    fits, too_long = batch(value=bytes(700)), batch(value=bytes(1100))
+    row = request(1, fits) + request(2, fits) + request(3, too_long) + request(4, fits)
+    one = await same([row], frame_bytes_max=1024)
+    assert one.transport.closed and one.began == [2] and one.counters.malformed == 1
+
+
+async def test_a_length_of_too_many_bytes_is_refused_in_a_row_too() -> None:
+    data = batch()
+    good = request(2, data)
+    length = varint(len(data) + 1)
+    long = bytes(each | 0x80 for each in length.ljust(5, b"\0")) + b"\0"
+    bad = good[4:].replace(length + data, long + data)
+    one = await same([request(1, data) + good + len(bad).to_bytes(4, "big") + bad])
+    assert one.transport.closed and one.began == [2]
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["where it was received", "from a copy"])
+async def test_a_bug_closes_the_connection_and_nothing_is_begun_twice(
+    monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    one = await server(True)
+    monkeypatch.setattr(one.partitions[0]._producers, "add", lambda *args: 1 / 0)
+    data = request(1, batch(producer_id=5, producer_epoch=0, base_sequence=0))
+    with capture_logs() as logged:
+        if copied:
+            one.connection._frames.feed(data + data)
+            one.connection.advance_soon()
+            await settle()
+        else:
+            await send(one, data + data)
+    assert one.transport.closed and one.counters.failures == len(logged) == 1
+    one.connection.advance_soon()
+    await settle()
+    assert one.streams[0].next_offset == 1
+
+
+async def test_an_answer_that_fails_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await server(True)
+    await send(one, request(1, batch()))
+    monkeypatch.setattr(produce_runs.Begun, "_answers", lambda self: 1 / 0)
+    with capture_logs() as logged:
+        durable(one)
+        await settle()
+    assert one.transport.closed and one.connection.idle and one.counters.failures == len(logged) == 1
+
+
+async def test_very_long_heads_are_not_kept() -> None:
+    one = await server(True)
+    data = encode_request(api(ApiKey.PRODUCE), VERSION, 1, "x" * 600, produce_request(TOPIC_NAMED, {0: batch()}))
+    await send_durably(one, b"".join(data))
+    assert one.began == [] and len(answers(one)) == 1
+
+
+async def test_more_heads_than_are_kept_still_come_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(produce_runs, "ROUTES_MAX", 8)
+    one = await server(True)
+
+    async def send_as(client: int) -> None:
+        order = produce_request(TOPIC_NAMED, {0: batch()})
+        await send_durably(one, b"".join(encode_request(api(ApiKey.PRODUCE), VERSION, 1, f"client {client}", order)))
+
+    for _ in range(20):
+        for client in range(10):
+            await send_as(client)
+        assert len(one.connection._runs._routes) == 8  # type: ignore[union-attr]
+    assert len(one.began) > 0.7 * 200 and one.streams[0].next_offset == 200
+
+
 async def test_a_row_that_is_refused_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
     kernel = produce_runs._kernel
@@ -180,7 +264,7 @@ async def test_a_row_that_is_refused_is_looked_at_once(monkeypatch: pytest.Monke
 def test_a_run_is_placed_once_and_within_bounds() -> None:
     received = request(1, batch()) + request(2, batch())
     kernel = produce_runs._kernel
-    run = kernel.take(received, 0, len(received), kernel.head(received, 0, len(received)), 1 << 20)
+    run = kernel.take(received, 0, len(received), kernel.head(received, 0, len(received)), 1 << 20, 1 << 20)
     placed = run.placed(5, 1)
     with pytest.raises(ValueError, match="no room"):
         placed.copy_to(bytearray(len(placed)), 1)
@@ -193,7 +277,7 @@ def test_a_run_is_placed_once_and_within_bounds() -> None:
         with pytest.raises(ValueError, match="outside"):
             kernel.head(received, at, end)
         with pytest.raises(ValueError, match="outside"):
-            kernel.take(received, at, end, b"head", 1 << 20)
+            kernel.take(received, at, end, b"head", 1 << 20, 1 << 20)
     with pytest.raises(ValueError, match="places"):
         run.answers(b"too short", 8, 0, -1, 0)
 

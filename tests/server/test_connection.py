@@ -413,6 +413,63 @@ async def test_only_produce_may_be_large(monkeypatch: pytest.MonkeyPatch) -> Non
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
+async def test_all_that_came_before_the_end_is_begun_and_nothing_is_answered() -> None:
+    gate = Gate(release=True)
+    line = Line(gate)
+    many = module.IN_FLIGHT_MAX + 50
+    line.feed(b"".join(request(n) for n in range(1, many + 1)) + request(9)[:7])
+    line.connection.eof_received()
+    await settle()
+    assert not line.transport.closed, "some must wait until others are done"
+    opened = 0
+    while not line.transport.closed:
+        gate.open(*gate.started[opened:])
+        opened = len(gate.started)
+        await settle()
+    assert (gate.started, line.transport.sent) == (list(range(1, many + 1)), b"")
+
+
+async def test_a_large_request_right_before_the_end_is_begun() -> None:
+    done: list[int] = []
+
+    async def note(number: int, exchange: Exchange) -> None:
+        done.append(number)
+
+    connection = Connection(None, {h.api.key: h for h in handlers(note)}, 1 << 20, Counters(), {})
+    transport = FakeTransport()
+    connection.connection_made(transport)
+    deliver(connection, request(7, "x" * 30_000))
+    data = request(8, "x" * 30_000)
+    data = struct.pack(">i", len(data) - 4 + 200_000) + data[4:] + bytes(200_000)
+    deliver(connection, data)
+    connection.eof_received()
+    await settle()
+    assert done == [7, 8] and transport.closed
+
+
+@pytest.mark.parametrize("rest", [b"", request(2)[:9]])
+async def test_a_client_that_ends_does_not_wait_for_data(rest: bytes) -> None:
+    gate = Gate(release=bool(rest))
+    line = Line(gate, abandon=True)
+    line.feed(request(1) + rest)
+    await settle()
+    line.connection.eof_received()
+    await settle()
+    assert line.transport.closed
+
+
+async def test_a_client_that_ends_is_not_begun_for_while_draining() -> None:
+    gate = Gate()
+    line = Line(gate)
+    line.feed(request(1) + request(2))
+    await settle()
+    line.connection.eof_received()
+    await settle()
+    assert not line.transport.closed
+    line.connection.drain()
+    assert line.transport.closed and gate.started == [1]
+
+
 async def test_what_a_lost_client_asked_for_is_done() -> None:
     gate = Gate()
     line = Line(gate)

@@ -82,7 +82,7 @@ class Server:
         }
 
 
-async def server(together: bool, **settings: Any) -> Server:
+async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **settings: Any) -> Server:
     bench, began = Bench(), list[int]()
     streams = [FakeStream(stream_id=n) for n in range(PARTITIONS)]
     partitions = [await bench.open(stream, **settings) for stream in streams]
@@ -107,7 +107,7 @@ async def server(together: bool, **settings: Any) -> Server:
     served = {key: replace(h, runs=Watched if together else None) for key, h in served.items()}
     transport, counters = FakeTransport(), Counters()
     transport.abort = lambda: None  # type: ignore[method-assign]
-    connection = Connection(ctx, served, FRAME_BYTES_MAX, counters, {})
+    connection = Connection(ctx, served, frame_bytes_max, counters, {})
     connection.connection_made(transport)
     return Server(connection, transport, counters, bench, partitions, streams, room.room, began)
 
