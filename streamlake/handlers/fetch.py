@@ -21,6 +21,7 @@ from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from streamlake.protocol.wire import Buffer, Chunks
 
+READ_S_MAX = 1.0  # after so long, what was read goes out: the client asks again before it gives the request up
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 WAIT_MS_MAX = 300_000
 READ_COMMITTED = 1
@@ -68,9 +69,13 @@ def _watch(ctx: Context, wanted: list[tuple[Key, Wanted]], woken: "asyncio.Futur
 async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
     """All partitions once. True if the answer should go out now: enough bytes, or an error."""
     room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + READ_S_MAX
     total, failed = 0, False
     answers: Answers = []
     for key, want in wanted:
+        if total and loop.time() > until:
+            room = 0
         answer = await _read_one(ctx, request, key, want, room, first=total == 0)
         size = len(answer.records or b"")
         total += size

@@ -4,7 +4,7 @@ Who catches up takes all he can get: the processor, its caches, the memory bus. 
 their slowest requests first. So while anything is appended, reads from objects share a rate. It is found as TCP finds
 its own: it grows slowly as long as the event loop is punctual, and shrinks by a part as soon as it is not, whatever
 made it late (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always get on. Without producers
-there is no limit.
+there is none, but for the first tenth of a second of reading, in which it shows whether there are any.
 """
 
 import asyncio
@@ -48,7 +48,11 @@ class CatchUpPace:
         wait_s = self.wait_s()
         if wait_s:
             self.waited_s += wait_s
-            await asyncio.sleep(wait_s)
+            try:
+                await asyncio.sleep(wait_s)
+            except BaseException:
+                self.took(0)
+                raise
 
     def wait_s(self) -> float:
         """How long whoever comes now is to wait: until all who came before him have had their part."""

@@ -5,9 +5,7 @@ the same stream that the caller wants too (`want_bytes`), or will want as it rea
 ones are on their way while the last of these is served.
 
 Who catches up reads object after object. When a good part of one was asked for, by whomever, the next one comes whole,
-with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only. Where a
-request costs next to nothing (a local disk), little is read at once: what is read in one go takes a processor, caches
-and memory from whoever produces meanwhile.
+with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only.
 """
 
 import asyncio
@@ -36,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 TAIL_BYTES = 64 * 1024
 INDEX_ROW = -1
-LITTLE_BYTES = 1 << 20
+HELD_BYTES_MAX = 1 << 20  # of memory, that a slow client keeps alive with a block
 GOOD_PART = 0.25  # of an object's blocks: at worst four times what readers want is fetched
 OBJECTS_WATCHED_MAX = 256  # of how many objects we know what was read; the least recently read is forgotten first
 DAMAGED_READS_PER_LINE = 1000
@@ -68,8 +66,8 @@ class ObjectReader:
         self._store = store
         self._objects = objects
         self._cache = cache
-        self._read_ahead_bytes = read_ahead_bytes if store.requests_cost else min(read_ahead_bytes, LITTLE_BYTES)
-        self._whole_objects = asyncio.Semaphore(whole_objects_max if store.requests_cost else 0)
+        self._read_ahead_bytes = read_ahead_bytes
+        self._whole_objects = asyncio.Semaphore(whole_objects_max)
         self._rows_read: OrderedDict[int, set[int]] = OrderedDict()  # by object, of sequential readers
         self.damaged_reads = 0
 
@@ -198,19 +196,23 @@ class ObjectReader:
         begin = index.positions[keys[0][1]]
         end = index.positions[keys[-1][1]] + index.sizes[keys[-1][1]]
         data = memoryview(await self._store.get_range(object_key(entry.object_id), begin, end - begin))
+        shared = len(data) <= HELD_BYTES_MAX
         blocks: dict[Key, Block] = {}
         for key in keys:
             row = key[1]
             at = index.positions[row] - begin
             try:
                 with self._naming(entry):
-                    blocks[key] = decode_block(data[at : at + index.sizes[row]], index, row)
+                    block = data[at : at + index.sizes[row]]
+                    blocks[key] = decode_block(block if shared else bytes(block), index, row)
             except Corrupt:
                 if not blocks:
                     raise
                 break  # a bad neighbour is the business of who asks for it
             await asyncio.sleep(0)  # a checksum each: together they would hold the loop
-        return [Extent(blocks, len(data))]
+        if shared:
+            return [Extent(blocks, len(data))]
+        return [Extent({key: block}, index.sizes[key[1]]) for key, block in blocks.items()]
 
     @contextmanager
     def _naming(self, entry: RangeInObject) -> Iterator[None]:

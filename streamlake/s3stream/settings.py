@@ -1,11 +1,12 @@
 """The numbers of S3Stream, apart from its components. Memory is the sum that `memory_bytes` tells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KIB = 1024
 MIB = 1024 * KIB
 MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
 WHOLE_OBJECTS_MAX = 2  # fetched at once
+LITTLE_BYTES = 1 * MIB  # what a reader fetches at once where a request costs next to nothing
 WHOLE_OBJECTS_IN_CACHE = 3  # there must be room for: one that is read, the next, and what others read
 
 
@@ -23,6 +24,7 @@ class StreamsSettings:
     gc_grace_ms: int = 600_000  # readers that planned with a destroyed object have finished by then
     retry_first_ms: int = 100
     retry_max_ms: int = 10_000
+    whole_objects: bool = True  # are fetched by who reads much of them
     wal_readable: bool = True  # chunks that are durable may leave memory, the WAL reads them back
 
     @property
@@ -33,7 +35,12 @@ class StreamsSettings:
     @property
     def whole_objects_max(self) -> int:
         """How many objects readers may fetch whole at once: none where the cache would lose them before their use."""
-        return WHOLE_OBJECTS_MAX if self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes else 0
+        has_room = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
+        return WHOLE_OBJECTS_MAX if self.whole_objects and has_room else 0
+
+    def where_requests_are_free(self) -> "StreamsSettings":
+        """As for a local disk: what is read in one go takes a processor, caches and memory from whoever produces."""
+        return replace(self, read_ahead_bytes=min(self.read_ahead_bytes, LITTLE_BYTES), whole_objects=False)
 
     def memory_bytes(self) -> dict[str, int]:
         """What is taken from the memory budget for good, by account."""

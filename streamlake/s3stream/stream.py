@@ -168,12 +168,15 @@ class Stream:
         self, entry: RangeInObject, offset: int, end: int, max_bytes: int, sequential: bool, *, at_least_one: bool
     ) -> tuple[list[Buffer], int, int] | None:
         await self._reads.pace.turn()
-        block = await self._reads.reader.block_at(self.stream_id, entry, offset, max_bytes, sequential=sequential)
-        found = block.cut(offset, end, max_bytes, at_least_one=at_least_one)
-        self._reads.pace.took(0 if found is None else len(found[0]))
-        if found is None:
-            return None
-        data, chunks_end = found
+        data: Buffer = b""
+        try:
+            block = await self._reads.reader.block_at(self.stream_id, entry, offset, max_bytes, sequential=sequential)
+            found = block.cut(offset, end, max_bytes, at_least_one=at_least_one)
+            if found is None:
+                return None
+            data, chunks_end = found
+        finally:
+            self._reads.pace.took(len(data))
         self._reads.object_bytes += len(data)
         return [data], len(data), chunks_end
 

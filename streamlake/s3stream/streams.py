@@ -46,6 +46,8 @@ class Streams:
         budget: Budget,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
+        if not store.requests_cost:
+            settings = settings.where_requests_are_free()
         self._wal = wal
         self._metadata = metadata
         self._settings = settings

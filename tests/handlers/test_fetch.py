@@ -275,3 +275,23 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
     released.clear()
     assert offsets(only(await handler.handle(ctx, exchange))) == [0]
     assert not released.is_set()
+
+
+async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who asks for many partitions while readers are slowed down gives the request up, and never gets on."""
+    monkeypatch.setattr(handler, "READ_S_MAX", -1.0)
+    bench = Bench()
+    partitions = [await bench.open() for _ in range(4)]
+    for partition in partitions[1:]:
+        partition.stream.auto_durable = True
+        partition.append(bench.batch())
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),) * 4)
+    ctx = SimpleNamespace(
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda _, n: partitions[n]),
+    )
+    asked = fetch_topic(Topic("t", found.id), *(fetch_partition(index=n) for n in range(4)))
+    exchange = SimpleNamespace(body=request(asked), version=NEWEST)
+    (answer,) = (await handler.handle(ctx, exchange)).responses
+    assert [bool(p.records) for p in answer.partitions] == [False, True, False, False]

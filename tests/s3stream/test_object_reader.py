@@ -4,8 +4,9 @@ import pytest
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.s3stream import object_reader
+from streamlake.s3stream import settings as settings_module
 from streamlake.s3stream import stream as module
-from streamlake.s3stream.catch_up_pace import SAMPLE_S, SAMPLES
+from streamlake.s3stream.catch_up_pace import RATE_FIRST, SAMPLE_S, SAMPLES, STEP_BYTES
 
 
 async def uploaded(media, chunks: int = 20, **settings: object):  # type: ignore[no-untyped-def]
@@ -175,11 +176,38 @@ async def test_a_bad_block_of_a_whole_object_harms_only_who_reads_it(media) -> N
 
 
 async def test_where_requests_cost_nothing_little_is_read_at_once(media, monkeypatch) -> None:
-    monkeypatch.setattr(object_reader, "LITTLE_BYTES", 2000)  # two blocks
+    monkeypatch.setattr(settings_module, "LITTLE_BYTES", 2000)  # two blocks
     media.store.requests_cost = False
     _, (stream, _) = await two_objects(media, **ROOM_FOR_WHOLE)
     assert await read_on(stream, 0, 40) == b"".join(bytes([n]) * 300 for n in range(40))
     assert ranges(media) == 10, "for each object the index, and four times up to two blocks"
+
+
+async def test_a_slow_client_that_holds_a_block_holds_little_more(media, monkeypatch) -> None:
+    async def memory_of_a_block() -> int:
+        _, stream = await uploaded(media, read_ahead_bytes=1 << 20)
+        (view, *_) = await stream.read(0, 20, 1 << 20)
+        return len(view.obj)  # type: ignore[union-attr]
+
+    assert await memory_of_a_block() > 6000, "all that came with one request is one piece of memory"
+    monkeypatch.setattr(object_reader, "HELD_BYTES_MAX", 2000)
+    assert await memory_of_a_block() < 2000
+
+
+async def test_who_fails_or_leaves_gives_back_his_part_of_the_pace(media) -> None:
+    broker, stream = await uploaded(media)
+    pace, part_s = broker.streams.pace, STEP_BYTES / RATE_FIRST
+    media.store.fail("get_range", "unavailable", times=50)
+    for _ in range(50):
+        with pytest.raises(Unavailable):
+            await stream.read(0, 20, 300)
+    assert pace.wait_s() <= part_s
+    leaving = [asyncio.create_task(stream.read(0, 20, 300)) for _ in range(50)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.wait(leaving)
+    assert pace.wait_s() <= 3 * part_s
 
 
 async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-from streamlake.s3stream.settings import MAX_FETCHES, MIB, WHOLE_OBJECTS_MAX, StreamsSettings
+from streamlake.s3stream.settings import LITTLE_BYTES, MAX_FETCHES, MIB, WHOLE_OBJECTS_MAX, StreamsSettings
 
 
 def test_upload_starts_before_the_log_cache_is_full() -> None:
@@ -11,6 +11,12 @@ def test_whole_objects_are_read_only_where_the_cache_holds_several() -> None:
     assert StreamsSettings(block_cache_bytes=95 * MIB, object_bytes=32 * MIB).whole_objects_max == 0
     settings = StreamsSettings(block_cache_bytes=96, object_bytes=32, read_ahead_bytes=1)
     assert settings.memory_bytes()["block_fetch"] == MAX_FETCHES + 2 * WHOLE_OBJECTS_MAX * 32
+
+
+def test_where_requests_are_free_little_is_fetched_at_once_and_no_memory_kept_for_more() -> None:
+    settings = StreamsSettings().where_requests_are_free()
+    assert settings.memory_bytes()["block_fetch"] == MAX_FETCHES * LITTLE_BYTES
+    assert StreamsSettings(read_ahead_bytes=5).where_requests_are_free().read_ahead_bytes == 5
 
 
 def test_memory_is_the_sum_of_what_is_held() -> None:

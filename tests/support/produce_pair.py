@@ -5,6 +5,7 @@ Whatever a client sends, both must answer the same bytes, store the same bytes a
 
 import asyncio
 import random
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from streamlake.handlers.apis import HANDLERS
 from streamlake.log.partition import Partition
 from streamlake.protocol.messages import ApiKey, heartbeat
 from streamlake.protocol.requests import api, encode_request
+from streamlake.protocol.wire import varint
 from streamlake.record.batch import CHECKED_AT
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
@@ -36,6 +38,7 @@ PARTITIONS = 2
 FRAME_BYTES_MAX = 1 << 16
 TOPIC_NAMED, LONG_NAME = Topic("orders", TOPIC), Topic("orders" * 40, TOPIC)
 HOUR_MS = 3_600_000
+LAST_OFFSET_DELTA_AT, COUNT_AT = 23, 57  # in a batch
 
 
 class Streams:
@@ -190,6 +193,12 @@ class Requests:
             at = len(whole) - rng.randrange(1, 4)
             whole = whole[:at] + b"\1\5\1x" + whole[at + 1 :]
             whole = (len(whole) - 4).to_bytes(4, "big") + whole[4:]
+        batch = batches[index]
+        if version >= 9 and batch and rng.random() < 0.03:  # a length in more bytes than it needs, or than may be
+            length = varint(len(batch) + 1)
+            longer = bytes(each | 0x80 for each in length.ljust(rng.choice([3, 4, 5]), b"\0")) + b"\0"
+            whole = whole.replace(length + batch, longer + batch)
+            whole = (len(whole) - 4).to_bytes(4, "big") + whole[4:]
         return whole
 
     def _batch(self) -> bytes:
@@ -216,6 +225,11 @@ class Requests:
             marked = bytearray(batch)
             marked[CHECKED_AT + 1] |= rng.choice([0x08, 0x10, 0x20])
             batch = signed(marked)
+        if kind.get("compression") and rng.random() < 0.1:  # nobody counts what is compressed
+            claims = bytearray(batch)
+            struct.pack_into(">i", claims, LAST_OFFSET_DELTA_AT, 2**31 - 2)
+            struct.pack_into(">i", claims, COUNT_AT, 2**31 - 1)
+            batch = signed(claims)
         if rng.random() < 0.06:
             damaged = bytearray(batch)
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
