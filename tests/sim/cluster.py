@@ -194,6 +194,11 @@ class BrokerLife:
         wal = self.services.wal if self.ready else None
         return isinstance(wal, ObjectWal) and any(batch.landed for batch in wal._unacked)
 
+    @property
+    def writes_wait(self) -> bool:
+        """For the metadata store, which is busy with others."""
+        return self.ready and len(self.services.database._writes) > 0
+
     def shut_down(self) -> None:
         """Ctrl-C."""
         self.process.call_soon(self._stop.set)

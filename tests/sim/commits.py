@@ -38,6 +38,7 @@ class Commit:
                     f"one of generation {other.generation}"
                 )
         self.acked_at = self.group.tick()
+        self.group.acked_generation = max(self.group.acked_generation, self.generation)
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class GroupHistory:
         self._base: dict[Place, int] = {}  # where the group began; what lies below was never its business
         self._owners: dict[tuple[int, Place], str] = {}  # (generation, partition) → member id
         self._ticks = 0
+        self.sent_generation = self.acked_generation = 0  # the newest whose commits were sent, were acknowledged
         self.under_way = 0  # commits that members wait for
 
     def tick(self) -> int:
@@ -85,6 +87,7 @@ class GroupHistory:
 
     def committing(self, place: Place, offset: int, generation: int) -> Commit:
         commit = Commit(self, place, offset, generation, self.tick())
+        self.sent_generation = max(self.sent_generation, generation)
         self.commits.setdefault(place, []).append(commit)
         return commit
 

@@ -54,6 +54,7 @@ def test_a_commit_of_an_older_generation_must_not_be_taken() -> None:
     crossed.acked()
     with pytest.raises(Violation, match="takes a commit of generation 1"):
         history.committing(PLACE, 30, generation=1).acked()
+    assert (history.sent_generation, history.acked_generation) == (2, 2)
 
 
 def test_a_commit_without_an_answer_may_land_late_but_not_in_a_later_generation() -> None:

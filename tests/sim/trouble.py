@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.001  # between two looks for a moment
 UPLOAD_S = 0.02  # about as long as it takes to store an object
-COMMIT_S = 0.005  # … and to commit offsets
+COMMIT_S = 0.001  # … and for the metadata store to commit something
 MOMENT_S = 1.0  # a moment that does not come within this time is not waited for
+MOVED_ON_S = 120.0  # members lose a request timeout to each broker that is paused before they commit elsewhere
 HANDLED_S = 60.0  # when a successor is not ready by then, its zombie wakes all the same
 
 
@@ -115,13 +116,14 @@ class Trouble:
 
     async def zombie(self) -> None:
         """It stops in the middle of something, another process is started in its place, and it wakes: soon, much later,
-        or just when its successor is ready."""
+        just when its successor is ready, or when a group whose commit it holds has gone on elsewhere."""
         await self._moment(lambda: bool(self._life.cluster.serving), 3.0)
         life = self._life.current
         if life is None:
             return
         asleep_s = self._random.choice((0.5, 5, 15)) * self._random.uniform(0.5, 1.5)
         until_ready = self._random.random() < 0.6
+        until: Callable[[], bool] | None = None
         match self._random.randrange(4):
             case 0:
                 await self._moment(lambda: self._in_flight(life))
@@ -130,12 +132,9 @@ class Trouble:
                 await asyncio.sleep(self._random.expovariate(1 / UPLOAD_S))
             case 2:
                 group = self._life.world.ledger.group("group")
-                await self._moment(lambda: group.under_way > 0, 3.0)
-                await asyncio.sleep(self._random.expovariate(1 / COMMIT_S))
-                asleep_s = self._life.plan.request_timeout_s * self._random.uniform(
-                    1.5, 4
-                )  # until members are elsewhere
-                until_ready = False
+                if await self._moment(lambda: group.under_way > 0 and life.writes_wait, 10.0, COMMIT_S / 2):
+                    generation = group.sent_generation
+                    until = lambda: group.acked_generation > generation  # noqa: E731
         life.process.pause()
         if self._life.plan.embedded or self._life.wal == LOCAL_WAL:
             # Nobody else can serve its disk: whoever tries finds it locked.
@@ -144,7 +143,10 @@ class Trouble:
         wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
         node = self._random.choice((life.node, life.node, life.node, 1 - life.node))
         successor = self._life.start_broker(self._random.choice(self._life.hosts), self._random.choice(wals), node)
-        if until_ready:
+        if until:
+            await self._moment(until, MOVED_ON_S, 0.01)
+            life.process.resume()
+        elif until_ready:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
         else:
             self._loop.in_world(asleep_s, life.process.resume)
