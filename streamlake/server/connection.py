@@ -169,11 +169,12 @@ class Connection(asyncio.BufferedProtocol):
             self.advance(nbytes)
 
     def eof_received(self) -> bool:
-        """A producer that needs no answers sends its last requests and closes: they are begun all the same. As in Kafka
-        there are no more answers, so what waits for data ends with the connection."""
+        """A producer that needs no answers sends its last requests and closes: they are begun all the same. But what would
+        have to wait for others is not: a client that has given up, and sends its records again elsewhere, must not find
+        them twice when there is room again."""
         self._ended = True
         self.advance_soon()
-        return True  # it is closed when all is begun
+        return True  # it is closed when that is done
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -234,9 +235,7 @@ class Connection(asyncio.BufferedProtocol):
         was done in this one."""
         transport, pipeline = self._transport, self._pipeline
         while transport is not None and not transport.is_closing():
-            if self._ended:
-                pipeline.take_ready()
-            elif self._writable and (ready := pipeline.take_ready()):
+            if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
             frame = None
@@ -250,8 +249,8 @@ class Connection(asyncio.BufferedProtocol):
                     return True
                 if not self._ended:
                     self._read_or_not(transport)
-                elif self._draining or self._may_start or not self._frames.buffered_bytes:
-                    self.close()  # all is begun that ever will be
+                else:
+                    self.close()
                 return False
             _check_size(frame)
             if self._runs is not None:

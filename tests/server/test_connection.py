@@ -413,30 +413,34 @@ async def test_only_produce_may_be_large(monkeypatch: pytest.MonkeyPatch) -> Non
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-async def test_all_that_came_before_the_end_is_begun_and_nothing_is_answered() -> None:
-    gate = Gate(release=True)
-    line = Line(gate)
-    many = module.IN_FLIGHT_MAX + 50
-    line.feed(b"".join(request(n) for n in range(1, many + 1)) + request(9)[:7])
+async def test_all_that_came_before_the_end_is_begun() -> None:
+    beginner = Beginner()
+    line = Line(served=beginner.handlers)
+    line.feed(b"".join(request(n) for n in range(14, 94)) + request(9)[:7])
+    assert len(beginner.begun) < 80, "the rest in other turns of the loop"
     line.connection.eof_received()
     await settle()
-    assert not line.transport.closed, "some must wait until others are done"
-    opened = 0
-    while not line.transport.closed:
-        gate.open(*gate.started[opened:])
-        opened = len(gate.started)
-        await settle()
-    assert (gate.started, line.transport.sent) == (list(range(1, many + 1)), b"")
+    assert line.transport.closed and list(beginner.begun) == list(range(14, 94))
+    beginner.answer(*beginner.begun)
+    assert await line.answers() == [] and line.connection.idle
+
+
+async def test_what_must_wait_ends_with_the_connection() -> None:
+    gate = Gate()
+    line = Line(gate)
+    line.feed(request(1) + request(2))
+    await settle()
+    line.connection.eof_received()
+    await settle()
+    assert line.transport.closed
+    gate.open(1)
+    await settle()
+    assert gate.started == [1] and line.connection.idle
 
 
 async def test_a_large_request_right_before_the_end_is_begun() -> None:
-    done: list[int] = []
-
-    async def note(number: int, exchange: Exchange) -> None:
-        done.append(number)
-
-    connection = Connection(None, {h.api.key: h for h in handlers(note)}, 1 << 20, Counters(), {})
-    transport = FakeTransport()
+    beginner, transport = Beginner(), FakeTransport()
+    connection = Connection(None, {h.api.key: h for h in beginner.handlers}, 1 << 20, Counters(), {})
     connection.connection_made(transport)
     deliver(connection, request(7, "x" * 30_000))
     data = request(8, "x" * 30_000)
@@ -444,7 +448,7 @@ async def test_a_large_request_right_before_the_end_is_begun() -> None:
     deliver(connection, data)
     connection.eof_received()
     await settle()
-    assert done == [7, 8] and transport.closed
+    assert list(beginner.begun) == [7, 8] and transport.closed
 
 
 @pytest.mark.parametrize("rest", [b"", request(2)[:9]])
@@ -456,18 +460,6 @@ async def test_a_client_that_ends_does_not_wait_for_data(rest: bytes) -> None:
     line.connection.eof_received()
     await settle()
     assert line.transport.closed
-
-
-async def test_a_client_that_ends_is_not_begun_for_while_draining() -> None:
-    gate = Gate()
-    line = Line(gate)
-    line.feed(request(1) + request(2))
-    await settle()
-    line.connection.eof_received()
-    await settle()
-    assert not line.transport.closed
-    line.connection.drain()
-    assert line.transport.closed and gate.started == [1]
 
 
 async def test_what_a_lost_client_asked_for_is_done() -> None:
