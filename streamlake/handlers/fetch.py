@@ -100,7 +100,7 @@ async def _read_one(
     except StreamLakeError as error:
         return PartitionData(
             partition_index=index,
-            error_code=log_failure(error).code,
+            error_code=_code(error),
             high_watermark=-1,
             log_start_offset=partition.log_start_offset,
             records=NO_RECORDS,
@@ -113,6 +113,13 @@ async def _read_one(
         aborted_transactions=() if committed else None,
         records=_uncopied(result.chunks),
     )
+
+
+def _code(error: StreamLakeError) -> ErrorCode:
+    """Consumers try again for a few codes only. For others, REQUEST_TIMED_OUT among them, librdkafka's tell their users
+    of an error, and the Java client's throw what nobody expects."""
+    code = log_failure(error).code
+    return ErrorCode.REPLICA_NOT_AVAILABLE if code == ErrorCode.REQUEST_TIMED_OUT else code
 
 
 def _uncopied(chunks: Sequence[Buffer]) -> Buffer:

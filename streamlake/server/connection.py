@@ -169,9 +169,9 @@ class Connection(asyncio.BufferedProtocol):
             self.advance(nbytes)
 
     def eof_received(self) -> bool:
-        """A producer that needs no answers sends its last requests and closes: they are begun all the same. But what would
-        have to wait for others is not: a client that has given up, and sends its records again elsewhere, must not find
-        them twice when there is room again."""
+        """A producer that needs no answers sends its last requests and closes: they are begun all the same. But what
+        would have to wait for others is not: a client that has given up, and sends its records again elsewhere, must
+        not find them twice when there is room again."""
         self._ended = True
         self.advance_soon()
         return True  # it is closed when that is done

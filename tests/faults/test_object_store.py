@@ -1,10 +1,15 @@
 """Storage on S3 as a whole, and S3 that goes away: the WAL carries on, and everything is there when it is back."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import islice
 
+import aiokafka
+import kafka
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from support import lake
 from support.fault_proxy import FaultProxy
 from support.log_check import Ledger, read_log
@@ -13,6 +18,7 @@ from support.seaweedfs import SeaweedFS
 from support.server import Server
 
 from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey, fetch
 
 STORAGE = """
 [storage]
@@ -121,6 +127,65 @@ def test_an_outage_of_the_object_store_is_not_one_of_the_log(own_s3: SeaweedFS, 
     assert server.stop() == 0
     server.start()
     assert len(ledger.check(server)) == 3100
+
+
+def read_with_confluent(port: int, count: int) -> int:
+    consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{port}", "group.id": "g"})
+    consumer.assign([TopicPartition("t", 0, 0)])
+    read = 0
+    while read < count:
+        message = consumer.poll(60)
+        assert message is not None and message.error() is None, message and message.error()
+        read += 1
+    consumer.close()
+    return read
+
+
+def read_with_kafka_python(port: int, count: int) -> int:
+    consumer = kafka.KafkaConsumer(bootstrap_servers=f"127.0.0.1:{port}", consumer_timeout_ms=60_000)
+    consumer.assign([kafka.TopicPartition("t", 0)])
+    consumer.seek_to_beginning()
+    read = len(list(islice(consumer, count)))
+    consumer.close()
+    return read
+
+
+def read_with_aiokafka(port: int, count: int) -> int:
+    async def run() -> int:
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=f"127.0.0.1:{port}")
+        async with consumer, asyncio.timeout(60):
+            consumer.assign([aiokafka.TopicPartition("t", 0)])
+            await consumer.seek_to_beginning()
+            for _ in range(count):
+                await consumer.getone()
+        return count
+
+    return asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_consumers_outlive_an_outage_of_the_object_store(own_s3: SeaweedFS, new_server: NewServer) -> None:
+    """They ask again until it is back, and their users hear of no error."""
+    server = new_server(config(own_s3)).start()
+    lake.create_topic(server, "t")
+    ledger = Ledger(server, "t")
+    ledger.produce(3000, b"x" * 1000)
+    ledger.settle()
+    server.stop()
+    server.start()
+    own_s3.stop()
+    readers = (read_with_confluent, read_with_kafka_python, read_with_aiokafka)
+    with ThreadPoolExecutor(len(readers)) as threads:
+        reading = [threads.submit(reader, server.port, 3000) for reader in readers]
+        asked = fetch.FetchTopic(topic="t", partitions=(fetch.FetchPartition(partition_max_bytes=1 << 20),))
+        with RawClient(server.port) as client:
+            answer = client.call(ApiKey.FETCH, 11, fetch.FetchRequest(max_wait_ms=0, min_bytes=1, topics=(asked,)))
+        assert answer.responses[0].partitions[0].error_code == ErrorCode.REPLICA_NOT_AVAILABLE
+        wait(reading, timeout=5.0)
+        assert not any(each.done() for each in reading)
+        own_s3.start()
+        assert [each.result() for each in reading] == [3000] * 3
+    assert server.stop() == 0
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from support.raw_kafka import batch
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.core.errors import Corrupt, Fenced, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.handlers import fetch as handler
 from streamlake.handlers.fetch_session import FetchSessions
@@ -295,3 +296,27 @@ async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch:
     exchange = SimpleNamespace(body=request(asked), version=NEWEST)
     (answer,) = (await handler.handle(ctx, exchange)).responses
     assert [bool(p.records) for p in answer.partitions] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unavailable("the store is away"), ErrorCode.REPLICA_NOT_AVAILABLE),
+        (Corrupt("damaged"), ErrorCode.KAFKA_STORAGE_ERROR),
+        (Fenced("elsewhere"), ErrorCode.NOT_LEADER_OR_FOLLOWER),
+    ],
+)
+async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error: Exception, code: ErrorCode) -> None:
+    async def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    partition = await Bench().open()
+    partition.read = fail  # type: ignore[method-assign]
+    ctx = SimpleNamespace(
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: partition),
+    )
+    exchange = SimpleNamespace(body=request(fetch_topic(Topic("t", found.id), fetch_partition())), version=NEWEST)
+    assert only(await handler.handle(ctx, exchange)).error_code == code
