@@ -71,23 +71,25 @@ def test_two_members_rebalance(server, topic):
         return KafkaConsumer(name, bootstrap_servers=server.bootstrap, group_id=f"g-{name}")
 
     def poll_until(consumers, counts):
+        """Each in a thread, and until all are there: a rebalance waits for every member, and another may follow."""
         deadline = time.monotonic() + 30
-        while [len(c.assignment()) for c in consumers] != counts:
-            assert time.monotonic() < deadline, [c.assignment() for c in consumers]
-            for each in consumers:
-                each.poll(100)
+
+        def poll(one):
+            while [len(c.assignment()) for c in consumers] != counts and time.monotonic() < deadline:
+                one.poll(100)
+
+        threads = [threading.Thread(target=poll, args=(c,)) for c in consumers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(40)
+        assert [len(c.assignment()) for c in consumers] == counts
 
     first = consumer()
     poll_until([first], [4])
     second = consumer()
-    # Polls of both must overlap: a rebalance waits until every member has joined it.
-    threads = [threading.Thread(target=poll_until, args=([c], [2])) for c in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(40)
+    poll_until([first, second], [2, 2])
     assert not first.assignment() & second.assignment()
-    assert len(first.assignment()) == len(second.assignment()) == 2
     second.close()
     poll_until([first], [4])
     first.close()

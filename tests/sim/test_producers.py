@@ -112,7 +112,7 @@ async def test_a_producer_id_given_twice(server: Server) -> None:
 
 async def test_passing_errors_and_lost_answers_end_well(server: Server) -> None:
     world = world_of(server)
-    producer = IdempotentProducer(world, "p", random.Random(1), [await new_topic(world, 2)])
+    producer = IdempotentProducer(world, "p", random.Random(1), [await new_topic(world, 2)], crash_share=0)
     true_lie = changed(error_code=ErrorCode.REQUEST_TIMED_OUT, base_offset=-1)
     lie(producer.client, ApiKey.PRODUCE, lambda a: true_lie(a) if producer.client.rng.random() < 0.2 else a)
     await run_until(world, lambda: world.ledger.records_acked > 300, producer)
