@@ -19,7 +19,7 @@ FOUND_BY = {
     "no-fsync-before-trim": 10,
     "fence-deleted": 4,
     "ack-after-lease": 79,
-    "commit-without-cas": 4,
+    "commit-without-cas": 41,
     "duplicate-before-original": 31,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
