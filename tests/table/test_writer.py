@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
@@ -167,31 +166,6 @@ def test_partitioned_files_read_back_and_are_pruned(catalog, tmp_path: Path, by)
     assert found == sorted(as_pyiceberg_reads(ROWS), key=repr)
     assert len(list(table.scan("id = 4611686018427387904").plan_files())) == 1
     assert table.scan("id = 4611686018427387904").to_arrow().to_pylist() == [ROW]
-
-
-def test_metrics_are_complete_also_in_structs() -> None:
-    (file,) = written(arrow(ROWS))
-    entry = file.data_file
-    assert (entry.record_count, file.rows, entry.file_size_in_bytes, entry.spec_id) == (3, 3, file.data.size, 0)
-    assert entry.null_value_counts[2] == 2
-    lower = {id: from_bytes(SCHEMA.find_type(id), found) for id, found in entry.lower_bounds.items()}
-    upper = {id: from_bytes(SCHEMA.find_type(id), found) for id, found in entry.upper_bounds.items()}
-    assert (lower[3], upper[3], lower[31], upper[32], lower[6]) == (2**62, 2**62, 1, "p", "ü")
-    assert upper[11] == 253_402_300_799_999_999
-    assert not {41, 51, 53} & lower.keys()  # no bounds below lists and maps
-
-
-def test_table_properties_choose_the_metrics() -> None:
-    counts = {"write.metadata.metrics.default": "counts"}
-    assert not written(arrow(ROWS), properties=counts)[0].data_file.lower_bounds
-    one = {"write.metadata.metrics.column.point.x": "none"}
-    assert {31, 32} & written(arrow(ROWS), properties=one)[0].data_file.lower_bounds.keys() == {32}
-
-
-def test_text_bounds_are_cut() -> None:
-    (file,) = written(arrow([{**EMPTY, "name": "x" * 99, "point": {"x": 1, "s": "y" * 99}}]))
-    assert file.data_file.lower_bounds[6] == b"x" * 16
-    assert file.data_file.upper_bounds[32] == b"y" * 15 + b"z"
 
 
 def test_encodings_follow_the_data() -> None:
