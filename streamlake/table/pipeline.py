@@ -28,6 +28,7 @@ from streamlake.table import evolve as evolution
 from streamlake.table.converted import Converted, Reason, RowError, row_errors
 from streamlake.table.evolve import CurrentTable, Incompatible
 from streamlake.table.field_map import FieldMap
+from streamlake.table.partition import names_taken
 from streamlake.table.project import project, table_schema
 from streamlake.table.resolve import RoundSchemas, SchemaCache, Schemas
 from streamlake.table.rows import RowGroup, row_groups
@@ -172,3 +173,4 @@ def _current(metadata: TableMetadata | None) -> CurrentTable | None:
         metadata.last_column_id,
         field_map.decode(metadata.properties.get(field_map.PROPERTY)),
     )
+        names_taken(metadata),

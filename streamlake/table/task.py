@@ -90,23 +90,23 @@ class TableTask:
                 self._gatherer.release(gathered)
             if committed:
                 self._duration_ms = round((now() - began) * 1000)
-            elif self.table.main.seen != self.table.main.progress:
-                await self.table.main.load()  # only to see our last commit in the table, so that the hold may follow
+            else:
+                await self.table.look()
             self._backoff.reset()
-            self._set("running", "")
+            self._set("running", self.table.note)
             for upkeep in self._upkeep:
                 await upkeep.run()
             due = began + self._interval_s
 
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
-        if (state, message) != (self.state, self.message) and state != "running":
+        if (state, message) != (self.state, self.message) and message:
             logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
         self.state, self.message = state, message
         self._report(self.report())
 
     def report(self) -> TableReport:
         main, dead_letters = self.table.main, self.table.dead_letters
-        held = main.progress
+        held = self.table.held
         return TableReport(
             topic=self.spec.topic,
             topic_id=self.spec.topic_id,
@@ -114,7 +114,7 @@ class TableTask:
             state=self.state,
             message=self.message,
             positions=held.next,
-            hold=main.seen.next,
+            hold=self.table.seen.next,
             committed_once=main.committed_once,
             rows=held.rows,
             skipped=held.skipped,

@@ -18,7 +18,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
 from streamlake.table.column_metrics import MetricsPlan, column_metrics, float_counts, metrics_plan
-from streamlake.table.partition import split
+from streamlake.table.partition import folder, split
 
 TARGET_FILE_BYTES = 128 << 20  # of Arrow data, so that files are smaller
 SAMPLE_RUNS = 16
@@ -45,13 +45,13 @@ def write(
 ) -> Iterator[WrittenFile]:
     """Files for all rows of `table` (of `schema`): at least one for each partition, none for no rows.
 
-    `path_of(partition)` gives each file its full path; `partition` is "" or like "ts_day=2013-01-01". `properties`
-    are the table's: `write.metadata.metrics.*` say which bounds are kept. Raises Invalid for too many partitions."""
+    `path_of(folder)` gives each file its full path; `folder` is "" or like "ts_day=2013-01-01". `properties` are the
+    table's: `write.metadata.metrics.*` say which bounds are kept. Raises TooManyPartitions before the first file."""
     plan = metrics_plan(schema, properties)
     for partition, rows in split(table, schema, spec):
-        folder = spec.partition_to_path(partition, schema) if len(partition) else ""
+        place = folder(spec, partition, schema)
         for part in _parts(rows, target_file_bytes):
-            yield _file(part, plan, path_of(folder), partition, spec.spec_id)
+            yield _file(part, plan, path_of(place), partition, spec.spec_id)
 
 
 def _parts(table: Any, target_file_bytes: int) -> Iterator[Any]:
