@@ -13,6 +13,7 @@ from streamlake.record.compression import decompress
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 VARINT_BYTES_MAX = 10
+NOT_TEXT = "surrogateescape"  # a header key should be UTF-8; bytes that are not come out as they went in
 
 Headers = tuple[tuple[str, bytes | None], ...]
 RecordTuple = tuple[int, int, bytes | None, bytes | None, Headers]
@@ -156,5 +157,5 @@ def _headers(payload: bytes, position: int, end: int) -> tuple[Headers, int]:
         if key is None:
             raise InvalidRecord("a header has no key")
         value, position = _bytes(payload, position, end)
-        headers.append((key.decode("utf-8", "replace"), value))
+        headers.append((key.decode(errors=NOT_TEXT), value))
     return tuple(headers), position
