@@ -35,14 +35,15 @@ class Gatherer:
         self._round_bytes = round_bytes
         self._turn = 0
 
-    async def gather(self, start: Progress, due: float) -> Round:
-        """All there is from `start` on, until `due` (loop time) or until the round is full. The caller gives its
+    async def gather(self, start: Progress, due: float, idle_until: float = 0.0) -> Round:
+        """All there is from `start` on, until `due` (loop time) or until the round is full. As long as there is
+        nothing, until `idle_until`: the first records after an idle time end the round at once. The caller gives its
         memory back by `release`. Raises Invalid, NotFound, Unavailable, Corrupt."""
         filling = Round(start)
         loop = asyncio.get_running_loop()
         try:
             while not await self._read(filling):
-                left_s = due - loop.time()
+                left_s = (due if filling.moved else max(due, idle_until)) - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(POLL_S, left_s))
