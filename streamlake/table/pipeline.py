@@ -121,7 +121,10 @@ def assemble(translated: Translated, evolved: Evolved) -> Any:
         for group, binding in zip(translated.groups, evolved.bindings, strict=True)
         if binding is not None
     ]
-    return pa.concat_tables(tables) if tables else target.empty_table()
+    if tables:
+        return pa.concat_tables(tables)
+    # Not target.empty_table(): Arrow makes no empty struct or list of UUIDs by it, and a round of dead letters failed.
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in target], schema=target)
 
 
 def write(

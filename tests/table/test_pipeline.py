@@ -273,3 +273,12 @@ def test_a_round_asks_for_an_unknown_schema_once() -> None:
         evolved = lake.round(pa.concat_tables([unknown, unknown]))
     assert [e.row for e in evolved.dead] == [0, 1]
     assert lake.registry.asked == [9]
+
+
+def test_a_round_of_dead_letters_only_in_a_table_with_nested_uuids() -> None:
+    schema = record(("who", record(("id", {"type": "string", "logicalType": "uuid"}), name="Who")))
+    lake = Lake({1: schema})
+    lake.round(records([wire(1, schema, {"who": {"id": "12345678-1234-5678-1234-567812345678"}})]))
+    evolved = lake.round(records([b"bad"], first_offset=1))
+    assert [error.reason for error in evolved.dead] == ["invalid_value"]
+    assert offsets(lake.rows()) == [0]
