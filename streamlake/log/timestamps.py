@@ -10,10 +10,10 @@ from contextlib import aclosing
 
 from streamlake.log.partition import Partition
 from streamlake.record.batch import BatchHeader, InvalidRecord, frames
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.record.decode import Record, decode_batch
 
 READ_BYTES = 1024 * 1024
-DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024
 NONE_FOUND = (-1, -1)
 
 

@@ -10,6 +10,7 @@ import asyncio
 from streamlake.core.budget import Budget
 from streamlake.core.tasks import Executor
 from streamlake.record.arrow import DecodedRecords, decode_fetched
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.table.control import TableSpec
 from streamlake.table.log_reader import LogReader
 from streamlake.table.progress import Progress
@@ -17,7 +18,6 @@ from streamlake.table.round import Round
 
 ACCOUNT = "tables"
 FETCH_BYTES = 4 << 20
-DECOMPRESSED_BYTES_MAX = 64 << 20  # of one batch: more is a bad batch, and that decision must never change
 ROUND_BYTES = 64 << 20
 POLL_S = 1.0
 MEMORY_TIMEOUT_S = 30.0

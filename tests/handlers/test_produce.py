@@ -138,8 +138,10 @@ def of_magic(magic: int) -> bytes:
         (encode_batch([Record(0, -1, None, b"")], control=True), ErrorCode.INVALID_RECORD),
         (encode_batch([Record(0, 2**61, None, b"")]), ErrorCode.INVALID_TIMESTAMP),
         (encode_batch([Record(0, 0, None, b"")], append_time_ms=5), ErrorCode.INVALID_TIMESTAMP),
-        (batch([b"v"])[:-3], ErrorCode.CORRUPT_MESSAGE),
-        (b"\0" * FRAME_BYTES, ErrorCode.CORRUPT_MESSAGE),
+        (batch([b"v"])[:-3], ErrorCode.INVALID_RECORD),
+        (b"\0" * FRAME_BYTES, ErrorCode.INVALID_RECORD),
+        (batch([b"v"]) + b"x", ErrorCode.INVALID_RECORD),
+        (encode_batch([Record(5, 0, None, b"v")]), ErrorCode.INVALID_RECORD),
         (of_magic(0), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
         (of_magic(1), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
         (of_magic(3), ErrorCode.CORRUPT_MESSAGE),
@@ -220,7 +222,7 @@ def test_stage_one_gives_back_the_room_of_what_it_refuses() -> None:
 
     data = (produce.PartitionProduceData(index=0, records=b"12345"),)
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="nowhere", partition_data=data),))
-    (part,) = stage_one(Context(), request, 5, None)
+    (part,) = stage_one(Context(), request, 5, None, {})
     assert isinstance(part.outcome, Failure)
     assert released == [5]
 
@@ -235,7 +237,7 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     class Partition:
         leader_epoch = 0
 
-        def append(self, records: memoryview) -> Taken:
+        def append(self, records: memoryview, _verdict: None) -> Taken:
             if len(records) == 3:
                 return Taken()
             raise ZeroDivisionError
@@ -259,5 +261,5 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     data = tuple(produce.PartitionProduceData(index=0, records=records) for records in (b"123", b"12345"))
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="t", partition_data=data),))
     with pytest.raises(ZeroDivisionError):
-        stage_one(Context(), request, 8, None)
+        stage_one(Context(), request, 8, None, {})
     assert released == [5]

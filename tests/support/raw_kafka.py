@@ -116,8 +116,8 @@ def bomb(compression: Compression, size_bytes: int) -> bytes:
         return b"".join(packer.compress(zeros) for _ in range(times)) + packer.flush()
     if compression is Compression.SNAPPY:
         return bytes(cramjam.snappy.compress_raw(bytes(size_bytes)))
-    module = cramjam.zstd if compression is Compression.ZSTD else cramjam.lz4
-    compressor = module.Compressor()
+    zstd = compression is Compression.ZSTD
+    compressor = cramjam.zstd.Compressor() if zstd else cramjam.lz4.Compressor(block_linked=False)
     for _ in range(times):
         compressor.compress(zeros)
     return bytes(compressor.finish())
