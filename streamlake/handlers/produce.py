@@ -54,9 +54,8 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
                 return False
         except StreamLakeError as error:
             refused = _refused_room(error)
-    verdicts: Verdicts | None = _verdicts_at_once(ctx, exchange) if refused is None else {}
+    verdicts = _verdicts_at_once(ctx, exchange, size_bytes) if refused is None else {}
     if verdicts is None:
-        ctx.streams.release(size_bytes)
         return False
     parts = stage_one(ctx, request, size_bytes, refused, verdicts)
     exchange.release()
@@ -181,22 +180,27 @@ def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[i
                     yield (t, p), partition, memoryview(data.records)
 
 
-def _verdicts_at_once(ctx: Context, exchange: Exchange) -> Verdicts | None:
-    """None: to decompress all that takes longer than the event loop can spare."""
+def _verdicts_at_once(ctx: Context, exchange: Exchange, reserved_bytes: int) -> Verdicts | None:
+    """None, and the room is given back: to decompress all that takes longer than the event loop can spare."""
     verdicts: Verdicts = {}
-    room_bytes = AT_ONCE_BYTES
-    for at, partition, records in _compressed(ctx, exchange.body):
-        try:
-            produced = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
-        except StreamLakeError as error:
-            verdicts[at] = error
-            continue
-        if produced is None:
-            return None
-        verdicts[at] = produced
-        room_bytes -= produced.payload_bytes
-        exchange.work_bytes += produced.payload_bytes
-    return verdicts
+    done, room_bytes = False, AT_ONCE_BYTES
+    try:
+        for at, partition, records in _compressed(ctx, exchange.body):
+            try:
+                produced = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
+            except StreamLakeError as error:
+                verdicts[at] = error
+                continue
+            if produced is None:
+                return None
+            verdicts[at] = produced
+            room_bytes -= produced.payload_bytes
+            exchange.work_bytes += produced.payload_bytes
+        done = True
+        return verdicts
+    finally:  # after a bug, too
+        if not done:
+            ctx.streams.release(reserved_bytes)
 
 
 def _verdicts(packed: list[tuple[tuple[int, int], Partition, memoryview]]) -> Verdicts:

@@ -284,6 +284,23 @@ async def test_a_thread_that_checks_holds_its_own_connection_only(codec: Compres
     assert one.transport.closed == (codec == Compression.ZSTD)
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_unpacked_counts_as_work_of_the_loops_turn(together: bool) -> None:
+    one = await server(together)
+    packed = encode_batch([Record(0, NOW_MS, None, bytes(200_000))], compression=Compression.ZSTD)
+    deliver(one.connection, b"".join(sent(number, packed) for number in range(16)))
+    assert 1 <= one.streams[0].next_offset <= 4, "16 come out as 3 MB: too much for one turn"
+    await settle()
+    assert one.streams[0].next_offset == 16
+
+
+async def test_a_check_that_fails_in_a_new_way_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await server(False)
+    monkeypatch.setattr("streamlake.handlers.produce.check_at_once", lambda *_: 1 / 0)
+    deliver(one.connection, sent(1, encode_batch([Record(0, NOW_MS, None, b"v")], compression=Compression.GZIP)))
+    assert one.transport.closed and one.room.used_bytes == 0
+
+
 async def test_a_partition_that_closes_while_its_batch_is_checked_says_so() -> None:
     one, held = await server(True, frame_bytes_max=1 << 20), Held()
     ctx: Any = one.connection._ctx
