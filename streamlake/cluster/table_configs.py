@@ -92,7 +92,7 @@ class TableSettings:
     def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
         """From canonical keys, explicit or effective ones; keys that are absent have their defaults. Other keys are
         ignored. Invalid, also if the values do not go together."""
-        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default) for d in TABLE_CONFIGS}
+        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default or "") for d in TABLE_CONFIGS}
         for definition in TABLE_CONFIGS:
             definition.parse(texts[definition.name.removeprefix(PREFIX)])
         settings = cls(

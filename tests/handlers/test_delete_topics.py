@@ -1,6 +1,5 @@
 """DeleteTopics: by name and by id, and what is left afterwards."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -8,7 +7,7 @@ from support.raw_kafka import batch
 from support.wire import Client, Topic, newest
 
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages import ApiKey, create_topics
 from streamlake.protocol.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicState
 
 NEWEST = newest(ApiKey.DELETE_TOPICS)
@@ -65,22 +64,8 @@ def test_a_topic_that_is_made_again_is_empty_and_another(client: Client, topic: 
     assert client.append(topic, batch([b"v"])) == [0]
 
 
-@pytest.fixture
-def forbidden(client: Client) -> Iterator[None]:
-    def alter(operation: int, value: str | None) -> None:
-        config = incremental_alter_configs.AlterableConfig("delete.topic.enable", operation, value)
-        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
-        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
-        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
-        assert result.error_code == 0, result
-
-    alter(SET, "false")
-    yield
-    alter(DELETE, None)
-
-
-@pytest.mark.usefixtures("forbidden")
-def test_a_broker_that_does_not_allow_it(client: Client, topic: Topic) -> None:
+def test_a_broker_that_does_not_allow_it(strict_client: Client) -> None:
+    client, topic = strict_client, strict_client.create_topic()
     (result,) = delete(client, DeleteTopicState(name=topic.name))
     assert result.error_code == ErrorCode.TOPIC_DELETION_DISABLED
     assert "delete.topic.enable" in result.error_message

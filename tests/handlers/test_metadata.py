@@ -1,6 +1,5 @@
 """Metadata: which topics an empty list means, creation on demand, and topics by id."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -8,7 +7,7 @@ from support.server import Server
 from support.wire import Client, Topic, ends, newest
 
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages import ApiKey, create_topics
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponseTopic
 
 NEWEST = newest(ApiKey.METADATA)
@@ -64,23 +63,8 @@ def test_names_that_no_topic_may_have(client: Client) -> None:
         assert only(client, NEWEST, named(name, create=True)).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
 
 
-@pytest.fixture
-def without_auto_creation(client: Client) -> Iterator[None]:
-    def alter(operation: int, value: str | None) -> None:
-        config = incremental_alter_configs.AlterableConfig("auto.create.topics.enable", operation, value)
-        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
-        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
-        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
-        assert result.error_code == 0, result
-
-    alter(SET, "false")
-    yield
-    alter(DELETE, None)
-
-
-@pytest.mark.usefixtures("without_auto_creation")
-def test_a_broker_that_does_not_allow_it(client: Client) -> None:
-    assert only(client, NEWEST, named("never", create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+def test_a_broker_that_does_not_allow_it(strict_client: Client) -> None:
+    assert only(strict_client, NEWEST, named("never", create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", [12, NEWEST])
