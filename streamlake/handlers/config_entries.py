@@ -74,13 +74,16 @@ class Resource(NamedTuple):
     def entry(self, name: str) -> ConfigEntry:
         return describe(self.definition(name), self.layers)
 
-    def entries(self) -> list[ConfigEntry]:
-        """Every key with its value in force, also those that are set and that this broker does not know."""
-        known = [definition.name for definition in self.definitions]
-        others = (
-            [] if self.definitions is not BROKER_CONFIGS else [key for layer in self.layers for key in layer.values]
-        )
-        return [self.entry(name) for name in dict.fromkeys((*known, *others))]
+    def entries(self, names: Collection[str] = ()) -> list[ConfigEntry]:
+        """Every key, or those of these names, with its value in force; also what is set and no broker knows."""
+        found = {definition.name: definition for definition in self.definitions}
+        if self.definitions is BROKER_CONFIGS:
+            found |= {key: definition_of(key) for layer in self.layers for key in layer.values if key not in found}
+        return [
+            describe(definition, self.layers)
+            for definition in found.values()
+            if not names or definition.name in names or any(alias in names for alias in definition.aliases)
+        ]
 
 
 async def find(ctx: Context, kind: int, name: str) -> Resource:

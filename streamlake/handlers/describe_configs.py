@@ -6,6 +6,8 @@ accepted for compatibility and have no effect say so in their documentation. Nob
 Version notes: type and documentation from version 3.
 """
 
+import asyncio
+
 from streamlake.cluster.config_def import ConfigEntry, ConfigSource
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.config_entries import (
@@ -34,7 +36,11 @@ LOGGER_SOURCE = 6  # Kafka's number for a level that was set while the broker ru
 
 async def handle(ctx: Context, exchange: Exchange) -> DescribeConfigsResponse:
     request: DescribeConfigsRequest = exchange.body
-    return DescribeConfigsResponse(results=tuple([await _describe(ctx, request, r) for r in request.resources]))
+    results = []
+    for resource in request.resources:
+        results.append(await _describe(ctx, request, resource))
+        await asyncio.sleep(0)  # a broker has hundreds of configs, and a request thousands of topics
+    return DescribeConfigsResponse(results=tuple(results))
 
 
 async def _describe(
@@ -49,12 +55,9 @@ async def _describe(
     except StreamLakeError as error:
         code, message = refusal(error, BROKER)
         return DescribeConfigsResult(error_code=code, error_message=message, resource_type=kind, resource_name=name)
-    entries = found.entries()
+    entries = found.entries(frozenset(resource.configuration_keys or ()))
     if kind == BROKER and name == "":  # only what was set for them all is shown, as in Kafka
         entries = [e for e in entries if e.source is ConfigSource.DYNAMIC_DEFAULT_BROKER]
-    if resource.configuration_keys:
-        wanted = set(resource.configuration_keys)
-        entries = [e for e in entries if wanted.intersection((e.definition.name, *e.definition.aliases))]
     return DescribeConfigsResult(
         resource_type=kind, resource_name=name, configs=tuple(_entry(e, request) for e in entries)
     )
