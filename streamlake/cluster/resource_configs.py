@@ -105,6 +105,12 @@ class ResourceConfigs:
 
         return await self._database.read(run)
 
+    async def names(self, kind: ConfigSource) -> list[str]:
+        """Those of which a config is set."""
+        c = tables.resource_config.c
+        query = select(c.name).where(c.kind == kind).distinct().order_by(c.name)
+        return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
+
     async def alter(self, kind: ConfigSource, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
         """Set and remove configs of a name that `own` takes; Invalid changes nothing."""
         values = DEFINITIONS[kind].check(set_)

@@ -29,6 +29,7 @@ from streamlake.handlers import (
     init_producer_id,
     join_group,
     leave_group,
+    list_config_resources,
     list_groups,
     list_offsets,
     metadata,
@@ -86,5 +87,6 @@ HANDLERS = (
     Handler(api(42, _upto(2)), "Delete", delete_groups.handle),
     Handler(api(44, _upto(1)), "AlterConfigs", incremental_alter_configs.handle),
     Handler(api(60, _upto(1)), "Describe", describe_cluster.handle),
+    Handler(api(74, _upto(1)), "DescribeConfigs", list_config_resources.handle),
     Handler(api(75, _upto(0)), "Describe", describe_topic_partitions.handle),
 )

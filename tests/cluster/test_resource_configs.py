@@ -17,6 +17,10 @@ async def test_set_and_removed_by_name_and_kind(cluster) -> None:
     assert await configs.own(GROUP, "g") == {"streams.num.standby.replicas": "2"}
     assert await configs.own(METRICS, "g") == {"interval.ms": "500"}
     assert await configs.own(GROUP, "other") == {}
+    await configs.alter(GROUP, "f", {"share.isolation.level": "read_committed", "streams.num.standby.replicas": "1"})
+    assert (await configs.names(GROUP), await configs.names(METRICS)) == (["f", "g"], ["g"])
+    await configs.alter(METRICS, "g", {}, ["interval.ms"])
+    assert await configs.names(METRICS) == []
 
 
 @pytest.mark.parametrize(
