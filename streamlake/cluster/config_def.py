@@ -94,7 +94,7 @@ class ConfigEntry:
     definition: ConfigDef
     value: str | None
     source: ConfigSource
-    synonyms: tuple[tuple[str, str, ConfigSource], ...]  # (key, value, source), strongest first; ends with the default
+    synonyms: tuple[tuple[str, str, ConfigSource], ...]  # (key, value, source), strongest first
 
 
 class ConfigDefs:
@@ -153,9 +153,9 @@ def describe(definition: ConfigDef, layers: Sequence[Layer]) -> ConfigEntry:
             if key in layer.values:
                 found.append((key, layer.values[key], layer.source))
                 values.append(_in_ours(layer.values[key], units))
-    if definition.default is not None:
-        shown = (definition.broker_key or definition.name, definition.default, ConfigSource.DEFAULT)
-        found.append(shown)
+    # As Kafka has it: the default of a broker's key; with several keys none has one, or not in these units.
+    if definition.default is not None and definition.broker_key is not None and not definition.coarser:
+        found.append((definition.broker_key, definition.default, ConfigSource.DEFAULT))
     values.append(definition.default)
     source = found[0][2] if found else ConfigSource.DEFAULT
     return ConfigEntry(definition, values[0], source, tuple(found))

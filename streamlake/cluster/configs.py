@@ -73,7 +73,11 @@ def _definitions() -> Iterator[ConfigDef]:
 BROKER_CONFIGS = ConfigDefs("broker", tuple(_definitions()))
 # Listed only where they are set, as in Kafka.
 QUOTA_CONFIGS = ConfigDefs(
-    "broker", [from_fact(fact, ACCEPTED + "quotas are not implemented yet.", None, fact.name) for fact in QUOTA]
+    "broker",
+    [
+        from_fact(fact._replace(default=None), ACCEPTED + "quotas are not implemented yet.", None, fact.name)
+        for fact in QUOTA
+    ],
 )
 
 

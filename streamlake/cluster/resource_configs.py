@@ -71,7 +71,7 @@ def _group(fact: Fact) -> ConfigDef:
         parser = integer(low, int(most.default) if most and most.default else 2**31 - 1)
     if fact.name == "share.auto.offset.reset":
         parser = _offset_reset
-    return from_fact(fact, doc, parser, default.name if default else None)
+    return from_fact(fact, doc, parser, default.name if default else fact.name)
 
 
 _NO_METRICS = ACCEPTED + "clients are not asked for their metrics."

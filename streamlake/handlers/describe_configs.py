@@ -59,7 +59,7 @@ async def _describe(
     if kind == BROKER and name == "":  # only what was set for them all is shown, as in Kafka
         entries = [e for e in entries if e.source is ConfigSource.DYNAMIC_DEFAULT_BROKER]
     return DescribeConfigsResult(
-        resource_type=kind, resource_name=name, configs=tuple(_entry(e, request) for e in entries)
+        error_message="", resource_type=kind, resource_name=name, configs=tuple(_entry(e, request) for e in entries)
     )
 
 
@@ -93,5 +93,8 @@ def _loggers(request: DescribeConfigsRequest, resource: DescribeConfigsResource)
     )
     wanted = not resource.configuration_keys or ROOT_LOGGER in resource.configuration_keys
     return DescribeConfigsResult(
-        resource_type=LOGGER, resource_name=resource.resource_name, configs=(root,) if wanted else ()
+        error_message="",  # as Kafka says it, not null
+        resource_type=LOGGER,
+        resource_name=resource.resource_name,
+        configs=(root,) if wanted else (),
     )

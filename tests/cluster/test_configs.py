@@ -43,7 +43,6 @@ async def test_the_nearest_value_wins(cluster) -> None:
         ("3", ConfigSource.DYNAMIC_BROKER),
         ("2", ConfigSource.DYNAMIC_DEFAULT_BROKER),
         ("1", ConfigSource.STATIC_BROKER),
-        ("604800000", ConfigSource.DEFAULT),
     ]
 
     await configs.alter(cluster.identity.node, {}, ["log.retention.ms"])

@@ -85,8 +85,9 @@ def test_documentation_and_synonyms_on_request(client: Client) -> None:
             ("retention.ms", "60000", DYNAMIC_TOPIC),
             ("log.retention.ms", "70000", DYNAMIC_BROKER),
             ("log.retention.ms", "80000", DYNAMIC_DEFAULT_BROKER),
-            ("log.retention.ms", "604800000", DEFAULT),
         ]
+        (entry,) = describe(client, TOPIC, topic.name, "max.message.bytes", **flags).configs
+        assert [(s.name, s.value, s.source) for s in entry.synonyms] == [("message.max.bytes", "1048588", DEFAULT)]
         (plain,) = describe(client, TOPIC, topic.name, "retention.ms").configs
         assert (plain.documentation, plain.synonyms) == (None, ())
     finally:
