@@ -56,10 +56,10 @@ class Committer:
         if self.table is not None:
             await self.health.check(self.table)
 
-    async def look(self, committing: bool) -> None:
-        """Now and then, before a commit and without one: Conflict if a file that the table needs is missing."""
+    async def look(self) -> None:
+        """Now and then, whether there is anything to commit or not: Conflict if a file of the table is missing."""
         if self.table is not None:
-            await self.health.look(self.table, committing)
+            await self.health.look(self.table, committing=False)
 
     async def claim(self, start: Progress | None = None) -> bool:
         """Put our epoch into an existing table, with no rows. A table that holds nothing of this topic begins at
@@ -71,7 +71,10 @@ class Committer:
 
     async def commit(self, change: Change) -> bool:
         """Land `change`, made for the table as last loaded, once. False if the table moved on meanwhile: nothing of it
-        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown."""
+        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown; Conflict
+        if a file that the table needs is missing: open it again."""
+        if self.table is not None:
+            await self.health.look(self.table, committing=True)
         machine = CommitMachine(self.progress, change.progress, self._sight, Backoff(self._ids))
         effect = machine.start()
         while True:

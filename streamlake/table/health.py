@@ -7,9 +7,8 @@ about six. Data files are not looked at: whoever queries the table says that one
 """
 
 import asyncio
-from collections.abc import Sequence
 
-from pyiceberg.manifest import ManifestFile, read_manifest_list
+from pyiceberg.manifest import read_manifest_list
 from pyiceberg.table import Table
 
 from streamlake.core.errors import Conflict, Corrupt
@@ -30,7 +29,7 @@ class Health:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._looked_at = -LOOK_IDLE_S
-        self._turn = 0
+        self._turn = 0  # the manifest that is looked at next
         self._doubted = False
 
     def doubt(self) -> None:
@@ -39,7 +38,7 @@ class Health:
 
     async def check(self, table: Table) -> None:
         """Look at all of the head, as the catalog has it now. Raises Unreadable, or whatever the store raises."""
-        missing = await self._executor.run(_missing, table, 0, None)
+        missing, _ = await self._executor.run(_look, table, 0, None)
         if missing:
             raise unreadable(".".join(table.name()), missing)
         self._looked_at = asyncio.get_running_loop().time()
@@ -51,11 +50,10 @@ class Health:
         if not self._doubted and now - self._looked_at < (LOOK_S if committing else LOOK_IDLE_S):
             return
         most = None if self._doubted else MANIFESTS_A_LOOK
-        missing = await self._executor.run(_missing, table, self._turn, most)
+        missing, self._turn = await self._executor.run(_look, table, self._turn, most)
         if missing:
             raise Conflict(f"table {'.'.join(table.name())}: {missing}: load it again")
         self._doubted = False
-        self._turn += MANIFESTS_A_LOOK
         self._looked_at = now
 
 
@@ -67,28 +65,23 @@ def unreadable(table: str, what: str) -> Unreadable:
     )
 
 
-def _missing(table: Table, turn: int, most: int | None) -> str:
-    """What of the head is gone, looking at `most` manifests from number `turn` on, in a circle. Blocks.
+def _look(table: Table, turn: int, most: int | None) -> tuple[str, int]:
+    """What of the head is gone, looking at `most` manifests from number `turn` on; and whose turn is next. Blocks.
 
     From the oldest on: the newest come first in the list, so that a table that grows quickly would push the others out
     of their turn."""
     head = table.metadata.current_snapshot()
     if head is None:
-        return ""
+        return "", 0
     try:
         manifests = list(read_manifest_list(table.io.new_input(head.manifest_list)))[::-1]
     except FileNotFoundError:
-        return f"its manifest list {head.manifest_list} is gone"
+        return f"its manifest list {head.manifest_list} is gone", 0
     except (ValueError, EOFError) as error:
-        return f"its manifest list {head.manifest_list} is damaged ({error})"
-    for manifest in _in_turn(manifests, turn, most):
+        return f"its manifest list {head.manifest_list} is damaged ({error})", 0
+    turn = turn if most is not None and turn < len(manifests) else 0
+    end = len(manifests) if most is None else turn + most
+    for manifest in manifests[turn:end]:
         if not table.io.new_input(manifest.manifest_path).exists():
-            return f"its manifest {manifest.manifest_path} is gone"
-    return ""
-
-
-def _in_turn(manifests: Sequence[ManifestFile], turn: int, most: int | None) -> Sequence[ManifestFile]:
-    if most is None or len(manifests) <= most:
-        return manifests
-    first = turn % len(manifests)
-    return [*manifests[first:], *manifests[:first]][:most]
+            return f"its manifest {manifest.manifest_path} is gone", 0
+    return "", end

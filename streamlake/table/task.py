@@ -92,7 +92,7 @@ class TableTask:
             began = now()
             try:
                 for committer in (self.table.main, self.table.dead_letters):
-                    await committer.look(committing=gathered.moved)
+                    await committer.look()
                 committed = await self.table.commit(gathered) if gathered.moved else False
             finally:
                 self._gatherer.release(gathered)
