@@ -49,9 +49,21 @@ def test_by_name_or_id(client: Client) -> None:
     assert all(r.error_message for r in results[2:])
 
 
-def test_a_topic_twice_in_one_request_is_deleted_once(client: Client, topic: Topic) -> None:
-    state = DeleteTopicState(name=topic.name)
-    assert [r.error_code for r in delete(client, state, state)] == [0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+def test_a_topic_twice_in_one_request_stays(client: Client, topic: Topic) -> None:
+    other = client.create_topic()
+    by_name, by_id = DeleteTopicState(name=topic.name), DeleteTopicState(topic_id=topic.id)
+    for twice in ((by_name, by_name), (by_id, by_id), (by_name, by_id), (by_id, by_name)):
+        (refused,) = delete(client, *twice)
+        assert (refused.error_code, refused.name or topic.name) == (ErrorCode.INVALID_REQUEST, topic.name)
+        assert "this request" in refused.error_message
+    assert client.append(topic, batch([b"v"])) == [0]
+    results = delete(client, by_name, by_name, DeleteTopicState(name=other.name))
+    assert {r.name: r.error_code for r in results} == {topic.name: ErrorCode.INVALID_REQUEST, other.name: 0}
+    for version in (1, 5):
+        request = DeleteTopicsRequest(topic_names=(topic.name, topic.name))
+        (refused,) = client.ask(ApiKey.DELETE_TOPICS, version, request).responses
+        assert refused.error_code == ErrorCode.INVALID_REQUEST
+    assert client.append(topic, batch([b"v"])) == [1]
 
 
 def test_a_topic_that_is_made_again_is_empty_and_another(client: Client, topic: Topic) -> None:
