@@ -40,4 +40,4 @@ def test_no_feature_is_claimed(client: Client) -> None:
     """Else clients would take KIP-848 groups, transactions of version 2 or share groups for granted."""
     answer = client.ask(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("library", "1.0"))
     assert (answer.supported_features, answer.finalized_features) == ((), ())
-    assert not {68, 69, 76, 77, 78, 79} & {a.api_key for a in answer.api_keys}
+    assert not {69, 76, 77, 78, 79} & {a.api_key for a in answer.api_keys}
