@@ -109,6 +109,7 @@ async def _read_one(
             partition_index=index,
             error_code=_code(error),
             high_watermark=-1,
+            log_start_offset=partition.log_start_offset,  # more than Kafka tells: why the offset is out of range
             aborted_transactions=None,
             records=NO_RECORDS,
         )
