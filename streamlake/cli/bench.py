@@ -17,6 +17,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamlake.cli import bench_table
+from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, DEFAULT_HTTP, Bootstrap, Http
 from streamlake.cli.bench_load import (
     ACK_TIMEOUT_S,
     Latencies,
@@ -28,10 +29,10 @@ from streamlake.cli.bench_load import (
     values,
 )
 from streamlake.cli.bench_process import broker_pid, cpu_s, in_child
-from streamlake.cli.console import DEFAULT_BOOTSTRAP, DEFAULT_HTTP, Bootstrap, Http, err, show
+from streamlake.cli.console import err, group, show
 from streamlake.core.errors import Invalid
 
-app = typer.Typer(help="Measure a Kafka-compatible broker: produce, fetch, tables.", no_args_is_help=True)
+app = group("Measure a Kafka-compatible broker: produce, fetch, tables.")
 SILENCE_S = 2 * ACK_TIMEOUT_S  # the load's own timeouts come first
 
 
@@ -104,7 +105,7 @@ def produce(
             _print_latency("produce", bootstrap, rate, record_bytes, taken, as_json)
             return
         if client is Client.RAW:
-            from streamlake.cli.bench_raw import produce_requests  # here: every command imports this module
+            from streamlake.cli.bench_raw import produce_requests
 
             reached = _load(
                 "produce", records, produce_requests,
@@ -139,7 +140,7 @@ def fetch(
         sent = _load("produce", records, produce_throughput, **common, ring=ring, seconds=float("inf"), records=records)
         with _broker(bootstrap) as broker_cpu_s:
             if client is Client.RAW:
-                from streamlake.cli.bench_raw import fetch_requests  # here: every command imports this module
+                from streamlake.cli.bench_raw import fetch_requests
 
                 reached = _load("fetch", records, fetch_requests, **common, records=sent.records, at_least_s=seconds)
             else:

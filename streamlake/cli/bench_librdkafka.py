@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamlake.core.errors import Invalid, Unavailable
+from streamlake.core.version import install_hint
 
 _PRODUCER, _CONSUMER = 0, 1
 _EVENT_DR, _EVENT_ERROR, _EVENT_STATS = 0x1, 0x8, 0x40
@@ -86,7 +87,7 @@ def require_client() -> None:
     try:
         import confluent_kafka  # noqa: F401
     except ImportError:
-        raise Invalid("the benchmarks need a Kafka client: pip install 'streamlake[demo]'") from None
+        raise Invalid(f"the benchmarks need a Kafka client: {install_hint('demo')}") from None
 
 
 @cache
@@ -99,7 +100,7 @@ def library() -> Any:
     inside = glob.glob(f"{package.parent}/confluent_kafka.libs/librdkafka*.so*")
     path = inside[0] if inside else ctypes.util.find_library("rdkafka")
     if path is None:
-        raise Invalid("no librdkafka: pip install 'streamlake[demo]' brings one with confluent-kafka")
+        raise Invalid(f"no librdkafka: {install_hint('demo')} brings one with confluent-kafka")
     found = ctypes.CDLL(path)
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(found, name)

@@ -1,43 +1,125 @@
-"""Printing for people, and the two addresses every client command takes."""
+"""Printing for people. What is printed is data: never markup, never control characters that a terminal would obey.
+
+stdout is for data, stderr for everything else. A pipe gets whole lines, however long; a terminal's are folded.
+"""
 
 import json
 import sys
+import unicodedata
 import urllib.error
 import urllib.request
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from streamlake.core.errors import Unavailable
+from streamlake.core.errors import Invalid, NotFound, StreamLakeError, Unavailable
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-Bootstrap = Annotated[
-    str, typer.Option("--bootstrap", "-b", envvar="STREAMLAKE_BOOTSTRAP", help="Kafka address of a broker, host:port.")
-]
-Http = Annotated[
-    str, typer.Option("--http", envvar="STREAMLAKE_HTTP", help="HTTP address of a broker: registry, tables, metrics.")
-]
-DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
-DEFAULT_HTTP = "http://127.0.0.1:8081"
+WIDE = 1_000_000  # columns: nothing is folded in a pipe
 
 
-def fail(message: str) -> NoReturn:
-    err.print(f"[bold red]error:[/] {message}", soft_wrap=True)
-    sys.exit(1)
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+out = _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+err = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+HTTP_TIMEOUT_S = 10
+
+
+class Exit(IntEnum):
+    """What a command's end means to the script that called it; docs/guides/commands.md."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    DIFFERENCE = 4  # a check was made, and found one
+    INTERRUPTED = 130
+
+
+class Usage(Invalid):
+    """The command line cannot be meant like that."""
+
+
+class Difference(StreamLakeError):
+    """A check was made, and what should be equal is not."""
+
+
+class Output(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+AsOutput = Annotated[Output, typer.Option("--output", "-o", help="A table for people, or JSON for programs.")]
+
+
+def group(help: str = "") -> typer.Typer:
+    """A command group as all of ours are: plain help, in which [default: …] and other brackets stay."""
+    return typer.Typer(
+        help=help or None,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def exit_code(error: StreamLakeError) -> Exit:
+    match error:
+        case Usage():
+            return Exit.USAGE
+        case Unavailable():
+            return Exit.UNREACHABLE
+        case Difference():
+            return Exit.DIFFERENCE
+    return Exit.REFUSED
+
+
+def fail(error: StreamLakeError) -> NoReturn:
+    """One line on stderr, and the end."""
+    complain(str(error))
+    sys.exit(exit_code(error))
+
+
+def complain(message: str) -> None:
+    note(("error: ", "bold red"), message)
+
+
+def note(*parts: str | tuple[str, str]) -> None:
+    """A line on stderr; parts are texts, or texts with a style."""
+    err.print(_line(parts), soft_wrap=True)
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """A line on stdout. One line stays one line, so that it can be copied."""
+    out.print(_line(parts), soft_wrap=True)
+
+
+def _line(parts: tuple[str | tuple[str, str], ...]) -> Text:
+    return Text.assemble(*(visible(p) if isinstance(p, str) else (visible(p[0]), p[1]) for p in parts))
 
 
 def show(title: str, columns: list[str], rows: list[list[Any]], numbers: tuple[str, ...] = ()) -> None:
-    """A table; columns named in `numbers` are right-aligned."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    """A table; columns named in `numbers` are right-aligned. A cell may be a styled Text."""
+    table = Table(title=Text(visible(title), "bold") if title else None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", header_style="dim", overflow="fold")
+        header = Text(visible(column))
+        table.add_column(header, justify="right" if column in numbers else "left", header_style="dim", overflow="fold")
     for row in rows:
-        table.add_row(*(text(value) for value in row))
+        table.add_row(*(value if isinstance(value, Text) else Text(visible(text(value))) for value in row))
     out.print(table)
+
+
+def show_json(value: Any) -> None:
+    """One JSON document, for programs."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def text(value: Any) -> str:
@@ -46,14 +128,29 @@ def text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def visible(text: str, but: str = "\n") -> str:
+    r"""The text with control characters (but for `but`) and halves of surrogates as \x1b, \t, \ud800."""
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if _hidden(c) and c not in but else c for c in text)
+
+
+def _hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs")
+
+
 def get_json(http: str, path: str) -> Any:
     """GET from a broker's HTTP port. Unavailable says how to start one."""
     try:
-        with urllib.request.urlopen(http.rstrip("/") + path, timeout=10) as response:
+        with urllib.request.urlopen(http + path, timeout=HTTP_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        raise Unavailable(f"{http}{path} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
-    except (OSError, ValueError) as error:
+        kind = Unavailable if error.code >= 500 else NotFound if error.code == 404 else Invalid
+        raise kind(f"{http}{path} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
         raise Unavailable(
-            f"no StreamLake server answers at {http} ({error}): start one with `streamlake server`, or give --http"
+            f"no StreamLake server answers at {http} ({reason}): start one with `streamlake server`, or give --http"
         ) from None
+    except ValueError:
+        raise Unavailable(f"what answers at {http} is no StreamLake server: give --http its address") from None

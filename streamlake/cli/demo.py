@@ -17,15 +17,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from streamlake.cli import sql
-from streamlake.cli.console import get_json, out, show
+from streamlake.cli.console import Difference, get_json, group, out, say, show
 from streamlake.cli.demo_tables import TABLES, DemoTable
 from streamlake.core.errors import Invalid, Unavailable
+from streamlake.core.version import install_hint
+
+app = group()
 
 START_TIMEOUT_S = 30
 TABLES_TIMEOUT_S = 120
 COMMIT_INTERVAL_MS = 1000
+DONE = ("✓ ", "green")
 JOIN = """
     SELECT CASE WHEN w.visib < 2 THEN '1: under 2 miles' WHEN w.visib < 5 THEN '2: 2 to 5 miles'
                 WHEN w.visib < 10 THEN '3: 5 to 10 miles' ELSE '4: 10 miles, clear' END AS visibility,
@@ -38,6 +43,7 @@ JOIN = """
 """
 
 
+@app.command()
 def demo(
     data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data; emptied at the start.")] = Path(
         ".demo"
@@ -47,11 +53,11 @@ def demo(
     try:
         import confluent_kafka  # noqa: F401
     except ImportError:
-        raise Invalid("the demo needs a Kafka client and its data: pip install 'streamlake[demo]'") from None
+        raise Invalid(f"the demo needs a Kafka client and its data: {install_hint('demo')}") from None
     _empty(data_dir)
     with _server(data_dir) as addresses:
         bootstrap, http = addresses["bootstrap"], addresses["http"]
-        _say(f"[green]✓[/] StreamLake runs: Kafka {bootstrap}, registry and tables {http}, data in {data_dir}/")
+        say(DONE, f"StreamLake runs: Kafka {bootstrap}, registry and tables {http}, data in {data_dir}/")
         create_topics(bootstrap)
         started = time.perf_counter()
         produce(bootstrap, http)
@@ -113,17 +119,17 @@ def create_topics(bootstrap: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for future in admin.create_topics(topics).values():
         future.result(timeout=30)
-    out.print(f"[green]✓[/] {len(topics)} table topics created")
+    say(DONE, f"{len(topics)} table topics created")
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("  {task.description:<22}"),
+        TextColumn("  {task.description:<22}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("rows"),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[rate]}[/]"),
+        TextColumn("{task.fields[rate]}", style="dim", markup=False),
         console=out,
     )
 
@@ -208,14 +214,15 @@ def report(bootstrap: str, http: str, produced_s: float, in_tables_s: float) -> 
         (in_table,) = _one(lake, f"SELECT count(*) FROM {table.name}")
         distinct = f"SELECT count(DISTINCT (_kafka.partition, _kafka.offset)) FROM {table.name}"
         (positions,) = _one(lake, distinct)
-        equal = "[green]equal[/]" if in_topic == in_table == positions == table.rows else "[red]NOT EQUAL[/]"
-        rows.append([table.name, table.rows, in_topic, in_table, positions, equal])
+        equal = in_topic == in_table == positions == table.rows
+        verdict = Text("equal", "green") if equal else Text("NOT EQUAL", "red")
+        rows.append([table.name, table.rows, in_topic, in_table, positions, verdict])
     columns = ["table", "source rows", "topic records", "Iceberg rows", "distinct offsets", ""]
-    out.print()
+    say()
     show("Tables equal their topics (DuckDB on the Iceberg files)", columns, rows, tuple(columns[1:5]))
     result = lake.execute(JOIN)
     columns = [c[0] for c in result.description]
-    out.print()
+    say()
     show(
         "What fog does to New York's departures: flights ⋈ weather",
         columns,
@@ -224,14 +231,12 @@ def report(bootstrap: str, http: str, produced_s: float, in_tables_s: float) -> 
     )
     total = sum(t.rows for t in TABLES)
     freshness_s = max(_freshness_s(lake, locations[t.name], t.name) for t in TABLES)
-    _say()
-    _say(f"  produced        {total:,} rows in {produced_s:.1f} s = {total / produced_s:,.0f} rows/s, Avro included")
-    _say(
-        f"  in the tables   {in_tables_s:.1f} s after the first produce = {total / in_tables_s:,.0f} rows/s end to end"
-    )
-    _say(f"  freshness       every table's last row could be read {freshness_s:.1f} s or less after it was produced")
+    say()
+    say(f"  produced        {total:,} rows in {produced_s:.1f} s = {total / produced_s:,.0f} rows/s, Avro included")
+    say(f"  in the tables   {in_tables_s:.1f} s after the first produce = {total / in_tables_s:,.0f} rows/s end to end")
+    say(f"  freshness       every table's last row could be read {freshness_s:.1f} s or less after it was produced")
     if any("NOT EQUAL" in str(r) for r in rows):
-        raise Unavailable("a table does not equal its topic: please report this with the demo's directory")
+        raise Difference("a table does not equal its topic: please report this with the demo's directory")
 
 
 def _topic_end(bootstrap: str, table: DemoTable) -> int:
@@ -263,13 +268,11 @@ def _one(lake: Any, query: str) -> tuple[Any, ...]:
 
 
 def _farewell(data_dir: Path) -> None:
-    _say()
-    _say("[bold]Your turn:[/]")
-    _say(f"  run      streamlake server --data-dir {data_dir}   [dim]# Kafka on :9092, registry and tables on :8081[/]")
-    _say("  produce  streamlake topic create hello --table && echo hi | kcat -b 127.0.0.1:9092 -t hello -P")
-    _say("  query    streamlake sql 'SELECT * FROM hello'   [dim]# or any Iceberg engine on the same files[/]")
-
-
-def _say(text: str = "") -> None:
-    """One line stays one line, so that it can be copied."""
-    out.print(text, soft_wrap=True)
+    say()
+    say(("Your turn:", "bold"))
+    for what, command, remark in (
+        ("run", f"streamlake server --data-dir {data_dir}", "Kafka on :9092, registry and tables on :8081"),
+        ("produce", "streamlake topic create hello --table && echo hi | streamlake topic produce hello", ""),
+        ("query", "streamlake sql --wait 'SELECT * FROM hello'", "or any Iceberg engine on the same files"),
+    ):
+        say(f"  {what:<8} {command}", (f"   # {remark}" if remark else "", "dim"))

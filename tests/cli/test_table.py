@@ -1,5 +1,10 @@
 """Tables from the command line."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
 from confluent_kafka import Producer
 
 
@@ -14,7 +19,10 @@ def test_list_and_status(run, lake):
     assert "default.cli-table" in listed
     status = run("table", "status", "cli-table").stdout
     assert "running" in status
-    assert "metadata.json" in status.replace("\n", "")
+    assert "metadata.json" in status
+    (same,) = (t for t in json.loads(run("table", "list", "-o", "json").stdout) if t["topic"] == "cli-table")
+    shown = json.loads(run("table", "status", "cli-table", "-o", "json").stdout)
+    assert (shown["rows"], shown["namespace"]) == (10, "default") == (same["rows"], same["namespace"])
 
 
 def test_a_topic_that_is_no_table(run):
@@ -22,3 +30,38 @@ def test_a_topic_that_is_no_table(run):
     done = run("table", "status", "cli-plain")
     assert done.returncode == 1
     assert "streamlake.table.enable" in done.stderr
+
+
+@pytest.fixture
+def failed_table():
+    """A server that has one table, which failed for a reason with brackets."""
+    report = {
+        "topic": "t", "table": "default.t", "state": "failed", "message": "[/why] partition by day(x): no such column",
+        "rows": 0, "dead_letters": 2, "lag": 7, "last_commit": None, "metadata_location": None, "partitions": [],
+        "dead_letter_table": {"table": "default.t__dlq", "metadata_location": None},
+    }  # fmt: skip
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"tables": [report]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_reasons_are_shown(run, failed_table):
+    reason = "[/why] partition by day(x): no such column"
+    listed = run("table", "list", "--http", failed_table).stdout
+    assert "message" in listed and reason in listed
+    status = run("table", "status", "t", "--http", failed_table).stdout
+    assert reason in status and "failed" in status and "default.t__dlq" in status

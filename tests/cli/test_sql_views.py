@@ -1,0 +1,148 @@
+"""Names of tables as statements write them, and the views that stand for them."""
+
+import pytest
+
+from streamlake.cli.sql_views import Name, Views, _parsed, describe, split
+from streamlake.core.errors import Invalid
+
+
+class Lake:
+    """Takes down what it is told to execute."""
+
+    def __init__(self):
+        self.said = []
+
+    def execute(self, text):
+        self.said.append(text)
+
+    @property
+    def views(self):
+        return [
+            text.split(" AS ")[0].removeprefix("CREATE OR REPLACE VIEW memory.")
+            for text in self.said
+            if " VIEW " in text
+        ]
+
+
+def report(table, namespace="default", location="file:///x/metadata.json", **more):
+    topic = table.rpartition(".")[2]
+    return {
+        "topic": topic, "topic_id": table, "table": table, "namespace": namespace, "metadata_location": location,
+        "state": "running", "message": "", "lag": 0, "rows": 0, "dead_letters": 0, "dead_letter_table": None, **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "namespace", "name"),
+    [
+        ("default.hello", "default", ("default", "hello")),
+        ("default.shop.orders.v1", "default", ("default", "shop.orders.v1")),
+        ("lake.raw.orders", "lake.raw", ("lake.raw", "orders")),
+        ("lake.raw.orders", "lake", ("lake", "raw.orders")),
+        ("old.orders", "new", ("old", "orders")),
+    ],
+)
+def test_where_to_cut(table, namespace, name):
+    assert split(table, namespace) == name
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("hello", ("default", "hello")),
+        ('"shop.orders.v1"', ("default", "shop.orders.v1")),
+        ('"default"."a.b"', ("default", "a.b")),
+        ('"a.b"."c"', ("a.b", "c")),
+        ('memory.ns."x"', ("ns", "x")),
+        ('"say ""hi"""', ("default", 'say "hi"')),
+        ("shop.orders.v1", None),
+    ],
+)
+def test_names_as_statements_write_them(written, name):
+    assert _parsed(written) == name
+
+
+def test_only_what_is_named_becomes_a_view():
+    lake, views = Lake(), Views([report("default.a"), report("default.b"), report("other.a", "other")])
+    views.create(lake, ['"other"."a"', "b", "nowhere"])
+    assert lake.views == ['"other"."a"', '"default"."b"']
+    lake = Lake()
+    views.create(lake, None)
+    assert sorted(lake.views) == ['"default"."a"', '"default"."b"', '"other"."a"']
+
+
+def test_dead_letters_have_a_view_too():
+    dead = {"table": "lake.raw.a__dlq", "metadata_location": "s3://x/dlq.json"}
+    lake = Lake()
+    Views([report("lake.raw.a", "lake.raw", dead_letter_table=dead)]).create(lake, ['"lake.raw"."a__dlq"'])
+    assert lake.views == ['"lake.raw"."a__dlq"']
+    assert "iceberg_scan('s3://x/dlq.json')" in lake.said[-1]
+
+
+def test_quotes_in_names_and_places():
+    lake = Lake()
+    Views([report('default.a"b', location="file:///it's/m.json")]).create(lake, ['"a""b"'])
+    assert lake.said[-1].endswith("""memory."default"."a""b" AS SELECT * FROM iceberg_scan('/it''s/m.json')""")
+
+
+def test_of_tables_that_differ_in_case_the_exact_one():
+    views = Views(
+        [report("default.Orders", location="1"), report("default.orders", location="2"), report("default.Plain")]
+    )
+    for name, place in [("Orders", "'1'"), ('"orders"', "'2'")]:
+        lake = Lake()
+        views.create(lake, [name])
+        assert place in lake.said[-1]
+    lake = Lake()
+    views.create(lake, ["PLAIN"])
+    assert lake.views == ['"default"."Plain"']
+    for names in (["ORDERS"], ["Orders", "orders"]):
+        with pytest.raises(Invalid, match=r'"default"."Orders" and "default"."orders" differ only in case|differ only'):
+            views.create(Lake(), names)
+
+
+def test_a_table_without_a_commit_says_how_far_it_is():
+    views = Views([report("default.new", location=None, lag=3, state="retrying", message="the catalog is away")])
+    with pytest.raises(
+        Invalid,
+        match=r"default.new has no commit yet \(retrying, 3 records of its topic to go; the catalog is away\).*--wait",
+    ):
+        views.require(["NEW"])
+    views.require(["other"])
+    lake = Lake()
+    views.create(lake, ["new"])
+    assert lake.views == []
+
+
+def test_a_table_without_a_name_is_left_out():
+    assert Views([report("refused", location=None)]).named(None) == []
+
+
+def test_describe():
+    assert describe(report("default.a")) == "running, its topic has no records yet"
+    assert (
+        describe(report("default.a", lag=1, dead_letters=2)) == "running, 1 record of its topic to go; 2 dead letters"
+    )
+
+
+def test_explain_says_what_there_is():
+    views = Views([report("default.shop.orders.v1"), report("default.b", location=None)])
+    assert views.explain("x", "SELECT * FROM shop.orders.v1").endswith('in double quotes: "shop.orders.v1"')
+    told = views.explain(
+        'Catalog Error: Table with name b does not exist!\nDid you mean "duckdb_logs"?\n\nLINE 1', "SELECT * FROM b"
+    )
+    assert "duckdb_logs" not in told
+    assert told.endswith('Tables with a commit: "default"."shop.orders.v1"')
+    assert views.explain("Parser Error", "SELEC") == "Parser Error"
+
+
+def test_named_topics_once_each():
+    views = Views(
+        [
+            report("default.a", dead_letter_table={"table": "default.a__dlq", "metadata_location": "x"}),
+            report("default.b"),
+        ]
+    )
+    assert views.named(["a", "A", '"a__dlq"']) == ["default.a"]
+    assert views.named(None) == ["default.a", "default.b"]
+    assert Name("A", "B").folded == ("a", "b")
