@@ -12,19 +12,20 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
 
 from streamlake.catalogs import config as catalog_config
-from streamlake.config import Config
+from streamlake.config import SQL_CATALOG, Config, catalog_file
+from streamlake.core import native
 from streamlake.core.disk import DiskFile
 from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
+from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
-from streamlake.machine import METADATA_FILE, Machine, RealMachine, metadata_url
+from streamlake.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
 from streamlake.protocol.requests import prepare
 from streamlake.registry.api import routes
 from streamlake.server import http, listener, worker_process
@@ -191,8 +192,8 @@ class Broker:
 
     def _catalog(self) -> catalog_config.CatalogConfig:
         tables, storage, s3 = self.config.tables, self.config.storage, self.config.s3
-        if tables.catalog != "sql":
-            return catalog_config.read(Path(tables.catalog), os.environ)
+        if tables.catalog != SQL_CATALOG:
+            return catalog_file(tables.catalog, os.environ)
         url = metadata_url(self.config)
         if url.startswith("sqlite"):
             return catalog_config.embedded(self._data_dir, tables.warehouse)
@@ -245,6 +246,21 @@ class Broker:
         written.write_text(json.dumps(addresses))
         written.replace(ready)
         log.info("ready", kafka=addresses["bootstrap"], http=addresses["http"], data=str(self._data_dir))
+        kernels = native.compiled()
+        log.info(
+            "this is StreamLake",
+            version=version(),
+            wal=wal_uri(self.config).kind,
+            store=store_url(self.config),
+            metadata=metadata_url(self.config).partition(":")[0],
+            catalog=self._catalog().kind if self.config.tables.enabled else "none: tables.enabled is false",
+            kernels=", ".join(what for what, there in kernels.items() if there) or "none",
+        )
+        if missing := [what for what, there in kernels.items() if not there]:
+            log.warning(
+                "kernels are missing, and Python does their work, slower: install StreamLake where a C compiler is",
+                missing=", ".join(missing),
+            )
 
 
 def _reachable(host: str) -> str:

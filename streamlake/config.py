@@ -13,11 +13,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from streamlake.catalogs import config as catalog_config
 from streamlake.core.errors import Invalid
+from streamlake.core.share import shared_files
+from streamlake.s3stream import wal_uri
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
 MIB = 1024 * 1024
+SQL_CATALOG = "sql"  # needs no file: beside the metadata
 
 
 class Section(BaseModel):
@@ -96,7 +100,7 @@ class Tables(Section):
     """The table worker and the Iceberg catalog it writes to."""
 
     enabled: bool = True
-    catalog: str = "sql"  # a kind with defaults, or the path of a catalogs/*.toml file
+    catalog: str = SQL_CATALOG  # or the path of a file like catalogs/rest.toml
     warehouse: str | None = None  # by default file://<data_dir>/warehouse
     memory_bytes: int = Field(default=256 * MIB, ge=16 * MIB)  # of fetched data, all tables together
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
@@ -143,6 +147,37 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         raise Invalid(f"the configuration in {path} is nested too deeply") from None
     except ValidationError as error:
         raise Invalid(_explain(error, path)) from None
+
+
+def check(config: Config, environ: Mapping[str, str]) -> None:
+    """What `load` does not look at: the WAL, Kafka's keys, the catalog's file. Invalid, before anything is started."""
+    if config.tables.enabled and config.tables.catalog != SQL_CATALOG:
+        catalog_file(config.tables.catalog, environ)
+    if config.storage.wal is not None:
+        try:
+            wal_uri.parse(config.storage.wal, str(config.storage.data_dir.absolute()), config.storage.url or "file:///")
+        except Invalid as error:
+            raise Invalid(f"storage.wal: {error}") from None
+    if config.kafka:
+        from streamlake.cluster.configs import BROKER_CONFIGS  # imports the metadata store, which takes a while
+
+        try:
+            BROKER_CONFIGS.check(config.kafka)
+        except Invalid as error:
+            raise Invalid(f"[kafka] in the configuration: {error}") from None
+
+
+def catalog_file(catalog: str, environ: Mapping[str, str]) -> catalog_config.CatalogConfig:
+    """What `tables.catalog` names when it is not the kind that needs no file. Invalid."""
+    path = Path(catalog)
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        kinds = " or ".join(catalog_config.KINDS)
+        raise Invalid(
+            f"tables.catalog is {catalog!r}: it must be {SQL_CATALOG!r}, which needs no more, or the path of a catalog "
+            f"file of kind {kinds}, such as {shared_files()}/catalogs/rest.toml. Other kinds (glue, hive, …) are "
+            "not available yet; many of these catalogs also answer as an Iceberg REST catalog"
+        )
+    return catalog_config.read(path, environ)
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

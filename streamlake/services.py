@@ -8,7 +8,8 @@ are added by broker.py. `stop` undoes what was started, in reverse, whatever fai
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -30,7 +31,7 @@ from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
-from streamlake.core.errors import StreamLakeError, Unavailable
+from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
 from streamlake.former_wals import FormerWals
 from streamlake.handlers.context import Context, Node
@@ -84,7 +85,8 @@ class Services:
 
     async def _start_metadata(self, host: str, port: int) -> None:
         machine, config = self._machine, self._config
-        self.database = await machine.open_metadata(metadata_url(config))
+        with _named("storage.metadata_url"):
+            self.database = await machine.open_metadata(metadata_url(config))
         self._undo.append(("metadata", self.database.close))
         self.membership = Membership(self.database, machine.clock, machine.ids)
         registration = await self.membership.register(config.server.node_id, host, port)
@@ -99,11 +101,14 @@ class Services:
 
     async def _start_streams(self) -> None:
         machine, identity = self._machine, self.identity
-        self.store = await machine.open_store(store_url(self._config))
+        url, key = store_url(self._config), _store_key(self._config)
+        with _named(key):
+            self.store = await machine.open_store(url)
         self._undo.append(("object store", self.store.close))
         used_before = bool(await Wals(self.database, identity).all())
         try:
-            await claim(self.store, identity.cluster_id, store_url(self._config), used_before=used_before)
+            with _named(key):
+                await claim(self.store, identity.cluster_id, url, used_before=used_before)
         except Unavailable:
             if not used_before or wal_uri(self._config).kind != "file":
                 raise
@@ -283,3 +288,22 @@ def kafka_values(config: Config, host: str, port: int) -> dict[str, str]:
 
 def _listener(host: str, port: int) -> str:
     return f"PLAINTEXT://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """What goes wrong with a thing that the configuration names says which key that is."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(f"{key}: {error}") from error
+    except Invalid as error:
+        raise Invalid(f"{key}: {error}") from error
+
+
+def _store_key(config: Config) -> str:
+    url = config.storage.url
+    if url is None:
+        return f"storage.data_dir = {config.storage.data_dir}"
+    endpoint = f", s3.endpoint = {config.s3.endpoint}" if config.s3.endpoint and not url.startswith("file:") else ""
+    return f"storage.url = {url}{endpoint}"

@@ -1,6 +1,7 @@
 """Configuration comes from four places, and a mistake names its key."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,34 @@ def test_unknown_variables_are_refused() -> None:
 
 def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
     assert load(environ={"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081"}) == load()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"tables": {"catalog": "glue"}}, r"tables.catalog is 'glue': it must be 'sql'.*rest.*not available yet"),
+        ({"tables": {"catalog": "rest"}}, r"the path of a catalog file of kind sql or rest, such as .*/rest.toml"),
+        ({"tables": {"catalog": "nowhere/lake.toml"}}, r"nowhere/lake.toml does not exist"),
+        ({"storage": {"wal": "tape"}}, r"storage.wal: 'tape' is no WAL"),
+        (
+            {"kafka": {"num.partition": "1"}},
+            r"\[kafka\] .*'num.partition' is no broker config; did you mean num.partitions",
+        ),
+        ({"kafka": {"num.partitions": "x"}}, r"\[kafka\] .*num.partitions"),
+    ],
+)
+def test_what_can_be_checked_before_a_start_is(overrides: dict[str, dict[str, Any]], says: str) -> None:
+    loaded = load(**overrides)
+    with pytest.raises(Invalid, match=says):
+        config.check(loaded, {})
+
+
+def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
+    catalog = tmp_path / "lake.toml"
+    catalog.write_text('kind = "rest"\n[properties]\nuri = "http://127.0.0.1:1"\n')
+    config.check(load(), {})
+    config.check(load(tables={"catalog": str(catalog)}, kafka={"num.partitions": "3"}, storage={"wal": "object"}), {})
+    config.check(load(tables={"enabled": False, "catalog": "glue"}), {})
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def read(path: Path, environ: Mapping[str, str]) -> CatalogConfig:
     try:
         content = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise Invalid(f"{path} does not exist: tables.catalog is a kind or the path of a catalog file") from None
+        raise Invalid(f"{path} does not exist: tables.catalog is the path of a catalog file, or sql") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:

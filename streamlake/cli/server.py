@@ -6,8 +6,12 @@ from typing import Annotated
 import typer
 
 from streamlake import config as configuration
+from streamlake.cli.console import group
+
+app = group()
 
 
+@app.command()
 def server(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="A TOML file; see docs/guides/configuration.md.")
@@ -22,8 +26,6 @@ def server(
     advertised_port: Annotated[int | None, typer.Option(help="Port that clients are told.  [default: port]")] = None,
 ) -> None:
     """Run the server. Needs no configuration; Ctrl-C stops it cleanly, a restart has everything."""
-    from streamlake.broker import run  # imports the whole server: other commands need none of it
-
     settings = configuration.load(
         config,
         configuration.environment(),
@@ -38,4 +40,7 @@ def server(
             "storage": {"data_dir": data_dir},
         },
     )
+    configuration.check(settings, configuration.environment())
+    from streamlake.broker import run  # imports the whole server, which takes a while: mistakes are told before it
+
     run(settings)

@@ -8,6 +8,14 @@ import importlib
 import logging
 from typing import Any
 
+# Extension module → what it does, for people. pyproject.toml says how they are compiled.
+KERNELS = {
+    "streamlake.record.kernel": "records",
+    "streamlake.handlers.produce_kernel": "produce",
+    "streamlake.s3stream.flush_kernel": "flush",
+    "streamlake.table.avro_kernel": "avro",
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -18,3 +26,16 @@ def load(name: str) -> Any:
     except ImportError as error:
         log.warning("no native kernel %s (%s): its slower Python twin is used", name, error)
         return None
+
+
+def compiled() -> dict[str, bool]:
+    """Each kernel in a word, and whether it is there."""
+    return {what: _is_there(name) for name, what in KERNELS.items()}
+
+
+def _is_there(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:  # who needs it has said so
+        return False
+    return True

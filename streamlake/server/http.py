@@ -2,21 +2,31 @@
 
 import asyncio
 import contextlib
+import html
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from streamlake.core.errors import Unavailable
+from streamlake.core.version import version
+from streamlake.server import sockets
 from streamlake.telemetry.metrics import Metrics
 
 START_TIMEOUT_S = 10.0
+BACKLOG = 256
+PAGES = {
+    "/v1/tables": "the tables, and how far they are",
+    "/subjects": "subjects of the schema registry",
+    "/healthz": "whether this broker is well",
+    "/metrics": "metrics for Prometheus",
+}
 # What starlette uses of anyio, which imports its parts when they are named first: not within the first request.
 anyio.create_task_group, anyio.connect_tcp, anyio.create_memory_object_stream  # noqa: B018
 
@@ -44,6 +54,7 @@ class HttpServer:
     ) -> None:
         self._health, self._tables, self._metrics, self._worker_pid = health, tables, metrics, worker_pid
         own = [
+            Route("/", self._root),
             Route("/healthz", self._healthz),
             Route("/metrics", self._render),
             Route("/v1/tables", self._list_tables),
@@ -72,6 +83,12 @@ class HttpServer:
             await self._task
         self._socket.close()
 
+    async def _root(self, request: Request) -> Response:
+        """Clients of a schema registry expect an empty object, a person wants to know what there is."""
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(_page(PAGES))
+        return JSONResponse({})
+
     async def _healthz(self, _request: Request) -> Response:
         problems = self._health()
         body = {"status": "unhealthy" if problems else "ok", "problems": problems}
@@ -89,13 +106,15 @@ class HttpServer:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Before anything starts, so that a taken port is a clear error and port 0 is known. Unavailable."""
-    try:
-        return socket.create_server((host, port), backlog=256, family=_family(host))
-    except OSError as error:
-        text = f"cannot listen on {host}:{port} for HTTP: {error.strerror}; give another --http-port or --host"
-        raise Unavailable(text) from None
+    """Invalid, Unavailable."""
+    host_key, port_key = "server.http_host (or --host, which it follows)", "server.http_port (--http-port)"
+    return sockets.bind(host, port, "HTTP", host_key, port_key, BACKLOG)
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _page(paths: Mapping[str, str]) -> str:
+    links = "".join(f'<li><a href="{path}">{path}</a>: {html.escape(what)}' for path, what in paths.items())
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>StreamLake</title>'
+        f"<h1>StreamLake {html.escape(version())}</h1><ul>{links}</ul>"
+        "<p>The schema registry is served here too: give clients this address.</html>"
+    )

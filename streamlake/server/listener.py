@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from streamlake.core.errors import Unavailable
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Context
+from streamlake.server import sockets
 from streamlake.server.connection import Connection, Counters
 
 log = structlog.get_logger(__name__)
@@ -62,13 +62,8 @@ class Listener:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Before anything is recovered, so that a taken port is a clear error and port 0 is known. Unavailable."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        text = f"cannot listen on {host}:{port} for Kafka: {error.strerror}; is a server running? Give another --port"
-        raise Unavailable(text) from None
+    """Invalid, Unavailable."""
+    return sockets.bind(host, port, "Kafka", "server.host (--host)", "server.port (--port)", BACKLOG)
 
 
 class _Refused(asyncio.Protocol):

@@ -192,10 +192,10 @@ class TableWorker:
         return [self._describe(topic) for topic in self._topics.all() if topic.is_table]
 
     def _describe(self, topic: TopicInfo) -> dict[str, Any]:
-        report = self._reports.get(topic.id)
+        report, spec = self._reports.get(topic.id), self._spec(topic, False, 0)
+        namespace = spec.configs[PREFIX + "namespace"]
         if report is None:
-            spec = self._spec(topic, False, 0)
-            table = f"{spec.configs[PREFIX + 'namespace']}.{spec.configs[PREFIX + 'name'] or topic.name}"
+            table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
             report = TableReport(topic.name, topic.id, table, "starting")
         partitions = []
         for info in topic.partitions:
@@ -217,6 +217,7 @@ class TableWorker:
             "topic": topic.name,
             "topic_id": str(topic.id),
             "table": report.table,
+            "namespace": namespace,  # where to cut `table`: both parts may hold dots
             "state": report.state,
             "message": report.message,
             "rows": report.rows,

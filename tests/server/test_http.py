@@ -1,5 +1,6 @@
 """The HTTP port: health, metrics, tables, and routes that others bring."""
 
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -81,6 +82,20 @@ async def test_tables_and_worker(broker: Broker, http: httpx.AsyncClient) -> Non
     assert (await http.get("/v1/worker")).json() == {"pid": 42}
 
 
+async def test_the_root_is_a_registrys_to_clients_and_a_page_to_people(http: httpx.AsyncClient) -> None:
+    for accept in ("*/*", "application/vnd.schemaregistry.v1+json, application/json"):
+        answer = await http.get("/", headers={"accept": accept})
+        assert (answer.status_code, answer.json()) == (200, {})
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    page = await http.get("/", headers={"accept": browser})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "StreamLake" in page.text
+    links = re.findall('href="([^"]*)"', page.text)
+    assert links
+    for link in links:
+        assert (await http.get(link)).status_code == (404 if link == "/subjects" else 200), "the registry is not here"
+
+
 async def test_other_routes(http: httpx.AsyncClient) -> None:
     answer = await http.get("/hello")
     assert answer.text == "hello"
@@ -91,7 +106,9 @@ async def test_other_routes(http: httpx.AsyncClient) -> None:
 
 async def test_a_taken_port_is_a_clear_error(broker: Broker) -> None:
     port = broker.url.rpartition(":")[2]
-    with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{port} for HTTP: .*give another --http-port"):
+    with pytest.raises(
+        Unavailable, match=f"cannot listen on 127.0.0.1:{port} for HTTP: .*Give another server.http_port"
+    ):
         bind("127.0.0.1", int(port))
 
 

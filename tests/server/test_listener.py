@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from support.wire import encoded
 from support.wire_stub import Script, echo, handlers, numbers, request
 
-from streamlake.core.errors import Unavailable
+from streamlake.core.errors import Invalid, Unavailable
 from streamlake.handlers.apis import Handler
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.heartbeat import HeartbeatResponse
@@ -86,12 +86,14 @@ async def test_connections_over_the_limit_are_closed_at_once(listen: Open) -> No
 def test_a_taken_port_is_a_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{port} for Kafka: .*Give another --port"):
+        with pytest.raises(
+            Unavailable, match=f"cannot listen on 127.0.0.1:{port} for Kafka: .*Give another server.port"
+        ):
             Listener(bind("127.0.0.1", port), 10, 1000)
 
 
 def test_a_host_that_is_not_this_one_is_a_clear_error() -> None:
-    with pytest.raises(Unavailable, match=r"cannot listen on 192\.0\.2\.1:0"):
+    with pytest.raises(Invalid, match=r"cannot listen on 192\.0\.2\.1:0 .*Give server\.host"):
         Listener(bind("192.0.2.1", 0), 10, 1000)
 
 
