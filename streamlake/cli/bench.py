@@ -29,8 +29,7 @@ from streamlake.cli.bench_load import (
     values,
 )
 from streamlake.cli.bench_process import broker_pid, cpu_s, in_child
-from streamlake.cli.console import err, group, show
-from streamlake.core.errors import Invalid
+from streamlake.cli.console import Usage, err, group, show
 
 app = group("Measure a Kafka-compatible broker: produce, fetch, tables.")
 SILENCE_S = 2 * ACK_TIMEOUT_S  # the load's own timeouts come first
@@ -89,7 +88,7 @@ def produce(
 ) -> None:
     """How many MB and requests a second go in; with --rate how long an acknowledgement takes (p50, p99, p99.9)."""
     if client is Client.RAW and (compression is not Compression.NONE or linger_ms is not None or rate is not None):
-        raise Invalid("--client raw sends ready-made batches: no --compression, --linger-ms or --rate")
+        raise Usage("--client raw sends ready-made batches: no --compression, --linger-ms or --rate")
     settings: dict[str, str | float] = {"acks": acks.value, "compression.codec": compression.value}
     if batch_records is not None:
         settings["batch.num.messages"] = batch_records

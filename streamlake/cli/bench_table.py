@@ -29,7 +29,7 @@ from streamlake.cli.bench_load import (
 from streamlake.cli.bench_process import Child, in_child
 from streamlake.cli.console import get_json
 from streamlake.core.clock import SystemClock
-from streamlake.core.errors import Unavailable
+from streamlake.core.errors import StreamLakeError, Unavailable
 
 NAMESPACE = "bench"
 TABLE = {"streamlake.table.enable": "true", "streamlake.table.namespace": NAMESPACE}
@@ -90,12 +90,12 @@ class TableThroughput:
 
 
 def require_tables(http: str) -> None:
-    """Unavailable or Invalid, with what is missing."""
+    """What get_json raises, with what is missing."""
     require_client()
     try:
         get_json(http, "/v1/tables")
-    except Unavailable as error:
-        raise Unavailable(f"tables need StreamLake; {error}") from None
+    except StreamLakeError as error:
+        raise type(error)(f"tables need StreamLake; {error}") from None
 
 
 def orders(schema_id: int) -> list[bytes]:

@@ -71,16 +71,16 @@ def test_e2e(run):
 
 
 def test_mistakes_say_what_to_do(run):
-    for arguments, says in [
-        (["produce", "--client", "raw", "--compression", "lz4"], "--compression"),
-        (["produce", "--client", "raw", "--acks", "0"], "--acks"),
-        (["produce", "--rate", "0"], "--rate"),
-        (["produce", "--bootstrap", "127.0.0.1:1"], "no Kafka broker answers at 127.0.0.1:1"),
-        (["table", "--http", "http://127.0.0.1:1"], "tables need StreamLake"),
-        (["e2e", "--http", "http://127.0.0.1:1"], "streamlake server"),
+    for arguments, code, says in [
+        (["produce", "--client", "raw", "--compression", "lz4"], 2, "--compression"),
+        (["produce", "--client", "raw", "--acks", "0"], 1, "--acks"),
+        (["produce", "--rate", "0"], 1, "--rate"),
+        (["produce", "--bootstrap", "127.0.0.1:1"], 3, "no Kafka broker answers at 127.0.0.1:1"),
+        (["table", "--http", "http://127.0.0.1:1"], 3, "tables need StreamLake"),
+        (["e2e", "--http", "http://127.0.0.1:1"], 3, "streamlake server"),
     ]:
         done = run("bench", *arguments)
-        assert done.returncode == 1, arguments
+        assert done.returncode == code, (arguments, done.stderr)
         assert says in done.stderr, (arguments, done.stderr)
         assert "Traceback" not in done.stderr
     assert "streamlake-bench-" not in topics(run)
