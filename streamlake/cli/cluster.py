@@ -127,11 +127,12 @@ def check(what: str, code: int, message: str | None = None) -> None:
     A broker's own `message` mostly names the thing already."""
     if not code:
         return
+    name = what.rpartition(" ")[2]
     if code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-        raise NotFound(message or f"{what} does not exist: `streamlake topic list` shows what there is")
+        told = message if message and name in message else f"{what} does not exist"
+        raise NotFound(f"{told}: `streamlake topic list` shows what there is")
     known = code in set(ErrorCode)
     words = message or (ErrorCode(code).message if known else f"error code {code}")
-    name = what.rpartition(" ")[2]
     text = words if name in words else f"{what}: {words}"
     raise (Unavailable if known and ErrorCode(code).retriable else Invalid)(text)
 

@@ -46,6 +46,12 @@ async def test_offsets_and_leaders(run, lake):
         (ErrorCode.TOPIC_ALREADY_EXISTS, "it is there", Invalid, "topic hello: it is there"),
         (ErrorCode.TOPIC_ALREADY_EXISTS, None, Invalid, "topic hello: topic already exists"),
         (ErrorCode.LEADER_NOT_AVAILABLE, None, Unavailable, "topic hello: leader not available"),
+        (
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            "this topic does not exist",
+            NotFound,
+            "topic hello does not exist: `streamlake topic list` shows what there is",
+        ),
         (12_345, None, Invalid, "topic hello: error code 12345"),
     ],
 )
