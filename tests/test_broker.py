@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from support.fake_worker import FakeWorkers
 from support.raw_kafka import batch
 from support.server import Server
@@ -21,6 +22,7 @@ from support.wire import Client, Topic, fetch_partition, fetch_topic, join_reque
 
 from streamlake import config
 from streamlake.broker import READY_FILE, Broker, _address, _reachable
+from streamlake.core import native
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.machine import RealMachine
@@ -87,6 +89,15 @@ async def test_it_announces_where_it_is(start: Start, tmp_path: Path) -> None:
         assert (await http.get(told["http"] + "/healthz")).status_code == 200
         assert "streamlake_partitions" in (await http.get(told["http"] + "/metrics")).text
         assert (await http.get(told["http"] + "/subjects")).json() == []
+
+
+async def test_kernels_that_are_missing_are_said(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "compiled", lambda: {"records": True, "avro": False, "flush": False})
+    with structlog.testing.capture_logs() as logs:
+        await start()
+    assert [line["kernels"] for line in logs if line["event"] == "this is StreamLake"] == ["records"]
+    (warned,) = (line for line in logs if line["event"].startswith("kernels are missing"))
+    assert (warned["log_level"], warned["missing"]) == ("warning", "avro, flush")
 
 
 def test_addresses_to_connect_to() -> None:
