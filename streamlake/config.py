@@ -159,10 +159,10 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
         except Invalid as error:
             raise Invalid(f"storage.wal: {error}") from None
     if config.kafka:
-        from streamlake.cluster.configs import BROKER_CONFIGS  # imports the metadata store, which takes a while
+        from streamlake.cluster.configs import check_static  # imports the metadata store, which takes a while
 
         try:
-            BROKER_CONFIGS.check(config.kafka)
+            check_static(config.kafka)
         except Invalid as error:
             raise Invalid(f"[kafka] in the configuration: {error}") from None
 

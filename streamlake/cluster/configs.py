@@ -99,7 +99,7 @@ class BrokerConfigs:
         self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may be new
         self._database = database
         self._identity = identity
-        self._static = {**_checked_static(static), **(in_force or {})}
+        self._static = {**check_static(static), **(in_force or {})}
         self._dynamic: Rows = {}
         self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
 
@@ -216,7 +216,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _checked_static(static: Mapping[str, str]) -> dict[str, str]:
+def check_static(static: Mapping[str, str]) -> dict[str, str]:
+    """What the section [kafka] of the configuration file may say, under canonical names. Invalid says what is wrong."""
     for name in static:
         if name in OWN:
             raise Invalid(f"kafka.{name} is not used: {f'set {OWN[name]}' if OWN[name] else 'leave it out'}")
