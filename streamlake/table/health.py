@@ -73,12 +73,17 @@ def _look(table: Table, turn: int, most: int | None) -> tuple[str, int]:
     head = table.metadata.current_snapshot()
     if head is None:
         return "", 0
+    source = table.io.new_input(head.manifest_list)
     try:
-        manifests = list(read_manifest_list(table.io.new_input(head.manifest_list)))[::-1]
+        manifests = list(read_manifest_list(source))[::-1]
     except FileNotFoundError:
         return f"its manifest list {head.manifest_list} is gone", 0
-    except (ValueError, EOFError) as error:
-        return f"its manifest list {head.manifest_list} is damaged ({error})", 0
+    except OSError:
+        raise
+    except Exception as error:  # a decoder may raise anything at other bytes, and a store that does not answer as well
+        with source.open() as stream:
+            stream.read()
+        return f"its manifest list {head.manifest_list} is damaged ({type(error).__name__}: {error})", 0
     turn = turn if most is not None and turn < len(manifests) else 0
     end = len(manifests) if most is None else turn + most
     for manifest in manifests[turn:end]:

@@ -1,5 +1,6 @@
 """Partition specs are checked with clear words, and every value equals pyiceberg's own transform of the row."""
 
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from uuid import UUID
@@ -101,8 +102,13 @@ def table(**columns):
     return pa.Table.from_arrays(arrays, schema=target)
 
 
+def items(text: str):
+    """One by one, as a table that was made by an older list may have them: a list is checked by itself."""
+    return [field for item in re.split(r",(?![^(]*\))", text) for field in partition_fields(item)]
+
+
 def spec(text: str):
-    found, pending = partition_spec(SCHEMA, partition_fields(text))
+    found, pending = partition_spec(SCHEMA, items(text))
     assert not pending, pending
     return found
 
@@ -193,7 +199,7 @@ def test_names_are_pyicebergs() -> None:
     ],
 )
 def test_an_item_that_cannot_be_waits_with_its_reason(text, why) -> None:
-    found, pending = partition_spec(SCHEMA, partition_fields(f"id, day(ts), {text}"))
+    found, pending = partition_spec(SCHEMA, items(f"id, day(ts), {text}"))
     assert [field.name for field in found.fields] == ["id", "ts_day"]
     ((item, reason),) = [(str(p.item), p.why) for p in pending]
     assert item == text
