@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from support.wait import DEADLINE_S
 
 from streamlake.cli.bench_load import temporary_topic
 from streamlake.cli.bench_raw import Target, _Pipelined, fetch_requests, produce_requests, targets
@@ -99,4 +100,4 @@ def test_answers_in_the_wrong_order_are_found():
         with pytest.raises(Corrupt, match="request 0 was answered as request 5"):
             pipelined.exchange_one()
         pipelined.socket.close()
-        thread.join(30)
+        thread.join(DEADLINE_S)

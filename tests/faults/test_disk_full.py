@@ -11,6 +11,7 @@ from support import lake
 from support.log_check import Ledger
 from support.raw_kafka import RawClient, batch
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.protocol.errors import ErrorCode
 
@@ -96,7 +97,7 @@ def test_a_server_that_starts_on_a_full_disk_says_so(small_disk: Path, new_serve
     with pytest.raises(RuntimeError, match="exited with 1"):
         server.start()
     # The log is on that disk too; what a terminal shows:
-    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 1
     assert "full" in done.stderr or "No space left" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

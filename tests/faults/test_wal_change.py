@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from support.server import Server
+from support.wait import DEADLINE_S
 
 RECORDS = 300
 CONFIG = """
@@ -40,7 +41,7 @@ class Lake:
         values = [f"{self.lives}-{n}" for n in range(RECORDS)]
         for value in values:
             producer.produce("t", value, partition=0)
-        assert producer.flush(30) == 0
+        assert producer.flush(DEADLINE_S) == 0
         self.produced += values
 
     def check(self, server: Server) -> None:
@@ -48,7 +49,7 @@ class Lake:
         consumer.assign([TopicPartition("t", 0, 0)])
         found = []
         while len(found) < len(self.produced):
-            message = consumer.poll(30)
+            message = consumer.poll(DEADLINE_S)
             assert message is not None, f"{len(found)} of {len(self.produced)} records"
             assert message.error() is None and message.offset() == len(found)
             found.append(message.value().decode())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+LIVED_S = 540.0  # far more than ten lives take; pytest ends a test soon after
 KEPT = [line.split()[0] for line in (HERE / "seeds.txt").read_text().splitlines() if line and line[0] != "#"]
 
 
@@ -18,7 +19,7 @@ def lived(*arguments: str, hash_seed: str | None = None) -> "subprocess.Complete
     if hash_seed is not None:
         environ["PYTHONHASHSEED"] = hash_seed
     command = [sys.executable, str(HERE / "run.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, env=environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIVED_S, env=environ)
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ def test_a_life_is_a_function_of_its_seed(seed: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(HERE.parent)!r}); from sim.life import run_seed; print(run_seed({seed!r})[0].digest)"
     command = [sys.executable, "-c", code]
     other = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "77"}, timeout=150
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "77"}, timeout=LIVED_S
     )
     assert traces[0] and traces[1]
     assert traces[0][1] == traces[1][1] == other.stdout.strip()
