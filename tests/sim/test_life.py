@@ -32,6 +32,7 @@ def test_what_was_found_once_stays_fixed(seed: str) -> None:
     assert done.returncode == 0, done.stdout[-5000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["3", "9"])
 def test_a_life_is_a_function_of_its_seed(seed: str) -> None:
     """Byte for byte, whatever order sets of texts have in this process."""
