@@ -72,6 +72,7 @@ def test_a_catalog_that_is_away_when_the_server_starts(new_server: NewServer, tm
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_warehouse_that_cannot_be_written(new_server: NewServer, tmp_path: Path) -> None:
     """A file where the folder of the table should be: permissions do not stop root."""
     server = new_server().start()

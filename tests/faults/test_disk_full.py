@@ -93,6 +93,7 @@ def test_nothing_acknowledged_is_lost_when_the_disk_fills_up(
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_starts_on_a_full_disk_says_so(small_disk: Path, new_server: Callable[..., Server]) -> None:
     server = new_server(CONFIG, small_disk / "data")
     fill(small_disk / "fill")

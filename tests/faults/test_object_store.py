@@ -225,6 +225,7 @@ def test_a_stop_during_an_outage_does_not_hang_and_keeps_all(own_s3: SeaweedFS, 
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, says", [({"endpoint": "http://127.0.0.1:1"}, "127.0.0.1:1"), ({"secret_key": "wrong"}, "refuses our key")]
 )

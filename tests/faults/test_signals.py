@@ -69,6 +69,7 @@ def running(new_server: NewServer) -> tuple[Server, Ledger]:
     return server, Ledger(server, "t", 2, **{"enable.idempotence": True, "message.timeout.ms": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_a_polite_stop_under_load(running: tuple[Server, Ledger], number: signal.Signals) -> None:
     server, ledger = running

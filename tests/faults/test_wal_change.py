@@ -108,6 +108,7 @@ def test_another_node_takes_over_what_a_dead_one_left(lake: Lake) -> None:
     assert third.stop() == 0, third.log
 
 
+@pytest.mark.slow
 def test_a_file_wal_of_another_node_must_be_shared(lake: Lake) -> None:
     first = lake.server("file://{root}/own", node=0).start()
     lake.produce(first)
@@ -120,6 +121,7 @@ def test_a_file_wal_of_another_node_must_be_shared(lake: Lake) -> None:
     again.stop()
 
 
+@pytest.mark.slow
 def test_a_file_wal_that_is_gone_is_an_error_not_an_empty_log(lake: Lake) -> None:
     first = lake.server("file://{root}/own").start()
     lake.produce(first)

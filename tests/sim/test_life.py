@@ -26,6 +26,7 @@ def test_the_first_lives_keep_every_promise() -> None:
     assert done.returncode == 0, done.stdout[-5000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", KEPT)
 def test_what_was_found_once_stays_fixed(seed: str) -> None:
     done = lived("--seed", seed)
