@@ -39,13 +39,13 @@ from streamlake.core.clock import SystemClock
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.record.arrow import decode_fetched
-from streamlake.record.compression import Compression
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX, Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table import pipeline
 from streamlake.table.commit_machine import Owner
 from streamlake.table.control import TableSpec
-from streamlake.table.gather import DECOMPRESSED_BYTES_MAX, FETCH_BYTES, Gatherer
+from streamlake.table.gather import FETCH_BYTES, Gatherer
 from streamlake.table.log_reader import Fetched, PartitionPositions
 from streamlake.table.progress import beginning
 from streamlake.table.resolve import SchemaCache

@@ -45,6 +45,7 @@ from streamlake.server.partitions import Partitions
 log = structlog.get_logger(__name__)
 
 CLAIM_RETRY_S = 0.2
+CHECK_THREADS = 2  # each decompresses into memory of its own: record/compression.py
 
 Undo = Callable[[], Awaitable[None] | None]
 
@@ -198,6 +199,7 @@ class Services:
             fetch_sessions=FetchSessions(machine.ids),
             settled=self.partitions.settled,
             deadlines=Deadlines(asyncio.get_running_loop()),
+            checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,
             ids=machine.ids,
         )

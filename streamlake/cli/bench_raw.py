@@ -12,7 +12,9 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from streamlake.cli.bench_librdkafka import require_client
 from streamlake.cli.bench_load import ACK_TIMEOUT_S, Progress, Throughput, own_cpu_s, values
@@ -23,6 +25,7 @@ from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce
 from streamlake.protocol.requests import api, decode_response, encode_request
 from streamlake.record.batch import frames
+from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 
@@ -88,14 +91,18 @@ def produce_requests(
     in_flight: int,
     records: int | None = None,
     acks: int = -1,
+    ring: Sequence[bytes] | None = None,
+    compression: Compression = Compression.NONE,
     tell: Tell,
 ) -> Throughput:
     """One connection per partition, each with up to `in_flight` requests of one batch without an answer, until
-    `seconds` are over or `records` were sent."""
+    `seconds` are over or `records` were sent. `ring`: values that are taken in turn, else chance has made them."""
     if acks == 0:
         raise Invalid("requests without an answer cannot be counted: give --acks 1 or all")
     now_ms = SystemClock().now_ms()
-    batch = encode_batch([Record(n, now_ms, None, v) for n, v in enumerate(values(record_bytes, batch_records))])
+    sent_values = values(record_bytes, batch_records) if ring is None else islice(cycle(ring), batch_records)
+    records_sent = [Record(n, now_ms, None, value) for n, value in enumerate(sent_values)]
+    batch = encode_batch(records_sent, compression=compression)
     requests_max = sys.maxsize if records is None else max(1, records // batch_records)
     connections = [_Pipelined(target, batch, in_flight, acks) for target in targets(bootstrap, topic)]
     selector = selectors.DefaultSelector()

@@ -31,8 +31,21 @@ _PARTITION_ITEM = re.compile(
 )
 _PARTITION_FIELDS_MAX = 32
 _PARTITION_BY_CHARS_MAX = 4_096
-_PLAIN_TRANSFORMS = ("identity", "year", "month", "day", "hour")
+_TIMES = ("year", "month", "day", "hour")
+_PLAIN_TRANSFORMS = ("identity", *_TIMES)
 _NUMBERED_TRANSFORMS = ("bucket", "truncate")
+
+# What a column is, in words, and the transforms of such a column.
+_NUMBER, _TEXT, _BYTES, _TIME, _MANY = "a number", "text", "binary", "a time", "made of several values"
+_TRANSFORMS: Mapping[str, tuple[str, ...]] = {
+    _NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
+    _TEXT: ("identity", *_NUMBERED_TRANSFORMS),
+    _BYTES: ("identity", *_NUMBERED_TRANSFORMS),
+    _TIME: ("identity", *_TIMES, "bucket"),
+    _MANY: (),
+}
+_NAME_BYTES_MAX = 249  # a folder's name has 255, and the dead-letter table needs six for its ending
+_NAMESPACE_BYTES_MAX = 255
 
 # What AutoMQ's deprecated schema.type stands for, in its successors.
 _SCHEMA_TYPES: Mapping[str, Mapping[str, str]] = {
@@ -99,7 +112,51 @@ class TableSettings:
                 f"{PREFIX}transform.value.type = flatten needs records with fields: "
                 f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
             )
+        if settings.enable:  # what belongs together may be set one after the other before
+            settings._check_partition_by()
         return settings
+
+    def _check_partition_by(self) -> None:
+        """Refuse what no record could ever make possible. What a schema decides is decided when it comes."""
+        columns = self._known_columns()
+        for item in self.partition_by:
+            name = item.column.casefold()
+            kind = columns.get(name)
+            if kind is not None and item.transform not in _TRANSFORMS[kind]:
+                raise Invalid(
+                    f"{PREFIX}partition.by: {item} cannot be, because {item.column} is {kind}"
+                    + (f": use {' or '.join(_TRANSFORMS[kind])}" if _TRANSFORMS[kind] else "")
+                )
+            root = name.partition(".")[0]
+            of_a_schema = any(name == s or name.startswith(s + ".") for s in self._columns_of_schemas())
+            flattened = self.transform_value == "flatten" and root not in columns
+            if kind is None and not (of_a_schema or flattened):
+                raise Invalid(f"{PREFIX}partition.by: {item} cannot be, because there will be no column {item.column}")
+
+    def _known_columns(self) -> dict[str, str]:
+        """What columns are, in words, where the configs tell. Names are folded."""
+        key = {"raw": _BYTES, "string": _TEXT}.get(self.convert_key)
+        value = {"raw": _BYTES, "string": _TEXT}.get(self.convert_value)
+        if self.layout == "automq":
+            columns = {"_kafka_header": _MANY, "_kafka_metadata": _MANY, "_kafka_metadata.timestamp": _NUMBER}
+            columns |= {f"_kafka_metadata.{name}": _NUMBER for name in ("partition", "offset")}
+            columns |= {"_kafka_key": key} if key else {}
+            return columns | ({"_kafka_value": value} if value else {})
+        columns = {"_kafka": _MANY, "_kafka.headers": _MANY, "_kafka.timestamp": _TIME}
+        columns |= {f"_kafka.{name}": _NUMBER for name in ("partition", "offset")}
+        columns |= {f"_kafka.{name}": _TEXT for name in ("topic", "timestamp_type")}
+        columns |= {"_kafka.key": key} if key else {}
+        return columns | ({"value": value} if value else {})
+
+    def _columns_of_schemas(self) -> list[str]:
+        """Those that are what a schema says."""
+        automq = self.layout == "automq"
+        found = []
+        if self.convert_key == "by_schema_id":
+            found.append("_kafka_key" if automq else "_kafka.key")
+        if self.convert_value == "by_schema_id":
+            found.append("_kafka_value" if automq else "value")
+        return found
 
 
 def translate_schema_type(configs: Mapping[str, str]) -> dict[str, str]:
@@ -131,8 +188,11 @@ def partition_fields(text: str) -> tuple[PartitionBy, ...]:
         raise ValueError(f"must not have more than {_PARTITION_FIELDS_MAX} fields")
     fields = tuple(_partition_field(item.strip()) for item in items)
     for at, field in enumerate(fields):
-        if field in fields[:at]:
+        before = [other for other in fields[:at] if other.column.casefold() == field.column.casefold()]
+        if any((other.transform, other.parameter) == (field.transform, field.parameter) for other in before):
             raise ValueError(f"has {field} twice")
+        if field.transform in _TIMES and any(other.transform in _TIMES for other in before):
+            raise ValueError(f"has two partitions by the time in {field.column}: keep the finer one")
     return fields
 
 
@@ -167,12 +227,14 @@ def _not_yet(default: str) -> Parser:
     return parse
 
 
-def _identifier(empty: bool) -> Parser:
+def _identifier(bytes_max: int, empty: bool) -> Parser:
     def parse(value: str) -> str:
         if value == "" and empty:
             return value
-        if not re.fullmatch(r"[\w\-.]{1,255}", value):
-            raise ValueError("must be 1 to 255 letters, digits, '_', '-' or '.'")
+        if not re.fullmatch(r"[\w\-.]+", value) or len(value.encode()) > bytes_max:
+            raise ValueError(f"must be letters, digits, '_', '-' or '.', at most {bytes_max} bytes of UTF-8")
+        if value in (".", ".."):
+            raise ValueError("must not be '.' or '..': it is the name of a folder too")
         return value
 
     return parse
@@ -195,7 +257,7 @@ TABLE_CONFIGS = (
         "namespace",
         ConfigType.STRING,
         "default",
-        _identifier(empty=False),
+        _identifier(_NAMESPACE_BYTES_MAX, empty=False),
         "Iceberg namespace of the table.",
         broker=True,
     ),
@@ -203,7 +265,7 @@ TABLE_CONFIGS = (
         "name",
         ConfigType.STRING,
         "",
-        _identifier(empty=True),
+        _identifier(_NAME_BYTES_MAX, empty=True),
         "Name of the table; if empty, the topic's name.",
         automq=False,
     ),

@@ -18,6 +18,7 @@ from streamlake.core import errors
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
+from streamlake.core.tasks import Executor
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
 from streamlake.log.partition import Partition
@@ -50,6 +51,7 @@ class Context:
     fetch_sessions: FetchSessions
     settled: Callable[[], Awaitable[None]]  # until the partitions of all topic changes so far are open or closed
     deadlines: Deadlines
+    checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
     ids: Ids
 
@@ -61,9 +63,15 @@ class Exchange(Protocol):
     body: Any
     client_id: str | None
     client_host: str
+    work_bytes: int  # to be added to: what `begin` did beyond its size, a byte received being the measure
 
     def release(self) -> None:
         """Let the connection start its next request before this one is answered (Produce and Fetch only)."""
+        ...
+
+    def at_work(self, yes: bool) -> None:
+        """Until False is said, only a thread works on this request, so its place in the order comes free by itself and
+        soon: what a client sent before it closed is begun then."""
         ...
 
     def answer(self, response: Any) -> None:

@@ -1,16 +1,17 @@
 """Produce (0).
 
-Behavior: room in memory and WAL is reserved first, while the whole connection waits. Stage one is then a plain
-function: it checks, orders and numbers every batch and hands it to the WAL, with nothing awaited in between, so two
-requests of one connection can never swap places (DESIGN rule 3). Only then may the connection's next request start.
+Behavior: large compressed batches are checked in a thread and room in memory and WAL is reserved first, while the whole
+connection waits. Stage one is then a plain function: it checks, orders and numbers every batch and hands it to the
+WAL, with nothing awaited in between, so two requests of one connection can never swap places (DESIGN rule 3). Only
+then may the connection's next request start.
 The answer waits until all is durable; a duplicate's answer waits for the original's durability. acks=0 has no answer.
-If there is room already, `begin` does all that without a task; `handle` is for requests that must wait for it. Most
-requests of a producer come in rows that are alike, and are begun together: produce_runs.py.
+If there is room already and little to decompress, `begin` does all that without a task; `handle` is for the others.
+Most requests of a producer come in rows that are alike, and are begun together: produce_runs.py.
 Version notes: topic ids instead of names from version 13; error messages from 8.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Full, Invalid, StreamLakeError, Unavailable
 from streamlake.handlers.context import TIMEOUT_MS_MAX, Context, Exchange, Failure, find_partition, find_topic
 from streamlake.handlers.log_failures import log_failure
-from streamlake.log.partition import Appended
+from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
     PartitionProduceResponse,
@@ -28,6 +29,10 @@ from streamlake.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from streamlake.record.validate import AT_ONCE_BYTES, Produced, check_at_once, is_compressed
+
+# What was made of the compressed batches of a request, by (topic, partition): numbers of the order they stand in.
+Verdicts = dict[tuple[int, int], Produced | StreamLakeError]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -49,7 +54,10 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
                 return False
         except StreamLakeError as error:
             refused = _refused_room(error)
-    parts = stage_one(ctx, request, size_bytes, refused)
+    verdicts = _verdicts_at_once(ctx, exchange, size_bytes) if refused is None else {}
+    if verdicts is None:
+        return False
+    parts = stage_one(ctx, request, size_bytes, refused, verdicts)
     exchange.release()
     if request.acks == 0:
         exchange.answer(None)
@@ -61,16 +69,23 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
-    """What `begin` could not begin: a request with records that nothing speaks against but the want of room."""
+    """What `begin` could not begin: a request with records that nothing speaks against but the want of room, or of a
+    thread to decompress them."""
     request: ProduceRequest = exchange.body
     wait_s = timeout_s(request)
     size_bytes = _size_bytes(request)
-    refused = None
+    refused, verdicts = None, {}
+    if packed := list(_compressed(ctx, request)):
+        exchange.at_work(True)
+        try:
+            verdicts = await ctx.checks.run(_verdicts, packed)
+        finally:
+            exchange.at_work(False)
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:
         refused = _refused_room(error)
-    parts = stage_one(ctx, request, size_bytes, refused)
+    parts = stage_one(ctx, request, size_bytes, refused, verdicts)
     exchange.release()
     if request.acks == 0:
         return None
@@ -154,23 +169,75 @@ def _refused_room(error: StreamLakeError) -> Failure:
             return log_failure(error)
 
 
-def stage_one(ctx: Context, request: ProduceRequest, reserved_bytes: int, refused: Failure | None) -> list[Part]:
+def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[int, int], Partition, memoryview]]:
+    """The compressed batches for partitions that are here."""
+    for t, topic_data in enumerate(request.topic_data):
+        for p, data in enumerate(topic_data.partition_data):
+            if data.records is not None and is_compressed(data.records):
+                topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
+                partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
+                if partition is not None:
+                    yield (t, p), partition, memoryview(data.records)
+
+
+def _verdicts_at_once(ctx: Context, exchange: Exchange, reserved_bytes: int) -> Verdicts | None:
+    """None, and the room is given back: to decompress all that takes longer than the event loop can spare."""
+    verdicts: Verdicts = {}
+    done, room_bytes = False, AT_ONCE_BYTES
+    try:
+        for at, partition, records in _compressed(ctx, exchange.body):
+            try:
+                produced = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
+            except StreamLakeError as error:
+                verdicts[at] = error
+                continue
+            if produced is None:
+                return None
+            verdicts[at] = produced
+            room_bytes -= produced.payload_bytes
+            exchange.work_bytes += produced.payload_bytes
+        done = True
+        return verdicts
+    finally:  # after a bug, too
+        if not done:
+            ctx.streams.release(reserved_bytes)
+
+
+def _verdicts(packed: list[tuple[tuple[int, int], Partition, memoryview]]) -> Verdicts:
+    """In a thread, one batch after the other: each thread decompresses into the same memory again."""
+    verdicts: Verdicts = {}
+    for at, partition, records in packed:
+        try:
+            verdicts[at] = partition.check(records)
+        except StreamLakeError as error:
+            verdicts[at] = error
+    return verdicts
+
+
+def stage_one(
+    ctx: Context, request: ProduceRequest, reserved_bytes: int, refused: Failure | None, verdicts: Verdicts
+) -> list[Part]:
     """Give offsets and queue for the WAL. Nothing is awaited: the absence of `await` is the lock."""
     parts = []
     used_bytes = 0
     try:
-        for topic_data in request.topic_data:
+        for t, topic_data in enumerate(request.topic_data):
             topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
-            for data in topic_data.partition_data:
+            for p, data in enumerate(topic_data.partition_data):
                 outcome: Appended | Failure
                 partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
+                verdict = verdicts.get((t, p)) if verdicts else None
                 if refused is not None:
                     outcome = refused
                 elif partition is None:
                     outcome = Failure(find_partition(ctx, topic, data.index).code, "")
+                elif isinstance(verdict, StreamLakeError):
+                    outcome = log_failure(verdict)
+                elif verdict is None and is_compressed(data.records):  # it was opened while the others were checked
+                    outcome = Failure(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition has just been opened: try again")
                 else:
                     try:
-                        outcome = partition.append(memoryview(data.records or b""))
+                        outcome = partition.append(memoryview(data.records or b""), verdict)
                         used_bytes += outcome.appended_bytes
                     except StreamLakeError as error:
                         outcome = log_failure(error)

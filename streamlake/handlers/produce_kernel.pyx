@@ -17,7 +17,10 @@ from libc.string cimport memcmp, memcpy
 
 from crc32c import crc32c
 
-from streamlake.record.kernel cimport OK, Claims, Vec, push, varint, walk
+from streamlake.record.batch import InvalidRecord
+from streamlake.record.compression import check_form, unpacked
+from streamlake.record.kernel cimport OK, REFUSED, Claims, Vec, push, varint, walk
+from streamlake.record.validate import AT_ONCE_BATCH_BYTES, AT_ONCE_BYTES
 
 cdef enum:
     FIRST_FLEXIBLE = 9
@@ -35,6 +38,8 @@ cdef enum:
     RUN_MAX = 256
     VARINT_BYTES_MAX = 5
     KNOWN_BYTES_MAX = 512  # of a head: whoever sends longer ones must not fill the memory with them
+
+cdef int64_t ROOM_BYTES = AT_ONCE_BYTES, PACKED_BYTES_MAX = AT_ONCE_BATCH_BYTES
 
 
 cdef inline int64_t read_int(const uint8_t* at, int size) noexcept nogil:
@@ -128,6 +133,7 @@ cdef class Run:
 
     cdef readonly int64_t end  # in what was received
     cdef readonly int64_t size_bytes  # of all batches
+    cdef readonly int64_t unpacked_bytes  # came out of those that are compressed
     cdef readonly int64_t records
     cdef readonly int64_t min_timestamp
     cdef readonly int64_t max_timestamp
@@ -217,19 +223,20 @@ cdef class Run:
         cdef int64_t base_timestamp = read_int(batch + 27, 8), max_timestamp = read_int(batch + 35, 8)
         cdef int64_t producer_id = read_int(batch + 43, 8), count = read_int(batch + 57, 4)
         cdef int32_t epoch = <int32_t>read_int(batch + 51, 2), sequence = <int32_t>read_int(batch + 53, 4)
-        cdef int64_t least = base_timestamp, most = max_timestamp
+        cdef int64_t least = INT64_MAX, most = INT64_MIN
         cdef Taken* before
         cdef Taken taken
         cdef Claims claims
+        cdef int outcome
         if (
             batch[16] != 2
+            or read_int(batch, 8) != 0
             or read_int(batch + 8, 4) != size_bytes - FRAME_BYTES
             or attributes & UNUSUAL_ATTRIBUTES
             or attributes & COMPRESSION_MASK > COMPRESSION_MAX
             or count <= 0
             or last_delta != count - 1
             or (producer_id != -1 and (producer_id < 0 or epoch < 0 or sequence < 0))
-            or self.records + count > INT32_MAX  # what a compressed batch claims: together they are one record of a WAL
         ):
             return 0
         if self._count:
@@ -238,23 +245,23 @@ cdef class Run:
                 return 0
             if producer_id != -1 and <int64_t>before.sequence + before.count != sequence:
                 return 0
-        if attributes & COMPRESSION_MASK == 0:
-            claims.base_offset = read_int(batch, 8)
-            claims.base_timestamp = base_timestamp
-            claims.append_time = max_timestamp
-            claims.is_append_time = False
-            claims.last_delta = last_delta
-            claims.count = count
-            claims.first_offset = 0
-            least, most = INT64_MAX, INT64_MIN
-            if (
-                walk(batch + BATCH_HEADER_BYTES, size_bytes - BATCH_HEADER_BYTES, &claims, NULL, &least, &most) != OK
-                or most != max_timestamp  # the header must be put right
-            ):
-                return 0
-        if least < 0 or most < 0:  # none at all, or before 1970
-            return 0
         if crc32c(self._received[begin + CHECKED_AT : begin + size_bytes]) != <uint32_t>read_int(batch + 17, 4):
+            return 0
+        claims.base_offset = 0
+        claims.base_timestamp = base_timestamp
+        claims.append_time = max_timestamp
+        claims.is_append_time = False
+        claims.last_delta = last_delta
+        claims.count = count
+        claims.first_offset = 0
+        if attributes & COMPRESSION_MASK == 0:
+            outcome = walk(batch + BATCH_HEADER_BYTES, size_bytes - BATCH_HEADER_BYTES, &claims, NULL, &least, &most)
+        else:
+            payload = self._received[begin + BATCH_HEADER_BYTES : begin + size_bytes]
+            outcome = self._walk_packed(attributes & COMPRESSION_MASK, payload, &claims, &least, &most)
+        if outcome != OK or most != max_timestamp:  # the header must be put right
+            return 0
+        if least < 0 or most < 0:  # none at all, or before 1970
             return 0
         if not self._count:
             self.producer_id, self.producer_epoch, self.base_sequence = producer_id, epoch, sequence
@@ -269,6 +276,23 @@ cdef class Run:
         self.records += count
         self.size_bytes += size_bytes
         return 1
+
+    cdef int _walk_packed(self, codec, packed, Claims* claims, int64_t* least, int64_t* most) except -1:
+        """`walk` of a compressed payload; as little may come out of all of a run as the event loop can spare."""
+        cdef Py_buffer view
+        cdef int outcome
+        if len(packed) > PACKED_BYTES_MAX or self.unpacked_bytes >= ROOM_BYTES:
+            return REFUSED
+        try:
+            check_form(codec, packed)
+            payload = unpacked(codec, packed, ROOM_BYTES - self.unpacked_bytes)
+        except InvalidRecord:
+            return REFUSED
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        self.unpacked_bytes += view.len
+        outcome = walk(<const uint8_t*>view.buf, <size_t>view.len, claims, NULL, least, most)
+        PyBuffer_Release(&view)
+        return outcome
 
 
 cdef class Placed:

@@ -133,10 +133,11 @@ class Runs:
 class Begun:
     """Requests that have their offsets: tell `answer_to` whom to answer, at once."""
 
-    __slots__ = ("_appended", "_ctx", "_route", "_run", "_several", "size_bytes")
+    __slots__ = ("_appended", "_ctx", "_route", "_run", "_several", "size_bytes", "work_bytes")
 
     def __init__(self, ctx: Context, route: Route, run: Any, size_bytes: int, appended: Appended) -> None:
         self.size_bytes = size_bytes  # of what was received
+        self.work_bytes = size_bytes + run.unpacked_bytes
         self._ctx = ctx
         self._route = route
         self._run = run

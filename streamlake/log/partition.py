@@ -178,14 +178,19 @@ class Partition:
     def size_bytes(self) -> int:
         return self.stream.size_bytes
 
-    def append(self, records: Buffer) -> Appended:
+    def check(self, records: Buffer) -> Produced:
+        """What `append` asks of a batch by itself; in any thread. Raises as check_produced."""
+        return check_produced(records, self.settings.max_message_bytes)
+
+    def append(self, records: Buffer, produced: Produced | None = None) -> Appended:
         """Stage one of Produce: nothing awaited, so calls take effect in the order they are made (hazard C16).
+        `produced`: what `check` made of the same records, if that was done before.
 
         The caller has reserved len(records) bytes and gives back what `appended_bytes` does not use, all of it on an
         error. Raises the errors of check_produced and Producers.check, InvalidTimestamp, Invalid, Closed, Fenced."""
         if self._closed:
             raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
-        produced = check_produced(records, self.settings.max_message_bytes)
+        produced = produced or self.check(records)
         header = produced.header
         if header.is_transactional:
             raise Invalid("transactions are not supported yet: leave transactional.id unset")

@@ -1,8 +1,8 @@
 """ListOffsets by time: which record was the first at or after a moment, and which is the newest of all (KIP-734).
 
 The stream narrows it down to a run of chunks, headers to a batch; only that batch is decompressed, off the loop. A
-batch is taken at its header's word: should it claim a timestamp that none of its records has (only a compressed one
-can), the answer is its first offset, so that a consumer that seeks there misses nothing.
+batch is taken at its header's word: should it claim a timestamp that none of its records has (compressed ones that were
+stored before docs/adr/0016 can), the answer is its first offset, so that a consumer that seeks there misses nothing.
 """
 
 from collections.abc import AsyncGenerator
@@ -10,10 +10,10 @@ from contextlib import aclosing
 
 from streamlake.log.partition import Partition
 from streamlake.record.batch import BatchHeader, InvalidRecord, frames
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.record.decode import Record, decode_batch
 
 READ_BYTES = 1024 * 1024
-DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024
 NONE_FOUND = (-1, -1)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from streamlake.record.batch import HEADER_BYTES, BatchHeader, Buffer, CorruptBatch, InvalidRecord, check_crc, frames
 from streamlake.record.columns import RECORDS_SCHEMA, Rows, new_rows
-from streamlake.record.compression import Compression, decompress
+from streamlake.record.compression import decompress, unpacked
 from streamlake.record.decode import INT64_MAX, parse_records
 
 __all__ = ["RECORDS_SCHEMA", "BadBatch", "DecodedRecords", "decode_fetched"]
@@ -107,9 +107,7 @@ class _Decoder:
         return None
 
     def _take_rows(self, header: BatchHeader, batch: memoryview) -> None:
-        payload: Buffer = batch[HEADER_BYTES:]
-        if header.compression != Compression.NONE:
-            payload = decompress(header.compression, payload, self._max_decompressed_bytes)
+        payload = unpacked(header.compression, batch[HEADER_BYTES:], self._max_decompressed_bytes)
         self.decompressed_bytes += len(payload)
         first = max(header.base_offset, self._position)
         self._skipped["compacted"] += header.next_offset - first - self._rows.add(header, payload, first)

@@ -21,6 +21,7 @@ MAGIC = 2
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
 _PLACE = struct.Struct(">qii")  # base offset, length, leader epoch: what a broker writes
+ATTRIBUTES_LOW_AT = 22  # the byte of the attributes in which all bits that mean something are
 FRAME_BYTES = 12  # base offset and length: what `length_bytes` does not count
 MAGIC_AT = 16  # at the same place in every format version
 CRC_AT = 17
@@ -35,7 +36,7 @@ CONTROL_BIT = 0x20
 
 
 class CorruptBatch(Corrupt):
-    """Bytes that are no whole batch, or not the ones that were signed: sending or reading again may help."""
+    """Bytes that are no batch, or not the ones that were signed: sending or reading again may help."""
 
 
 class UnsupportedFormat(Invalid):
@@ -149,7 +150,8 @@ def scan_batch(records: Buffer, max_batch_bytes: int) -> BatchHeader | None:
 def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
     """Headers of all batches in a `records` field, their frames, sizes and CRCs checked.
 
-    Raises UnsupportedFormat (magic 0, 1), RecordTooLarge, or CorruptBatch (wrong CRC or length, torn, not a batch)."""
+    Raises UnsupportedFormat (magic 0, 1), RecordTooLarge, CorruptBatch (wrong CRC or length, not a batch), or
+    InvalidRecord if the last one is cut off or something follows it: no network does that to a whole request."""
     headers = []
     scanned = 0
     for header, batch in frames(records):
@@ -162,9 +164,7 @@ def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
         headers.append(header)
         scanned += header.size_bytes
     if scanned != len(records):
-        raise CorruptBatch(
-            f"the last {len(records) - scanned} of {len(records)} bytes are not a whole batch: send it again"
-        )
+        raise InvalidRecord(f"the last {len(records) - scanned} of {len(records)} bytes are not a whole batch")
     return headers
 
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from streamlake.core import native
 from streamlake.record.batch import BatchHeader, Buffer
-from streamlake.record.decode import parse_records
+from streamlake.record.decode import NOT_TEXT, parse_records
 
 _kernel = native.load("streamlake.record.kernel")
 
 CREATE_TIME, LOG_APPEND_TIME = 0, 1
 
-_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+_HEADERS = pa.list_(pa.struct([("key", pa.binary()), ("value", pa.binary())]))  # a key is text, if all is well
 RECORDS_SCHEMA = pa.schema(
     [
         pa.field("offset", pa.int64(), nullable=False),
@@ -54,9 +54,11 @@ class PythonRows:
         self._timestamp_types: list[int] = []
 
     def add(self, header: BatchHeader, payload: Buffer, first_offset: int) -> int:
-        rows = parse_records(header, bytes(payload))
-        if first_offset > header.base_offset:
-            rows = [row for row in rows if row[0] >= first_offset]
+        rows = [
+            (offset, timestamp, key, value, [(name.encode(errors=NOT_TEXT), held) for name, held in headers])
+            for offset, timestamp, key, value, headers in parse_records(header, bytes(payload))
+            if offset >= first_offset
+        ]
         for column, values in zip(self._columns, zip(*rows, strict=True), strict=False):
             column.extend(values)
         kind = LOG_APPEND_TIME if header.is_log_append_time else CREATE_TIME

@@ -5,6 +5,7 @@ payload exactly, offsets grow within the header's range. It also is the check of
 and feeds the columns of the table path (arrow.py).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from streamlake.record.batch import HEADER_BYTES, BatchHeader, Buffer, InvalidRecord
@@ -13,6 +14,7 @@ from streamlake.record.compression import decompress
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 VARINT_BYTES_MAX = 10
+NOT_TEXT = "surrogateescape"  # a header key should be UTF-8; bytes that are not come out as they went in
 
 Headers = tuple[tuple[str, bytes | None], ...]
 RecordTuple = tuple[int, int, bytes | None, bytes | None, Headers]
@@ -34,16 +36,21 @@ def decode_batch(header: BatchHeader, batch: Buffer, max_decompressed_bytes: int
 
 def parse_records(header: BatchHeader, payload: bytes) -> list[RecordTuple]:
     """(offset, timestamp, key, value, headers) of each record in an uncompressed payload; InvalidRecord."""
+    records: list[RecordTuple] = []
+    each_record(header, payload, records.append)
+    return records
+
+
+def each_record(header: BatchHeader, payload: bytes, add: Callable[[RecordTuple], None]) -> None:
+    """`add` each of parse_records; InvalidRecord, and then what was added is worth nothing."""
     try:
-        return _parse_records(header, payload)
+        _parse_records(header, payload, add)
     except IndexError:
         raise InvalidRecord(f"the payload ends before the {header.count} records that its header claims") from None
 
 
-def _parse_records(header: BatchHeader, payload: bytes) -> list[RecordTuple]:
+def _parse_records(header: BatchHeader, payload: bytes, add: Callable[[RecordTuple], None]) -> None:
     # A varint of one byte, by far the commonest, is read in line: a call would double the time per record.
-    records: list[RecordTuple] = []
-    add = records.append
     base_offset, base_timestamp = header.base_offset, header.base_timestamp
     append_time = header.max_timestamp if header.is_log_append_time else None
     least_delta, last_delta = 0, header.last_offset_delta
@@ -107,7 +114,6 @@ def _parse_records(header: BatchHeader, payload: bytes) -> list[RecordTuple]:
         add((base_offset + delta, timestamp, key, value, headers))
     if position != size:
         raise InvalidRecord(f"{size - position} bytes follow the {header.count} records that the header claims")
-    return records
 
 
 def _varint(payload: bytes, position: int) -> tuple[int, int]:
@@ -156,5 +162,5 @@ def _headers(payload: bytes, position: int, end: int) -> tuple[Headers, int]:
         if key is None:
             raise InvalidRecord("a header has no key")
         value, position = _bytes(payload, position, end)
-        headers.append((key.decode("utf-8", "replace"), value))
+        headers.append((key.decode(errors=NOT_TEXT), value))
     return tuple(headers), position

@@ -19,7 +19,7 @@ from streamlake.record.batch import (
     TRANSACTIONAL_BIT,
 )
 from streamlake.record.compression import Compression, compress
-from streamlake.record.decode import Record
+from streamlake.record.decode import NOT_TEXT, Record
 
 
 def encode_batch(
@@ -78,7 +78,7 @@ def _encode_record(record: Record, base_offset: int, base_timestamp: int) -> byt
     parts += _encode_bytes(record.value)
     parts.append(_varint(len(record.headers)))
     for key, value in record.headers:
-        parts += _encode_bytes(key.encode())
+        parts += _encode_bytes(key.encode(errors=NOT_TEXT))
         parts += _encode_bytes(value)
     return b"".join(parts)
 

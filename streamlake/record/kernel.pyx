@@ -121,8 +121,6 @@ cdef int read_headers(const uint8_t** position, const uint8_t* end, Lists* lists
         if at == NULL or size < 0:
             return REFUSED
         if lists != NULL:
-            if not is_utf8(data, <size_t>size):  # the twin replaces what is not text
-                return REFUSED
             outcome = push_bytes(&lists.header_key, data, size)
             if outcome != OK:
                 return outcome

@@ -17,7 +17,7 @@ import structlog
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Begin, Context
-from streamlake.handlers.produce_runs import Runs
+from streamlake.handlers.produce_runs import Begun, Runs
 from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
@@ -57,7 +57,7 @@ class Counters:
 class Exchange:
     """A request as its handler sees it (handlers/context.py)."""
 
-    __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version")
+    __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version", "work_bytes")
 
     def __init__(self, call: Call, client_host: str, slot: Slot, connection: "Connection") -> None:
         self.version = call.version
@@ -67,11 +67,15 @@ class Exchange:
         self.call = call
         self.slot = slot
         self.connection = connection
+        self.work_bytes = 0
 
     def release(self) -> None:
         if not self.slot.released:
             self.slot.release()
             self.connection.advance_soon()
+
+    def at_work(self, yes: bool) -> None:
+        self.connection.at_work(yes)
 
     def answer(self, response: Any) -> None:
         self.connection.answer(self, response)
@@ -124,6 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._draining = False
         self._ended = False  # the client sends no more
+        self._at_work = False  # the request that holds the others up is with a thread
         self._advancing = False
         self._advance_later = False
         self._begun = 0  # requests without a task that are not answered
@@ -224,8 +229,8 @@ class Connection(asyncio.BufferedProtocol):
         at = work = 0
         if self._runs is not None and not self._frames.buffered_bytes:
             while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
-                at += begun
-                work += REQUEST_WORK + begun
+                at += begun.size_bytes
+                work += REQUEST_WORK + begun.work_bytes
         if at < size:
             self._frames.feed(bytes(RECEIVED[at:size]))
         return work
@@ -240,8 +245,8 @@ class Connection(asyncio.BufferedProtocol):
                 transport.writelines(ready)
             frame = None
             if work < TURN_WORK and self._may_start:
-                if size := self._begin_chunk():
-                    work += REQUEST_WORK + size
+                if begun := self._begin_chunk():
+                    work += REQUEST_WORK + begun.work_bytes
                     continue
                 frame = self._frames.next_frame()
             if frame is None:
@@ -249,14 +254,13 @@ class Connection(asyncio.BufferedProtocol):
                     return True
                 if not self._ended:
                     self._read_or_not(transport)
-                else:
+                elif not self._at_work:
                     self.close()
                 return False
             _check_size(frame)
             if self._runs is not None:
                 self._runs.went_alone()
-            self._begin(parse(self._apis, frame), len(frame))
-            work += REQUEST_WORK + len(frame)
+            work += REQUEST_WORK + len(frame) + self._begin(parse(self._apis, frame), len(frame))
         return False
 
     def _read_or_not(self, transport: asyncio.Transport) -> None:
@@ -265,38 +269,44 @@ class Connection(asyncio.BufferedProtocol):
             self._reading = may_read
             transport.resume_reading() if may_read else transport.pause_reading()
 
-    def _begin(self, call: Call, request_bytes: int) -> None:
+    def _begin(self, call: Call, request_bytes: int) -> int:
+        """Returns the work beyond its size that was done for it at once."""
         name, handler = call.api.name, self._handlers[call.api.key]
         exchange = Exchange(call, self._host, self._pipeline.begin(request_bytes), self)
         requests = self._counters.requests
         requests[name] = requests.get(name, 0) + 1
         if handler.begin is not None and self._has_begun(handler.begin, exchange):
-            return
+            return exchange.work_bytes
         task = self._loop.create_task(self._serve(handler, exchange))
         tasks = self._polls if handler.abandon else self._tasks
         tasks[task] = None
         task.add_done_callback(tasks.pop)
+        return exchange.work_bytes
 
-    def _begin_chunk(self) -> int:
-        """The next requests of what was copied, if they come in a row; how many bytes of them."""
+    def _begin_chunk(self) -> Begun | None:
+        """The next requests of what was copied, if they come in a row."""
         if self._runs is None or (chunk := self._frames.chunk()) is None:
-            return 0
+            return None
         received, at = chunk
         if begun := self._begin_run(self._runs, received, at, len(received)):
-            self._frames.skip(begun)
+            self._frames.skip(begun.size_bytes)
         return begun
 
-    def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> int:
-        """How many bytes of requests were begun; 0: the next frame goes the ordinary way."""
+    def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> Begun | None:
+        """The requests that were begun; None: the next frame goes the ordinary way."""
         if not self._may_start or (begun := runs.begin(received, at, end)) is None:
-            return 0
+            return None
         requests = self._counters.requests
         requests["produce"] = requests.get("produce", 0) + len(begun)
         slot = self._pipeline.begin(begun.size_bytes)
         slot.release()
         self._begun += 1
         begun.answer_to(Several(slot, self))
-        return begun.size_bytes
+        return begun
+
+    def at_work(self, yes: bool) -> None:
+        self._at_work = yes
+        self.advance_soon()
 
     def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
         """Of what was begun without a task: its answers, None if it has none."""

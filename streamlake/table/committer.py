@@ -46,9 +46,13 @@ class Committer:
         self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
         return self.progress
 
-    async def claim(self) -> bool:
-        """Put our epoch into an existing table, with no rows. False: another committer moved on, load again."""
-        return self.claimed or await self.commit(Change(self.progress.advanced(self._owner.epoch, {}, {})))
+    async def claim(self, start: Progress | None = None) -> bool:
+        """Put our epoch into an existing table, with no rows. A table that holds nothing of this topic begins at
+        `start`. False: another committer moved on, load again."""
+        if self.claimed:
+            return True
+        held = start if start is not None and self.progress.is_beginning else self.progress
+        return await self.commit(Change(held.advanced(self._owner.epoch, {}, {})))
 
     async def commit(self, change: Change) -> bool:
         """Land `change`, made for the table as last loaded, once. False if the table moved on meanwhile: nothing of it

@@ -21,6 +21,7 @@ from pyiceberg.types import (
 )
 
 from streamlake.record.arrow import BadBatch
+from streamlake.table import convert_headers
 from streamlake.table.converted import MESSAGE_CHARS_MAX, Reason, RowError
 from streamlake.table.layout import timestamp_types, timestamps
 from streamlake.table.project import table_schema
@@ -68,7 +69,7 @@ def dead_rows(topic: str, records: Any, errors: Sequence[RowError]) -> Any:
             "timestamp_type": timestamp_types(dead["timestamp_type"].combine_chunks()),
             "key": dead["key"],
             "value": dead["value"],
-            "headers": dead["headers"],
+            "headers": convert_headers.convert(dead["headers"].combine_chunks())[0],
         },
         len(dead),
     )

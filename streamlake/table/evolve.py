@@ -7,7 +7,8 @@ nothing, its rows become dead letters, and the table goes on. The rules:
   unbound column of that name, else to a new optional column with the next id;
 - a missing field keeps its column, null from now on; required columns become optional (any record may be a tombstone);
 - int → long, float → double and decimal of more digits widen, in either direction; any other change is incompatible;
-- names are unique without regard to case and free of dots: the later field gets `_2`, `_3`, ….
+- names are unique without regard to case, free of dots, and not those of partition fields: the later field gets `_2`,
+  `_3`, ….
 
 See the Iceberg specification, "Schema Evolution".
 """
@@ -72,6 +73,7 @@ class CurrentTable:
     current_schema_id: int
     last_column_id: int
     fields: FieldMap
+    partition_names: frozenset[str] = frozenset()  # folded; new columns at the top get others
 
     @property
     def schema(self) -> Schema:
@@ -109,9 +111,10 @@ def evolve(table: CurrentTable | None, sources: Sequence[Sequence[SourceColumn]]
     columns: Columns = _optional(table.schema.as_struct()).fields if table else ()
     fields = _known(table)
     next_id = table.last_column_id + 1 if table else 1
+    reserved = RESERVED_NAMES | table.partition_names if table else RESERVED_NAMES
     bindings: list[FieldMap | Incompatible] = []
     for source in sources:
-        merge = _Merge(fields, next_id)
+        merge = _Merge(fields, next_id, reserved)
         try:
             merged = merge.columns(columns, source)
         except _Refused as refused:
@@ -169,15 +172,16 @@ class _Refused(Exception):
 class _Merge:
     """One source schema into the columns there are. `binding` is what the source's own keys came to mean."""
 
-    def __init__(self, known: FieldMap, next_id: int) -> None:
+    def __init__(self, known: FieldMap, next_id: int, reserved: frozenset[str]) -> None:
         self.binding: dict[str, int] = {}
         self.next_id = next_id
         self._known = known
         self._bound = set(known.values())
+        self._reserved = reserved
 
     def columns(self, existing: Columns, source: Sequence[SourceColumn]) -> Columns:
         ours = {column.field.name.casefold() for column in source if column.root == ROW}
-        return self._struct((), existing, [(c.root, c.field) for c in source], RESERVED_NAMES | ours)
+        return self._struct((), existing, [(c.root, c.field) for c in source], self._reserved | ours)
 
     def _struct(
         self, path: tuple[str, ...], existing: Columns, wanted: Wanted, reserved: frozenset[str] = frozenset()

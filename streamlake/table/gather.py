@@ -10,6 +10,7 @@ import asyncio
 from streamlake.core.budget import Budget
 from streamlake.core.tasks import Executor
 from streamlake.record.arrow import DecodedRecords, decode_fetched
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.table.control import TableSpec
 from streamlake.table.log_reader import LogReader
 from streamlake.table.progress import Progress
@@ -17,7 +18,6 @@ from streamlake.table.round import Round
 
 ACCOUNT = "tables"
 FETCH_BYTES = 4 << 20
-DECOMPRESSED_BYTES_MAX = 64 << 20  # of one batch: more is a bad batch, and that decision must never change
 ROUND_BYTES = 64 << 20
 POLL_S = 1.0
 MEMORY_TIMEOUT_S = 30.0
@@ -35,14 +35,15 @@ class Gatherer:
         self._round_bytes = round_bytes
         self._turn = 0
 
-    async def gather(self, start: Progress, due: float) -> Round:
-        """All there is from `start` on, until `due` (loop time) or until the round is full. The caller gives its
+    async def gather(self, start: Progress, due: float, idle_until: float = 0.0) -> Round:
+        """All there is from `start` on, until `due` (loop time) or until the round is full. As long as there is
+        nothing, until `idle_until`: the first records after an idle time end the round at once. The caller gives its
         memory back by `release`. Raises Invalid, NotFound, Unavailable, Corrupt."""
         filling = Round(start)
         loop = asyncio.get_running_loop()
         try:
             while not await self._read(filling):
-                left_s = due - loop.time()
+                left_s = (due if filling.moved else max(due, idle_until)) - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(POLL_S, left_s))

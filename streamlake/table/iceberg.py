@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog
@@ -40,13 +41,14 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Change:
     """One commit: `files` (location → Parquet bytes, and their DataFiles) and the progress they bring. `schema`,
-    `updates` and `requirements` change the table's schema in the same commit. `stored` remembers what was put, so that
-    a second attempt puts only its own manifests."""
+    `updates` and `requirements` change the table's schema and partition specs in the same commit; `spec` is that of the
+    files. `stored` remembers what was put, so that a second attempt puts only its own manifests."""
 
     progress: Progress
     blobs: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[DataFile] = ()
     schema: Schema | None = None
+    spec: PartitionSpec | None = None
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
     stored: set[str] = field(default_factory=set)
@@ -77,9 +79,14 @@ class IcebergTable:
         except NoSuchTableError:
             return None
 
-    async def create(self, schema: Schema, spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC) -> None:
+    async def create(
+        self,
+        schema: Schema,
+        spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+        properties: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Create it, and its namespace; no error if somebody was faster: load it next."""
-        await waited_for(self.executor.run(self._create, schema, spec))
+        await waited_for(self.executor.run(self._create, schema, spec, {**PROPERTIES, **properties}))
 
     async def put_and_commit(self, table: Table, change: Change) -> Table:
         """Commit `change` on top of what `table` (just loaded) shows. Raises anything; see the module's head."""
@@ -121,7 +128,7 @@ class IcebergTable:
             return self._manifests[1]
         return snapshot.live_manifests(table)
 
-    def _create(self, schema: Schema, spec: PartitionSpec) -> None:
+    def _create(self, schema: Schema, spec: PartitionSpec, properties: dict[str, str]) -> None:
         namespace = self.identifier[:1]
         if not self._catalog.namespace_exists(namespace):
             try:
@@ -130,11 +137,12 @@ class IcebergTable:
                 if not self._catalog.namespace_exists(namespace):
                     raise
         with contextlib.suppress(TableAlreadyExistsError):
-            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=PROPERTIES)
+            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
 
     def _append(self, table: Table, change: Change) -> Staged:
         parents = self.manifests(table)
-        return snapshot.append(table, parents, change.files, change.schema, change.progress, self.stamp(table))
+        added = snapshot.Added(change.files, change.schema, change.spec)
+        return snapshot.append(table, parents, added, change.progress, self.stamp(table))
 
     def _commit(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]

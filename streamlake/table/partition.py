@@ -1,16 +1,34 @@
 """`partition.by` → Iceberg partition spec, and a table's rows → one table for each partition value.
 
+A spec never stops a table. An item that the table's columns do not allow, such as a column that is not there yet,
+waits in the table property `streamlake.partition.pending`, and joins the spec in the commit that brings the column.
+Rows of too many partitions for one commit are written without partitions.
+
 Transforms of time run on whole columns; bucket and truncate run pyiceberg's own transform once for each distinct
 value, so the hash is the specification's. See the Iceberg specification, "Partitioning".
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import (
+    AddPartitionSpecUpdate,
+    AssertDefaultSpecId,
+    AssertLastAssignedPartitionId,
+    RemovePropertiesUpdate,
+    SetDefaultSpecUpdate,
+    SetPropertiesUpdate,
+    TableRequirement,
+    TableUpdate,
+)
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -25,41 +43,108 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import DecimalType, NestedField, StructType
 from pyiceberg.utils.decimal import decimal_required_bytes
 
-from streamlake.cluster.table_configs import PartitionBy
+from streamlake.cluster.table_configs import PartitionBy, partition_fields
 from streamlake.core.errors import Invalid
 
+PENDING = "streamlake.partition.pending"  # the table property: items of partition.by that are not in the spec
 PARTITIONS_MAX = 10_000  # of one write: each costs a file
+FOLDER_CHARS_MAX = 200
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.=/-]+")
 MICROS_AN_HOUR = 3_600_000_000
 MICROS_A_DAY = 24 * MICROS_AN_HOUR
 
 
-def partition_spec(schema: Schema, partition_by: Sequence[PartitionBy]) -> PartitionSpec:
-    """The spec of a new table. Raises Invalid, naming the item that the table's columns do not allow."""
-    fields: list[PartitionField] = []
-    timed: set[int] = set()
-    for at, item in enumerate(partition_by):
-        source = _source(schema, item)
-        transform = parse_transform(_text(item))
-        if not source.field_type.is_primitive or not transform.can_transform(source.field_type):
-            raise Invalid(f"partition.by {item}: column {item.column} is {source.field_type}, which has no such values")
-        if isinstance(source.field_type, DecimalType) and not _truncates(source.field_type, item):
-            raise Invalid(f"partition.by {item}: {item.parameter} is too wide for {source.field_type}")
-        if isinstance(transform, TimeTransform):
-            if source.field_id in timed:
-                raise Invalid(f"partition.by {item}: column {item.column} has a time partition already: keep the finer")
-            timed.add(source.field_id)
-        name = _name(item)
-        taken = {field.name for field in fields}
-        if item.transform != "identity":
-            taken |= {field.name for field in schema.fields}
-        if name in taken:
-            raise Invalid(f"partition.by {item}: there is a column or partition {name} already")
-        fields.append(PartitionField(source.field_id, PARTITION_FIELD_ID_START + at, transform, name))
-    return PartitionSpec(*fields)
+class TooManyPartitions(Exception):
+    """A write would make more than PARTITIONS_MAX files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An item of `partition.by` that cannot be in the spec, and why."""
+
+    item: PartitionBy
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """The spec of one commit's files, and what the commit changes to bring it about."""
+
+    spec: PartitionSpec
+    updates: tuple[TableUpdate, ...] = ()
+    requirements: tuple[TableRequirement, ...] = ()
+
+
+def partition_spec(schema: Schema, partition_by: Sequence[PartitionBy]) -> tuple[PartitionSpec, tuple[Pending, ...]]:
+    """The spec of a new table, of the items that its columns allow, and the other items."""
+    fields, pending = _extended(schema, (), partition_by, (), PARTITION_FIELD_ID_START)
+    return PartitionSpec(*fields), pending
+
+
+def properties_of(pending: Iterable[Pending]) -> dict[str, str]:
+    """The properties that a new table gets, so that the items are tried again."""
+    items = ", ".join(str(found.item) for found in pending)
+    return {PENDING: items} if items else {}
+
+
+def pending_of(metadata: TableMetadata) -> tuple[Pending, ...]:
+    """The items that are not in the spec yet, with today's reasons."""
+    return _next_fields(metadata, metadata.schema())[1]
+
+
+def partitioning(metadata: TableMetadata, schema: Schema) -> Partitioning:
+    """For files of `schema`, which the table has after the commit: by the table's spec, and by those pending items
+    that `schema` allows."""
+    spec = metadata.spec()
+    fields, pending = _next_fields(metadata, schema)
+    if fields == spec.fields:
+        return Partitioning(spec)
+    extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
+    left = properties_of(pending)
+    updates = (
+        AddPartitionSpecUpdate(spec=extended),
+        SetDefaultSpecUpdate.model_validate({"spec-id": -1}),
+        SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING]),
+    )
+    requirements = (
+        *_no_spec_came_since(metadata),
+        AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
+    )
+    return Partitioning(extended, updates, requirements)
+
+
+def unpartitioned(metadata: TableMetadata) -> Partitioning:
+    """For files of rows from too many partitions. The table's spec stays."""
+    for spec in metadata.partition_specs:
+        if spec.is_unpartitioned():
+            return Partitioning(spec)
+    spec = PartitionSpec(spec_id=_next_spec_id(metadata))
+    return Partitioning(spec, (AddPartitionSpecUpdate(spec=spec),), _no_spec_came_since(metadata))
+
+
+def names_taken(metadata: TableMetadata) -> frozenset[str]:
+    """Names of partition fields, folded, that no column may get: Iceberg's Java library refuses the two alike. A
+    column may lend its name to its own identity partition."""
+    fields = (field for spec in metadata.partition_specs for field in spec.fields)
+    lent = {column.field_id: column.name for column in metadata.schema().fields}
+    return frozenset(
+        field.name.casefold()
+        for field in fields
+        if not (isinstance(field.transform, IdentityTransform) and lent.get(field.source_id) == field.name)
+    )
+
+
+def folder(spec: PartitionSpec, partition: Record, schema: Schema) -> str:
+    """Where files of `partition` lie below the data folder: "ts_day=2013-01-01", or "" for no folder. Readers take the
+    values from manifests, so folders are for people's eyes: values that a path cannot hold as they are get none."""
+    if not len(partition):
+        return ""
+    path = spec.partition_to_path(partition, schema)
+    return path if len(path) <= FOLDER_CHARS_MAX and _PLAIN_PATH.fullmatch(path) else ""
 
 
 def split(table: Any, schema: Schema, spec: PartitionSpec) -> list[tuple[Record, Any]]:
-    """`table` (of `schema`) as (partition value, its rows in their order). Raises Invalid above PARTITIONS_MAX."""
+    """`table` (of `schema`) as (partition value, its rows in their order). Raises TooManyPartitions."""
     if spec.is_unpartitioned():
         return [(Record(), table)]
     keys = {f"p{at}": _values(table, schema, field) for at, field in enumerate(spec.fields)}
@@ -67,19 +152,91 @@ def split(table: Any, schema: Schema, spec: PartitionSpec) -> list[tuple[Record,
     rows = pa.table({**keys, "row": pa.array(range(len(table)), pa.int64())})
     grouped = rows.group_by(names, use_threads=False).aggregate([("row", "list")])
     if len(grouped) > PARTITIONS_MAX:
-        raise Invalid(f"{len(grouped)} partitions in one write, more than {PARTITIONS_MAX}: choose a coarser spec")
+        raise TooManyPartitions(f"{len(grouped)} partitions in one commit, more than {PARTITIONS_MAX}")
     values = zip(*(grouped[name].to_pylist() for name in names), strict=True)
     taken = (table if len(grouped) == 1 else table.take(found.values) for found in grouped["row_list"])
     return [(Record(*value), part) for value, part in zip(values, taken, strict=True)]
+
+
+def _next_fields(metadata: TableMetadata, schema: Schema) -> tuple[tuple[PartitionField, ...], tuple[Pending, ...]]:
+    """The fields of the table's spec and of the pending items that `schema` allows, and the other items."""
+    spec = metadata.spec()
+    try:
+        items = partition_fields(metadata.properties.get(PENDING, ""))
+    except ValueError:  # somebody has written to our property: the spec stays as it is
+        return spec.fields, ()
+    known = [field for old in metadata.partition_specs for field in old.fields]
+    next_id = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1) + 1
+    return _extended(schema, spec.fields, items, known, next_id)
+
+
+def _extended(
+    schema: Schema,
+    fields: Sequence[PartitionField],
+    items: Sequence[PartitionBy],
+    known: Sequence[PartitionField],
+    next_id: int,
+) -> tuple[tuple[PartitionField, ...], tuple[Pending, ...]]:
+    """`fields` and one for each of `items` that `schema` allows, and the other items. What an older spec had already
+    (`known`) keeps its id and name, as the specification demands."""
+    extended = list(fields)
+    pending: list[Pending] = []
+    for item in items:
+        try:
+            source, transform = _source(schema, item), parse_transform(_text(item))
+            _check_transform(source, transform, item)
+            if any((f.source_id, f.transform) == (source.field_id, transform) for f in extended):
+                continue
+            if isinstance(transform, TimeTransform) and any(
+                isinstance(f.transform, TimeTransform) and f.source_id == source.field_id for f in extended
+            ):
+                raise Invalid(f"column {item.column} has a time partition already: keep the finer one")
+        except Invalid as error:
+            pending.append(Pending(item, str(error)))
+            continue
+        old = next((f for f in known if (f.source_id, f.transform) == (source.field_id, transform)), None)
+        if old is None:
+            name = _free_name(schema, source, item, [*known, *extended])
+            old = PartitionField(source.field_id, next_id, transform, name)
+            next_id += 1
+        extended.append(old)
+    return tuple(extended), tuple(pending)
+
+
+def _check_transform(source: NestedField, transform: Transform[Any, Any], item: PartitionBy) -> None:
+    if not source.field_type.is_primitive or not transform.can_transform(source.field_type):
+        raise Invalid(f"column {item.column} is {source.field_type}, which has no such values")
+    if isinstance(source.field_type, DecimalType) and not _truncates(source.field_type, item):
+        raise Invalid(f"{item.parameter} is too wide for {source.field_type}")
+
+
+def _free_name(schema: Schema, source: NestedField, item: PartitionBy, known: Sequence[PartitionField]) -> str:
+    """pyiceberg's and Java's names, such as ts_day and id_bucket_16, with a number if a column or another partition has
+    that name. Manifests are Avro, so names have no other letters than Avro's."""
+    taken = {field.name.casefold() for field in known}
+    taken |= {c.name.casefold() for c in schema.fields if item.transform != "identity" or c.field_id != source.field_id}
+    wish = re.sub(r"[^A-Za-z0-9_]", "_", _name(item))
+    wish = f"_{wish}" if wish[0].isdigit() else wish
+    names: Iterator[str] = chain([wish], (f"{wish}_{n}" for n in count(2)))
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def _next_spec_id(metadata: TableMetadata) -> int:
+    return max(spec.spec_id for spec in metadata.partition_specs) + 1
+
+
+def _no_spec_came_since(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
+    last = {"last-assigned-partition-id": metadata.last_partition_id}
+    return (AssertLastAssignedPartitionId.model_validate(last),)
 
 
 def _source(schema: Schema, item: PartitionBy) -> NestedField:
     try:
         field = schema.find_field(item.column, case_sensitive=False)
     except ValueError:
-        raise Invalid(f"partition.by {item}: the table has no column {item.column}") from None
+        raise Invalid(f"the table has no column {item.column}") from None
     if _path(schema.as_struct(), field.field_id) is None:
-        raise Invalid(f"partition.by {item}: column {item.column} lies in a list or map")
+        raise Invalid(f"column {item.column} lies in a list or map")
     return field
 
 
@@ -108,7 +265,6 @@ def _text(item: PartitionBy) -> str:
 
 
 def _name(item: PartitionBy) -> str:
-    """pyiceberg's and Java's names: ts_day, id_bucket_16; without dots, because manifests are Avro."""
     column = item.column.replace(".", "_")
     if item.transform == "identity":
         return column

@@ -23,11 +23,12 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from streamlake.cluster.table_configs import TableSettings
-from streamlake.table import convert_avro, convert_raw, convert_string, field_map, writer
+from streamlake.table import convert_avro, convert_headers, convert_raw, convert_string, field_map, writer
 from streamlake.table import evolve as evolution
 from streamlake.table.converted import Converted, Reason, RowError, row_errors
 from streamlake.table.evolve import CurrentTable, Incompatible
 from streamlake.table.field_map import FieldMap
+from streamlake.table.partition import names_taken
 from streamlake.table.project import project, table_schema
 from streamlake.table.resolve import RoundSchemas, SchemaCache, Schemas
 from streamlake.table.rows import RowGroup, row_groups
@@ -78,8 +79,10 @@ def translate(
     for piece in _pieces(records):
         value = _convert(settings.convert_value, piece["value"], Reason.INVALID_VALUE, asked)
         key = _convert(settings.convert_key, piece["key"], Reason.INVALID_KEY, asked)
-        # A row has one reason: the value's, if any.
-        errors = {error.row: error for error in (*key.errors, *value.errors)}
+        headers, header_errors = convert_headers.convert(piece["headers"])
+        piece = piece.set_column(piece.schema.get_field_index("headers"), "headers", headers)
+        # A row has one reason: the value's, if any, or else the key's.
+        errors = {error.row: error for error in (*header_errors, *key.errors, *value.errors)}
         flatten = settings.transform_value == "flatten"
         found = row_groups(piece, value, key, errors, topic=topic, layout=settings.layout, flatten=flatten)
         groups += [replace(group, rows=pc.add(group.rows, start)) for group in found]
@@ -118,7 +121,10 @@ def assemble(translated: Translated, evolved: Evolved) -> Any:
         for group, binding in zip(translated.groups, evolved.bindings, strict=True)
         if binding is not None
     ]
-    return pa.concat_tables(tables) if tables else target.empty_table()
+    if tables:
+        return pa.concat_tables(tables)
+    # Not target.empty_table(): Arrow makes no empty struct or list of UUIDs by it, and a round of dead letters failed.
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in target], schema=target)
 
 
 def write(
@@ -171,4 +177,5 @@ def _current(metadata: TableMetadata | None) -> CurrentTable | None:
         metadata.current_schema_id,
         metadata.last_column_id,
         field_map.decode(metadata.properties.get(field_map.PROPERTY)),
+        names_taken(metadata),
     )

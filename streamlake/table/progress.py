@@ -45,6 +45,11 @@ class Progress(msgspec.Struct, frozen=True):
     def position(self, partition: int) -> int:
         return self.next[partition] if partition < len(self.next) else 0
 
+    @property
+    def is_beginning(self) -> bool:
+        """Nothing of this topic was committed yet."""
+        return self.number == 0
+
     def advanced(self, epoch: int, positions: Mapping[int, int], skipped: Mapping[str, int]) -> "Progress":
         """Moved on to `positions` by the committer of `epoch`, with `skipped` more positions that left no row."""
         partitions = max(len(self.next), *(p + 1 for p in positions), 0) if positions else len(self.next)
@@ -52,6 +57,13 @@ class Progress(msgspec.Struct, frozen=True):
         counts = {r: self.skipped.get(r, 0) + skipped.get(r, 0) for r in sorted({*self.skipped, *skipped})}
         counts = {reason: n for reason, n in counts.items() if n}
         return msgspec.structs.replace(self, epoch=epoch, number=self.number + 1, next=moved, skipped=counts)
+
+
+def rowless(progress: Progress) -> Progress:
+    """`progress` if every position below it is known to have left no row; else the beginning."""
+    if progress.rows == 0:
+        return progress
+    return beginning(progress.cluster_id, progress.topic, progress.topic_id, progress.epoch)
 
 
 def beginning(cluster_id: str, topic: str, topic_id: str, epoch: int) -> Progress:

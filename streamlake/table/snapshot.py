@@ -19,6 +19,7 @@ from pyiceberg.manifest import (
     write_manifest,
     write_manifest_list,
 )
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -69,31 +70,34 @@ def check_format(table: Table) -> None:
         raise Invalid(f"table {name} has format version {table.metadata.format_version}: StreamLake writes version 2")
 
 
-def append(
-    table: Table,
-    parents: Sequence[ManifestFile],
-    files: Sequence[DataFile],
-    schema: Schema | None,
-    progress: Progress,
-    stamp: Stamp,
-) -> Staged:
-    """A snapshot that adds `files` (perhaps none) to the `parents` manifests. `schema` is the table's schema after the
-    commit, if the commit changes it. Each file's manifest is written with the file's own partition spec."""
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Files of one commit, perhaps none. `schema` is the table's after the commit, and `spec` the files' one: None if
+    the table has them already."""
+
+    files: Sequence[DataFile]
+    schema: Schema | None = None
+    spec: PartitionSpec | None = None
+
+
+def append(table: Table, parents: Sequence[ManifestFile], added: Added, progress: Progress, stamp: Stamp) -> Staged:
+    """A snapshot that adds files to the `parents` manifests. Each file's manifest is written with the file's own
+    partition spec."""
     check_format(table)
     staging = StagedIO(table.io)
-    written_with = schema or table.metadata.schema()
-    added = [
-        _manifest(table, staging, location, spec_id, written_with, stamp.snapshot_id, added=of_spec)
-        for location, (spec_id, of_spec) in zip(manifest_locations(table, stamp), _by_spec(files), strict=False)
+    schema = added.schema or table.metadata.schema()
+    specs = table.metadata.specs() | ({added.spec.spec_id: added.spec} if added.spec else {})
+    manifests = [
+        _manifest(table, staging, location, specs[spec_id], schema, stamp.snapshot_id, added=of_spec)
+        for location, (spec_id, of_spec) in zip(manifest_locations(table, stamp), _by_spec(added.files), strict=False)
     ]
     collector = SnapshotSummaryCollector()
-    specs = table.metadata.specs()
-    for file in files:
-        collector.add_file(file, written_with, specs[file.spec_id])
+    for file in added.files:
+        collector.add_file(file, schema, specs[file.spec_id])
     head = table.metadata.current_snapshot()
     summary = Summary(Operation.APPEND, **collector.build(), **{PROGRESS: encode(progress)})
     summary = update_snapshot_summaries(summary, head.summary if head else None)
-    return _stage(table, staging, (*added, *parents), summary, written_with, progress, stamp)
+    return _stage(table, staging, (*manifests, *parents), summary, schema, progress, stamp)
 
 
 def replace_manifests(
@@ -111,7 +115,7 @@ def replace_manifests(
         table,
         staging,
         next(manifest_locations(table, stamp)),
-        merged[0].partition_spec_id,
+        table.metadata.specs()[merged[0].partition_spec_id],
         table.metadata.schema(),
         stamp.snapshot_id,
         existing=(entry for manifest in merged for entry in entries(manifest)),
@@ -189,13 +193,12 @@ def _manifest(
     table: Table,
     staging: StagedIO,
     location: str,
-    spec_id: int,
+    spec: PartitionSpec,
     schema: Schema,
     snapshot_id: int,
     added: Iterable[DataFile] = (),
     existing: Iterable[ManifestEntry] = (),
 ) -> ManifestFile:
-    spec = table.metadata.specs()[spec_id]
     output = staging.new_output(location)
     with write_manifest(table.metadata.format_version, spec, schema, output, snapshot_id, CODEC) as manifest:
         for file in added:

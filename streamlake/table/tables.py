@@ -1,8 +1,8 @@
 """The tables of a worker: one supervised task for each topic that is a table.
 
 `apply` takes the whole wanted set, as the server sends it. A table whose spec changed is stopped, which waits for a
-commit in flight, and started anew, so one topic never has two committers here. Two topics cannot feed one table: the
-second is refused, loudly.
+commit in flight, and started anew, so one topic never has two committers here. Two topics cannot feed one table, be it
+one's dead-letter table: the second is refused, loudly.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from uuid import UUID
 from streamlake.cluster.table_configs import TableSettings
 from streamlake.core.errors import Invalid
 from streamlake.core.tasks import Supervisor
+from streamlake.table import dead_letters
 from streamlake.table.control import TableReport, TableSpec
 from streamlake.table.task import TableTask, Work
 
@@ -41,16 +42,17 @@ class Tables:
             settings = {id: found for id, spec in wanted.items() if (found := self._settings(spec))}
             stale = [id for id, r in self._running.items() if not _same(r, wanted.get(id), settings.get(id))]
             await asyncio.gather(*(self._stop(id) for id in stale))
-            taken = {_name(r.spec, r.settings): r.spec.topic for r in self._running.values()}
+            taken = {name: r.spec.topic for r in self._running.values() for name in _names(r.spec, r.settings)}
             for id, found in settings.items():
                 if id in self._running:
                     continue
-                spec, name = wanted[id], _name(wanted[id], found)
-                if name in taken:
-                    message = f"topic {taken[name]} feeds this table already: set streamlake.table.name of one of them"
-                    self._refuse(spec, ".".join(name), message)
+                spec, names = wanted[id], _names(wanted[id], found)
+                if name := next((name for name in names if name in taken), None):
+                    fed = f"topic {taken[name]} feeds table {'.'.join(name)} already"
+                    message = f"{fed}: set streamlake.table.name of one of them"
+                    self._refuse(spec, ".".join(names[0]), message)
                     continue
-                taken[name] = spec.topic
+                taken.update(dict.fromkeys(names, spec.topic))
                 self._start(spec, found)
 
     async def close(self) -> None:
@@ -80,8 +82,10 @@ class Tables:
         del self._running[topic_id], self.tasks[topic_id]
 
 
-def _name(spec: TableSpec, settings: TableSettings) -> tuple[str, str]:
-    return settings.namespace, settings.name or spec.topic
+def _names(spec: TableSpec, settings: TableSettings) -> list[tuple[str, str]]:
+    """Its table and its dead-letter table."""
+    name = settings.name or spec.topic
+    return [(settings.namespace, name), (settings.namespace, name + dead_letters.SUFFIX)]
 
 
 def _same(running: Running, spec: TableSpec | None, settings: TableSettings | None) -> bool:

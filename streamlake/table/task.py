@@ -2,10 +2,11 @@
 
     open → gather (fetch, decode) → commit (translate, dead letters, main table) → report → gather → …
 
-A round ends at the commit interval, or earlier when enough is pending; during a backlog rounds follow each other at
-once. Nothing of a round outlives an error: the task forgets it, opens the tables again and reads from where they
-stand, so a retry and a restart are the same thing. Errors of a dependency are waited out (`retrying`); what needs a
-person stops this table alone (`failed`) and is looked at again every minute; a newer committer ends it (`fenced`).
+A round ends one commit interval after the last one that committed began, or earlier when enough is pending: the first
+records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
+outlives an error: the task forgets it, opens the tables again and reads from where they stand, so a retry and a restart
+are the same thing. Errors of a dependency are waited out (`retrying`); what needs a person stops this table alone
+(`failed`) and is looked at again every minute; a newer committer ends it (`fenced`).
 """
 
 import asyncio
@@ -82,7 +83,7 @@ class TableTask:
         await self.table.open()
         due = now()
         while True:
-            gathered = await self._gatherer.gather(self.table.reached, due)
+            gathered = await self._gatherer.gather(self.table.reached, due, now() + self._interval_s)
             began = now()
             try:
                 committed = await self.table.commit(gathered) if gathered.moved else False
@@ -90,23 +91,23 @@ class TableTask:
                 self._gatherer.release(gathered)
             if committed:
                 self._duration_ms = round((now() - began) * 1000)
-            elif self.table.main.seen != self.table.main.progress:
-                await self.table.main.load()  # only to see our last commit in the table, so that the hold may follow
+                due = began + self._interval_s
+            else:
+                await self.table.look()
             self._backoff.reset()
-            self._set("running", "")
+            self._set("running", self.table.note)
             for upkeep in self._upkeep:
                 await upkeep.run()
-            due = began + self._interval_s
 
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
-        if (state, message) != (self.state, self.message) and state != "running":
+        if (state, message) != (self.state, self.message) and message:
             logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
         self.state, self.message = state, message
         self._report(self.report())
 
     def report(self) -> TableReport:
         main, dead_letters = self.table.main, self.table.dead_letters
-        held = main.progress
+        held = self.table.held
         return TableReport(
             topic=self.spec.topic,
             topic_id=self.spec.topic_id,
@@ -114,7 +115,7 @@ class TableTask:
             state=self.state,
             message=self.message,
             positions=held.next,
-            hold=main.seen.next,
+            hold=self.table.seen.next,
             committed_once=main.committed_once,
             rows=held.rows,
             skipped=held.skipped,

@@ -4,6 +4,9 @@ The order is the whole point. At the start the committer claims both tables, so 
 any more, and only then reads which offsets are dead letters for ever. A round's dead letters commit first, the main
 table last: a crash in between leaves the main table's position behind, and `finals` tells the next try what is
 already decided. The dead-letter table exists from the start, because a table that is not there cannot be claimed.
+
+The main table is made for its first row. Until then the dead-letter table's progress tells where the topic stands: as
+long as no position below it has left a row, it accounts for all of them, and the main table begins there.
 """
 
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -27,9 +31,17 @@ from streamlake.table.converted import INVALID_DATA, Reason
 from streamlake.table.dead_letters import DEAD_LETTER_SCHEMA
 from streamlake.table.finals import NO_FINALS, read_finals
 from streamlake.table.iceberg import Change, IcebergTable
-from streamlake.table.partition import partition_spec
+from streamlake.table.partition import (
+    Partitioning,
+    TooManyPartitions,
+    partition_spec,
+    partitioning,
+    pending_of,
+    properties_of,
+    unpartitioned,
+)
 from streamlake.table.pipeline import Evolved, Translated
-from streamlake.table.progress import DEAD_LETTER, Progress
+from streamlake.table.progress import DEAD_LETTER, Progress, rowless
 from streamlake.table.resolve import SchemaCache
 from streamlake.table.round import Round
 from streamlake.table.writer import WrittenFile
@@ -53,7 +65,7 @@ class Tools:
 
 
 class TopicTable:
-    """`reached`: where the next round starts; ahead of `main.progress` only by positions without rows."""
+    """`reached`: where the next round starts; ahead of `held` only by positions without rows."""
 
     def __init__(self, settings: TableSettings, owner: Owner, committed_once: bool, tools: Tools) -> None:
         name = settings.name or owner.topic
@@ -64,6 +76,7 @@ class TopicTable:
         self._finals = NO_FINALS
         self._decided = self.dead_letters.progress  # how far the finals reach
         self._behind_since_ms: int | None = None
+        self._too_many_partitions = ""
         self._settings = settings
         self._owner = owner
         self._tools = tools
@@ -73,26 +86,55 @@ class TopicTable:
         door = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
         return Committer(door, owner, committed_once, tools.ids)
 
+    @property
+    def held(self) -> Progress:
+        """What the two tables account for."""
+        return rowless(self.dead_letters.progress) if self.main.progress.is_beginning else self.main.progress
+
+    @property
+    def seen(self) -> Progress:
+        """The same, but only as a load showed it: retention may follow."""
+        return rowless(self.dead_letters.seen) if self.main.seen.is_beginning else self.main.seen
+
+    @property
+    def note(self) -> str:
+        """What a person may want to know or change, although the table goes on."""
+        if self.main.table is None:
+            dead = self.held.skipped.get(DEAD_LETTER, 0)
+            why = f"all {dead} records so far are dead letters: see table {self.dead_letters.door.name}"
+            return f"there is no table yet, {why}" if dead else ""
+        if self._too_many_partitions:
+            return f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"
+        pending = pending_of(self.main.table.metadata)
+        return "; ".join(f"not partitioned by {found.item}: {found.why}" for found in pending)
+
+    async def look(self) -> None:
+        """See our last commit in the table itself, so that the hold may follow."""
+        committer = self.dead_letters if self.main.progress.is_beginning else self.main
+        if committer.seen != committer.progress:
+            await committer.load()
+
     async def open(self) -> None:
         """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Conflict (try again)."""
         await self.main.load()
-        await self._claim(self.main)
         await self.dead_letters.load()
         if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
             await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
             await self.dead_letters.load()
         _check_columns(self.dead_letters)
         await self._claim(self.dead_letters)
+        if self.main.table is None:  # an older committer that makes it from now on finds that we have claimed the other
+            await self.main.load()
+        await self._claim(self.main)
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
         self._decided = self.dead_letters.progress
-        self._finals = await self._tools.executor.run(
-            read_finals, self.dead_letters.table, self._decided, self.main.progress
-        )
-        self.reached = self.main.progress
+        self._finals = await self._tools.executor.run(read_finals, self.dead_letters.table, self._decided, self.held)
+        self.reached = self.held
         self._behind_since_ms = None
 
     async def _claim(self, committer: Committer) -> None:
-        if committer.table is not None and not await committer.claim():
+        start = rowless(self.dead_letters.progress) if committer is self.main else None
+        if committer.table is not None and not await committer.claim(start):
             raise Conflict(f"table {committer.door.name} changed while it was taken over: load it again")
 
     async def commit(self, done: Round) -> bool:
@@ -108,16 +150,24 @@ class TopicTable:
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
-        files = await run(self._write, translated, evolved) if self.main.table is not None else []
+        files, partitioned = await run(self._write, translated, evolved) if self.main.table is not None else ([], None)
         dead = len(evolved.dead) + len(records) - len(translated.records)
         done.check_account(sum(file.rows for file in files), dead)
         skipped = {**done.skipped, DEAD_LETTER: dead + done.dead_positions}
         after = self.reached.advanced(self._owner.epoch, done.positions, skipped)
-        if evolved.dead or bad_batches:
+        must = dead + done.dead_positions > 0 or self._overdue(after)
+        alone = self.main.table is None and self.dead_letters.table is not None and must
+        if evolved.dead or bad_batches or alone:
             await self._commit_dead_letters(translated, evolved, bad_batches, after)
-        committed = await self._commit_main(files, evolved, after, must=dead + done.dead_positions > 0)
+        if self.main.table is not None and (files or must):
+            await self._commit_main(change_of(files, after, evolved if files else None, partitioned))
+        elif not alone:
+            self.reached = after
+            return False
         self.reached = after
-        return committed
+        self._behind_since_ms = None
+        self.last_commit_ms = self._tools.clock.now_ms()
+        return True
 
     def _metadata(self) -> Any:
         return self.main.table.metadata if self.main.table is not None else None
@@ -142,21 +192,30 @@ class TopicTable:
 
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
         """Make the main table for its first schema, and bind the schema to the ids that the catalog gave."""
-        spec = partition_spec(evolved.schema, self._settings.partition_by)
-        await self.main.door.create(evolved.schema, spec)
+        spec, pending = partition_spec(evolved.schema, self._settings.partition_by)
+        await self.main.door.create(evolved.schema, spec, properties_of(pending))
         await self.main.load()
-        if self.main.table is None:
-            raise Conflict(f"table {self.main.door.name} was dropped as soon as it was created")
+        if self.main.table is None or not self.main.progress.is_beginning:
+            raise Conflict(f"table {self.main.door.name} was made by another committer, or dropped, meanwhile")
+        # A newer committer that began before the table was there, and so could not claim it, has claimed the other.
+        await self.dead_letters.load()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
         await self._claim(self.main)
         return await self._tools.executor.run(pipeline.evolve, self.main.table.metadata, translated)
 
-    def _write(self, translated: Translated, evolved: Evolved) -> list[WrittenFile]:
+    def _write(self, translated: Translated, evolved: Evolved) -> tuple[list[WrittenFile], Partitioning]:
         table = self.main.table
         assert table is not None
         rows = pipeline.assemble(translated, evolved)
-        paths = paths_of(self.main.door, table)
-        return pipeline.write(rows, evolved.schema, table.metadata.spec(), paths, table.metadata.properties)
+        paths, properties = paths_of(self.main.door, table), table.metadata.properties
+        chosen = partitioning(table.metadata, evolved.schema)
+        self._too_many_partitions = ""
+        try:
+            return pipeline.write(rows, evolved.schema, chosen.spec, paths, properties), chosen
+        except TooManyPartitions as error:
+            self._too_many_partitions = str(error)
+            chosen = unpartitioned(table.metadata)
+            return pipeline.write(rows, evolved.schema, chosen.spec, paths, properties), chosen
 
     async def _commit_dead_letters(
         self, translated: Translated, evolved: Evolved, bad_batches: list[Any], after: Progress
@@ -166,6 +225,8 @@ class TopicTable:
         # Never back: a longer round of an earlier life may have decided more than this one reaches.
         positions = {p: max(n, committer.progress.position(p)) for p, n in enumerate(after.next)}
         decided = committer.progress.advanced(self._owner.epoch, positions, {})
+        if self.main.table is None and decided.next == after.next:  # no row so far: it accounts for all positions
+            decided = msgspec.structs.replace(decided, skipped=after.skipped)
         # First of the two commits: if we die before the main table's, these rows are found again as `finals`.
         if not await committer.commit(change_of(files, decided)):
             raise Conflict(f"table {committer.door.name} has another committer: load it again")
@@ -183,22 +244,16 @@ class TopicTable:
         paths = paths_of(self.dead_letters.door, table)
         return pipeline.write(rows, DEAD_LETTER_SCHEMA, table.metadata.spec(), paths, table.metadata.properties)
 
-    async def _commit_main(self, files: list[WrittenFile], evolved: Evolved, after: Progress, must: bool) -> bool:
-        if self.main.table is None or not (files or must or self._overdue(after)):
-            return False
-        change = change_of(files, after, evolved if files else None)
+    async def _commit_main(self, change: Change) -> None:
         # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From
         # the moment it has landed its positions are found in the table, so nothing reads these records again.
         if not await self.main.commit(change):
             raise Conflict(f"table {self.main.door.name} moved on: load it again")
-        if all(after.position(p) >= decided for p, decided in enumerate(self._decided.next)):
+        if all(change.progress.position(p) >= decided for p, decided in enumerate(self._decided.next)):
             self._finals = NO_FINALS
-        self._behind_since_ms = None
-        self.last_commit_ms = self._tools.clock.now_ms()
-        return True
 
     def _overdue(self, after: Progress) -> bool:
-        behind = sum(after.next) - sum(self.main.progress.next)
+        behind = sum(after.next) - sum(self.held.next)
         if behind == 0:
             return False
         now_ms = self._tools.clock.now_ms()
@@ -215,12 +270,20 @@ def _check_columns(dead_letters: Committer) -> None:
             raise Invalid(f"table {dead_letters.door.name} lacks the columns of a dead-letter table: drop or rename it")
 
 
-def change_of(files: list[WrittenFile], progress: Progress, evolved: Evolved | None = None) -> Change:
+def change_of(
+    files: list[WrittenFile],
+    progress: Progress,
+    evolved: Evolved | None = None,
+    partitioned: Partitioning | None = None,
+) -> Change:
+    """The commit of `files`, with the schema and the spec that they were written with, if these are new."""
     blobs = {file.data_file.file_path: file.data for file in files}
     data_files = [file.data_file for file in files]
-    if evolved is None:
+    if evolved is None or partitioned is None:
         return Change(progress, blobs, data_files)
-    return Change(progress, blobs, data_files, evolved.schema, evolved.updates, evolved.requirements)
+    updates = (*evolved.updates, *partitioned.updates)
+    requirements = (*evolved.requirements, *partitioned.requirements)
+    return Change(progress, blobs, data_files, evolved.schema, partitioned.spec, updates, requirements)
 
 
 def paths_of(door: IcebergTable, table: Table) -> Callable[[str], str]:

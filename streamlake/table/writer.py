@@ -6,36 +6,24 @@ times, BYTE_STREAM_SPLIT for floats. Nothing is stored here: the committer puts 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import (
-    MetricModeTypes,
-    MetricsMode,
-    StatisticsCollector,
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    match_metrics_mode,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
-from pyiceberg.types import BinaryType, PrimitiveType, StringType, StructType
 
-from streamlake.table.partition import split
+from streamlake.table.column_metrics import MetricsPlan, column_metrics, float_counts, metrics_plan
+from streamlake.table.partition import folder, split
 
 TARGET_FILE_BYTES = 128 << 20  # of Arrow data, so that files are smaller
 SAMPLE_RUNS = 16
 RUN_ROWS = 64
 FEW_ROWS = 100
-METRICS_COLUMN = "write.metadata.metrics.column"
-METRICS_DEFAULT = "write.metadata.metrics.default"
-METRICS_DEFAULT_VALUE = "truncate(16)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +33,6 @@ class WrittenFile:
     data: Any  # pa.Buffer
     data_file: DataFile
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Metrics:
-    """Which bounds to keep of which column, and the columns' ids by their Parquet paths."""
-
-    plan: dict[int, StatisticsCollector]
-    ids: dict[str, int]
 
 
 def write(
@@ -65,13 +45,13 @@ def write(
 ) -> Iterator[WrittenFile]:
     """Files for all rows of `table` (of `schema`): at least one for each partition, none for no rows.
 
-    `path_of(partition)` gives each file its full path; `partition` is "" or like "ts_day=2013-01-01". `properties`
-    are the table's: `write.metadata.metrics.*` say which bounds are kept. Raises Invalid for too many partitions."""
-    metrics = _Metrics(_metrics_plan(schema, properties), parquet_path_to_id_mapping(schema))
+    `path_of(folder)` gives each file its full path; `folder` is "" or like "ts_day=2013-01-01". `properties` are the
+    table's: `write.metadata.metrics.*` say which bounds are kept. Raises TooManyPartitions before the first file."""
+    plan = metrics_plan(schema, properties)
     for partition, rows in split(table, schema, spec):
-        folder = spec.partition_to_path(partition, schema) if len(partition) else ""
+        place = folder(spec, partition, schema)
         for part in _parts(rows, target_file_bytes):
-            yield _file(part, metrics, path_of(folder), partition, spec.spec_id)
+            yield _file(part, plan, path_of(place), partition, spec.spec_id)
 
 
 def _parts(table: Any, target_file_bytes: int) -> Iterator[Any]:
@@ -82,12 +62,14 @@ def _parts(table: Any, target_file_bytes: int) -> Iterator[Any]:
         yield table.slice(start, rows)
 
 
-def _file(table: Any, metrics: _Metrics, path: str, partition: Record, spec_id: int) -> WrittenFile:
+def _file(table: Any, plan: MetricsPlan, path: str, partition: Record, spec_id: int) -> WrittenFile:
     sink = pa.BufferOutputStream()
     metadata: list[Any] = []
-    pq.write_table(table, sink, **parquet_settings(table), metadata_collector=metadata)
+    floats = float_counts(table)
+    stated = [path for path in plan.ids if path not in floats or not floats[path].nans]
+    settings = {**parquet_settings(table), "write_statistics": stated}
+    pq.write_table(table, sink, **settings, metadata_collector=metadata)
     data = sink.getvalue()
-    found = data_file_statistics_from_parquet_metadata(metadata[0], metrics.plan, metrics.ids)
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -97,33 +79,10 @@ def _file(table: Any, metrics: _Metrics, path: str, partition: Record, spec_id: 
         sort_order_id=None,
         equality_ids=None,
         key_metadata=None,
-        **found.to_serialized_dict(),
+        **column_metrics(metadata[0], plan, floats),
     )
     data_file.spec_id = spec_id
     return WrittenFile(data, data_file, len(table))
-
-
-def _metrics_plan(schema: Schema, properties: Mapping[str, str]) -> dict[int, StatisticsCollector]:
-    """pyiceberg's plan, and bounds also for columns in structs, where it keeps counts only: `_kafka.offset` is one."""
-    plan = compute_statistics_plan(schema, dict(properties))
-    default = match_metrics_mode(properties.get(METRICS_DEFAULT, METRICS_DEFAULT_VALUE))
-    if default.type not in (MetricModeTypes.TRUNCATE, MetricModeTypes.FULL):
-        return plan
-    for column in schema.fields:
-        if isinstance(column.field_type, StructType):
-            for id in _leaf_ids(column.field_type):
-                if f"{METRICS_COLUMN}.{plan[id].column_name}" not in properties:
-                    whole = not isinstance(plan[id].iceberg_type, StringType | BinaryType)
-                    plan[id] = replace(plan[id], mode=MetricsMode(MetricModeTypes.FULL) if whole else default)
-    return plan
-
-
-def _leaf_ids(struct: StructType) -> Iterator[int]:
-    for field in struct.fields:
-        if isinstance(field.field_type, StructType):
-            yield from _leaf_ids(field.field_type)
-        elif isinstance(field.field_type, PrimitiveType):
-            yield field.field_id
 
 
 def parquet_settings(table: Any) -> dict[str, Any]:

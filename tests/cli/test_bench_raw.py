@@ -13,6 +13,7 @@ from streamlake.cli.bench_raw import Target, _Pipelined, fetch_requests, produce
 from streamlake.core.errors import Corrupt, Invalid, Unavailable
 from streamlake.protocol.messages import ApiKey, produce
 from streamlake.protocol.requests import Call, api, encode_response
+from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 
@@ -52,6 +53,15 @@ def test_stops_in_time_and_requests_larger_than_the_socket_takes_go_through(lake
         sent = load(lake, topic, batch_records=500, record_bytes=1000, seconds=0.5, records=None)
         assert sent.seconds > 0.4
         assert count(lake, topic, 1) == sent.records + 500
+
+
+def test_values_and_codec_may_be_given(lake):
+    with temporary_topic(lake.bootstrap) as topic:
+        load(lake, topic, records=3, in_flight=1, ring=[b"one", b"two"], compression=Compression.ZSTD)
+        consumer = Consumer({"bootstrap.servers": lake.bootstrap, "group.id": "raw"})
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        assert [message.value() for message in consumer.consume(3, 30)] == [b"one", b"two", b"one"]
+        consumer.close()
 
 
 def test_refused_batches_are_an_error(lake):

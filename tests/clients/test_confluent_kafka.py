@@ -1,5 +1,6 @@
 """confluent-kafka (librdkafka) with default settings."""
 
+import random
 import threading
 
 import pytest
@@ -60,6 +61,31 @@ def test_produce_and_consume(server, topic, compression, idempotent):
     assert sorted(m.value() for m in got) == sorted(f"value-{i}".encode() for i in range(500))
     assert all(m.headers() == [("i", m.key())] for m in got)
     assert [m.offset() for m in got] == list(range(500))
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_large_compressed_batches_come_in_order(server, topic, compression, idempotent):
+    """Several in flight, each checked in a thread of the broker."""
+    name, rng, errors = topic(), random.Random(1), []
+    values = [rng.randbytes(500).hex().encode() for _ in range(3000)]
+    producer = Producer(
+        {
+            "bootstrap.servers": server.bootstrap,
+            "compression.type": compression,
+            "enable.idempotence": idempotent,
+            "linger.ms": 50,
+            "batch.size": 1_000_000,
+        }
+    )
+    for value in values:
+        producer.produce(name, value, on_delivery=lambda e, m: e and errors.append(e))
+        producer.poll(0)
+    assert producer.flush(DEADLINE_S) == 0
+    assert not errors, errors
+    got = consume(server, name, len(values))
+    assert [m.value() for m in got] == values
+    assert [m.offset() for m in got] == list(range(len(values)))
 
 
 @pytest.mark.parametrize("acks", ["0", "1", "all"])

@@ -121,7 +121,13 @@ def test_what_is_not_there_yet_is_refused(key: str, value: str) -> None:
         ("namespace", ""),
         ("namespace", "a b"),
         ("name", "a/b"),
-        ("name", "x" * 256),
+        ("name", "x" * 250),
+        ("name", "ü" * 125),
+        ("namespace", "x" * 256),
+        ("name", "."),
+        ("name", ".."),
+        ("namespace", ".."),
+        ("name", "a\n"),
         ("convert.key.type", "json"),
         ("errors.tolerance", "some"),
         ("layout", "mine"),
@@ -129,7 +135,7 @@ def test_what_is_not_there_yet_is_refused(key: str, value: str) -> None:
     ],
 )
 def test_wrong_values(key: str, value: str) -> None:
-    with pytest.raises(Invalid, match="must be"):
+    with pytest.raises(Invalid, match=r"must (not )?be"):
         settings(**{key.replace(".", "_"): value})
 
 
@@ -163,7 +169,7 @@ def test_partition_by(text: str, fields) -> None:
     [
         "week(ts)", "void(ts)", "day()", "day(ts", "ts)", "day ts", "day(ts))", "day((ts))", "day(a, 3)", "bucket(a)",
         "bucket(16, a)", "bucket(a, 0)", "bucket(a, -1)", "bucket(a, 2147483648)", "bucket(a, 99999999999999)",
-        "bucket(a, x)", "bucket(a, 1, 2)", "a,,b", ",", "[a", "a]", "a..b", ".a", "a.", "a, day(b), a", "`a`",
+        "bucket(a, x)", "bucket(a, 1, 2)", "a,,b", ",", "[a", "a]", "a..b", ".a", "a.", "a, day(b), a", "`a`", "a, A", "day(ts), hour(TS)", "bucket(a, 2), bucket(a, 2)",
         ", ".join(f"c{i}" for i in range(40)), "x" * 5000, "[[a]]", "day(a)day(b)",
     ],
 )  # fmt: skip
@@ -181,7 +187,7 @@ partition_by = st.one_of(
 )
 
 
-@given(st.lists(partition_by, max_size=8, unique=True), st.booleans())
+@given(st.lists(partition_by, max_size=8, unique_by=lambda field: field.column.casefold()), st.booleans())
 def test_what_is_written_is_what_is_read(fields, brackets: bool) -> None:
     text = ", ".join(str(field) for field in fields)
     assert partition_fields(f"[{text}]" if brackets else text) == tuple(fields)
@@ -194,3 +200,52 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except ValueError:
         return
     assert partition_fields(", ".join(str(field) for field in fields)) == fields
+
+
+STRING = {"convert_value_type": "string"}
+AVRO = {"convert_value_type": "by_schema_id"}
+FLAT = {**AVRO, "transform_value_type": "flatten"}
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "why"),
+    [
+        ("day(value)", STRING, "value is text: use identity or bucket or truncate"),
+        ("day(value)", {}, "value is binary"),
+        ("day(ts)", STRING, "there will be no column ts"),
+        ("ts", {}, "there will be no column ts"),
+        ("value.ts", STRING, "there will be no column value.ts"),
+        ("ts", AVRO, "there will be no column ts"),
+        ("day(_kafka.offset)", FLAT, "_kafka.offset is a number"),
+        ("truncate(_kafka.timestamp, 2)", FLAT, "_kafka.timestamp is a time"),
+        ("_KAFKA", FLAT, "_KAFKA is made of several values$"),
+        ("_kafka.headers", FLAT, "several values"),
+        ("_kafka.nothing", FLAT, "there will be no column"),
+        ("hour(_kafka.key)", FLAT, "_kafka.key is text"),
+        ("_kafka_metadata.offset", {}, "there will be no column"),
+        ("hour(_kafka_metadata.timestamp)", {"layout": "automq"}, "is a number"),
+        ("_kafka_header", {"layout": "automq", **FLAT}, "several values"),
+        ("_kafka_value.x", {"layout": "automq"}, "there will be no column"),
+        ("_kafka.offset", {"layout": "automq", **STRING}, "there will be no column"),
+    ],
+)
+def test_a_partition_that_no_record_makes_possible_is_refused(text: str, others: dict, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        settings(enable="true", partition_by=text, **others)
+    assert settings(partition_by=text, **others).partition_by
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("value, bucket(_kafka.key, 4), hour(_kafka.timestamp), truncate(_kafka.topic, 3)", STRING),
+        ("truncate(Value, 2), _Kafka.partition, bucket(_kafka.timestamp, 8)", {}),
+        ("value, day(value.ts)", AVRO),
+        ("day(ts), bucket(user.id, 16), _kafka.partition", FLAT),
+        ("_kafka.key.id", {"convert_key_type": "by_schema_id"}),
+        ("_kafka_metadata.partition, _kafka_key, bucket(_kafka_value, 2)", {"layout": "automq"}),
+        ("day(_kafka_value.ts), _kafka_key.id", {"layout": "automq", "convert_key_type": "by_schema_id", **AVRO}),
+    ],
+)
+def test_what_may_be_or_is_a_schemas_to_say_is_taken(text: str, others: dict) -> None:
+    assert settings(enable="true", partition_by=text, **others).partition_by

@@ -4,16 +4,19 @@ Subclass with a fixture `catalog`; each test makes a table of its own in namespa
 """
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType, StructType
 
+from streamlake.cluster.table_configs import partition_fields
 from streamlake.core.clock import SystemClock
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
@@ -22,6 +25,7 @@ from streamlake.table.commit_machine import Owner
 from streamlake.table.committer import Committer
 from streamlake.table.evolve import CurrentTable, evolve
 from streamlake.table.iceberg import Change, IcebergTable
+from streamlake.table.partition import PENDING, partition_spec, partitioning, unpartitioned
 from streamlake.table.progress import PROGRESS, TAG, find
 from streamlake.table.source_schema import VALUE, SourceColumn, source_field
 from streamlake.table.topic_table import change_of, paths_of
@@ -132,8 +136,8 @@ class CatalogContract:
         current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
         evolved = evolve(current, [[SourceColumn(VALUE, source_field("added", LongType()))]])
         change = self.change(committer, [2], evolved.schema)
-        change = Change(
-            change.progress, change.blobs, change.files, evolved.schema, evolved.updates, evolved.requirements
+        change = replace(
+            change, schema=evolved.schema, updates=evolved.updates, requirements=evolved.requirements
         )  # fmt: skip
         assert await committer.commit(change)
         table = await door.load()
@@ -143,6 +147,49 @@ class CatalogContract:
         stale = await self.opened(door)
         with pytest.raises(CommitFailedException):
             await door.put_and_commit(stale.table, change)
+
+    async def test_a_partition_field_with_its_column_and_rows_in_one_commit(self, door: IcebergTable) -> None:
+        await door.create(SCHEMA, properties={PENDING: "bucket(added, 4)"})
+        committer = await self.opened(door)
+        assert await self.append(committer, [1])
+        metadata = committer.table.metadata
+        current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
+        evolved = evolve(current, [[SourceColumn(VALUE, source_field("added", LongType()))]])
+        chosen = partitioning(metadata, evolved.schema)
+        change = replace(
+            self.change(committer, [2, 3], evolved.schema, chosen.spec),
+            schema=evolved.schema,
+            spec=chosen.spec,
+            updates=(*evolved.updates, *chosen.updates),
+            requirements=(*evolved.requirements, *chosen.requirements),
+        )
+        assert await committer.commit(change)
+        table = await door.load()
+        assert [field.name for field in table.spec().fields] == ["added_bucket_4"]
+        assert table.spec().spec_id == chosen.spec.spec_id
+        assert PENDING not in table.properties
+        assert await self.append(committer, [4])
+        table = await door.load()
+        assert ids(table) == [1, 2, 3, 4]
+        assert sorted({task.file.spec_id for task in table.scan().plan_files()}) == [0, chosen.spec.spec_id]
+
+    async def test_files_without_partitions_in_a_table_with_them(self, door: IcebergTable) -> None:
+        spec, _ = partition_spec(SCHEMA, partition_fields("id"))
+        await door.create(SCHEMA, spec)
+        committer = await self.opened(door)
+        assert await self.append(committer, [1, 2])
+        chosen = unpartitioned(committer.table.metadata)
+        change = replace(
+            self.change(committer, [3, 4], spec=chosen.spec),
+            spec=chosen.spec,
+            updates=chosen.updates,
+            requirements=chosen.requirements,
+        )
+        assert await committer.commit(change)
+        assert await self.append(committer, [5])
+        table = await door.load()
+        assert not table.spec().is_unpartitioned()
+        assert [ids(table, f"id = {n}") for n in range(1, 6)] == [[1], [2], [3], [4], [5]]
 
     async def test_a_claim_is_an_empty_snapshot_that_fences(self, door: IcebergTable, catalog: Catalog) -> None:
         await door.create(SCHEMA)
@@ -156,18 +203,24 @@ class CatalogContract:
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
-    def change(self, committer: Committer, values: list[int], schema: Schema | None = None) -> Change:
+    def change(
+        self,
+        committer: Committer,
+        values: list[int],
+        schema: Schema | None = None,
+        spec: PartitionSpec | None = None,
+    ) -> Change:
         table = committer.table
         schema = schema or table.schema()
         arrow = pipeline.table_schema(schema)
         columns = [pa.array(values, pa.int64()) if f.name == "id" else pa.nulls(len(values), f.type) for f in arrow]
         rows = pa.Table.from_arrays(columns, schema=arrow)
-        files = pipeline.write(rows, schema, table.spec(), paths_of(committer.door, table), table.properties)
+        files = pipeline.write(rows, schema, spec or table.spec(), paths_of(committer.door, table), table.properties)
         return change_of(files, committer.progress.advanced(committer.progress.epoch, {0: max(values) + 1}, {}))
 
     async def append(self, committer: Committer, values: list[int]) -> bool:
         return await committer.commit(self.change(committer, values))
 
 
-def ids(table: Table | Any) -> list[int]:
-    return sorted(table.scan().to_arrow()["id"].to_pylist())
+def ids(table: Table | Any, row_filter: str = "True") -> list[int]:
+    return sorted(table.scan(row_filter).to_arrow()["id"].to_pylist())

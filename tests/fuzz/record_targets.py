@@ -34,16 +34,17 @@ from streamlake.record.batch import (
     frames,
     scan_batches,
 )
-from streamlake.record.compression import XERIAL_HEADER, Compression, compress, decompress
-from streamlake.record.decode import Record, decode_batch
+from streamlake.record.compression import XERIAL_HEADER, Compression, check_form, compress, decompress
+from streamlake.record.decode import Record, decode_batch, parse_records
 from streamlake.record.encode import encode_batch
-from streamlake.record.validate import check_produced
+from streamlake.record.validate import check_at_once, check_produced
 
 DECOMPRESSED_MAX = 1 * MIB
 BATCH_BYTES_MAX = 1 * MIB
 RECORDS_MANY = 5_000
 REFUSED = (CorruptBatch, InvalidRecord, RecordTooLarge, UnsupportedFormat)
 FIX_CRC, FIX_LENGTH = 1, 2
+CODECS, PACKED = [codec for codec in Compression if codec], 0x40
 ATTRIBUTES_AT = CHECKED_AT + 1  # the low byte of them
 
 
@@ -111,9 +112,9 @@ def _delta(offset: int) -> bytes:
     return bytes([zigzag & 0x7F | 0x80, zigzag >> 7 & 0x7F | 0x80, zigzag >> 14])
 
 
-def _batch(codec: int, payload: bytes, count: int) -> bytes:
+def _batch(codec: int, payload: bytes, count: int, last_delta: int = 2**31 - 1) -> bytes:
     length = HEADER_BYTES - FRAME_BYTES + len(payload)
-    return HEADER.pack(0, length, 0, MAGIC, 0, codec, 2**31 - 1, 1000, 1000, -1, -1, -1, count) + payload
+    return HEADER.pack(0, length, 0, MAGIC, 0, codec, last_delta, 1000, 1000, -1, -1, -1, count) + payload
 
 
 def seeds() -> list[bytes]:
@@ -124,15 +125,66 @@ def seeds() -> list[bytes]:
 def check_what_is_produced(data: bytes) -> None:
     records = mended(data)
     try:
-        found = check_produced(memoryview(records), BATCH_BYTES_MAX)
+        found = check_produced(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
     except REFUSED:
         return
     header = found.header
-    assert found.min_timestamp <= found.max_timestamp or header.compression != Compression.NONE
+    assert found.min_timestamp <= found.max_timestamp
     assert header.count == header.last_offset_delta + 1 > 0
     stored = b"".join(assign(header, records, 1000, 3, found.max_timestamp, append_time_ms=data[0] * 1000 or None))
     (again,) = scan_batches(stored, BATCH_BYTES_MAX)
     assert (again.base_offset, again.leader_epoch, again.count) == (1000, 3, header.count)
+    if not header.is_transactional:
+        _check_readable(stored, 1000, header.count)
+
+
+def _check_readable(stored: bytes, base_offset: int, count: int) -> None:
+    """What was accepted gives every reader so many records."""
+    read = decode_fetched(stored, base_offset, (), DECOMPRESSED_MAX)
+    assert not read.bad_batches
+    assert read.table["offset"].to_pylist() == list(range(base_offset, base_offset + count))
+
+
+def compressed_batch_seeds() -> list[bytes]:
+    """A codec and whether the rest is compressed yet, a count, and the payload of a batch."""
+    made = []
+    for count in (1, 3, 40):
+        plain = encode_batch(_records(random.Random(6), count))[HEADER_BYTES:]
+        for codec in CODECS:
+            made.append(bytes([codec - 1, count]) + plain)
+            made.append(bytes([codec - 1 | PACKED, count]) + compress(codec, plain))
+        blocks = b"".join(
+            struct.pack(">I", len(b)) + b
+            for b in (compress(Compression.SNAPPY, half) for half in (plain[:9], plain[9:]))
+        )
+        made.append(bytes([Compression.SNAPPY - 1 | PACKED, count]) + XERIAL_HEADER + struct.pack(">ii", 1, 1) + blocks)
+        members = compress(Compression.GZIP, plain[:9]) + compress(Compression.GZIP, plain[9:])
+        made.append(bytes([Compression.GZIP - 1 | PACKED, count]) + members)
+    return made
+
+
+def check_compressed_batch(data: bytes) -> None:
+    """A header that is right but for its count, around a payload that may be damaged before or after it is packed:
+    accepted exactly if the twin reads it too, and then readable."""
+    how, count, payload = (data[0], data[1], data[2:]) if len(data) > 2 else (1, 1, b"")
+    codec = CODECS[how % 4]
+    packed = payload if how & PACKED else compress(codec, payload)
+    records = mended(bytes([FIX_CRC]) + _batch(codec, packed, count, count - 1))
+    try:
+        found = check_produced(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
+    except InvalidRecord:
+        found = None
+    assert check_at_once(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX) == found
+    try:
+        check_form(codec, packed)
+        header = next(frames(records))[0]
+        times = [record[1] for record in parse_records(header, decompress(codec, packed, DECOMPRESSED_MAX))]
+    except InvalidRecord:
+        times = []
+    assert bool(times) == (found is not None)
+    if found is not None:
+        assert (found.min_timestamp, found.max_timestamp) == (min(times), max(times))
+        _check_readable(records, 0, count)
 
 
 def check_batch(data: bytes) -> None:
@@ -220,6 +272,7 @@ def check_decompress(data: bytes) -> None:
 
 TARGETS = [
     Target("produced", seeds, check_what_is_produced),
+    Target("compressed batch", compressed_batch_seeds, check_compressed_batch, examples=200),
     Target("batch", seeds, check_batch, memory_bytes=32 * MIB),
     Target("fetched", fetch_seeds, check_fetched, memory_bytes=64 * MIB),
     Target("decompress", compressed_seeds, check_decompress),

@@ -1,21 +1,33 @@
 """Produce: what is refused and how, and that answers are right, durable and in order."""
 
+import asyncio
 import random
+import threading
+import time
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
-from support.raw_kafka import batch, signed
-from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
+from support.deliver import deliver
+from support.log_bench import NOW_MS
+from support.produce_pair import TOPIC_NAMED, durable, server, settle
+from support.raw_kafka import batch, signed, with_payload
+from support.wait import DEADLINE_S
+from support.wire import Client, Topic, encoded, ends, fetch_partition, fetch_topic, newest, produce_request
+from support.wire_stub import FakeTransport
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.handlers.context import Failure
 from streamlake.handlers.produce import stage_one
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce
-from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT
+from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT, frames
+from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
+from streamlake.record.validate import AT_ONCE_BATCH_BYTES
+from streamlake.server.connection import Connection, Counters
 
 VERSIONS = ends(ApiKey.PRODUCE)
 NEWEST = newest(ApiKey.PRODUCE)
@@ -138,8 +150,10 @@ def of_magic(magic: int) -> bytes:
         (encode_batch([Record(0, -1, None, b"")], control=True), ErrorCode.INVALID_RECORD),
         (encode_batch([Record(0, 2**61, None, b"")]), ErrorCode.INVALID_TIMESTAMP),
         (encode_batch([Record(0, 0, None, b"")], append_time_ms=5), ErrorCode.INVALID_TIMESTAMP),
-        (batch([b"v"])[:-3], ErrorCode.CORRUPT_MESSAGE),
-        (b"\0" * FRAME_BYTES, ErrorCode.CORRUPT_MESSAGE),
+        (batch([b"v"])[:-3], ErrorCode.INVALID_RECORD),
+        (b"\0" * FRAME_BYTES, ErrorCode.INVALID_RECORD),
+        (batch([b"v"]) + b"x", ErrorCode.INVALID_RECORD),
+        (encode_batch([Record(5, 0, None, b"v")]), ErrorCode.INVALID_RECORD),
         (of_magic(0), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
         (of_magic(1), ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT),
         (of_magic(3), ErrorCode.CORRUPT_MESSAGE),
@@ -186,6 +200,135 @@ def test_pipelined_requests_keep_their_order(client: Client, topic: Topic) -> No
         assert (answer.error_code, answer.base_offset) == (0, at)
 
 
+@pytest.mark.parametrize("codec", [codec for codec in Compression if codec])
+def test_large_compressed_batches_keep_their_order_among_small_ones(
+    client: Client, topic: Topic, codec: Compression
+) -> None:
+    """The large ones are checked in a thread, the small ones at once; sequence numbers prove the order."""
+    large, rng = [Record(0, -1, None, random.Random(1).randbytes(600_000))], random.Random(2)
+    sent = []
+    for at in range(60):
+        records, kind = (large, codec) if rng.random() < 0.3 else ([Record(0, -1, None, b"v")], rng.choice([0, codec]))
+        data = encode_batch(
+            records, compression=Compression(kind), producer_id=78_000, producer_epoch=0, base_sequence=at
+        )
+        sent.append(produce_request(topic, {0: data}))
+    thread = threading.Thread(target=lambda: [client.post(ApiKey.PRODUCE, NEWEST, r, n) for n, r in enumerate(sent)])
+    thread.start()  # the broker may stop reading until answers are taken
+    for at in range(60):
+        answer = only(client.answer(ApiKey.PRODUCE, NEWEST, correlation_id=at))
+        assert (answer.error_code, answer.base_offset) == (0, at)
+    thread.join()
+
+
+def test_acks_0_is_taken_behind_a_batch_that_a_thread_checks(
+    client: Client, topic: Topic, connect: Callable[[], Client]
+) -> None:
+    """However soon the client closes: it can know no better."""
+    large = encode_batch([Record(0, -1, None, random.Random(1).randbytes(900_000))], compression=Compression.GZIP)
+    for _ in range(3):
+        leaving = connect()
+        for data in (large, batch([b"v"]), large, batch([b"v"])):
+            leaving.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: data}, acks=0), correlation_id=1)
+        leaving.close()
+    wanted = fetch.FetchRequest(max_wait_ms=100, topics=(fetch_topic(topic, fetch_partition()),))
+    deadline = time.monotonic() + DEADLINE_S
+    while (end := client.ask(ApiKey.FETCH, 13, wanted).responses[0].partitions[0].high_watermark) < 12:
+        assert time.monotonic() < deadline, end
+
+
+class Held:
+    """Threads that begin when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def run(self, fn: Callable[..., Any], *args: Any) -> Any:
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        await self.waiting[-1]
+        return fn(*args)
+
+    def close(self) -> None: ...
+
+
+def sent(number: int, data: bytes, index: int = 0) -> bytes:
+    return encoded(ApiKey.PRODUCE, 9, produce_request(TOPIC_NAMED, {index: data}), number)
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Compression if codec])
+async def test_a_thread_that_checks_holds_its_own_connection_only(codec: Compression) -> None:
+    one, held = await server(True, frame_bytes_max=1 << 20), Held()
+    ctx: Any = one.connection._ctx
+    ctx.checks = held
+    other, answers = Connection(ctx, one.connection._handlers, 1 << 20, Counters(), {}), FakeTransport()
+    other.connection_made(answers)
+    large = [Record(0, NOW_MS, None, random.Random(1).randbytes(AT_ONCE_BATCH_BYTES))]
+    small = encode_batch([Record(0, NOW_MS, None, b"small")])
+    deliver(one.connection, sent(1, encode_batch(large, compression=codec)) + sent(2, small))
+    deliver(other, sent(1, small, index=1))
+    await settle()
+    assert [stream.next_offset for stream in one.streams] == [0, 1]
+    assert len(held.waiting) == 1 and not one.connection.idle
+    assert one.room.used_bytes == len(small)  # room is for what is ready to be written
+    durable(one)
+    await settle()
+    assert answers.sent and not one.transport.sent
+
+    if codec == Compression.ZSTD:  # who closes meanwhile waits for no room, and what came before that is begun
+        one.connection.eof_received()
+        await settle()
+        assert not one.transport.closed
+    held.waiting[0].set_result(None)
+    await settle()
+    batches = [header for chunk in one.streams[0]._chunks for header, _ in frames(chunk.data)]
+    assert [(header.base_offset, header.compression) for header in batches] == [(0, codec), (1, 0)]
+    assert one.transport.closed == (codec == Compression.ZSTD)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_unpacked_counts_as_work_of_the_loops_turn(together: bool) -> None:
+    one = await server(together)
+    packed = encode_batch([Record(0, NOW_MS, None, bytes(200_000))], compression=Compression.ZSTD)
+    deliver(one.connection, b"".join(sent(number, packed) for number in range(16)))
+    assert 1 <= one.streams[0].next_offset <= 4, "16 come out as 3 MB: too much for one turn"
+    await settle()
+    assert one.streams[0].next_offset == 16
+
+
+async def test_a_check_that_fails_in_a_new_way_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = await server(False)
+    monkeypatch.setattr("streamlake.handlers.produce.check_at_once", lambda *_: 1 / 0)
+    deliver(one.connection, sent(1, encode_batch([Record(0, NOW_MS, None, b"v")], compression=Compression.GZIP)))
+    assert one.transport.closed and one.room.used_bytes == 0
+
+
+async def test_a_partition_that_closes_while_its_batch_is_checked_says_so() -> None:
+    one, held = await server(True, frame_bytes_max=1 << 20), Held()
+    ctx: Any = one.connection._ctx
+    ctx.checks = held
+    large = [Record(0, NOW_MS, None, random.Random(1).randbytes(AT_ONCE_BATCH_BYTES))]
+    deliver(one.connection, sent(1, encode_batch(large, compression=Compression.LZ4)))
+    await settle()
+    one.partitions[0].close()
+    held.waiting[0].set_result(None)
+    await settle()
+    assert ErrorCode.NOT_LEADER_OR_FOLLOWER.to_bytes(2, "big") in bytes(one.transport.sent)
+    assert one.streams[0].next_offset == one.room.used_bytes == 0
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Compression if codec])
+def test_large_batches_for_several_partitions(client: Client, codec: Compression) -> None:
+    topic = client.create_topic(partitions=4)
+    large = encode_batch([Record(0, -1, None, random.Random(1).randbytes(200_000))], compression=codec)
+    torn = with_payload(codec, b"torn" * 50_000)
+    request = produce_request(topic, {0: large, 1: torn, 2: batch([b"v"]), 3: large, 9: large})
+    (answered,) = client.newest(ApiKey.PRODUCE, request).responses
+    assert [(p.index, p.error_code) for p in answered.partition_responses] == [
+        (0, 0), (1, ErrorCode.INVALID_RECORD), (2, 0), (3, 0), (9, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+    ]  # fmt: skip
+    assert "damaged" in answered.partition_responses[1].error_message or codec == Compression.LZ4
+
+
 def test_a_duplicate_in_the_pipeline_of_its_original(client: Client, topic: Topic) -> None:
     for number in range(2):
         client.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: idempotent(0)}), correlation_id=number)
@@ -220,7 +363,7 @@ def test_stage_one_gives_back_the_room_of_what_it_refuses() -> None:
 
     data = (produce.PartitionProduceData(index=0, records=b"12345"),)
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="nowhere", partition_data=data),))
-    (part,) = stage_one(Context(), request, 5, None)
+    (part,) = stage_one(Context(), request, 5, None, {})
     assert isinstance(part.outcome, Failure)
     assert released == [5]
 
@@ -235,7 +378,7 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     class Partition:
         leader_epoch = 0
 
-        def append(self, records: memoryview) -> Taken:
+        def append(self, records: memoryview, _verdict: None) -> Taken:
             if len(records) == 3:
                 return Taken()
             raise ZeroDivisionError
@@ -259,5 +402,5 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     data = tuple(produce.PartitionProduceData(index=0, records=records) for records in (b"123", b"12345"))
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="t", partition_data=data),))
     with pytest.raises(ZeroDivisionError):
-        stage_one(Context(), request, 8, None)
+        stage_one(Context(), request, 8, None, {})
     assert released == [5]

@@ -23,7 +23,7 @@ from support.produce_pair import (
     server,
     settle,
 )
-from support.raw_kafka import signed
+from support.raw_kafka import signed, with_payload
 from support.wire import encoded, produce_request
 
 from streamlake.core.errors import Closed
@@ -38,6 +38,7 @@ from streamlake.record.batch import frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
+from streamlake.record.validate import AT_ONCE_BYTES
 
 pytestmark = pytest.mark.skipif(not produce_runs._kernel, reason="there is no kernel")
 VERSION = 9
@@ -163,14 +164,27 @@ async def test_what_is_odd_interrupts_the_row(odd: bytes) -> None:
     assert one.began == [2, 2]
 
 
-async def test_what_batches_claim_together_fits_a_record_of_the_wal() -> None:
-    """A compressed batch is taken at its word, and may claim 2^31 - 1 records."""
-    liar = bytearray(batch(compression=Compression.ZSTD))
+@pytest.mark.parametrize("codec", [codec for codec in Compression if codec])
+async def test_compressed_batches_come_in_rows_and_their_lies_interrupt_them(codec: Compression) -> None:
+    good, liar = batch(count=3, compression=codec), bytearray(batch(compression=codec))
     struct.pack_into(">i", liar, LAST_OFFSET_DELTA_AT, 2**31 - 2)
     struct.pack_into(">i", liar, COUNT_AT, 2**31 - 1)
-    one = await same([b"".join(request(n, signed(liar)) for n in range(3)) + request(3, batch()) + request(4, batch())])
-    assert one.began == [1, 1, 1, 2]
-    assert [a.base_offset for _, a in answers(one)] == [n * (2**31 - 1) for n in range(4)] + [3 * 2**31 - 2]
+    damaged = with_payload(codec, b"these records are not compressed")
+    one = await same([b"".join(map(request, range(6), [good, good, signed(liar), damaged, good, good]))])
+    assert one.began == [2, 2]
+    assert [(a.error_code, a.base_offset) for _, a in answers(one)] == [
+        (0, 0), (0, 3), (ErrorCode.INVALID_RECORD, -1), (ErrorCode.INVALID_RECORD, -1), (0, 6), (0, 9),
+    ]  # fmt: skip
+
+
+async def test_a_row_unpacks_no_more_than_the_loop_can_spare() -> None:
+    large = batch(value=bytes(AT_ONCE_BYTES // 2), compression=Compression.ZSTD)
+    one = await same([b"".join(request(n, large) for n in range(3))])
+    assert one.began == [1, 1, 1]  # two come out as more than that
+    too_large = batch(value=bytes(AT_ONCE_BYTES), compression=Compression.ZSTD)
+    one = await same([b"".join(map(request, range(3), [too_large, batch(), batch()]))])
+    assert one.began == [2]
+    assert [a.base_offset for _, a in answers(one)] == [0, 1, 2]
 
 
 async def test_a_request_over_the_limit_is_refused_in_a_row_too() -> None:

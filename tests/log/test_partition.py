@@ -11,13 +11,14 @@ from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Closed, Corrupt, Fenced, Invalid
 from streamlake.log.errors import (
-    CorruptBatch,
+    InvalidRecord,
     InvalidTimestamp,
     OffsetOutOfRange,
     OutOfOrderSequence,
     RecordTooLarge,
 )
 from streamlake.record.batch import check_crc, frames
+from streamlake.record.compression import Compression
 from streamlake.record.decode import decode_batch
 
 MIB = 1024 * 1024
@@ -164,7 +165,7 @@ async def test_refused_batches(bench):
         partition.append(bench.batch(1, transactional=True, producer_id=1, producer_epoch=0, base_sequence=0))
     with pytest.raises(RecordTooLarge):
         partition.append(bench.batch(1, size=500))
-    with pytest.raises(CorruptBatch):
+    with pytest.raises(InvalidRecord):
         partition.append(bench.batch(1)[:-1])
     with pytest.raises(InvalidTimestamp, match="LogAppendTime"):
         partition.append(bench.batch(1, append_time_ms=5))
@@ -202,10 +203,11 @@ async def test_log_append_time(bench):
     assert [r.timestamp for r in decode_batch(header, batch, MIB)] == [bench.clock.ms - 500] * 2
 
 
-async def test_wrong_max_timestamp_is_put_right(bench):
+@pytest.mark.parametrize("codec", Compression)
+async def test_wrong_max_timestamp_is_put_right(bench, codec):
     partition = await bench.open()
     partition.stream.auto_durable = True
-    batch = bytearray(bench.batch(2, step_ms=7))
+    batch = bytearray(bench.batch(2, step_ms=7, compression=codec))
     struct.pack_into(">q", batch, 35, 5)
     struct.pack_into(">I", batch, 17, crc32c(batch[21:]))
     partition.append(bytes(batch))

@@ -53,7 +53,7 @@ def test_columns():
             "timestamp_type": 0,
             "key": None,
             "value": b"v",
-            "headers": [{"key": "a", "value": b"1"}, {"key": "a", "value": None}],
+            "headers": [{"key": b"a", "value": b"1"}, {"key": b"a", "value": None}],
         },
         {"offset": 8, "timestamp": 6, "timestamp_type": 0, "key": b"", "value": None, "headers": []},
         {"offset": 9, "timestamp": 77, "timestamp_type": 1, "key": b"k", "value": b"", "headers": []},

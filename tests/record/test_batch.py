@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from streamlake.core.errors import Corrupt, Invalid, StreamLakeError
 from streamlake.record.batch import (
     CorruptBatch,
+    InvalidRecord,
     RecordTooLarge,
     UnsupportedFormat,
     assign,
@@ -74,7 +75,7 @@ def test_length_below_a_header_is_corrupt(length):
 
 @pytest.mark.parametrize("cut", [1, 12, 17, 60, 61, len(BATCH) - 1])
 def test_torn_batch(cut):
-    with pytest.raises(CorruptBatch, match="not a whole batch"):
+    with pytest.raises(InvalidRecord, match="not a whole batch"):
         scan_batches(BATCH + BATCH[:cut], MIB)
     assert len(list(frames(BATCH + BATCH[:cut]))) == 1
 

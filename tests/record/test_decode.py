@@ -70,10 +70,13 @@ def test_log_append_time_wins():
     ] == [9, 9]
 
 
-def test_header_key_that_is_not_utf8_is_kept_readable():
+def test_header_key_that_is_not_utf8_comes_out_as_it_went_in():
     record = bytes.fromhex("12 00 00 00 01 01 02 02 ff 00")
     ((_, _, _, _, headers),) = parse_records(header_of(1), record)
-    assert headers == (("�", b""),)
+    assert headers == (("\udcff", b""),)
+    batch = encode_batch([Record(0, 0, None, None, headers)])
+    assert decode(batch) == [Record(0, 0, None, None, headers)]
+    assert b"\x02\xff\x00" in batch
 
 
 # A record without key, value and headers: length 6, attributes, timestamp +0, offset +0, key null, value null, no headers

@@ -27,11 +27,11 @@ from streamlake.protocol.messages.fetch import (
 )
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from streamlake.record.batch import BatchHeader, Buffer, check_crc, frames
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.record.decode import Record, decode_batch
 
 FETCH_VERSION = 13
 METADATA_VERSION = 12
-DECOMPRESSED_BYTES_MAX = 64 << 20
 FINAL_EPOCH = -1
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 SESSION_LOST = (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, ErrorCode.INVALID_FETCH_SESSION_EPOCH)

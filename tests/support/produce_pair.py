@@ -21,6 +21,7 @@ from support.wire_stub import FakeTransport
 
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
+from streamlake.core.tasks import InlineExecutor
 from streamlake.handlers import produce_runs
 from streamlake.handlers.apis import HANDLERS
 from streamlake.log.partition import Partition
@@ -97,6 +98,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
         logs=SimpleNamespace(get=lambda _, n: partitions[n] if 0 <= n < PARTITIONS else None),
         streams=room,
         deadlines=Deadlines(asyncio.get_running_loop()),
+        checks=InlineExecutor(),
     )
 
     class Watched(produce_runs.Runs):
@@ -225,7 +227,7 @@ class Requests:
             marked = bytearray(batch)
             marked[CHECKED_AT + 1] |= rng.choice([0x08, 0x10, 0x20])
             batch = signed(marked)
-        if kind.get("compression") and rng.random() < 0.1:  # nobody counts what is compressed
+        if kind.get("compression") and rng.random() < 0.1:
             claims = bytearray(batch)
             struct.pack_into(">i", claims, LAST_OFFSET_DELTA_AT, 2**31 - 2)
             struct.pack_into(">i", claims, COUNT_AT, 2**31 - 1)

@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cramjam
@@ -76,12 +76,14 @@ class RawClient:
 
     def produce(self, topic: str, records: bytes, partition: int = 0, timeout_ms: int = 20_000) -> Any:
         """The answer for one partition: error_code, base_offset, error_message."""
-        data = produce.PartitionProduceData(index=partition, records=records)
-        request = produce.ProduceRequest(
-            acks=-1, timeout_ms=timeout_ms, topic_data=(produce.TopicProduceData(name=topic, partition_data=(data,)),)
-        )
-        answer = self.call(ApiKey.PRODUCE, 9, request)
-        return answer.responses[0].partition_responses[0]
+        return self.produce_all(topic, {partition: records}, timeout_ms)[0]
+
+    def produce_all(self, topic: str, records: Mapping[int, bytes], timeout_ms: int = 20_000) -> Any:
+        """One request for several partitions; their answers."""
+        parts = tuple(produce.PartitionProduceData(index=n, records=data) for n, data in records.items())
+        topics = (produce.TopicProduceData(name=topic, partition_data=parts),)
+        request = produce.ProduceRequest(acks=-1, timeout_ms=timeout_ms, topic_data=topics)
+        return self.call(ApiKey.PRODUCE, 9, request).responses[0].partition_responses
 
 
 def batch(values: Sequence[bytes | None], compression: Compression = Compression.NONE) -> bytes:
@@ -115,8 +117,8 @@ def bomb(compression: Compression, size_bytes: int) -> bytes:
         return b"".join(packer.compress(zeros) for _ in range(times)) + packer.flush()
     if compression is Compression.SNAPPY:
         return bytes(cramjam.snappy.compress_raw(bytes(size_bytes)))
-    module = cramjam.zstd if compression is Compression.ZSTD else cramjam.lz4
-    compressor = module.Compressor()
+    zstd = compression is Compression.ZSTD
+    compressor = cramjam.zstd.Compressor() if zstd else cramjam.lz4.Compressor(block_linked=False)
     for _ in range(times):
         compressor.compress(zeros)
     return bytes(compressor.finish())

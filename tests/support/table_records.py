@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamlake.cluster.table_configs import PREFIX, TableSettings
 from streamlake.core.errors import NotFound
 from streamlake.record.arrow import RECORDS_SCHEMA
+from streamlake.record.decode import NOT_TEXT
 
 
 class Registry:
@@ -58,7 +59,7 @@ def records(
         "timestamp_type": [0] * n,
         "key": keys or [None] * n,
         "value": values,
-        "headers": [[{"key": k, "value": v} for k, v in h] for h in headers] if headers else [[]] * n,
+        "headers": [[{"key": k.encode(errors=NOT_TEXT), "value": v} for k, v in h] for h in headers or [[]] * n],
     }
     arrays = [pa.array(list(columns[field.name]), field.type) for field in RECORDS_SCHEMA]
     table = pa.Table.from_arrays(arrays, schema=RECORDS_SCHEMA)

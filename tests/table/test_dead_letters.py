@@ -13,7 +13,7 @@ from streamlake.table.project import table_schema
 
 def test_a_record_is_kept_whole_with_its_reason() -> None:
     sent = records(
-        [b"v0", b"\xff", None], [b"k0", None, b"\xfe"], [[], [("h", None)], []], first_offset=10, partition=4
+        [b"v0", b"\xff", None], [b"k0", None, b"\xfe"], [[], [("h\udcff", None)], []], first_offset=10, partition=4
     )
     dead = dead_rows("t", sent, [RowError(1, Reason.INVALID_VALUE, "why"), RowError(2, Reason.INVALID_KEY, "so")])
     assert dead.schema.equals(table_schema(DEAD_LETTER_SCHEMA), check_metadata=True)
@@ -21,7 +21,7 @@ def test_a_record_is_kept_whole_with_its_reason() -> None:
         {
             "reason": "invalid_value", "error": "why", "topic": "t", "partition": 4, "offset": 11, "last_offset": 11,
             "timestamp": datetime(2023, 11, 14, 22, 13, 20, 1000, UTC), "timestamp_type": "CreateTime",
-            "key": None, "value": b"\xff", "headers": [{"key": "h", "value": None}],
+            "key": None, "value": b"\xff", "headers": [{"key": "h\ufffd", "value": None}],
         },
         {
             "reason": "invalid_key", "error": "so", "topic": "t", "partition": 4, "offset": 12, "last_offset": 12,

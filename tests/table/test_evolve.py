@@ -4,11 +4,12 @@ import json
 
 import pytest
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import update_table_metadata
+from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import (
     BinaryType,
     DateType,
@@ -30,6 +31,7 @@ from pyiceberg.types import (
 from streamlake.core.errors import Invalid
 from streamlake.table import field_map
 from streamlake.table.evolve import CurrentTable, Incompatible, evolve
+from streamlake.table.partition import names_taken
 from streamlake.table.source_schema import (
     ROW,
     VALUE,
@@ -59,15 +61,19 @@ def struct(**fields) -> SourceStruct:
 class Table:
     """A table that evolves as a catalog would let it."""
 
-    def __init__(self, schema: Schema, properties: dict[str, str] | None = None) -> None:
-        self.metadata = new_table_metadata(schema, PartitionSpec(), SortOrder(), "/nowhere", properties or {})
+    def __init__(
+        self,
+        schema: Schema,
+        properties: dict[str, str] | None = None,
+        spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+    ) -> None:
+        self.metadata = new_table_metadata(schema, spec, SortOrder(), "/nowhere", properties or {})
 
     @property
     def current(self) -> CurrentTable:
         m = self.metadata
-        return CurrentTable(
-            m.schemas, m.current_schema_id, m.last_column_id, field_map.decode(m.properties.get(field_map.PROPERTY))
-        )
+        fields = field_map.decode(m.properties.get(field_map.PROPERTY))
+        return CurrentTable(m.schemas, m.current_schema_id, m.last_column_id, fields, names_taken(m))
 
     def evolve(self, *sources):
         evolution = evolve(self.current, sources)
@@ -304,3 +310,20 @@ def test_a_schema_change_in_between_fails_the_requirements() -> None:
 def test_docs_become_column_docs() -> None:
     table = created(value("a", INT, doc="how many"))
     assert table.metadata.schema().find_field("a").doc == "how many"
+
+
+def test_a_column_does_not_take_the_name_of_a_partition() -> None:
+    """Java's and Rust's Iceberg refuse a spec with such a field. The column of an identity partition lends its name."""
+    columns = Schema(NestedField(1, "ts", TimestamptzType()), NestedField(2, "region", STRING))
+    spec = PartitionSpec(
+        PartitionField(1, 1000, DayTransform(), "ts_day"), PartitionField(2, 1001, IdentityTransform(), "region")
+    )
+    table = Table(columns, spec=spec)
+    table.evolve(
+        [value("ts", TimestamptzType()), value("region", STRING), value("TS_day", STRING), value("ts_day_2", INT)]
+    )
+    assert [field.name for field in table.metadata.schema().fields] == ["ts", "region", "TS_day_2", "ts_day_2_2"]
+    table.evolve([value("zone", STRING, "region")])
+    table.evolve([value("zone", STRING), value("region", INT)])
+    names = [field.name for field in table.metadata.schema().fields]
+    assert names == ["ts", "zone", "TS_day_2", "ts_day_2_2", "region_2"]

@@ -68,6 +68,18 @@ async def test_waits_for_more_until_it_is_due(monkeypatch: pytest.MonkeyPatch) -
     assert done.positions == {0: 4}
 
 
+async def test_the_first_records_after_an_idle_time_end_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "POLL_S", 0.001)
+    world = World()
+    loop = asyncio.get_running_loop()
+    empty = await gatherer(world).gather(START, loop.time(), loop.time() + 0.05)
+    assert not empty.moved
+    filling = asyncio.create_task(gatherer(world).gather(START, loop.time(), float("inf")))
+    await asyncio.sleep(0.01)
+    world.log.produce(0, good([1]))
+    assert (await asyncio.wait_for(filling, 60)).positions == {0: 1}
+
+
 async def test_memory_is_taken_and_given_back() -> None:
     world = World()
     world.log.produce(0, good(range(100)))

@@ -4,6 +4,7 @@ import pyarrow as pa
 from pyiceberg.types import StringType
 from support.table_records import batch_of
 
+from streamlake.table import convert_headers
 from streamlake.table.layout import metadata_columns, timestamps
 
 
@@ -12,7 +13,8 @@ def shown(columns):
 
 
 KEY = (StringType(), pa.array(["k", None], pa.large_string()))
-TWO = batch_of([b"v", None], [b"k", None], [[("h", b"1"), ("g", None), ("h", b"2")], []], first_offset=5, partition=3)
+SENT = batch_of([b"v", None], [b"k", None], [[("h", b"1"), ("g", None), ("h", b"2")], []], first_offset=5, partition=3)
+TWO = SENT.set_column(SENT.schema.names.index("headers"), "headers", convert_headers.convert(SENT["headers"])[0])
 
 
 def test_streamlakes_struct_keeps_repeated_headers_in_order() -> None:

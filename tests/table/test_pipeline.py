@@ -162,6 +162,20 @@ def test_a_broken_field_map_stops_the_table() -> None:
         lake.round(records([wire(1, V1, {"id": 1, "name": "a"})]))
 
 
+def test_a_header_key_that_is_not_text_makes_a_dead_letter() -> None:
+    """A bad value is the graver reason; what is dead lies beside good rows of the same piece."""
+    lake = Lake()
+    good = wire(1, V1, {"id": 1, "name": "a"})
+    headers = [[("ü", b"1")], [("h", b"1"), ("\udcff", b"1")], [], [("\udcfe", None)], [("h", None)]]
+    evolved = lake.round(records([good, good, good, b"bad", good], headers=headers))
+    assert offsets(lake.rows()) == [0, 2, 4]
+    assert [(error.row, error.reason) for error in evolved.dead] == [(1, "invalid_header"), (3, "invalid_value")]
+    assert evolved.dead[0].message == "the key of a header is not UTF-8 text (invalid start byte at byte 0): ff"
+    assert [row["_kafka"]["headers"] for row in lake.rows()] == [
+        [{"key": "ü", "value": b"1"}], [], [{"key": "h", "value": None}],
+    ]  # fmt: skip
+
+
 def test_records_of_many_chunks_and_slices() -> None:
     lake = Lake()
     parts = [
@@ -259,3 +273,12 @@ def test_a_round_asks_for_an_unknown_schema_once() -> None:
         evolved = lake.round(pa.concat_tables([unknown, unknown]))
     assert [e.row for e in evolved.dead] == [0, 1]
     assert lake.registry.asked == [9]
+
+
+def test_a_round_of_dead_letters_only_in_a_table_with_nested_uuids() -> None:
+    schema = record(("who", record(("id", {"type": "string", "logicalType": "uuid"}), name="Who")))
+    lake = Lake({1: schema})
+    lake.round(records([wire(1, schema, {"who": {"id": "12345678-1234-5678-1234-567812345678"}})]))
+    evolved = lake.round(records([b"bad"], first_offset=1))
+    assert [error.reason for error in evolved.dead] == ["invalid_value"]
+    assert offsets(lake.rows()) == [0]

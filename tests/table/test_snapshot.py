@@ -12,7 +12,7 @@ from support.table_world import World
 from streamlake.core.errors import Invalid
 from streamlake.table import pipeline, snapshot
 from streamlake.table.progress import PROGRESS, beginning
-from streamlake.table.snapshot import Staged, Stamp
+from streamlake.table.snapshot import Added, Staged, Stamp
 
 SCHEMA = Schema(NestedField(1, "id", LongType()), NestedField(2, "day", LongType()))
 PROGRESS_NOW = beginning("c", "t", "i", 1)
@@ -45,11 +45,11 @@ def stamp(n: int) -> Stamp:
 
 def test_demands_this_table_and_this_head() -> None:
     table = made(World())
-    first = snapshot.append(table, [], [], None, PROGRESS_NOW, stamp(1))
+    first = snapshot.append(table, [], Added(()), PROGRESS_NOW, stamp(1))
     assert AssertTableUUID(uuid=table.metadata.table_uuid) in first.requirements
     assert AssertRefSnapshotId(ref="main", snapshot_id=None) in first.requirements
     table = commit(table, first)
-    second = snapshot.append(table, first.manifests, [], None, PROGRESS_NOW, stamp(2))
+    second = snapshot.append(table, first.manifests, Added(()), PROGRESS_NOW, stamp(2))
     assert AssertRefSnapshotId(ref="main", snapshot_id=1) in second.requirements
     assert second.snapshot.parent_snapshot_id == 1
 
@@ -62,7 +62,7 @@ def test_one_manifest_for_each_partition_spec() -> None:
     table = table.catalog.load_table("n.t")
     old, new = table.metadata.specs()[0], table.metadata.spec()
     files = [*data_files(table, old, [1, 2]), *data_files(table, new, [3, 4])]
-    staged = snapshot.append(table, [], [f.data_file for f in files], None, PROGRESS_NOW, stamp(1))
+    staged = snapshot.append(table, [], Added([f.data_file for f in files]), PROGRESS_NOW, stamp(1))
     assert {(m.partition_spec_id, m.added_files_count) for m in staged.manifests} == {(0, 1), (1, 2)}
     after = commit(table, staged, files)
     assert sorted(after.scan().to_arrow()["day"].to_pylist()) == [1, 2, 3, 4]
@@ -76,7 +76,7 @@ def test_manifests_are_good_for_the_next_commit_without_reading_them_back() -> N
     manifests: tuple[ManifestFile, ...] = ()
     for n in range(1, 4):
         files = data_files(table, table.spec(), [n])
-        staged = snapshot.append(table, manifests, [f.data_file for f in files], None, PROGRESS_NOW, stamp(n))
+        staged = snapshot.append(table, manifests, Added([f.data_file for f in files]), PROGRESS_NOW, stamp(n))
         manifests = staged.manifests
         table = commit(table, staged, files)
     read = table.current_snapshot().manifests(table.io)
@@ -88,9 +88,9 @@ def test_manifests_are_good_for_the_next_commit_without_reading_them_back() -> N
 def test_totals_add_up_and_an_empty_snapshot_keeps_them() -> None:
     table = made(World())
     files = data_files(table, table.spec(), [1, 2, 3])
-    staged = snapshot.append(table, [], [f.data_file for f in files], None, PROGRESS_NOW, stamp(1))
+    staged = snapshot.append(table, [], Added([f.data_file for f in files]), PROGRESS_NOW, stamp(1))
     table = commit(table, staged, files)
-    table = commit(table, snapshot.append(table, staged.manifests, [], None, PROGRESS_NOW, stamp(2)))
+    table = commit(table, snapshot.append(table, staged.manifests, Added(()), PROGRESS_NOW, stamp(2)))
     summary = table.current_snapshot().summary
     assert summary["total-records"] == "3"
     assert summary["added-records"] is None
@@ -104,7 +104,7 @@ def test_merging_manifests_changes_no_row() -> None:
     manifests: tuple[ManifestFile, ...] = ()
     for n in range(1, 6):
         files = data_files(table, table.spec(), [n, n + 1])
-        staged = snapshot.append(table, manifests, [f.data_file for f in files], None, PROGRESS_NOW, stamp(n))
+        staged = snapshot.append(table, manifests, Added([f.data_file for f in files]), PROGRESS_NOW, stamp(n))
         manifests = staged.manifests
         table = commit(table, staged, files)
     before = sorted(table.scan().to_arrow().to_pylist(), key=str)
@@ -122,10 +122,10 @@ def test_merging_manifests_changes_no_row() -> None:
 
 def test_time_never_goes_back_whatever_the_clock_says() -> None:
     table = made(World())
-    table = commit(table, snapshot.append(table, [], [], None, PROGRESS_NOW, stamp(1)))
+    table = commit(table, snapshot.append(table, [], Added(()), PROGRESS_NOW, stamp(1)))
     early = Stamp(1, "x", 2, 5)
     assert (
-        snapshot.append(table, [], [], None, PROGRESS_NOW, early).snapshot.timestamp_ms
+        snapshot.append(table, [], Added(()), PROGRESS_NOW, early).snapshot.timestamp_ms
         >= table.metadata.last_updated_ms
     )
 
@@ -134,4 +134,4 @@ def test_time_never_goes_back_whatever_the_clock_says() -> None:
 def test_other_format_versions_are_refused(version: str) -> None:
     table = made(World(), version=version)
     with pytest.raises(Invalid, match="format version 1"):
-        snapshot.append(table, [], [], None, PROGRESS_NOW, stamp(1))
+        snapshot.append(table, [], Added(()), PROGRESS_NOW, stamp(1))

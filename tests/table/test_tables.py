@@ -102,9 +102,22 @@ async def test_two_topics_cannot_feed_one_table() -> None:
     second = world.spec(topic="second", topic_id=OTHER_ID, configs=configs)
     await worker.tables.apply([world.spec(), second])
     report = await worker.until(OTHER_ID, "failed")
-    assert "topic orders feeds this table already" in report.message
+    assert "topic orders feeds table default.orders already" in report.message
     await worker.tables.apply([second])
     await worker.until(OTHER_ID, "running")
+    await worker.tables.close()
+
+
+@pytest.mark.parametrize("first", ["orders", "orders__dlq"])
+async def test_no_topic_feeds_the_dead_letter_table_of_another(first: str) -> None:
+    """It would take over an empty one, and mix rows of two kinds."""
+    world = World()
+    worker = Worker(world)
+    specs = [world.spec(), world.spec(topic="orders__dlq", topic_id=OTHER_ID)]
+    specs.sort(key=lambda spec: spec.topic != first)
+    await worker.tables.apply(specs)
+    report = await worker.until(specs[1].topic_id, "failed")
+    assert f"topic {first} feeds table default.orders__dlq already" in report.message
     await worker.tables.close()
 
 

@@ -1,11 +1,16 @@
+import asyncio
+import contextlib
+import itertools
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from pyiceberg.partitioning import PartitionField
 from pyiceberg.transforms import BucketTransform
-from support.table_world import BAD, TOPIC, World, good
+from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good
 
 from streamlake.core.errors import Fenced, Invalid, Unavailable
-from streamlake.table import topic_table
+from streamlake.table import partition, topic_table
 
 
 async def test_rows_dead_letters_and_the_account() -> None:
@@ -32,8 +37,8 @@ async def test_both_tables_exist_from_the_start_and_the_second_is_empty() -> Non
 
 async def test_rows_of_many_partitions_share_a_file() -> None:
     world = World(8)
-    for partition in range(8):
-        world.log.produce(partition, good([partition]))
+    for number in range(8):
+        world.log.produce(number, good([number]))
     await world.life().drain()
     assert len(list(world.load().scan().plan_files())) == 1
 
@@ -49,11 +54,126 @@ async def test_the_table_is_partitioned_as_configured() -> None:
     world.check()
 
 
-async def test_a_partition_column_that_is_not_there_stops_the_table() -> None:
-    world = World(partition_by="[day(missing)]")
+async def test_a_partition_column_that_is_not_there_yet_joins_the_spec_when_it_comes() -> None:
+    world = World(partition_by="[bucket(note, 4), day(missing)]")
+    world.log.produce(0, good(range(5)))
+    life = world.life()
+    await life.drain()
+    assert world.load().spec().is_unpartitioned()
+    assert life.table.note == (
+        "not partitioned by bucket(note, 4): the table has no column note; "
+        "not partitioned by day(missing): the table has no column missing"
+    )
+    world.log.produce(0, good(range(5), 2))
+    await life.round()
+    assert [field.name for field in world.load().spec().fields] == ["note_bucket_4"]
+    assert life.table.note == "not partitioned by day(missing): the table has no column missing"
+    await world.life().drain()
+    world.log.produce(0, [*good([6], 2), *good([7])])
+    await world.life().drain()
+    world.check()
+    assert world.load().scan("n = 3").to_arrow().num_rows == 2
+
+
+async def test_rows_of_too_many_partitions_are_written_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "PARTITIONS_MAX", 3)
+    world = World(partition_by="[n]")
+    life = world.life()
+    for numbers, note in ((range(9), "9 partitions in one commit, more than 3"), ([1, 2], ""), (range(5), "5 part")):
+        world.log.produce(0, good(numbers))
+        await life.drain()
+        assert life.table.note.startswith(note) and bool(note) == bool(life.table.note)
+    table = world.load()
+    assert [spec.is_unpartitioned() for spec in table.specs().values()] == [False, True]
+    assert not table.spec().is_unpartitioned()
+    assert [table.scan(f"n = {n}").to_arrow().num_rows for n in (1, 4, 8)] == [3, 2, 1]
+    world.check()
+
+
+async def test_dead_letters_alone_are_accounted_for() -> None:
+    """No row, so no table yet: but the lag ends, retention may follow, and the next life does not read them again."""
+    world = World(2)
+    world.log.produce(0, [BAD] * 3)
+    world.log.abort(1, good([1, 2]))
+    world.log.garbage(1, 2)
+    first = world.life()
+    await first.drain()
+    assert first.table.held.next == (3, 5)
+    assert first.table.held.skipped == {"aborted": 2, "control": 1, "dead_letter": 5}
+    assert first.table.note == (
+        "there is no table yet, all 5 records so far are dead letters: see table default.orders__dlq"
+    )
+    await first.table.look()
+    assert first.table.seen.next == (3, 5)
+    world.log.delete_before(0, 3)  # retention
+    life = world.life()
+    await life.drain()
+    assert life.table.reached.next == (3, 5)
+    world.log.produce(0, [*good([1, 2]), BAD])
+    await life.drain()
+    progress = life.table.main.progress
+    assert (progress.next, progress.skipped) == ((6, 5), {"aborted": 2, "control": 1, "dead_letter": 6})
+    assert progress.rows == len(world.rows()) == 2
+    await world.life().drain()
+    world.check()
+
+
+@pytest.mark.parametrize("dies_in", ["_create", "_commit"])
+async def test_the_first_row_after_dead_letters_survives_a_crash(dies_in: str) -> None:
+    world = World()
+    world.log.produce(0, [BAD, BAD])
+    await world.life().drain()
+    world.log.produce(0, [*good([1]), BAD, *good([2])])
+    for nth in range(1, 5):
+        life = world.life()
+        calls = itertools.count(1)
+
+        def die(name: str, nth: int = nth, calls: "itertools.count[int]" = calls) -> None:
+            if name == dies_in and next(calls) == nth:
+                world.executor.before = None
+                raise Killed
+
+        world.executor.before = die
+        with contextlib.suppress(Killed):
+            await life.drain()
+        world.executor.before = None
+    life = world.life()
+    await life.drain()
+    world.check()
+    assert life.table.main.progress.skipped == {"dead_letter": 3}
+
+
+async def test_dead_letters_of_a_table_that_was_dropped_do_not_stand_for_its_rows() -> None:
+    """The dead-letter table stays behind, and says that there were rows: all is read again."""
+    world = World()
+    world.log.produce(0, [*good([1]), BAD, *good([2])])
+    await world.life().drain()
+    world.catalog.inner.drop_table(("default", TOPIC))
+    world.committed_once = False  # disabled and enabled again
+    await world.life().drain()
+    world.check()
+    assert len(world.rows()) == 2
+
+
+async def test_an_older_committer_that_makes_the_table_late_adds_no_row() -> None:
+    """It could not be fenced by the table itself, which was not there."""
+    world = World()
     world.log.produce(0, good([1]))
-    with pytest.raises(Invalid, match="missing"):
-        await world.life().drain()
+    old_executor = Executor()
+    old = world.life(old_executor)
+    await old.table.open()
+    pause = Pause(old_executor, "_create")
+    zombie = asyncio.create_task(old.round())
+    await pause.reached.wait()
+    new = world.life()
+    await new.table.open()
+    assert new.table.main.table is None
+    pause.go.set()
+    with pytest.raises(Fenced):
+        await zombie
+    assert world.rows() == []
+    await new.round()
+    world.check()
 
 
 async def test_the_schema_grows_in_the_commit_of_its_first_row() -> None:
@@ -206,11 +326,13 @@ async def test_a_change_by_others_does_not_disturb_a_claim_but_a_newer_claim_fen
     life = world.life()
     original = world.catalog.commit_table
 
-    def other_first(*args: object) -> object:
+    def other_first(table: Any, *args: object) -> object:
+        if table.name() != ("default", TOPIC):
+            return original(table, *args)
         world.catalog.commit_table = original
         with world.load().update_schema() as update:
             update.add_column("more", world.load().schema().find_type("n"))
-        return original(*args)
+        return original(table, *args)
 
     world.catalog.commit_table = other_first
     await life.table.open()
