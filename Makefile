@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs fuzz kernels clean
+.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores
 
 bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the simulation finds each (at most 200)
 	$(BIN)/python tests/sim/run.py --bugs
+
+differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
+	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)

@@ -23,11 +23,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from brokers import Bucket, Config, StreamLake, Wal, free_ports, merged, seaweedfs_bucket, streamlake_broker
+from brokers import Bucket, Config, StreamLake, Wal, merged, seaweedfs_bucket, streamlake_broker
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from report import Report, console, plot_bars
+from support.apache_kafka import free_ports
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
 

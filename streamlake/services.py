@@ -17,6 +17,7 @@ from streamlake.cluster.groups_store import GroupStore
 from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.membership import BrokerIdentity, Membership
 from streamlake.cluster.producer_ids import ProducerIdBlocks
+from streamlake.cluster.resource_configs import ResourceConfigs
 from streamlake.cluster.schemas_store import SchemaStore
 from streamlake.cluster.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.table_progress import TableProgress
@@ -33,6 +34,7 @@ from streamlake.core.errors import StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
 from streamlake.former_wals import FormerWals
 from streamlake.handlers.context import Context, Node
+from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
 from streamlake.machine import Machine, metadata_url, store_url, wal_uri
@@ -91,7 +93,7 @@ class Services:
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
         self.tasks.start("lease", self.membership.run())
-        self.configs = BrokerConfigs(self.database, self.identity, config.kafka)
+        self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
 
@@ -191,6 +193,7 @@ class Services:
             node=Node(identity.node, host, port, identity.cluster_id),
             topics=self.topics,
             broker_configs=self.configs,
+            resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
             streams=self.streams,
             groups=self.groups,
@@ -249,3 +252,34 @@ def streams_settings(config: Config) -> StreamsSettings:
         gc_grace_ms=int(storage.gc_grace_s * 1000),
         wal_readable=wal_uri(config).kind == "file",
     )
+
+
+def kafka_values(config: Config, host: str, port: int) -> dict[str, str]:
+    """The keys of cluster/broker_config_docs.OWN, with the values in force. Clients are told `host` and `port`."""
+    server, groups = config.server, config.groups
+    data_dir = str(config.storage.data_dir.absolute())
+    values: dict[str, str | int] = {
+        "node.id": server.node_id,
+        "broker.id": server.node_id,
+        "process.roles": "broker",
+        "listeners": _listener(server.host, server.port or port),
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT",
+        "advertised.listeners": _listener(host, port),
+        "log.dir": data_dir,
+        "log.dirs": data_dir,
+        "log.retention.check.interval.ms": round(config.storage.retention_interval_s * 1000),
+        "socket.request.max.bytes": server.request_bytes_max,
+        "max.connections": server.connections_max,
+        "fetch.max.bytes": RESPONSE_BYTES_MAX,
+        "offset.metadata.max.bytes": GroupSettings().offset_metadata_bytes_max,
+        "group.initial.rebalance.delay.ms": groups.initial_rebalance_delay_ms,
+        "group.min.session.timeout.ms": groups.session_timeout_min_ms,
+        "group.max.session.timeout.ms": groups.session_timeout_max_ms,
+        "group.max.size": groups.group_size_max,
+        "offsets.retention.minutes": groups.offsets_retention_ms // 60_000,
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+def _listener(host: str, port: int) -> str:
+    return f"PLAINTEXT://{f'[{host}]' if ':' in host else host}:{port}"

@@ -29,7 +29,17 @@ def status(
     if not found:
         fail(f"topic {topic} is no table topic: set its config streamlake.table.enable=true")
     (table,) = found
-    for key in ("table", "state", "message", "rows", "dead_letters", "lag", "last_commit", "metadata_location"):
+    for key in (
+        "table",
+        "state",
+        "message",
+        "maintenance",
+        "rows",
+        "dead_letters",
+        "lag",
+        "last_commit",
+        "metadata_location",
+    ):
         if table.get(key) not in (None, ""):
             out.print(f"[dim]{key.replace('_', ' '):<18}[/] {text(table[key])}", soft_wrap=True)
     columns = ["partition", "log start", "log end", "in table", "lag"]

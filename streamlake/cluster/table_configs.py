@@ -92,7 +92,7 @@ class TableSettings:
     def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
         """From canonical keys, explicit or effective ones; keys that are absent have their defaults. Other keys are
         ignored. Invalid, also if the values do not go together."""
-        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default) for d in TABLE_CONFIGS}
+        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default or "") for d in TABLE_CONFIGS}
         for definition in TABLE_CONFIGS:
             definition.parse(texts[definition.name.removeprefix(PREFIX)])
         settings = cls(
@@ -227,7 +227,7 @@ def _not_yet(default: str) -> Parser:
     return parse
 
 
-def _identifier(bytes_max: int, empty: bool) -> Parser:
+def _identifier(bytes_max: int, empty: bool = False, parts: bool = False) -> Parser:
     def parse(value: str) -> str:
         if value == "" and empty:
             return value
@@ -235,6 +235,8 @@ def _identifier(bytes_max: int, empty: bool) -> Parser:
             raise ValueError(f"must be letters, digits, '_', '-' or '.', at most {bytes_max} bytes of UTF-8")
         if value in (".", ".."):
             raise ValueError("must not be '.' or '..': it is the name of a folder too")
+        if parts and not all(value.split(".")):
+            raise ValueError("must have letters between dots: each dot begins a namespace in the one before it")
         return value
 
     return parse
@@ -257,7 +259,7 @@ TABLE_CONFIGS = (
         "namespace",
         ConfigType.STRING,
         "default",
-        _identifier(_NAMESPACE_BYTES_MAX, empty=False),
+        _identifier(_NAMESPACE_BYTES_MAX, parts=True),
         "Iceberg namespace of the table.",
         broker=True,
     ),

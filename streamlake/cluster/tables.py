@@ -150,6 +150,16 @@ broker_config = Table(
     PrimaryKeyConstraint("node", "key", name="pk_broker_config"),
 )
 
+resource_config = Table(
+    "resource_config",
+    metadata,
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("kind", "name", "key", name="pk_resource_config"),
+)
+
 consumer_group = Table(
     "consumer_group",
     metadata,

@@ -79,6 +79,7 @@ class Topics:
         self._limits = limits or TopicLimits()
         self._by_name: dict[str, TopicInfo] = {}
         self._by_id: dict[UUID, TopicInfo] = {}
+        self._by_alike: dict[str, str] = {}  # names, by what they are in metrics
         self._partitions = 0
 
     def get(self, name: str) -> TopicInfo | None:
@@ -94,12 +95,18 @@ class Topics:
     def check_create(self, name: str, partitions: int, configs: Mapping[str, str]) -> dict[str, str]:
         """Everything that `create` would refuse, without creating; the configs under canonical keys."""
         check_name(name)
-        if name in self._by_name:
-            raise Exists(f"topic {name} exists already")
+        self.check_free(name)
         if not 1 <= partitions <= self._limits.partitions_per_topic_max:
             raise Invalid(f"{partitions} partitions: must be from 1 to {self._limits.partitions_per_topic_max}")
         self._check_room(partitions)
         return check_topic_configs(configs)
+
+    def check_free(self, name: str) -> None:
+        """Exists; Invalid: it differs from another topic's in '.' and '_' only, so they would be one in metrics."""
+        if name in self._by_name:
+            raise Exists(f"topic {name} exists already")
+        if other := self._by_alike.get(_alike(name)):
+            raise _collision(name, other)
 
     async def create(self, name: str, partitions: int, configs: Mapping[str, str]) -> TopicInfo:
         """Exists; Invalid: name, number of partitions or configs."""
@@ -239,9 +246,11 @@ class Topics:
         self.revision = change.revision
         if change.before is not None:
             del self._by_name[change.before.name], self._by_id[change.before.id]
+            self._by_alike.pop(_alike(change.before.name), None)
             self._partitions -= len(change.before.partitions)
         if change.after is not None:
             self._by_name[change.after.name] = self._by_id[change.after.id] = change.after
+            self._by_alike[_alike(change.after.name)] = change.after.name
             self._partitions += len(change.after.partitions)
         for listener in self.listeners:
             listener(change)
@@ -271,11 +280,19 @@ def _after(change: TopicChange) -> TopicInfo:
 def _require_free_name(connection: Connection, name: str) -> None:
     """Kafka refuses names that differ in '.' and '_' only: they would be one in metrics."""
     t = tables.topic.c
-    alike = func.replace(t.name, ".", "_") == name.replace(".", "_")
+    alike = func.replace(t.name, ".", "_") == _alike(name)
     for (other,) in connection.execute(select(t.name).where(alike)):
         if other == name:
             raise Exists(f"topic {name} exists already")
-        raise Invalid(f"topic name {name!r} collides with the existing topic {other!r}: '.' and '_' count as the same")
+        raise _collision(name, other)
+
+
+def _alike(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _collision(name: str, other: str) -> Invalid:
+    return Invalid(f"topic name {name!r} collides with the existing topic {other!r}: '.' and '_' count as the same")
 
 
 def _add_partitions(connection: Connection, topic_id: UUID, first: int, total: int) -> tuple[PartitionInfo, ...]:

@@ -182,7 +182,7 @@ class Groups:
         entry = self._entries.get(group_id)
         if entry is None:
             if generation >= 0:
-                return GroupError.ILLEGAL_GENERATION, None
+                return GroupError.GROUP_ID_NOT_FOUND, None
             if not creates:
                 return GroupError.NONE, None
             if not self._has_room(None, 0):
@@ -297,7 +297,7 @@ class Groups:
     async def _delete(self, group_id: str, only_if_stale: bool = False) -> GroupError:
         entry = self._entries.get(group_id)
         if entry is None:
-            return GroupError.GROUP_ID_NOT_FOUND if group_id else GroupError.INVALID_GROUP_ID
+            return GroupError.GROUP_ID_NOT_FOUND
         async with entry.lock:  # behind any save, so that no row comes back after it was deleted
             if self._entries.get(group_id) is not entry:
                 return GroupError.GROUP_ID_NOT_FOUND

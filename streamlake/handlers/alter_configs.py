@@ -3,15 +3,21 @@
 Behavior: keys that are left out go back to their defaults. Prefer IncrementalAlterConfigs.
 """
 
-from collections.abc import Mapping
-
-from streamlake.cluster.configs import BROKER_CONFIGS
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.config_entries import TOPIC, find
-from streamlake.handlers.context import Context, Exchange, Failure, failure
+from streamlake.handlers.config_entries import (
+    LOGGER,
+    Refused,
+    apply,
+    check_named,
+    find,
+    refusal,
+    repeated,
+)
+from streamlake.handlers.context import Context, Exchange, Failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.alter_configs import (
     AlterConfigsRequest,
+    AlterConfigsResource,
     AlterConfigsResourceResponse,
     AlterConfigsResponse,
 )
@@ -19,16 +25,20 @@ from streamlake.protocol.messages.alter_configs import (
 
 async def handle(ctx: Context, exchange: Exchange) -> AlterConfigsResponse:
     request: AlterConfigsRequest = exchange.body
+    twice = repeated((r.resource_type, r.resource_name) for r in request.resources)
     responses = []
     for resource in request.resources:
         kind, name = resource.resource_type, resource.resource_name
         try:
-            change: dict[str, str | None] = dict.fromkeys(find(ctx, kind, name).own)
-            change.update({c.name: c.value for c in resource.configs})
-            await apply(ctx, kind, name, change, request.validate_only)
+            check_named(kind, name, twice)
+            if kind == LOGGER:
+                raise Refused("levels of loggers are changed by IncrementalAlterConfigs")
+            given = _given(resource)
+            own = (await find(ctx, kind, name)).own
+            await apply(ctx, kind, name, dict.fromkeys(own) | given, request.validate_only)
             result = Failure(ErrorCode.NONE, "")
         except StreamLakeError as error:
-            result = failure(error, ErrorCode.INVALID_CONFIG)
+            result = refusal(error, kind)
         responses.append(
             AlterConfigsResourceResponse(
                 error_code=result.code,
@@ -40,20 +50,12 @@ async def handle(ctx: Context, exchange: Exchange) -> AlterConfigsResponse:
     return AlterConfigsResponse(responses=tuple(responses))
 
 
-async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | None], validate_only: bool) -> None:
-    """Change keys of a resource that `find` has found; None deletes a key."""
-    given = {key: value for key, value in change.items() if value is not None}
-    removed = [key for key, value in change.items() if value is None]
-    if kind == TOPIC:
-        if validate_only:
-            ctx.topics.check_alter_configs(name, given, removed)
-        else:
-            await ctx.topics.alter_configs(name, given, removed)
-            await ctx.settled()
-    elif validate_only:
-        BROKER_CONFIGS.check(given)
-        for key in removed:
-            BROKER_CONFIGS.canonical(key)
-    else:
-        await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
-        await ctx.settled()
+def _given(resource: AlterConfigsResource) -> dict[str, str | None]:
+    given: dict[str, str | None] = {}
+    for config in resource.configs:
+        if config.name in given:
+            raise Refused(f"{config.name} stands more than once in this request: say it once")
+        if config.value is None:
+            raise Refused(f"{config.name} needs a value: leave it out for the default")
+        given[config.name] = config.value
+    return given

@@ -2,20 +2,32 @@
 
 Behavior: the ranges are those of handlers/apis.py and nothing else. Produce is advertised from version 0, though 3 is
 the lowest that is served: older librdkafka turns compression off otherwise (KAFKA-18659).
+No features are claimed (KIP-584): none of Kafka's is there as a whole. The client's name and version (from 3) must be
+of the form that KIP-511 gives them.
 Version notes: an unknown version is answered in version 0 with code 35 and the range of ApiVersions (KIP-511).
 """
 
+import re
+
 from streamlake.handlers.context import Context, Exchange
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages.api_versions import ApiVersion, ApiVersionsResponse
+from streamlake.protocol.messages.api_versions import KEY, ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+
+_CLIENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ApiVersionsResponse:
     from streamlake.handlers.apis import HANDLERS  # the list names this module too
 
+    request: ApiVersionsRequest | None = exchange.body
     known = tuple(
         ApiVersion(api_key=h.api.key, min_version=h.api.advertised_min, max_version=h.api.versions[-1])
         for h in HANDLERS
+        if request is not None or h.api.key == KEY
     )
-    code = ErrorCode.NONE if exchange.body is not None else ErrorCode.UNSUPPORTED_VERSION
-    return ApiVersionsResponse(error_code=code, api_keys=known)
+    if request is None:
+        return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=known)
+    client = (request.client_software_name, request.client_software_version)
+    if exchange.version >= 3 and not all(map(_CLIENT.fullmatch, client)):
+        return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+    return ApiVersionsResponse(api_keys=known)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from streamlake.handlers import (
     alter_configs,
     api_versions,
+    consumer_group_heartbeat,
     create_partitions,
     create_topics,
     delete_groups,
@@ -29,6 +30,7 @@ from streamlake.handlers import (
     init_producer_id,
     join_group,
     leave_group,
+    list_config_resources,
     list_groups,
     list_offsets,
     metadata,
@@ -86,5 +88,8 @@ HANDLERS = (
     Handler(api(42, _upto(2)), "Delete", delete_groups.handle),
     Handler(api(44, _upto(1)), "AlterConfigs", incremental_alter_configs.handle),
     Handler(api(60, _upto(1)), "Describe", describe_cluster.handle),
+    # Only to say that it is not there: consumer_group_heartbeat.py.
+    Handler(api(68, _upto(1)), "Read", consumer_group_heartbeat.handle),
+    Handler(api(74, _upto(1)), "DescribeConfigs", list_config_resources.handle),
     Handler(api(75, _upto(0)), "Describe", describe_topic_partitions.handle),
 )

@@ -1,33 +1,60 @@
-"""Configurations as Kafka's config APIs see them: resources, what was set on them, how sources and types are numbered.
+"""Configurations as Kafka's config APIs see them: resources, what is set on them, and how they change.
 
-A resource is a topic, this broker, or, with an empty name, all brokers.
+A resource is a topic, this broker or, with an empty name, all brokers; a group or a client metrics subscription, by
+name, whether it is there or not; or the loggers of this broker. A request that makes no sense is INVALID_REQUEST, a
+config that a topic or group cannot have INVALID_CONFIG, and one that a broker cannot have INVALID_REQUEST again:
+Kafka's answers, and tests/support/config_cases.py lists them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from streamlake.cluster.config_def import ConfigDefs, ConfigEntry, ConfigSource, ConfigType, Layer
-from streamlake.cluster.configs import BROKER_CONFIGS
-from streamlake.cluster.topic_configs import TOPIC_CONFIGS
-from streamlake.core.errors import Invalid, NotFound
-from streamlake.handlers.context import Context
+import structlog
 
-TOPIC, BROKER = 2, 4  # Kafka's ConfigResource types
+from streamlake.cluster.config_def import ConfigDef, ConfigDefs, ConfigEntry, ConfigSource, ConfigType, Layer, describe
+from streamlake.cluster.configs import BROKER_CONFIGS, check_alter, definition_of
+from streamlake.cluster.resource_configs import DEFINITIONS
+from streamlake.cluster.topic_configs import TOPIC_CONFIGS
+from streamlake.cluster.topics import check_name
+from streamlake.core.errors import Invalid, NotFound, StreamLakeError
+from streamlake.handlers.context import Context, Failure, failure
+from streamlake.protocol.errors import ErrorCode
+
+# Kafka's ConfigResource types.
+TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
+NAMED = {CLIENT_METRICS: ConfigSource.CLIENT_METRICS, GROUP: ConfigSource.GROUP}
 SOURCES = {
     ConfigSource.DYNAMIC_TOPIC: 1,
     ConfigSource.DYNAMIC_BROKER: 2,
     ConfigSource.DYNAMIC_DEFAULT_BROKER: 3,
     ConfigSource.STATIC_BROKER: 4,
     ConfigSource.DEFAULT: 5,
+    ConfigSource.CLIENT_METRICS: 7,
+    ConfigSource.GROUP: 8,
 }
 TYPES = {
+    ConfigType.UNKNOWN: 0,
     ConfigType.BOOLEAN: 1,
     ConfigType.STRING: 2,
     ConfigType.INT: 3,
+    ConfigType.SHORT: 4,
     ConfigType.LONG: 5,
     ConfigType.DOUBLE: 6,
     ConfigType.LIST: 7,
+    ConfigType.CLASS: 8,
+    ConfigType.PASSWORD: 9,
 }
+ROOT_LOGGER = "root"  # the one there is: all of this process logs at one level
+LOG_LEVELS = {0: "TRACE", 10: "DEBUG", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}  # Kafka's words for Python's
+
+
+class Refused(Invalid):
+    """Invalid, with a code of its own, whatever Invalid means for the resource at hand."""
+
+    def __init__(self, message: str, code: ErrorCode = ErrorCode.INVALID_REQUEST) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Resource(NamedTuple):
@@ -41,31 +68,108 @@ class Resource(NamedTuple):
         """What was set on this resource itself."""
         return self.layers[0].values
 
+    def definition(self, name: str) -> ConfigDef:
+        return definition_of(name) if self.definitions is BROKER_CONFIGS else self.definitions[name]
+
     def entry(self, name: str) -> ConfigEntry:
-        return self.definitions.describe(name, self.layers)
+        return describe(self.definition(name), self.layers)
 
-    def entries(self) -> list[ConfigEntry]:
-        """Every key with its value in force."""
-        return [self.entry(definition.name) for definition in self.definitions]
+    def entries(self, names: Collection[str] = ()) -> list[ConfigEntry]:
+        """Every key, or those of these names, with its value in force; also what is set and no broker knows."""
+        found = {definition.name: definition for definition in self.definitions}
+        if self.definitions is BROKER_CONFIGS:
+            found |= {key: definition_of(key) for layer in self.layers for key in layer.values if key not in found}
+        return [
+            describe(definition, self.layers)
+            for definition in found.values()
+            if not names or definition.name in names or any(alias in names for alias in definition.aliases)
+        ]
 
 
-def find(ctx: Context, kind: int, name: str) -> Resource:
-    """NotFound: no such topic. Invalid: another broker, or something that has no configs here."""
+async def find(ctx: Context, kind: int, name: str) -> Resource:
+    """NotFound: no such topic. Refused: another broker, a wrong name, or something that has no configs."""
+    layers = ctx.broker_configs.layers()
     if kind == TOPIC:
+        try:
+            check_name(name)
+        except Invalid as error:
+            raise Refused(str(error), ErrorCode.INVALID_TOPIC_EXCEPTION) from None
         topic = ctx.topics.get(name)
         if topic is None:
             raise NotFound(f"topic {name} does not exist")
         return of_topic(ctx, topic.configs)
-    if kind != BROKER:
-        raise Invalid(f"resource type {kind} has no configs here: topics are {TOPIC}, brokers {BROKER}")
-    layers = ctx.broker_configs.layers()
-    if name == "":
-        return Resource(BROKER_CONFIGS, layers[1:])  # without what was set for this broker alone
-    if name != str(ctx.node.node_id):
-        raise Invalid(f"this is broker {ctx.node.node_id}, not {name}")
-    return Resource(BROKER_CONFIGS, layers)
+    if kind == BROKER:
+        if name == "":
+            return Resource(BROKER_CONFIGS, layers[1:])  # without what was set for this broker alone
+        check_this_broker(ctx, name)
+        return Resource(BROKER_CONFIGS, layers)
+    if kind in NAMED:
+        if name == "":
+            raise Refused("a group or a client metrics subscription has a name: there are no defaults for all of them")
+        own = await ctx.resource_configs.own(NAMED[kind], name)
+        return Resource(DEFINITIONS[NAMED[kind]], [Layer(NAMED[kind], own), *layers])
+    raise Refused(
+        f"resource type {kind} has no configs: a topic is {TOPIC}, a broker {BROKER}, a broker's loggers {LOGGER}, "
+        f"client metrics {CLIENT_METRICS}, a group {GROUP}"
+    )
 
 
 def of_topic(ctx: Context, own: Mapping[str, str]) -> Resource:
     """A topic with these configs of its own, whether it exists or not."""
     return Resource(TOPIC_CONFIGS, ctx.broker_configs.topic_layers(own))
+
+
+def check_this_broker(ctx: Context, name: str) -> None:
+    try:
+        node = int(name) if len(name) <= 20 else None
+    except ValueError:
+        node = None
+    if node != ctx.node.node_id:
+        raise Refused(f"this is broker {ctx.node.node_id}, not {name[:100]!r}: ask that one")
+
+
+def log_level() -> str:
+    """Of this process, in Kafka's words."""
+    return LOG_LEVELS[structlog.get_logger().get_effective_level()]
+
+
+async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | None], validate_only: bool) -> None:
+    """Change keys of a resource that `find` has found; None deletes a key."""
+    given = {key: value for key, value in change.items() if value is not None}
+    removed = [key for key, value in change.items() if value is None]
+    if kind == TOPIC:
+        if validate_only:
+            ctx.topics.check_alter_configs(name, given, removed)
+        else:
+            await ctx.topics.alter_configs(name, given, removed)
+            await ctx.settled()
+    elif kind == BROKER:
+        if validate_only:
+            check_alter(given)
+        else:
+            await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
+            await ctx.settled()
+    elif validate_only:
+        DEFINITIONS[NAMED[kind]].check(given)
+    else:
+        await ctx.resource_configs.alter(NAMED[kind], name, given, removed)
+
+
+def repeated(resources: Iterable[tuple[int, str]]) -> frozenset[tuple[int, str]]:
+    """The resources that stand more than once in a request."""
+    return frozenset(resource for resource, count in Counter(resources).items() if count > 1)
+
+
+def check_named(kind: int, name: str, twice: Collection[tuple[int, str]]) -> None:
+    """Refused: what no request may change. Which of two changes of one resource is meant to win, nobody knows."""
+    if (kind, name) in twice:
+        raise Refused(f"{name!r} stands more than once in this request: put its configs together")
+    if kind == TOPIC and name == "":
+        raise Refused("a topic has a name: defaults of all topics are configs of the broker")
+
+
+def refusal(error: StreamLakeError, kind: int) -> Failure:
+    """The code and words of what went wrong with a change."""
+    if isinstance(error, Refused):
+        return Failure(error.code, str(error))
+    return failure(error, ErrorCode.INVALID_REQUEST if kind == BROKER else ErrorCode.INVALID_CONFIG)

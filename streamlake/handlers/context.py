@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from streamlake.cluster.configs import BrokerConfigs
+from streamlake.cluster.resource_configs import ResourceConfigs
 from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
@@ -43,6 +44,7 @@ class Context:
     node: Node
     topics: Topics
     broker_configs: BrokerConfigs
+    resource_configs: ResourceConfigs
     logs: LogManager
     streams: Streams
     groups: Groups

@@ -1,10 +1,13 @@
 """DeleteTopics (20).
 
 Behavior: the topic, its streams' rows, holds and committed offsets go in one metadata transaction; the bytes follow by
-garbage collection. An Iceberg table that was made of the topic stays. The broker must allow it: delete.topic.enable.
+garbage collection. An Iceberg table that was made of the topic stays. The broker must allow it: delete.topic.enable. A
+topic that is named more than once in a request is refused, once, and stays.
 Version notes: versions 1-5 name topics, from 6 on a topic is named or given by id, never both. That deletion is
 disabled has a code of its own from version 3.
 """
+
+from collections import Counter
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.context import Context, Exchange, failure, find_topic
@@ -24,7 +27,25 @@ async def handle(ctx: Context, exchange: Exchange) -> DeleteTopicsResponse:
         code = ErrorCode.TOPIC_DELETION_DISABLED if exchange.version >= 3 else ErrorCode.INVALID_REQUEST
         text = "topics may not be deleted here: set the broker config delete.topic.enable"
         return DeleteTopicsResponse(responses=tuple(_result(state, code, text) for state in wanted))
-    return DeleteTopicsResponse(responses=tuple([await _delete(ctx, state) for state in wanted]))
+    names = {state.name for state in wanted if state.topic_id is None}
+    by_both = {}
+    for state in wanted:
+        if state.name is None and state.topic_id is not None:
+            topic = ctx.topics.by_id(state.topic_id)
+            if topic is not None and topic.name in names:
+                by_both[topic.name] = state
+    responses = []
+    for state, times in Counter(wanted).items():
+        if times > 1:
+            text = "this topic stands more than once in this request"
+            responses.append(_result(state, ErrorCode.INVALID_REQUEST, text))
+        elif state.name in by_both:
+            text = "this topic stands in this request by its name and by its id"
+            both = DeleteTopicState(state.name, by_both[state.name].topic_id)
+            responses.append(_result(both, ErrorCode.INVALID_REQUEST, text))
+        elif state not in by_both.values():
+            responses.append(await _delete(ctx, state))
+    return DeleteTopicsResponse(responses=tuple(responses))
 
 
 async def _delete(ctx: Context, state: DeleteTopicState) -> DeletableTopicResult:

@@ -1,8 +1,10 @@
 """DescribeCluster (60): the brokers and the controller.
 
-Behavior: this broker, which is the controller too. Only the brokers' endpoint (type 1) can be described.
+Behavior: this broker, which is the controller too. Only the brokers' endpoint (type 1) can be described; who asks for
+the controllers (2) asks the wrong endpoint.
 """
 
+from streamlake.handlers import operations
 from streamlake.handlers.context import Context, Exchange
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.describe_cluster import (
@@ -11,15 +13,16 @@ from streamlake.protocol.messages.describe_cluster import (
     DescribeClusterResponse,
 )
 
-BROKERS = 1
+BROKERS, CONTROLLERS = 1, 2
 
 
 async def handle(ctx: Context, exchange: Exchange) -> DescribeClusterResponse:
     request: DescribeClusterRequest = exchange.body
     node = ctx.node
     if request.endpoint_type != BROKERS:
+        mismatched = request.endpoint_type == CONTROLLERS
         return DescribeClusterResponse(
-            error_code=ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+            error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE if mismatched else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
             error_message="there is no separate controller here: describe the brokers (endpoint type 1)",
         )
     return DescribeClusterResponse(
@@ -27,4 +30,7 @@ async def handle(ctx: Context, exchange: Exchange) -> DescribeClusterResponse:
         cluster_id=node.cluster_id,
         controller_id=node.node_id,
         brokers=(DescribeClusterBroker(broker_id=node.node_id, host=node.host, port=node.port),),
+        cluster_authorized_operations=(
+            operations.CLUSTER if request.include_cluster_authorized_operations else operations.NOT_ASKED
+        ),
     )

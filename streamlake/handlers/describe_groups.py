@@ -3,6 +3,7 @@
 Version notes: a group that does not exist is "Dead" without an error until version 5, GROUP_ID_NOT_FOUND from 6.
 """
 
+from streamlake.handlers import operations
 from streamlake.handlers.context import Context, Exchange
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.describe_groups import (
@@ -15,14 +16,15 @@ from streamlake.protocol.messages.describe_groups import (
 
 async def handle(ctx: Context, exchange: Exchange) -> DescribeGroupsResponse:
     request: DescribeGroupsRequest = exchange.body
-    return DescribeGroupsResponse(groups=tuple(_describe(ctx, exchange.version, g) for g in request.groups))
+    allowed = operations.GROUP if request.include_authorized_operations else operations.NOT_ASKED
+    return DescribeGroupsResponse(groups=tuple(_describe(ctx, exchange.version, g, allowed) for g in request.groups))
 
 
-def _describe(ctx: Context, version: int, group_id: str) -> DescribedGroup:
+def _describe(ctx: Context, version: int, group_id: str, allowed: int) -> DescribedGroup:
     group = ctx.groups.describe(group_id)
     if group is None:
         if version < 6:
-            return DescribedGroup(group_id=group_id, group_state="Dead")
+            return DescribedGroup(group_id=group_id, group_state="Dead", authorized_operations=allowed)
         text = f"group {group_id} does not exist"
         code = ErrorCode.GROUP_ID_NOT_FOUND
         return DescribedGroup(group_id=group_id, group_state="Dead", error_code=code, error_message=text)
@@ -36,10 +38,11 @@ def _describe(ctx: Context, version: int, group_id: str) -> DescribedGroup:
                 member_id=m.member_id,
                 group_instance_id=m.group_instance_id,
                 client_id=m.client_id,
-                client_host=m.client_host,
+                client_host=f"/{m.client_host}",  # so Kafka writes addresses, and so its tools show them
                 member_metadata=m.metadata,
                 member_assignment=m.assignment,
             )
             for m in group.members
         ),
+        authorized_operations=allowed,
     )

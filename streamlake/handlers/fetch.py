@@ -92,7 +92,14 @@ async def _read_one(
     epoch = want.request.current_leader_epoch
     code, partition = find_partition(ctx, find_topic(ctx, name, topic_id), index, epoch)
     if partition is None:
-        return PartitionData(partition_index=index, error_code=code, high_watermark=-1, records=NO_RECORDS)
+        fenced = code in (ErrorCode.FENCED_LEADER_EPOCH, ErrorCode.UNKNOWN_LEADER_EPOCH)
+        return PartitionData(
+            partition_index=index,
+            error_code=code,
+            high_watermark=-1,
+            aborted_transactions=None if fenced else (),  # as Kafka, which finds these only when it reads
+            records=NO_RECORDS,
+        )
     committed = request.isolation_level == READ_COMMITTED
     limit = min(max(want.request.partition_max_bytes, 0), room)
     try:
@@ -102,7 +109,8 @@ async def _read_one(
             partition_index=index,
             error_code=_code(error),
             high_watermark=-1,
-            log_start_offset=partition.log_start_offset,
+            log_start_offset=partition.log_start_offset,  # more than Kafka tells: why the offset is out of range
+            aborted_transactions=None,
             records=NO_RECORDS,
         )
     return PartitionData(

@@ -71,6 +71,9 @@ class FetchSessions:
         known.next_epoch = 1 if epoch == 2**31 - 1 else epoch + 1
         known.incremental = True
         self._update(known, request)
+        if not known.wanted:  # nothing is left to remember: as in Kafka, the client begins anew
+            self._forget(known.session_id)
+            return Session()
         return known
 
     def _remember(self, session: Session) -> None:

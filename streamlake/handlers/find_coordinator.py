@@ -25,7 +25,7 @@ async def handle(ctx: Context, exchange: Exchange) -> FindCoordinatorResponse:
     (one,) = found
     return FindCoordinatorResponse(
         error_code=one.error_code,
-        error_message=one.error_message,
+        error_message=one.error_message or "NONE",  # Kafka's word for no error
         node_id=one.node_id,
         host=one.host,
         port=one.port,
@@ -40,4 +40,4 @@ def _find(ctx: Context, key: str, key_type: int) -> Coordinator:
         text = "transactions and share groups are not supported yet"
         return Coordinator(key=key, node_id=-1, port=-1, error_code=refused, error_message=text)
     node = ctx.node
-    return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port, error_message=None)
+    return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port, error_message="")

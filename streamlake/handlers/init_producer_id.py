@@ -15,9 +15,11 @@ from streamlake.protocol.messages.init_producer_id import InitProducerIdRequest,
 async def handle(ctx: Context, exchange: Exchange) -> InitProducerIdResponse:
     request: InitProducerIdRequest = exchange.body
     if request.transactional_id is not None:
-        return InitProducerIdResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        empty = request.transactional_id == ""
+        refused = ErrorCode.INVALID_REQUEST if empty else ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        return InitProducerIdResponse(error_code=refused, producer_epoch=-1)
     try:
         producer_id, epoch = await ctx.producer_ids.init(request.producer_id, request.producer_epoch)
     except StreamLakeError as error:
-        return InitProducerIdResponse(error_code=failure(error).code)
+        return InitProducerIdResponse(error_code=failure(error).code, producer_epoch=-1)
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=epoch)

@@ -1,9 +1,12 @@
 """ListOffsets (2): earliest (-2), latest (-1), the greatest timestamp (-3, KIP-734), or the first at a time.
 
-Behavior: only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed.
+Behavior: Only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed.
+A partition that stands twice in a request is refused, once.
 Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies
 below the log. Other negative timestamps, or one of these in an older version: UNSUPPORTED_VERSION.
 """
+
+from collections import Counter
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.context import Context, Exchange, failure, find_partition, find_topic
@@ -23,9 +26,15 @@ FIRST_VERSION = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8}
 
 async def handle(ctx: Context, exchange: Exchange) -> ListOffsetsResponse:
     request: ListOffsetsRequest = exchange.body
+    times = Counter((t.name, p.partition_index) for t in request.topics for p in t.partitions)
     topics = []
     for topic in request.topics:
-        answers = [await _list(ctx, exchange, topic.name, p) for p in topic.partitions]
+        answers = [
+            await _list(ctx, exchange, topic.name, p)
+            if times[topic.name, index] == 1
+            else ListOffsetsPartitionResponse(partition_index=index, error_code=ErrorCode.INVALID_REQUEST)
+            for index, p in {p.partition_index: p for p in topic.partitions}.items()
+        ]
         topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=tuple(answers)))
     return ListOffsetsResponse(topics=tuple(topics))
 

@@ -3,15 +3,25 @@
 Behavior: a topic that does not exist is created if both the broker (auto.create.topics.enable) and the request allow
 it. Every partition is led by the broker that has it open; replicas are that broker alone, because the object store
 keeps the copies.
-Version notes: version 0 says "all topics" with an empty list, later ones with null. Topic ids from version 10.
+A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
+Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version
+10, requests from 12: one with an id before that, or with neither name nor id, is refused as a whole. Operations (8 and
+newer) if asked for.
 """
 
-from streamlake.cluster.topics import TopicInfo
-from streamlake.core.errors import Exists, StreamLakeError
+from collections.abc import Sequence
+
+import msgspec
+
+from streamlake.cluster.topics import TopicInfo, check_name
+from streamlake.core.errors import Exists, Invalid, StreamLakeError
+from streamlake.handlers import operations
 from streamlake.handlers.context import Context, Exchange, default_partitions, failure, find_topic
+from streamlake.handlers.internal_topics import RESERVED
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.metadata import (
     MetadataRequest,
+    MetadataRequestTopic,
     MetadataResponse,
     MetadataResponseBroker,
     MetadataResponsePartition,
@@ -22,29 +32,59 @@ from streamlake.protocol.messages.metadata import (
 async def handle(ctx: Context, exchange: Exchange) -> MetadataResponse:
     request: MetadataRequest = exchange.body
     node = ctx.node
+    allowed = operations.TOPIC if request.include_topic_authorized_operations else operations.NOT_ASKED
     if request.topics is None or (exchange.version == 0 and not request.topics):
-        topics = [describe(ctx, topic) for topic in ctx.topics.all()]
+        topics = [describe(ctx, topic, allowed) for topic in ctx.topics.all()]
+    elif refused := _refusal(exchange.version, request.topics):
+        rows = [MetadataResponseTopic(refused, t.name or "", t.topic_id) for t in request.topics]
+        return MetadataResponse(topics=tuple(rows), error_code=refused)
     else:
         topics = []
-        for wanted in request.topics:
-            topic = find_topic(ctx, wanted.name or "", wanted.topic_id)
-            # A request by id has no name, and before version 12 an answer must have one.
-            name = wanted.name if wanted.name is not None or exchange.version >= 12 else ""
-            if topic is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and wanted.name is not None:
-                topic = await _create(ctx, wanted.name, request.allow_auto_topic_creation)
-            if isinstance(topic, ErrorCode):
-                topics.append(MetadataResponseTopic(error_code=topic, name=name, topic_id=wanted.topic_id))
+        for wanted in dict.fromkeys(request.topics):
+            topic: TopicInfo | ErrorCode
+            if wanted.topic_id is not None:
+                topic = find_topic(ctx, "", wanted.topic_id)
+                unknown = MetadataResponseTopic(name=None, topic_id=wanted.topic_id)
             else:
-                topics.append(describe(ctx, topic))
+                topic = find_by_name(ctx, wanted.name or "")
+                unknown = MetadataResponseTopic(name=wanted.name, topic_authorized_operations=allowed)
+            if topic is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and request.allow_auto_topic_creation:
+                topic = await _create(ctx, wanted.name or "")
+            if isinstance(topic, ErrorCode):
+                topics.append(msgspec.structs.replace(unknown, error_code=topic))
+            else:
+                topics.append(describe(ctx, topic, allowed))
     return MetadataResponse(
         brokers=(MetadataResponseBroker(node_id=node.node_id, host=node.host, port=node.port),),
         cluster_id=node.cluster_id,
         controller_id=node.node_id,
         topics=tuple(topics),
+        cluster_authorized_operations=(
+            operations.CLUSTER if request.include_cluster_authorized_operations else operations.NOT_ASKED
+        ),
     )
 
 
-def describe(ctx: Context, topic: TopicInfo) -> MetadataResponseTopic:
+def _refusal(version: int, topics: Sequence[MetadataRequestTopic]) -> ErrorCode:
+    if version < 12 and any(t.name is None or t.topic_id is not None for t in topics):
+        return ErrorCode.INVALID_REQUEST
+    if any(t.name is None and t.topic_id is None for t in topics):
+        return ErrorCode.UNKNOWN_SERVER_ERROR  # as in Kafka, which has no word for it
+    return ErrorCode.NONE
+
+
+def find_by_name(ctx: Context, name: str) -> TopicInfo | ErrorCode:
+    """INVALID_TOPIC_EXCEPTION if no topic can have this name."""
+    topic = find_topic(ctx, name, None)
+    if isinstance(topic, ErrorCode):
+        try:
+            check_name(name)
+        except Invalid:
+            return ErrorCode.INVALID_TOPIC_EXCEPTION
+    return topic
+
+
+def describe(ctx: Context, topic: TopicInfo, allowed: int = operations.NOT_ASKED) -> MetadataResponseTopic:
     node_id = ctx.node.node_id
     partitions = []
     for info in topic.partitions:
@@ -59,11 +99,13 @@ def describe(ctx: Context, topic: TopicInfo) -> MetadataResponseTopic:
                 isr_nodes=(node_id,),
             )
         )
-    return MetadataResponseTopic(name=topic.name, topic_id=topic.id, partitions=tuple(partitions))
+    return MetadataResponseTopic(
+        name=topic.name, topic_id=topic.id, partitions=tuple(partitions), topic_authorized_operations=allowed
+    )
 
 
-async def _create(ctx: Context, name: str, allowed: bool) -> TopicInfo | ErrorCode:
-    if not (allowed and ctx.broker_configs.value("auto.create.topics.enable")):
+async def _create(ctx: Context, name: str) -> TopicInfo | ErrorCode:
+    if name in RESERVED or not ctx.broker_configs.value("auto.create.topics.enable"):
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     try:
         topic = await ctx.topics.create(name, default_partitions(ctx), {})

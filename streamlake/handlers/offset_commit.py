@@ -3,13 +3,16 @@
 Behavior: member and generation are checked before anything is awaited, so a LeaveGroup behind it on the connection
 cannot make it fail. A partition that does not exist fails alone.
 Version notes: versions 2-4 carry a retention time, which counts for nothing: offsets live as long as their group is in
-use and offsets.retention.minutes after. Static members from 7.
+use and offsets.retention.minutes after. Static members from 7. That a member's group does not exist is
+GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before.
 """
 
 from streamlake.cluster.groups_store import OffsetRow
+from streamlake.coordinator.group_api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitResponse,
@@ -34,18 +37,21 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
     ]
     generation = request.generation_id_or_member_epoch
     commit = CommitRequest(request.group_id, request.member_id, request.group_instance_id, generation, rows)
-    results = iter(await ctx.offsets.commit(commit))
+    results = iter([_code(exchange.version, error) for error in await ctx.offsets.commit(commit)])
     return OffsetCommitResponse(
         topics=tuple(
             OffsetCommitResponseTopic(
                 name=topic.name,
                 partitions=tuple(
-                    OffsetCommitResponsePartition(
-                        partition_index=partition.partition_index, error_code=code_of(next(results))
-                    )
+                    OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=next(results))
                     for partition in topic.partitions
                 ),
             )
             for topic in request.topics
         )
     )
+
+
+def _code(version: int, error: GroupError) -> ErrorCode:
+    unknown_to_client = error is GroupError.GROUP_ID_NOT_FOUND and version < 9
+    return ErrorCode.ILLEGAL_GENERATION if unknown_to_client else code_of(error)

@@ -1,12 +1,14 @@
 """OffsetFetch (9): what a group has committed.
 
-Behavior: a partition without a committed offset is answered with -1, which is no error. Offsets are read from where
+Behavior: a partition without a committed offset is answered with -1, which is no error; one that is asked for twice is
+answered twice. Offsets are read from where
 they are durable, so `require_stable` changes nothing while there are no transactions.
 Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2). Version 1 has no
 error but those of partitions.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from streamlake.cluster.groups_store import OffsetRow
 from streamlake.coordinator.group_api import GroupError
@@ -26,7 +28,7 @@ from streamlake.protocol.messages.offset_fetch import (
 )
 
 Topics = Sequence[OffsetFetchRequestTopic | OffsetFetchRequestTopics]
-Found = dict[str, dict[int, OffsetRow]]
+Found = list[tuple[str, list[OffsetRow]]]
 
 
 async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
@@ -43,15 +45,15 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
                 name=name,
                 partitions=tuple(
                     OffsetFetchResponsePartition(
-                        partition_index=index,
+                        partition_index=row.partition,
                         committed_offset=row.offset,
                         committed_leader_epoch=row.leader_epoch,
                         metadata=row.metadata,
                     )
-                    for index, row in partitions.items()
+                    for row in rows
                 ),
             )
-            for name, partitions in found.items()
+            for name, rows in found
         )
     )
 
@@ -84,28 +86,29 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFe
                 name=name,
                 partitions=tuple(
                     OffsetFetchResponsePartitions(
-                        partition_index=index,
+                        partition_index=row.partition,
                         committed_offset=row.offset,
                         committed_leader_epoch=row.leader_epoch,
                         metadata=row.metadata,
                     )
-                    for index, row in partitions.items()
+                    for row in rows
                 ),
             )
-            for name, partitions in found.items()
+            for name, rows in found
         ),
     )
 
 
 async def _fetch(ctx: Context, group_id: str, topics: Topics | None) -> Found | GroupError:
-    """By topic and partition; every partition that was asked for is there, with -1 if nothing is committed."""
+    """By topic; every partition that was asked for is there, with -1 if nothing is committed."""
     wanted = None if topics is None else [(t.name, index) for t in topics for index in t.partition_indexes]
     rows = await ctx.offsets.fetch(group_id, wanted)
     if isinstance(rows, GroupError):
         return rows
-    found: Found = {}
-    for name, index in wanted or ():
-        found.setdefault(name, {})[index] = OffsetRow(name, index, -1, -1, "", -1)
-    for row in rows:
-        found.setdefault(row.topic, {})[row.partition] = row
-    return found
+    if topics is None:
+        return [(name, list(each)) for name, each in groupby(rows, key=lambda row: row.topic)]  # in order of topics
+    known = {(row.topic, row.partition): row for row in rows}
+    return [
+        (t.name, [known.get((t.name, p)) or OffsetRow(t.name, p, -1, -1, "", -1) for p in t.partition_indexes])
+        for t in topics
+    ]

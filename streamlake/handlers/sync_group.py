@@ -1,16 +1,19 @@
 """SyncGroup (14): the leader hands in the assignment, every member gets its part.
 
-Version notes: static members from version 3; protocol type and name are checked from 5.
+Version notes: static members from version 3; from 5 on protocol type and name must be there, and are checked.
 """
 
 from streamlake.coordinator.group_api import SyncRequest
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
+from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
 
 async def handle(ctx: Context, exchange: Exchange) -> SyncGroupResponse:
     request: SyncGroupRequest = exchange.body
+    if exchange.version >= 5 and (request.protocol_type is None or request.protocol_name is None):
+        return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     answer = await ctx.groups.sync(
         SyncRequest(
             group_id=request.group_id,

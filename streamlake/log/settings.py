@@ -52,7 +52,7 @@ class LogSettings:
 
     @property
     def deletes(self) -> bool:
-        return "delete" in self.cleanup_policy.split(",")
+        return "delete" in (policy.strip() for policy in self.cleanup_policy.split(","))
 
     @property
     def is_log_append_time(self) -> bool:

@@ -9,25 +9,27 @@ Everything here may take milliseconds: call it through an Executor. References t
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import avro.errors
+import avro.name
 import avro.schema
 import fastavro
 import msgspec
+from fastavro.schema import UnknownType
 
 from streamlake.core.errors import Invalid
+from streamlake.registry.avro_types import LEVELS_MAX, check_json, check_types, understood
 
 # A warning for each text that a client sends would be kept by Python for ever, once it was printed.
 warnings.filterwarnings("ignore", category=avro.errors.AvroWarning)
 
-DEPTH_MAX = 64
-NODES_MAX = 10_000  # JSON values of one schema
+ERROR_CHARS_MAX = 1_000
 COMPARISONS_MAX = 50_000  # compatibility compares every branch of a union with every branch: half a second at most
 
-PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 NAMED = frozenset({"record", "enum", "fixed"})
+COMPLEX = NAMED | {"array", "map", "error"}
 SCHEMA_ORDER = (
     "type",
     "name",
@@ -49,47 +51,40 @@ def parse_schema(text: str, normalize: bool = False) -> str:
     """The canonical text. `normalize` also puts properties that Avro does not know in alphabetical order."""
     try:
         tree = msgspec.json.decode(text)
-        _check_size(tree)
-        canonical = msgspec.json.encode(_Canonical(normalize).schema(tree, "", "schema")).decode()
-        read_schema(canonical)
-        fastavro.parse_schema(msgspec.json.decode(canonical), _write_hint=False)
+        check_json(tree)
+        canonical = _Canonical(normalize).schema(tree, "", "schema")
+        plain = understood(canonical)
+        check_types(fastavro.parse_schema(plain, _write_hint=False))
+        _read(plain)
+        return msgspec.json.encode(canonical).decode()
     except msgspec.MsgspecError as error:
         raise Invalid(f"the schema is not JSON: {error}") from None
     except RecursionError:
-        raise Invalid(f"the schema is nested more than {DEPTH_MAX} levels deep") from None
+        raise Invalid(f"the schema is nested more than {LEVELS_MAX} levels deep") from None
     except Invalid:
         raise
+    except UnknownType as error:
+        raise Invalid(f"not a valid Avro schema: it names a type before it is defined: {_short(error)}") from None
     except Exception as error:  # fastavro fails on foreign input with whatever it stumbles over
-        raise Invalid(f"not a valid Avro schema: {error}") from None
-    return canonical
+        raise Invalid(f"not a valid Avro schema: {_short(error)}") from None
 
 
 def read_schema(canonical: str) -> avro.schema.Schema:
     """The schema behind a canonical text, for compatibility.py."""
+    return _read(understood(msgspec.json.decode(canonical)))
+
+
+def _read(tree: Any) -> avro.schema.Schema:
     try:
-        return avro.schema.parse(canonical)
+        return avro.schema.make_avsc_object(tree, avro.name.Names())
     except (avro.errors.AvroException, AttributeError, TypeError, ValueError) as error:
-        raise Invalid(f"not a valid Avro schema: {error}") from None
+        raise Invalid(f"not a valid Avro schema: {_short(error)}") from None
 
 
-def _check_size(tree: Any) -> None:
-    """Without recursion: this is what makes recursion safe for all who come after."""
-    nodes, level, depth = 0, [tree], 0
-    while level:
-        depth += 1
-        nodes += len(level)
-        if depth > DEPTH_MAX:
-            raise Invalid(f"the schema is nested more than {DEPTH_MAX} levels deep")
-        if nodes > NODES_MAX:
-            raise Invalid(f"the schema has more than {NODES_MAX} elements")
-        level = [child for node in level for child in _children(node)]
-
-
-def _children(node: Any) -> Iterator[Any]:
-    if isinstance(node, dict):
-        yield from node.values()
-    elif isinstance(node, list):
-        yield from node
+def _short(error: Exception) -> str:
+    """Apache's errors repeat the whole schema once for each level."""
+    text = str(error)
+    return text if len(text) <= ERROR_CHARS_MAX else f"{text[:100]} … {text[100 - ERROR_CHARS_MAX :]}"
 
 
 class _Canonical:
@@ -111,7 +106,7 @@ class _Canonical:
             return self.schema(kind, namespace, where)  # {"type": {...}}: an extra pair of braces
         if not isinstance(kind, str):
             raise Invalid(f'{where}: "type" is missing or no name')
-        if kind in PRIMITIVES and len(node) == 1:
+        if len(node) == 1 and kind not in COMPLEX:
             return kind
         if kind == "error":
             raise Invalid(f'{where}: "error" belongs into protocols, a schema for messages is a "record"')

@@ -10,10 +10,18 @@ from collections.abc import Sequence
 from enum import Enum
 
 import avro.schema
-from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType, SchemaIncompatibilityType
+from avro.compatibility import (
+    ReaderWriterCompatibilityChecker,
+    SchemaCompatibilityResult,
+    SchemaCompatibilityType,
+    SchemaIncompatibilityType,
+    incompatible,
+)
 
 from streamlake.core.errors import Invalid
 from streamlake.registry.avro_schema import read_schema
+
+FIELDS_TOLD_MAX = 20  # of one record; more that are wrong would not be read
 
 KINDS = {
     SchemaIncompatibilityType.name_mismatch: "the name differs and no alias leads to the writer's",
@@ -70,8 +78,7 @@ def incompatibilities(level: Level, candidate: str, earlier: Sequence[tuple[int,
 
 def _cannot_read(reader: avro.schema.Schema, writer: avro.schema.Schema) -> str:
     try:
-        checker = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
-        result = checker.get_compatibility(reader, writer)
+        result = _Checker().get_compatibility(reader, writer)  # type: ignore[no-untyped-call]
     except RecursionError:
         raise Invalid("the schemas refer to each other too deeply to be compared") from None
     if result.compatibility is SchemaCompatibilityType.compatible:
@@ -79,3 +86,35 @@ def _cannot_read(reader: avro.schema.Schema, writer: avro.schema.Schema) -> str:
     kinds = dict.fromkeys(KINDS[kind] for kind in result.incompatibilities)
     places = sorted(result.locations - {"/"}) or ["/"]
     return f"{'; '.join(kinds)} ({'; '.join(sorted(result.messages))}) at {', '.join(places)}"
+
+
+class _Checker(ReaderWriterCompatibilityChecker):
+    """Apache's, but it looks at a record's fields in one pass: theirs makes a table of all the writer's fields for each
+    of the reader's, and copies all that was found wrong before; a second for 2,000 fields."""
+
+    def check_reader_writer_record_fields(
+        self, reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema, location: list[str]
+    ) -> SchemaCompatibilityResult:
+        theirs = writer.fields_dict
+        wrong: list[SchemaCompatibilityResult] = []
+        for number, field in enumerate(reader.fields):
+            where = [*location, "fields", str(number)]
+            names = (field.name, *(field.props.get("aliases") or ()))
+            of_writer = next((theirs[name] for name in names if name in theirs), None)
+            if of_writer is not None:
+                result = self.get_compatibility(field.type, of_writer.type, "type", where)
+                if result.compatibility is SchemaCompatibilityType.incompatible:
+                    wrong.append(result)
+            elif not field.has_default:
+                missing = SchemaIncompatibilityType.reader_field_missing_default_value
+                wrong.append(incompatible(missing, field.name, where))
+            if len(wrong) == FIELDS_TOLD_MAX:
+                break
+        if not wrong:
+            return SchemaCompatibilityResult(SchemaCompatibilityType.compatible)
+        return SchemaCompatibilityResult(
+            SchemaCompatibilityType.incompatible,
+            [kind for result in wrong for kind in result.incompatibilities],
+            set().union(*(result.messages for result in wrong)),
+            set().union(*(result.locations for result in wrong)),
+        )

@@ -144,6 +144,10 @@ def _export_tables(metrics: Metrics, worker: TableWorker) -> None:
     metrics.gauge("streamlake_table_lag", "Log positions not in the table yet.", of_each(lambda r: r.lag))
     running = "1 if the table is being written, 0 if it waits or has failed."
     metrics.gauge("streamlake_table_running", running, of_each(lambda r: float(r.state == "running")))
+    unreadable = "1 if files that the table needs are gone: nothing is committed on top."
+    metrics.gauge("streamlake_table_unreadable", unreadable, of_each(lambda r: float(r.state == "unreadable")))
+    failures = "Failures of the table's maintenance: merging manifests, removing files of no use."
+    metrics.counter("streamlake_table_maintenance_failures", failures, of_each(lambda r: r.maintenance_failures))
     metrics.counter("streamlake_worker_starts", "Starts of the table worker.", _one(lambda: worker.starts))
 
 

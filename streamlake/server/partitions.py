@@ -166,7 +166,8 @@ class Partitions:
             configs = frozenset(topic.configs.items())
             if configs not in known:
                 effective = TOPIC_CONFIGS.effective(self._configs.topic_layers(topic.configs))
-                known[configs] = LogSettings.from_configs(effective)
+                producers = str(self._configs.value("producer.id.expiration.ms"))
+                known[configs] = LogSettings.from_configs(effective | {"producer.id.expiration.ms": producers})
             settings[topic.id] = known[configs]
         return settings
 

@@ -223,6 +223,7 @@ class TableWorker:
             "dead_letters": report.dead_letters,
             "skipped": report.skipped,
             "lag": sum(int(p["lag"] or 0) for p in partitions),
+            "maintenance": report.maintenance,
             "commits": report.commits,
             "last_commit": None if commit is None else datetime.fromtimestamp(commit / 1000, UTC).isoformat(),
             "metadata_location": report.metadata_location,

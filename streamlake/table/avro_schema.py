@@ -6,8 +6,8 @@ bytes (Arrow checks UTF-8 a column at a time), enums as ints (so that a bad symb
 bytes (null, empty records), and a union of several types as a union of one-field records, so that the value says
 which branch it took. Types with a union of several types become a struct with one optional field for each branch.
 
-Refused, with Invalid: recursive types, lists and maps of nothing, decimals of more than 38 digits, and schemas too
-wide or too deep. See the Avro 1.12 specification and docs/guides/tables.md.
+Refused, with Invalid: recursive types, lists and maps of nothing, decimals of more than 38 digits, fixed types of more
+than 64 KiB, and schemas too wide or too deep. See the Avro 1.12 specification and docs/guides/tables.md.
 """
 
 import itertools
@@ -37,13 +37,12 @@ from pyiceberg.types import (
 )
 
 from streamlake.core.errors import Invalid
+from streamlake.registry.avro_types import LEVELS_MAX, branch_name, check_types, understood
 from streamlake.table import avro_columns as columns
 from streamlake.table.avro_columns import Build
 from streamlake.table.avro_native import NOTHING, NativeReader, Op, Plan, compile_plan
 from streamlake.table.source_schema import SourceField, SourceList, SourceMap, SourceStruct, SourceType, arrow_type
 
-TYPES_MAX = 5_000
-DEPTH_MAX = 64
 DECIMAL_PRECISION_MAX = 38
 FIXED_BYTES_MAX = 64 * 1024  # a null takes as much in a column, and one byte on the wire
 
@@ -112,12 +111,13 @@ def compile_schema(text: str) -> AvroSchema:
     """Raises Invalid, saying why values of this schema cannot go to a table."""
     named: dict[str, Any] = {}
     try:
-        parsed = fastavro.parse_schema(json.loads(text), named_schemas=named)
+        parsed = fastavro.parse_schema(understood(json.loads(text)), named_schemas=named)
+        check_types(parsed)
         node = _Compiler(named).node(parsed)
     except Invalid:
         raise
     except RecursionError:
-        raise Invalid(f"the Avro schema is nested deeper than {DEPTH_MAX}") from None
+        raise Invalid(f"the Avro schema is nested more than {LEVELS_MAX} levels deep") from None
     except (
         Exception
     ) as error:  # a foreign parser fails as it likes, and passes names that are no text, sizes beyond all
@@ -127,50 +127,33 @@ def compile_schema(text: str) -> AvroSchema:
 
 
 class _Compiler:
+    """Its recursion ends, and soon: see check_types."""
+
     def __init__(self, named: dict[str, Any]) -> None:
         self._named = named
         self._open: list[str] = []  # the named types around this one, to see recursion
-        self._depth = 0
-        self._types = 0
         self._names = itertools.count()
 
     def node(self, schema: Any) -> _Node:
-        self._types += 1
-        if self._types > TYPES_MAX:
-            raise Invalid(f"the Avro schema has more than {TYPES_MAX} types when its names are written out")
-        if self._depth == DEPTH_MAX:
-            raise Invalid(f"the Avro schema is nested deeper than {DEPTH_MAX}")
-        self._depth += 1
-        try:
-            return self._of(schema)
-        finally:
-            self._depth -= 1
-
-    def _of(self, schema: Any) -> _Node:
         if isinstance(schema, list):
             return self._union(schema)
-        kind = schema["type"] if isinstance(schema, dict) else schema
-        attributes = schema if isinstance(schema, dict) else {}
-        match kind:
-            case "null":
-                return _NOTHING
+        if isinstance(schema, str):
+            return self._named_or_primitive(schema)
+        match schema["type"]:
             case "record" | "error":
-                return self._record(attributes)
+                return self._record(schema)
             case "array":
-                return self._array(attributes["items"])
+                return self._array(schema["items"])
             case "map":
-                return self._map(attributes["values"])
+                return self._map(schema["values"])
             case "enum":
-                return _enum(attributes["symbols"])
+                return _enum(schema["symbols"])
             case "fixed":
-                return self._fixed(attributes)
-            case str() if kind in _PRIMITIVES:
-                return _primitive(kind, attributes)
-            case str() if kind in self._named:
-                return self._of(self._named[kind])
-            case dict() | list():  # {"type": {"type": …}}
-                return self.node(kind)
-        raise Invalid(f"{kind!r} is not an Avro type")
+                return self._fixed(schema)
+        return _primitive(schema["type"], schema)
+
+    def _named_or_primitive(self, name: str) -> _Node:
+        return self.node(self._named[name]) if name in self._named else _primitive(name, {})
 
     def _record(self, schema: dict[str, Any]) -> _Node:
         name = schema["name"]
@@ -197,14 +180,12 @@ class _Compiler:
     def _union(self, branches: list[Any]) -> _Node:
         """[null, T] is an optional T; several types are a struct of optional branches."""
         nodes = [self.node(branch) for branch in branches]
-        names = [_branch_name(branch) for branch in branches]
+        names = [branch_name(branch) for branch in branches]
         if len([name for name in names if name != "null"]) <= 1:
             wire: Any = ["null" if node.wire is None else node.wire for node in nodes]
             only = next((node for node in nodes if node.type is not None), _NOTHING)
             plan = Plan(Op.CHOICE, only.plan.type, tuple(node.plan for node in nodes))
             return _Node(wire, only.type, only.build, plan)
-        if len(set(names)) < len(names):
-            raise Invalid(f"union of {', '.join(names)} has one type twice")
         wire, kept = [], []
         for index, (name, node) in enumerate(zip(names, nodes, strict=True)):
             if name == "null":
@@ -236,13 +217,15 @@ class _Compiler:
 
     def _fixed(self, schema: dict[str, Any]) -> _Node:
         size = schema["size"]
-        if not isinstance(size, int) or not 1 <= size <= FIXED_BYTES_MAX:
-            raise Invalid(f"fixed {schema['name']} has no positive size of at most {FIXED_BYTES_MAX} bytes")
+        if type(size) is not int or not 0 <= size <= FIXED_BYTES_MAX:
+            raise Invalid(f"fixed {schema['name']} has no size of at most {FIXED_BYTES_MAX} bytes")
+        if size == 0:
+            return _NOTHING
         wire = {"type": "fixed", "name": self._unique(), "size": size}
         match schema.get("logicalType"):
-            case "decimal" if _is_decimal(schema):
+            case "decimal":
                 return _decimal(wire, schema, size)
-            case "uuid" if size == 16:
+            case "uuid":
                 return _leaf(wire, UUIDType(), columns.uuids_of_bytes, Op.FIXED, size=size)
         return _leaf(wire, FixedType(size), columns.plain(pa.binary(size)), Op.FIXED, size=size)
 
@@ -272,22 +255,17 @@ def _source_field(field: dict[str, Any], node: _Node) -> SourceField:
 
 
 def _primitive(kind: str, schema: dict[str, Any]) -> _Node:
-    plain = _PRIMITIVES[kind]
-    logical = schema.get("logicalType")
-    if kind == "bytes" and logical == "decimal" and _is_decimal(schema):
+    if kind == "null":
+        return _NOTHING
+    plain, logical = _PRIMITIVES[kind], schema.get("logicalType")
+    if logical == "decimal":
         return _decimal(plain.wire, schema)
-    return _LOGICAL.get((kind, logical), plain) if isinstance(logical, str) else plain
+    return _LOGICAL.get((kind, logical), plain) if logical is not None else plain
 
 
 def _enum(symbols: list[str]) -> _Node:
     plan = Plan(Op.ENUM, arrow_type(StringType()), size=len(symbols), symbols=tuple(symbols))
     return _Node("int", StringType(), columns.enums(symbols), plan)
-
-
-def _is_decimal(schema: dict[str, Any]) -> bool:
-    """A logical type with nonsense in it is ignored, says the Avro specification."""
-    precision, scale = schema.get("precision"), schema.get("scale", 0)
-    return isinstance(precision, int) and isinstance(scale, int) and 0 <= scale <= precision and precision > 0
 
 
 def _decimal(wire: Any, schema: dict[str, Any], size: int = 0) -> _Node:
@@ -296,9 +274,3 @@ def _decimal(wire: Any, schema: dict[str, Any], size: int = 0) -> _Node:
         raise Invalid(f"decimal({precision}, {scale}) has more than Iceberg's {DECIMAL_PRECISION_MAX} digits")
     build = columns.decimals(precision, scale)
     return _leaf(wire, DecimalType(precision, scale), build, Op.DECIMAL, size=size, precision=precision)
-
-
-def _branch_name(branch: Any) -> str:
-    if not isinstance(branch, dict):
-        return str(branch)
-    return str(branch.get("name") or branch["type"])

@@ -11,6 +11,7 @@ from pyiceberg.table import Table
 from streamlake.core.errors import StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.table.commit_machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
+from streamlake.table.health import Health, unreadable
 from streamlake.table.iceberg import Change, IcebergTable
 from streamlake.table.progress import Progress, beginning, find
 
@@ -29,6 +30,7 @@ class Committer:
         self.seen = self.progress
         self.commits = 0
         self.conflicts = 0
+        self.health = Health(door.executor)
         self._owner = owner
         self._ids = ids
         self._sight = Sight(exists=False)
@@ -39,12 +41,25 @@ class Committer:
         return self._sight.progress is not None and self._sight.progress.epoch == self._owner.epoch
 
     async def load(self) -> Progress:
-        """Look at the table. Raises Fenced, Invalid (see `judge`), or whatever the catalog raises."""
-        self.table = await self.door.load()
+        """Look at the table. Raises Fenced, Invalid (see `judge`), Unreadable, or whatever the catalog raises."""
+        try:
+            self.table = await self.door.load()
+        except FileNotFoundError as error:  # the catalog knows where its metadata are, and they are not there
+            raise unreadable(self.door.name, f"its metadata file is gone ({error})") from None
         self._sight = _sight(self.table)
         self.progress = self.seen = judge(self._sight, self._owner, self.committed_once, self.door.name)
         self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
         return self.progress
+
+    async def check_readable(self) -> None:
+        """Of the table as just loaded. Raises Unreadable, or whatever the store raises."""
+        if self.table is not None:
+            await self.health.check(self.table)
+
+    async def look(self) -> None:
+        """Now and then, whether there is anything to commit or not: Conflict if a file of the table is missing."""
+        if self.table is not None:
+            await self.health.look(self.table, committing=False)
 
     async def claim(self, start: Progress | None = None) -> bool:
         """Put our epoch into an existing table, with no rows. A table that holds nothing of this topic begins at
@@ -56,7 +71,10 @@ class Committer:
 
     async def commit(self, change: Change) -> bool:
         """Land `change`, made for the table as last loaded, once. False if the table moved on meanwhile: nothing of it
-        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown."""
+        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown; Conflict
+        if a file that the table needs is missing: open it again."""
+        if self.table is not None:
+            await self.health.look(self.table, committing=True)
         machine = CommitMachine(self.progress, change.progress, self._sight, Backoff(self._ids))
         effect = machine.start()
         while True:

@@ -53,7 +53,8 @@ class TableReport(msgspec.Struct, frozen=True):
     """How a table is. Lists have one number per partition; partitions beyond their end stand at 0.
 
     `state`: starting, running, retrying (a dependency is down: `message` says which), failed (somebody must act:
-    `message` says how), fenced (a newer worker has taken over).
+    `message` says how), unreadable (files of the table are gone: `message` says which), fenced (a newer worker has
+    taken over). `maintenance`: since when and why it fails, empty if it does not; rows are committed all the same.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
     """
@@ -72,6 +73,8 @@ class TableReport(msgspec.Struct, frozen=True):
     lag: int = 0
     commits: int = 0
     conflicts: int = 0
+    maintenance: str = ""
+    maintenance_failures: int = 0
     last_commit_ms: int | None = None
     last_commit_duration_ms: int | None = None
     metadata_location: str | None = None

@@ -30,6 +30,7 @@ MERGED_ENTRIES_MAX = MERGE_AT**2  # a manifest with more is big enough
 GRACE_MS = 10 * 60_000
 ORPHAN_AGE_MS = 24 * 3_600_000
 ORPHANS_LISTED_MAX = 100_000
+GARBAGE_MAX = 10_000
 VERSIONS_KEPT = 100  # of metadata files that nothing refers to
 
 _OURS = re.compile(r"(?:streamlake-(?:(?P<uuid>[0-9a-f-]{36})-)?|snap-\d+-)\d+-(?P<ms>[0-9a-f]{11})-[0-9a-f]{32}[-.].*")
@@ -69,6 +70,7 @@ class Maintenance:
         fallen = (e.metadata_file for e in last.metadata.metadata_log if e.metadata_file not in files)
         self._garbage += [Garbage(location, now_ms, True) for location in expired]
         self._garbage += [Garbage(location, now_ms, False) for location in fallen]
+        del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is forgotten is found as an orphan
 
     async def merge(self, table: Table, progress: Progress) -> Table | None:
         """Merge one crowded size class, if there is one. `table` was just loaded, and `progress` is what it holds.
@@ -100,8 +102,8 @@ class Maintenance:
         deadline_ms = self._clock.now_ms() - self._grace_ms
         due = [g for g in self._garbage if g.since_ms <= deadline_ms]
         if due:
-            self._garbage = [g for g in self._garbage if g.since_ms > deadline_ms]
             self.files_removed += await self._door.executor.run(_remove_garbage, table, due)
+            self._garbage = [g for g in self._garbage if g.since_ms > deadline_ms]
 
     async def remove_orphans(self, table: Table) -> None:
         """List the table's files and remove those of dead attempts. Local and object stores that pyarrow reads."""

@@ -6,7 +6,8 @@ A round ends one commit interval after the last one that committed began, or ear
 records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
 outlives an error: the task forgets it, opens the tables again and reads from where they stand, so a retry and a restart
 are the same thing. Errors of a dependency are waited out (`retrying`); what needs a person stops this table alone
-(`failed`) and is looked at again every minute; a newer committer ends it (`fenced`).
+(`failed`) and is looked at again every minute, files of the table that are gone (`unreadable`) twice a minute; a newer
+committer ends it (`fenced`).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from streamlake.table.commit_machine import Backoff, Owner
 from streamlake.table.committer import describe
 from streamlake.table.control import TableReport, TableSpec
 from streamlake.table.gather import ROUND_BYTES, Gatherer
+from streamlake.table.health import Unreadable
 from streamlake.table.log_reader import LogReader
 from streamlake.table.progress import DEAD_LETTER
 from streamlake.table.topic_table import Tools, TopicTable
@@ -70,6 +72,9 @@ class TableTask:
             except Fenced as error:
                 self._set("fenced", str(error))
                 return
+            except Unreadable as error:
+                self._set("unreadable", str(error))
+                await asyncio.sleep(self._backoff.next_delay_s())
             except Invalid as error:
                 self._set("failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
@@ -86,6 +91,8 @@ class TableTask:
             gathered = await self._gatherer.gather(self.table.reached, due, now() + self._interval_s)
             began = now()
             try:
+                for committer in (self.table.main, self.table.dead_letters):
+                    await committer.look()
                 committed = await self.table.commit(gathered) if gathered.moved else False
             finally:
                 self._gatherer.release(gathered)
@@ -93,17 +100,23 @@ class TableTask:
                 self._duration_ms = round((now() - began) * 1000)
                 due = began + self._interval_s
             else:
-                await self.table.look()
+                await self.table.confirm()
             self._backoff.reset()
             self._set("running", self.table.note)
+            failing = self._maintenance()
             for upkeep in self._upkeep:
                 await upkeep.run()
+            if self._maintenance() != failing:
+                self._report(self.report())
 
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
         if (state, message) != (self.state, self.message) and message:
             logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
         self.state, self.message = state, message
         self._report(self.report())
+
+    def _maintenance(self) -> str:
+        return "; ".join(upkeep.failing for upkeep in self._upkeep if upkeep.failing)
 
     def report(self) -> TableReport:
         main, dead_letters = self.table.main, self.table.dead_letters
@@ -123,6 +136,8 @@ class TableTask:
             lag=self._gatherer.lag(held),
             commits=main.commits,
             conflicts=main.conflicts + dead_letters.conflicts,
+            maintenance=self._maintenance(),
+            maintenance_failures=sum(upkeep.failures for upkeep in self._upkeep),
             last_commit_ms=self.table.last_commit_ms,
             last_commit_duration_ms=self._duration_ms,
             metadata_location=main.table.metadata_location if main.table else None,

@@ -30,6 +30,7 @@ from streamlake.table.committer import Committer
 from streamlake.table.converted import INVALID_DATA, Reason
 from streamlake.table.dead_letters import DEAD_LETTER_SCHEMA
 from streamlake.table.finals import NO_FINALS, read_finals
+from streamlake.table.health import unreadable
 from streamlake.table.iceberg import Change, IcebergTable
 from streamlake.table.partition import (
     Partitioning,
@@ -108,16 +109,19 @@ class TopicTable:
         pending = pending_of(self.main.table.metadata)
         return "; ".join(f"not partitioned by {found.item}: {found.why}" for found in pending)
 
-    async def look(self) -> None:
+    async def confirm(self) -> None:
         """See our last commit in the table itself, so that the hold may follow."""
         committer = self.dead_letters if self.main.progress.is_beginning else self.main
         if committer.seen != committer.progress:
             await committer.load()
 
     async def open(self) -> None:
-        """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Conflict (try again)."""
+        """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Unreadable, Conflict (try
+        again)."""
         await self.main.load()
+        await self.main.check_readable()
         await self.dead_letters.load()
+        await self.dead_letters.check_readable()
         if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
             await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
             await self.dead_letters.load()
@@ -128,7 +132,12 @@ class TopicTable:
         await self._claim(self.main)
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
         self._decided = self.dead_letters.progress
-        self._finals = await self._tools.executor.run(read_finals, self.dead_letters.table, self._decided, self.held)
+        try:
+            self._finals = await self._tools.executor.run(
+                read_finals, self.dead_letters.table, self._decided, self.held
+            )
+        except FileNotFoundError as error:
+            raise unreadable(self.dead_letters.door.name, f"a file of it is gone ({error})") from None
         self.reached = self.held
         self._behind_since_ms = None
 

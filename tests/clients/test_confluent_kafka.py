@@ -4,7 +4,7 @@ import random
 import threading
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -241,3 +241,53 @@ def test_a_consumer_whose_records_are_gone_goes_on_where_the_log_begins(server, 
         assert message.offset() >= 5
     finally:
         consumer.close()
+
+
+def test_configs_of_a_broker(server):
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    broker = ConfigResource(ResourceType.BROKER, "0")
+
+    def described(resource):
+        return admin.describe_configs([resource])[resource].result(DEADLINE_S)
+
+    def alter(key, value, operation=AlterConfigOpType.SET):
+        entry = ConfigEntry(key, value, incremental_operation=operation)
+        change = ConfigResource(ResourceType.BROKER, "0", incremental_configs=[entry])
+        admin.incremental_alter_configs([change])[change].result(DEADLINE_S)
+
+    configs = described(broker)
+    assert len(configs) >= 340
+    assert (configs["node.id"].value, configs["node.id"].is_read_only) == ("0", True)
+    assert configs["advertised.listeners"].value == f"PLAINTEXT://127.0.0.1:{server.port}"
+    assert (configs["num.io.threads"].value, configs["num.io.threads"].is_default) == ("8", True)
+    alter("num.io.threads", "9")
+    assert described(broker)["num.io.threads"].value == "9"
+    alter("num.io.threads", None, AlterConfigOpType.DELETE)
+    assert described(broker)["num.io.threads"].value == "8"
+    with pytest.raises(KafkaException, match=r"kafka\.num\.partitions in the configuration file"):
+        alter("num.partitions", "9")
+
+
+@pytest.mark.parametrize("codec", ["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])
+def test_a_topic_of_any_compression(server, topic, codec):
+    """Batches are kept as the producer compressed them, whatever the topic says."""
+    admin = AdminClient({"bootstrap.servers": server.bootstrap})
+    name = topic()
+    admin.create_topics([NewTopic(name, 1, config={"compression.type": codec})])[name].result(DEADLINE_S)
+    produce(server, name, 20, **{"compression.type": "gzip"})
+    assert len(consume(server, name, 20)) == 20
+
+
+def test_the_next_group_protocol_is_refused_clearly(server, topic):
+    """KIP-848 is not there yet: without an answer librdkafka would wait for a better broker for ever, and say nothing."""
+    name = topic()
+    produce(server, name, 1)
+    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": f"g-{name}", "group.protocol": "consumer"})
+    consumer.subscribe([name])
+    try:
+        message = consumer.poll(60)
+    finally:
+        consumer.close()
+    assert message is not None, "nothing was said"
+    assert message.error() is not None and message.error().code() == KafkaError._FATAL
+    assert "API version not supported" in message.error().str()

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from support.wait import DEADLINE_S
 
 
@@ -94,3 +94,29 @@ def test_two_members_rebalance(server, topic):
     second.close()
     poll_until([first], [4])
     first.close()
+
+
+def test_configs_of_topics_and_brokers(server, topic):
+    """This client asks for the configs that may be changed before it changes one."""
+    name = topic()
+    admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
+    admin.create_topics([NewTopic(name, 1, 1, topic_configs={"compression.type": "zstd"})])
+    of_topic, of_broker = (ConfigResourceType.TOPIC, name), (ConfigResourceType.BROKER, "0")
+
+    def described(what, which, filter_="all"):
+        return next(iter(admin.describe_configs([ConfigResource(what, which)], config_filter=filter_).values()))[which]
+
+    assert described(*of_topic)["compression.type"]["value"] == "zstd"
+    broker = described(*of_broker)
+    assert (broker["node.id"]["value"], broker["node.id"]["read_only"]) == ("0", True)
+    assert broker["advertised.listeners"]["value"] == f"PLAINTEXT://127.0.0.1:{server.port}"
+    assert len(broker) >= 340
+    admin.alter_configs([ConfigResource(*of_topic, configs={"retention.ms": 7_200_000})])
+    admin.alter_configs([ConfigResource(*of_broker, configs={"background.threads": 12})])
+    assert described(*of_topic, "modified")["retention.ms"]["value"] == "7200000"
+    assert described(*of_broker)["background.threads"]["value"] == "12"
+    with pytest.raises(ValueError, match=r"num\.partitions"):
+        admin.alter_configs([ConfigResource(*of_broker, configs={"num.partitions": 9})])
+    admin.alter_configs([ConfigResource(*of_broker, configs={"background.threads": ("DELETE", None)})])
+    assert described(*of_broker)["background.threads"]["value"] == "10"
+    admin.close()

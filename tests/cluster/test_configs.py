@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from streamlake.cluster.config_def import ConfigSource
-from streamlake.cluster.configs import BROKER_CONFIGS, BrokerConfigs
+from streamlake.cluster.configs import BROKER_CONFIGS, ROWS_MAX, BrokerConfigs
 from streamlake.cluster.topic_configs import TOPIC_CONFIGS
 from streamlake.core.errors import Fenced, Invalid, OutcomeUnknown
 
@@ -19,7 +19,8 @@ def test_every_default_of_a_topic_config_is_a_broker_config() -> None:
     assert {d.broker_key for d in TOPIC_CONFIGS if d.broker_key} <= names
     assert {"num.partitions", "auto.create.topics.enable", "log.retention.ms", "streamlake.table.namespace"} <= names
     for definition in BROKER_CONFIGS:
-        definition.parse(definition.default)
+        if definition.default is not None:
+            definition.parse(definition.default)
     assert BROKER_CONFIGS.canonical("automq.table.topic.namespace") == "streamlake.table.namespace"
 
 
@@ -42,16 +43,14 @@ async def test_the_nearest_value_wins(cluster) -> None:
         ("3", ConfigSource.DYNAMIC_BROKER),
         ("2", ConfigSource.DYNAMIC_DEFAULT_BROKER),
         ("1", ConfigSource.STATIC_BROKER),
-        ("604800000", ConfigSource.DEFAULT),
     ]
-    assert {e.definition.name: e.value for e in configs.entries()}["log.retention.ms"] == "3"
 
     await configs.alter(cluster.identity.node, {}, ["log.retention.ms"])
-    await configs.alter(None, {"num.partitions": "7"}, ["log.retention.ms"])
+    await configs.alter(None, {"num.io.threads": "7"}, ["log.retention.ms"])
     assert configs.value("log.retention.ms") == 1
-    assert configs.value("num.partitions") == 7
+    assert configs.value("num.io.threads") == 7
     again = await configs_of(cluster)
-    assert again.all_brokers() == {"num.partitions": "7"}
+    assert again.all_brokers() == {"num.io.threads": "7"}
 
 
 async def test_wrong_values_change_nothing(cluster) -> None:
@@ -59,7 +58,7 @@ async def test_wrong_values_change_nothing(cluster) -> None:
         BrokerConfigs(cluster.database, cluster.identity, {"log.retention.ms": "soon"})
     configs = await configs_of(cluster)
     before = await cluster.dump()
-    for values, remove in (({"num.partitions": "0"}, []), ({"num.partition": "1"}, []), ({}, ["nonsense"])):
+    for values, remove in (({"num.io.threads": "0"}, []), ({"num.partitions": "1"}, []), ({}, [""])):
         with pytest.raises(Invalid):
             await configs.alter(None, values, remove)
     assert await cluster.dump() == before
@@ -70,7 +69,7 @@ async def test_a_zombie_changes_nothing(cluster) -> None:
     await cluster.register()
     before = await cluster.dump()
     with pytest.raises(Fenced):
-        await configs.alter(None, {"num.partitions": "2"})
+        await configs.alter(None, {"num.io.threads": "2"})
     assert await cluster.dump() == before
 
 
@@ -78,22 +77,22 @@ async def test_each_change_counts_a_revision_and_is_told(cluster) -> None:
     configs = await configs_of(cluster)
     heard = []
     configs.listeners.append(heard.append)
-    await configs.alter(None, {"num.partitions": "2", "log.retention.ms": "1"})
-    await configs.alter(None, {"num.partitions": "2"})
+    await configs.alter(None, {"num.io.threads": "2", "log.retention.ms": "1"})
+    await configs.alter(None, {"num.io.threads": "2"})
     await configs.alter(None, {}, ["log.retention.ms"])
-    assert heard == [frozenset({"num.partitions", "log.retention.ms"}), frozenset({"log.retention.ms"})]
+    assert heard == [frozenset({"num.io.threads", "log.retention.ms"}), frozenset({"log.retention.ms"})]
     topics = await cluster.topics()
     assert topics.revision == 3
 
 
 async def test_the_image_follows_even_if_the_caller_left(cluster) -> None:
     configs = await configs_of(cluster)
-    altering = asyncio.ensure_future(configs.alter(None, {"num.partitions": "2"}))
+    altering = asyncio.ensure_future(configs.alter(None, {"num.io.threads": "2"}))
     await asyncio.sleep(0)
     altering.cancel()
     await asyncio.gather(altering, return_exceptions=True)
     await configs.alter(None, {"log.retention.ms": "1"})
-    assert configs.value("num.partitions") == 2
+    assert configs.value("num.io.threads") == 2
 
 
 async def test_a_lost_answer_is_read_back(cluster, monkeypatch) -> None:
@@ -107,5 +106,36 @@ async def test_a_lost_answer_is_read_back(cluster, monkeypatch) -> None:
 
     monkeypatch.setattr(cluster.database, "write", applied_then_unknown)
     with pytest.raises(OutcomeUnknown):
-        await configs.alter(None, {"num.partitions": "2"})
-    assert configs.value("num.partitions") == 2
+        await configs.alter(None, {"num.io.threads": "2"})
+    assert configs.value("num.io.threads") == 2
+
+
+async def test_other_sections_of_the_file_say_what_is_in_force(cluster) -> None:
+    configs = BrokerConfigs(cluster.database, cluster.identity, {}, {"node.id": "7"})
+    assert configs.value("node.id") == "7"
+    with pytest.raises(Invalid, match=r"set server\.node_id in the configuration file"):
+        await configs.alter(None, {"node.id": "8"})
+    with pytest.raises(Invalid, match=r"kafka\.node\.id is not used: set server\.node_id"):
+        BrokerConfigs(cluster.database, cluster.identity, {"node.id": "8"})
+    with pytest.raises(Invalid, match=r"kafka\.process\.roles is not used: leave it out"):
+        BrokerConfigs(cluster.database, cluster.identity, {"process.roles": "broker"})
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [{"authorizer.class.name": "A"}, {"ssl.client.auth": "required"}, {"create.topic.policy.class.name": "P"}],
+)
+async def test_nobody_shall_believe_that_something_is_on(cluster, configs: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match="leave it out"):
+        BrokerConfigs(cluster.database, cluster.identity, configs)
+
+
+async def test_there_is_room_for_so_many(cluster) -> None:
+    configs = await configs_of(cluster)
+    await configs.alter(None, {f"key-{n}": "v" for n in range(ROWS_MAX)})
+    before = await cluster.dump()
+    with pytest.raises(Invalid, match="room for 1000"):
+        await configs.alter(None, {"one-more": "v"})
+    assert await cluster.dump() == before
+    await configs.alter(None, {"one-more": "v"}, ["key-1"])
+    assert configs.all_brokers()["one-more"] == "v"

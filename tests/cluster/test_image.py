@@ -48,10 +48,10 @@ async def test_a_config_too(cluster, monkeypatch) -> None:
     await configs.refresh()
     await lose_answers(cluster, monkeypatch, reads=2)
     with pytest.raises(StreamLakeError):
-        await configs.alter(None, {"num.partitions": "7"})
-    assert configs.value("num.partitions") == 1
+        await configs.alter(None, {"log.retention.bytes": "7"})
+    assert configs.value("log.retention.bytes") == -1
     keeping = asyncio.create_task(keep_fresh(configs.stale, configs.refresh))
     async with asyncio.timeout(DEADLINE_S):
-        while configs.value("num.partitions") != 7:
+        while configs.value("log.retention.bytes") != 7:
             await asyncio.sleep(0)
     keeping.cancel()

@@ -2,6 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlake.cluster.config_def import ConfigSource, Layer
+from streamlake.cluster.kafka_configs import TOPIC
 from streamlake.cluster.table_configs import PREFIX
 from streamlake.cluster.topic_configs import (
     ACCEPTED,
@@ -11,21 +13,11 @@ from streamlake.cluster.topic_configs import (
     check_topic_configs,
 )
 from streamlake.core.errors import Invalid
-
-# Kafka 4's org.apache.kafka.common.config.TopicConfig, but for the two that switch tiered storage off again.
-KAFKA_4 = """
-    cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level
-    delete.retention.ms file.delete.delay.ms flush.messages flush.ms follower.replication.throttled.replicas
-    index.interval.bytes leader.replication.throttled.replicas local.retention.bytes local.retention.ms
-    max.compaction.lag.ms max.message.bytes message.timestamp.after.max.ms message.timestamp.before.max.ms
-    message.timestamp.type min.cleanable.dirty.ratio min.compaction.lag.ms min.insync.replicas preallocate
-    remote.storage.enable retention.bytes retention.ms segment.bytes segment.index.bytes segment.jitter.ms segment.ms
-    unclean.leader.election.enable
-"""
+from streamlake.log.settings import LogSettings
 
 
 def test_every_config_of_kafka_is_known() -> None:
-    assert sorted(d.name for d in KAFKA_TOPIC_CONFIGS) == KAFKA_4.split()
+    assert {d.name for d in KAFKA_TOPIC_CONFIGS} == {fact.name for fact in TOPIC}
 
 
 def test_every_default_is_valid_and_every_config_explained() -> None:
@@ -46,11 +38,14 @@ def test_what_has_no_effect_says_so() -> None:
     ("key", "value", "words"),
     [
         ("cleanup.policy", "compact", "compaction is not implemented yet; use delete"),
+        ("leader.replication.throttled.replicas", "0-1", "partition:broker"),
+        ("segment.bytes", "14", "from 1048576"),
+        ("compression.gzip.level", "0", "from 1 to 9, or -1"),
+        ("retention.ms", "1_000", "whole number"),
+        ("min.cleanable.dirty.ratio", "nan", "a number from 0 to 1"),
         ("cleanup.policy", "compact,delete", "compaction is not implemented yet"),
         ("cleanup.policy", "forget", "must be delete"),
-        ("cleanup.policy", "", "must be delete"),
-        ("compression.type", "zstd", "not implemented yet; use producer"),
-        ("compression.type", "rar", "must be producer"),
+        ("compression.type", "rar", "must be uncompressed or zstd or lz4 or snappy or gzip or producer"),
         ("retention.ms", "-2", "whole number from -1"),
         ("retention.ms", str(2**63), "whole number from -1"),
         ("retention.ms", "7 days", "whole number"),
@@ -67,7 +62,7 @@ def test_wrong_configs(key: str, value: str, words: str) -> None:
 
 
 def test_right_configs() -> None:
-    configs = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": "1000000", "min.insync.replicas": "2"}
+    configs = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": "2000000", "min.insync.replicas": "2"}
     assert check_topic_configs(configs) == configs
 
 
@@ -77,8 +72,41 @@ def test_altering_keeps_what_is_not_named() -> None:
         "retention.ms": "2",
         "flush.ms": "5",
     }
+    assert altered_configs(before, {}, ["nonsense"]) == before, "Kafka, too, removes what is not there"
     with pytest.raises(Invalid, match="no topic config"):
-        altered_configs(before, {}, ["nonsense"])
+        altered_configs(before, {"nonsense": "1"})
+
+
+@pytest.mark.parametrize("codec", ["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"])
+def test_every_compression_of_kafka_is_taken(codec: str) -> None:
+    assert check_topic_configs({"compression.type": codec}) == {"compression.type": codec}
+    assert "kept as their producer compressed them" in TOPIC_CONFIGS["compression.type"].doc
+
+
+def test_lags_that_do_not_go_together() -> None:
+    lags = {"min.compaction.lag.ms": "5", "max.compaction.lag.ms": "5"}
+    assert check_topic_configs(lags) == lags
+    with pytest.raises(Invalid, match="must not be larger"):
+        check_topic_configs(lags | {"max.compaction.lag.ms": "4"})
+
+
+def test_no_policy_keeps_for_ever() -> None:
+    effective = TOPIC_CONFIGS.effective([Layer(ConfigSource.DYNAMIC_TOPIC, {"cleanup.policy": ""})])
+    assert not LogSettings.from_configs(effective).deletes
+
+
+def test_hours_and_minutes_of_the_broker_are_defaults_too() -> None:
+    """The finest unit that is set counts, as in Kafka."""
+
+    def retention(**static: str) -> str:
+        layers = [Layer(ConfigSource.STATIC_BROKER, {f"log.retention.{unit}": text for unit, text in static.items()})]
+        return TOPIC_CONFIGS.effective(layers)["retention.ms"]
+
+    assert retention(hours="2") == "7200000"
+    assert retention(hours="2", minutes="3") == "180000"
+    assert retention(hours="2", minutes="3", ms="4") == "4"
+    assert retention(hours="-1") == "-1"
+    assert retention() == "604800000"
 
 
 @given(st.dictionaries(st.sampled_from([d.name for d in TOPIC_CONFIGS]), st.text(max_size=20), max_size=4))

@@ -54,7 +54,11 @@ async def test_names_that_differ_in_dot_and_underscore_collide(cluster) -> None:
     await topics.create("a.b_c", 1, {})
     with pytest.raises(Invalid, match=r"collides with the existing topic 'a.b_c'"):
         await topics.create("a_b.c", 1, {})
+    with pytest.raises(Invalid, match=r"collides with the existing topic 'a.b_c'"):
+        topics.check_free("a_b.c")
     await topics.create("a-b-c", 1, {})
+    await topics.delete("a.b_c")
+    topics.check_free("a_b.c")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "ä", "x" * 250, "a\n", "a\0"])

@@ -181,7 +181,7 @@ async def test_requests_to_no_group(groups, join_request):
     assert await groups.leave("", []) == (E.INVALID_GROUP_ID, [])
     assert await groups.leave("no", [LeavingMember("m", None)]) == (E.NONE, [E.UNKNOWN_MEMBER_ID])
     assert groups.describe("no") is None
-    assert await groups.delete(["", "no", "no"]) == {"": E.INVALID_GROUP_ID, "no": E.GROUP_ID_NOT_FOUND}
+    assert await groups.delete(["", "no", "no"]) == {"": E.GROUP_ID_NOT_FOUND, "no": E.GROUP_ID_NOT_FOUND}
 
 
 async def test_too_many_groups_and_too_many_bytes_are_pushed_back(metadata, join_request):

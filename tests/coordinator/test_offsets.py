@@ -126,7 +126,7 @@ async def test_commits_that_wait_share_a_transaction(offsets, metadata):
         ({"member_id": "nobody"}, E.UNKNOWN_MEMBER_ID),
         ({"group_instance_id": "nobody"}, E.UNKNOWN_MEMBER_ID),
         ({"member_id": "", "generation": -1}, E.UNKNOWN_MEMBER_ID),
-        ({"group_id": "none"}, E.ILLEGAL_GENERATION),
+        ({"group_id": "none"}, E.GROUP_ID_NOT_FOUND),
     ],
 )
 async def test_who_may_not_commit(groups, offsets, join_request, changes, error):

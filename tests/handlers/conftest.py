@@ -26,6 +26,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert "a request failed" not in server.log
 
 
+@pytest.fixture(scope="session")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that neither creates topics on demand nor deletes any: configs of its file."""
+    kafka = "[kafka]\nauto.create.topics.enable = false\ndelete.topic.enable = false\n"
+    server = Server(tmp_path_factory.mktemp("strict"), config=CONFIG + kafka).start()
+    yield server
+    assert server.stop() == 0, server.log[-3000:]
+
+
+@pytest.fixture
+def strict_client(strict_server: Server) -> Iterator[Client]:
+    with Client(strict_server.port) as client:
+        yield client
+
+
 @pytest.fixture
 def connect(server: Server) -> Iterator[Callable[[], Client]]:
     """Another connection, as often as it is called."""

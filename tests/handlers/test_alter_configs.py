@@ -1,7 +1,7 @@
 """AlterConfigs, the older form: what is not given goes back to its default."""
 
 import pytest
-from support.wire import Client, Topic, ends, newest
+from support.wire import Client, Topic, codes, ends, newest
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, describe_configs
@@ -12,7 +12,7 @@ from streamlake.protocol.messages.alter_configs import (
     AlterConfigsResourceResponse,
 )
 
-TOPIC, BROKER = 2, 4
+TOPIC, BROKER, LOGGER, GROUP = 2, 4, 8, 32
 STATIC_OR_DEFAULT = (4, 5)
 
 
@@ -53,12 +53,28 @@ def test_a_key_by_its_alias_replaces_the_key(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["0", ""])
 def test_of_brokers_too(client: Client, name: str) -> None:
-    assert alter(client, BROKER, name, {"log.retention.ms": "5", "num.partitions": "2"}).error_code == 0
-    assert own_configs(client, BROKER, name) == {"log.retention.ms": "5", "num.partitions": "2"}
+    assert alter(client, BROKER, name, {"log.retention.ms": "5", "num.io.threads": "2"}).error_code == 0
+    assert own_configs(client, BROKER, name) == {"log.retention.ms": "5", "num.io.threads": "2"}
     assert alter(client, BROKER, name, {"log.retention.ms": "6"}).error_code == 0
     assert own_configs(client, BROKER, name) == {"log.retention.ms": "6"}
     assert alter(client, BROKER, name, {}).error_code == 0
     assert own_configs(client, BROKER, name) == {}
+
+
+def test_of_groups_too(client: Client, group: str) -> None:
+    assert alter(client, GROUP, group, {"share.session.timeout.ms": "46000"}).error_code == 0
+    assert own_configs(client, GROUP, group) == {"share.session.timeout.ms": "46000"}
+    assert alter(client, GROUP, group, {"streams.num.standby.replicas": "1"}).error_code == 0
+    assert own_configs(client, GROUP, group) == {"streams.num.standby.replicas": "1"}
+
+
+def test_a_resource_that_is_named_twice_is_not_changed(client: Client, topic: Topic) -> None:
+    resources = tuple(
+        AlterConfigsResource(TOPIC, topic.name, (AlterableConfig("retention.ms", value),)) for value in ("5", "6")
+    )
+    answers = client.newest(ApiKey.ALTER_CONFIGS, AlterConfigsRequest(resources, False)).responses
+    assert codes(answers) == [ErrorCode.INVALID_REQUEST] * 2
+    assert own_configs(client, TOPIC, topic.name) == {}
 
 
 def test_a_dry_run_changes_nothing(client: Client, topic: Topic) -> None:
@@ -73,10 +89,9 @@ def test_a_dry_run_changes_nothing(client: Client, topic: Topic) -> None:
         (TOPIC, "nowhere", {}, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "does not exist"),
         (TOPIC, "", {"retention.mz": "5"}, ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
         (TOPIC, "", {"retention.ms": "-7"}, ErrorCode.INVALID_CONFIG, "from -1"),
-        (BROKER, "0", {"num.partition": "5"}, ErrorCode.INVALID_CONFIG, "did you mean num.partitions?"),
-        (BROKER, "0", {"num.partitions": "0"}, ErrorCode.INVALID_CONFIG, "from 1"),
-        (BROKER, "7", {}, ErrorCode.INVALID_CONFIG, "this is broker 0"),
-        (8, "0", {}, ErrorCode.INVALID_CONFIG, "resource type 8"),
+        (BROKER, "0", {"num.io.threads": "0"}, ErrorCode.INVALID_REQUEST, "from 1"),
+        (BROKER, "7", {}, ErrorCode.INVALID_REQUEST, "this is broker 0"),
+        (LOGGER, "0", {}, ErrorCode.INVALID_REQUEST, "IncrementalAlterConfigs"),
     ],
 )
 def test_what_is_refused(

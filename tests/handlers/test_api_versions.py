@@ -25,5 +25,19 @@ def test_an_unknown_version_is_answered_in_version_0(client: Client) -> None:
     client.send(bytes(request))
     answer = client.answer(ApiKey.API_VERSIONS, 0, 9)
     assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION
-    assert ApiKey.API_VERSIONS in {a.api_key for a in answer.api_keys}
+    assert [(a.api_key, a.min_version, a.max_version) for a in answer.api_keys] == [(ApiKey.API_VERSIONS, 0, 4)]
     assert client.ask(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("library", "1.0")).error_code == 0
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("client_says", [("", ""), ("library", ""), ("a b", "1.0"), ("library", "-1"), ("a/b", "1.0")])
+def test_clients_whose_name_cannot_be_one(client: Client, client_says: tuple[str, str], version: int) -> None:
+    answer = client.ask(ApiKey.API_VERSIONS, version, ApiVersionsRequest(*client_says))
+    assert (answer.error_code, answer.api_keys) == (ErrorCode.INVALID_REQUEST, ())
+
+
+def test_no_feature_is_claimed(client: Client) -> None:
+    """Else clients would take KIP-848 groups, transactions of version 2 or share groups for granted."""
+    answer = client.ask(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("library", "1.0"))
+    assert (answer.supported_features, answer.finalized_features) == ((), ())
+    assert not {69, 76, 77, 78, 79} & {a.api_key for a in answer.api_keys}

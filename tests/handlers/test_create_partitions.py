@@ -47,10 +47,29 @@ def test_what_is_refused(client: Client, dry: bool) -> None:
     assert client.produce(topic.name, batch([b"v"]), 2).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def test_assignments_are_counted(client: Client, topic: Topic) -> None:
-    one = (CreatePartitionsAssignment((7,)),)
-    assert grow(client, topic.name, 3, assignments=one).error_code == ErrorCode.INVALID_REPLICA_ASSIGNMENT
-    assert grow(client, topic.name, 3, assignments=one * 2).error_code == 0
+@pytest.mark.parametrize("version", ends(ApiKey.CREATE_PARTITIONS))
+@pytest.mark.parametrize(
+    "wrong", [[(0,)], [(0,)] * 3, [(0,), (7,)], [(0,), (-1,)], [(0,), (0, 0)], [(0,), (0, 1)], [(0,), ()]]
+)
+def test_assignments_name_this_broker_for_each_new_partition(
+    client: Client, topic: Topic, wrong: list[tuple[int, ...]], version: int
+) -> None:
+    def code(assignments: list[tuple[int, ...]], dry: bool = False) -> int:
+        rows = tuple(map(CreatePartitionsAssignment, assignments))
+        return grow(client, topic.name, 3, version, dry, assignments=rows).error_code
+
+    for dry in (True, False):
+        assert code(wrong, dry) == ErrorCode.INVALID_REPLICA_ASSIGNMENT
+    assert code([(0,), (0,)]) == 0
+
+
+def test_a_topic_twice_in_one_request_is_refused_once(client: Client, topic: Topic) -> None:
+    other = client.create_topic()
+    wanted = tuple(CreatePartitionsTopic(name, 2, None) for name in (topic.name, other.name, topic.name))
+    results = client.newest(ApiKey.CREATE_PARTITIONS, CreatePartitionsRequest(wanted, 10_000)).results
+    assert {r.name: r.error_code for r in results} == {topic.name: ErrorCode.INVALID_REQUEST, other.name: 0}
+    assert len(results) == 2
+    assert client.produce(topic.name, batch([b"v"]), 1).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def test_a_dry_run_makes_nothing(client: Client, topic: Topic) -> None:

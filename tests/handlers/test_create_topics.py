@@ -7,7 +7,7 @@ from support.raw_kafka import batch
 from support.wire import Client, Topic, ends, newest
 
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, metadata
+from streamlake.protocol.messages import ApiKey, delete_topics, metadata
 from streamlake.protocol.messages.create_topics import (
     CreatableReplicaAssignment,
     CreatableTopic,
@@ -74,7 +74,7 @@ def test_any_replication_factor_will_do(client: Client) -> None:
     [
         ({"num_partitions": 0}, ErrorCode.INVALID_PARTITIONS, "from 1 to 10000"),
         ({"num_partitions": -2}, ErrorCode.INVALID_PARTITIONS, "from 1 to 10000"),
-        ({"num_partitions": 10_001}, ErrorCode.INVALID_PARTITIONS, "from 1 to 10000"),
+        ({"num_partitions": 10_001}, ErrorCode.POLICY_VIOLATION, "10000 partitions at most"),
         ({"replication_factor": 0}, ErrorCode.INVALID_REPLICATION_FACTOR, "1 or more"),
         ({"replication_factor": -2}, ErrorCode.INVALID_REPLICATION_FACTOR, "1 or more"),
         ({"configs": {"retention.mss": "1"}}, ErrorCode.INVALID_CONFIG, "did you mean retention.ms?"),
@@ -87,6 +87,7 @@ def test_what_is_refused(client: Client, fields: dict[str, Any], code: ErrorCode
     (result,) = create(client, topic("refused", **fields), dry=dry)
     assert result.error_code == code
     assert says in result.error_message
+    assert result.configs == (), "and not null, as in Kafka"
     assert partitions(client, "refused") is None
 
 
@@ -99,10 +100,44 @@ def test_names_that_no_topic_may_have(client: Client, name: str) -> None:
 
 def test_a_name_that_is_taken(client: Client) -> None:
     create(client, topic("taken.name"))
-    same, alike = create(client, topic("taken.name")), create(client, topic("taken_name"))
-    assert same[0].error_code == ErrorCode.TOPIC_ALREADY_EXISTS
-    assert alike[0].error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
-    assert "collides" in alike[0].error_message
+    wrong_too = {"num_partitions": 0, "replication_factor": 0, "configs": {"no.such": "key"}}
+    for dry in (True, False):
+        same, alike = create(client, topic("taken.name", **wrong_too), topic("taken_name"), dry=dry)
+        assert same.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
+        assert alike.error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+        assert "collides" in alike.error_message
+
+
+def test_a_name_is_free_again_when_its_topic_is_gone(client: Client) -> None:
+    create(client, topic("leaving.name"))
+    client.newest(
+        ApiKey.DELETE_TOPICS,
+        delete_topics.DeleteTopicsRequest(topics=(delete_topics.DeleteTopicState("leaving.name"),)),
+    )
+    assert create(client, topic("leaving_name"))[0].error_code == 0
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("__consumer_offsets", ErrorCode.TOPIC_ALREADY_EXISTS),
+        ("__transaction_state", ErrorCode.TOPIC_ALREADY_EXISTS),
+        ("__cluster_metadata", ErrorCode.INVALID_REQUEST),
+    ],
+)
+def test_names_that_kafka_keeps_for_itself(client: Client, name: str, code: ErrorCode, dry: bool) -> None:
+    (result,) = create(client, topic(name), dry=dry)
+    assert result.error_code == code
+    assert name in result.error_message
+    assert partitions(client, name) is None
+
+
+def test_the_partitions_of_a_request_are_limited_together(client: Client) -> None:
+    results = create(client, topic("large-one", num_partitions=6000), topic("large-two", num_partitions=6000), dry=True)
+    assert [r.error_code for r in results] == [ErrorCode.POLICY_VIOLATION] * 2
+    (result,) = create(client, topic("large-one", num_partitions=6000), dry=True)
+    assert result.error_code == 0
 
 
 def test_one_refused_topic_does_not_spoil_another(client: Client) -> None:
@@ -113,7 +148,8 @@ def test_one_refused_topic_does_not_spoil_another(client: Client) -> None:
 
 def test_a_name_twice_in_one_request(client: Client) -> None:
     results = create(client, topic("twice"), topic("once"), topic("twice"))
-    assert [r.error_code for r in results] == [ErrorCode.INVALID_REQUEST, 0, ErrorCode.INVALID_REQUEST]
+    assert {r.name: r.error_code for r in results} == {"twice": ErrorCode.INVALID_REQUEST, "once": 0}
+    assert len(results) == 2
     assert partitions(client, "twice") is None
 
 
@@ -132,11 +168,35 @@ def assigned(*indexes: int, brokers: tuple[int, ...] = (0,)) -> dict[str, Any]:
 
 
 def test_a_manual_assignment(client: Client) -> None:
-    (result,) = create(client, topic("assigned", **assigned(1, 0, 2, brokers=(5, 6))))
+    (result,) = create(client, topic("assigned", **assigned(1, 0, 2)))
     assert (result.error_code, partitions(client, "assigned")) == (0, 3)
-    for wrong in (assigned(0, 2), assigned(0, 0), assigned(1), assigned(0, brokers=())):
-        (result,) = create(client, topic("misassigned", **wrong))
-        assert result.error_code == ErrorCode.INVALID_REPLICA_ASSIGNMENT
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"indexes": (0, 2)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"indexes": (0, 0)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"indexes": (1,)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"indexes": (-1, 0)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"brokers": ()}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"brokers": (99,)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"brokers": (-1,)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"brokers": (0, 99)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"brokers": (0, 0)}, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        ({"num_partitions": 1}, ErrorCode.INVALID_REQUEST),
+        ({"replication_factor": 1}, ErrorCode.INVALID_REQUEST),
+        ({"replication_factor": 0}, ErrorCode.INVALID_REQUEST),
+    ],
+)
+def test_assignments_that_cannot_be(client: Client, changes: dict[str, Any], code: ErrorCode, dry: bool) -> None:
+    given = dict(changes)
+    fields = assigned(*given.pop("indexes", (0,)), brokers=given.pop("brokers", (0,))) | given
+    (result,) = create(client, topic("misassigned", **fields), dry=dry)
+    assert result.error_code == code
+    assert result.error_message
+    assert partitions(client, "misassigned") is None
 
 
 def test_a_table_topic_sets_its_configs(client: Client, topic: Topic) -> None:

@@ -24,6 +24,6 @@ def test_what_may_be_deleted(client: Client, group: str, version: int) -> None:
         full: ErrorCode.NON_EMPTY_GROUP,
         empty: 0,
         "no-such-group": ErrorCode.GROUP_ID_NOT_FOUND,
-        "": ErrorCode.INVALID_GROUP_ID,
+        "": ErrorCode.GROUP_ID_NOT_FOUND,
     }
     assert delete(empty) == {empty: ErrorCode.GROUP_ID_NOT_FOUND}

@@ -1,6 +1,5 @@
 """DeleteTopics: by name and by id, and what is left afterwards."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -8,7 +7,7 @@ from support.raw_kafka import batch
 from support.wire import Client, Topic, newest
 
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages import ApiKey, create_topics
 from streamlake.protocol.messages.delete_topics import DeletableTopicResult, DeleteTopicsRequest, DeleteTopicState
 
 NEWEST = newest(ApiKey.DELETE_TOPICS)
@@ -50,9 +49,21 @@ def test_by_name_or_id(client: Client) -> None:
     assert all(r.error_message for r in results[2:])
 
 
-def test_a_topic_twice_in_one_request_is_deleted_once(client: Client, topic: Topic) -> None:
-    state = DeleteTopicState(name=topic.name)
-    assert [r.error_code for r in delete(client, state, state)] == [0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+def test_a_topic_twice_in_one_request_stays(client: Client, topic: Topic) -> None:
+    other = client.create_topic()
+    by_name, by_id = DeleteTopicState(name=topic.name), DeleteTopicState(topic_id=topic.id)
+    for twice in ((by_name, by_name), (by_id, by_id), (by_name, by_id), (by_id, by_name)):
+        (refused,) = delete(client, *twice)
+        assert (refused.error_code, refused.name or topic.name) == (ErrorCode.INVALID_REQUEST, topic.name)
+        assert "this request" in refused.error_message
+    assert client.append(topic, batch([b"v"])) == [0]
+    results = delete(client, by_name, by_name, DeleteTopicState(name=other.name))
+    assert {r.name: r.error_code for r in results} == {topic.name: ErrorCode.INVALID_REQUEST, other.name: 0}
+    for version in (1, 5):
+        request = DeleteTopicsRequest(topic_names=(topic.name, topic.name))
+        (refused,) = client.ask(ApiKey.DELETE_TOPICS, version, request).responses
+        assert refused.error_code == ErrorCode.INVALID_REQUEST
+    assert client.append(topic, batch([b"v"])) == [1]
 
 
 def test_a_topic_that_is_made_again_is_empty_and_another(client: Client, topic: Topic) -> None:
@@ -65,22 +76,8 @@ def test_a_topic_that_is_made_again_is_empty_and_another(client: Client, topic: 
     assert client.append(topic, batch([b"v"])) == [0]
 
 
-@pytest.fixture
-def forbidden(client: Client) -> Iterator[None]:
-    def alter(operation: int, value: str | None) -> None:
-        config = incremental_alter_configs.AlterableConfig("delete.topic.enable", operation, value)
-        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
-        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
-        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
-        assert result.error_code == 0, result
-
-    alter(SET, "false")
-    yield
-    alter(DELETE, None)
-
-
-@pytest.mark.usefixtures("forbidden")
-def test_a_broker_that_does_not_allow_it(client: Client, topic: Topic) -> None:
+def test_a_broker_that_does_not_allow_it(strict_client: Client) -> None:
+    client, topic = strict_client, strict_client.create_topic()
     (result,) = delete(client, DeleteTopicState(name=topic.name))
     assert result.error_code == ErrorCode.TOPIC_DELETION_DISABLED
     assert "delete.topic.enable" in result.error_message

@@ -4,6 +4,7 @@ import pytest
 from support.server import Server
 from support.wire import Client, ends
 
+from streamlake.handlers import operations
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -21,5 +22,14 @@ def test_the_brokers(client: Client, server: Server, version: int) -> None:
 
 def test_there_are_no_separate_controllers(client: Client) -> None:
     answer = client.newest(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest(endpoint_type=CONTROLLERS))
-    assert (answer.error_code, answer.brokers) == (ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, ())
+    assert (answer.error_code, answer.brokers) == (ErrorCode.MISMATCHED_ENDPOINT_TYPE, ())
     assert "no separate controller" in answer.error_message
+    answer = client.newest(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest(endpoint_type=9))
+    assert answer.error_code == ErrorCode.UNSUPPORTED_ENDPOINT_TYPE
+
+
+@pytest.mark.parametrize("version", ends(ApiKey.DESCRIBE_CLUSTER))
+def test_operations_are_told_if_asked_for(client: Client, version: int) -> None:
+    for asked, told in ((True, operations.CLUSTER), (False, operations.NOT_ASKED)):
+        answer = client.ask(ApiKey.DESCRIBE_CLUSTER, version, DescribeClusterRequest(asked))
+        assert answer.cluster_authorized_operations == told

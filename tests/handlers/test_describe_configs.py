@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from support.server import Server
 from support.wire import Client, ends, newest
 
+from streamlake.cluster.kafka_configs import BROKER as BROKER_FACTS
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, incremental_alter_configs
 from streamlake.protocol.messages.describe_configs import (
@@ -14,9 +16,9 @@ from streamlake.protocol.messages.describe_configs import (
     DescribeConfigsResult,
 )
 
-TOPIC, BROKER = 2, 4
-DYNAMIC_TOPIC, DYNAMIC_BROKER, DYNAMIC_DEFAULT_BROKER, DEFAULT = 1, 2, 3, 5
-LONG, LIST = 5, 7
+TOPIC, BROKER, LOGGER = 2, 4, 8
+DYNAMIC_TOPIC, DYNAMIC_BROKER, DYNAMIC_DEFAULT_BROKER, STATIC_BROKER, DEFAULT = 1, 2, 3, 4, 5
+LONG, LIST, PASSWORD = 5, 7, 9
 
 
 def describe(
@@ -83,8 +85,9 @@ def test_documentation_and_synonyms_on_request(client: Client) -> None:
             ("retention.ms", "60000", DYNAMIC_TOPIC),
             ("log.retention.ms", "70000", DYNAMIC_BROKER),
             ("log.retention.ms", "80000", DYNAMIC_DEFAULT_BROKER),
-            ("log.retention.ms", "604800000", DEFAULT),
         ]
+        (entry,) = describe(client, TOPIC, topic.name, "max.message.bytes", **flags).configs
+        assert [(s.name, s.value, s.source) for s in entry.synonyms] == [("message.max.bytes", "1048588", DEFAULT)]
         (plain,) = describe(client, TOPIC, topic.name, "retention.ms").configs
         assert (plain.documentation, plain.synonyms) == (None, ())
     finally:
@@ -92,11 +95,40 @@ def test_documentation_and_synonyms_on_request(client: Client) -> None:
         set_broker_config(client, "", log_retention_ms=None)
 
 
-def test_this_broker(client: Client) -> None:
+def test_this_broker(client: Client, server: Server) -> None:
     found = entries(describe(client, BROKER, "0"))
     assert found["num.partitions"].value == "1"
     assert found["auto.create.topics.enable"].value == "true"
-    assert found["log.retention.ms"].value == "604800000"
+    # As Kafka says it: without a value in milliseconds the hours count.
+    assert (found["log.retention.ms"].value, found["log.retention.hours"].value) == (None, "168")
+    real = {key: found[key] for key in ("node.id", "broker.id", "listeners", "advertised.listeners", "log.dirs")}
+    assert [e.value for e in real.values()] == [
+        "0", "0", f"PLAINTEXT://127.0.0.1:{server.port}", f"PLAINTEXT://127.0.0.1:{server.port}", str(server.data_dir),
+    ]  # fmt: skip
+    assert all(e.read_only and e.config_source == STATIC_BROKER for e in real.values())
+    assert found["group.initial.rebalance.delay.ms"].value == "0"  # as the test's server is configured
+    assert found["log.retention.check.interval.ms"].value == "30000"
+    assert (found["num.io.threads"].read_only, found["num.partitions"].read_only) == (False, True)
+    secret = found["ssl.keystore.password"]
+    assert (secret.value, secret.is_sensitive, secret.config_type) == (None, True, PASSWORD)
+
+
+def test_every_config_of_a_broker_of_kafka_is_there_and_explained(client: Client) -> None:
+    found = entries(describe(client, BROKER, "0", include_documentation=True))
+    assert {fact.name for fact in BROKER_FACTS} <= found.keys()
+    for fact in BROKER_FACTS:
+        entry = found[fact.name]
+        assert entry.documentation.endswith("."), fact.name
+        without = entry.documentation.startswith(("Accepted and without effect: ", "Only the default is accepted: "))
+        if without:
+            assert entry.value == fact.default or entry.is_sensitive, fact.name
+
+
+def test_the_loggers_of_this_broker(client: Client) -> None:
+    (entry,) = describe(client, LOGGER, "0", include_documentation=True).configs
+    assert (entry.name, entry.value, entry.config_source, entry.read_only) == ("root", "INFO", 6, True)
+    assert "logging.level" in entry.documentation
+    assert describe(client, LOGGER, "0", "another").configs == ()
 
 
 def test_the_defaults_of_all_brokers_are_what_was_set_for_all(client: Client) -> None:
@@ -115,7 +147,7 @@ def test_the_defaults_of_all_brokers_are_what_was_set_for_all(client: Client) ->
         (TOPIC, "nowhere", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         (BROKER, "7", ErrorCode.INVALID_REQUEST),
         (BROKER, "x", ErrorCode.INVALID_REQUEST),
-        (8, "0", ErrorCode.INVALID_REQUEST),
+        (99, "0", ErrorCode.INVALID_REQUEST),
     ],
 )
 def test_what_cannot_be_described(client: Client, kind: int, name: str, code: ErrorCode) -> None:

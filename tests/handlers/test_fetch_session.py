@@ -110,3 +110,13 @@ def test_who_had_data_waits_at_the_end_of_the_line() -> None:
     first, *_ = session.wanted
     to_send(session, [(first, PartitionData(partition_index=0, records=b"data"))])
     assert [key[2] for key in session.wanted] == [1, 2, 0]
+
+
+def test_a_session_without_partitions_ends() -> None:
+    """As in Kafka; the client sees the id 0 and begins anew."""
+    sessions = FetchSessions(Ids(1))
+    session = sessions.resolve(request(0))
+    forgotten = (ForgottenTopic(topic_id=TOPIC, partitions=(0,)),)
+    ended = sessions.resolve(request(session=session, forgotten_topics_data=forgotten))
+    assert (ended.session_id, ended.error, len(ended.wanted), len(sessions)) == (0, ErrorCode.NONE, 0, 0)
+    assert sessions.resolve(request(session=session)).error == ErrorCode.FETCH_SESSION_ID_NOT_FOUND

@@ -16,13 +16,14 @@ TRANSACTION, SHARE = 1, 2
 def test_one_group(client: Client, server: Server, group: str, version: int) -> None:
     answer = client.ask(ApiKey.FIND_COORDINATOR, version, FindCoordinatorRequest(group))
     assert (answer.error_code, answer.node_id, answer.host, answer.port) == (0, 0, "127.0.0.1", server.port)
+    assert answer.error_message == ("NONE" if version else None)
 
 
 def test_a_batch_of_groups(client: Client, server: Server) -> None:
     answer = client.ask(ApiKey.FIND_COORDINATOR, NEWEST, FindCoordinatorRequest(coordinator_keys=("a", "b")))
-    assert [(c.key, c.error_code, c.node_id, c.port) for c in answer.coordinators] == [
-        ("a", 0, 0, server.port),
-        ("b", 0, 0, server.port),
+    assert [(c.key, c.error_code, c.error_message, c.node_id, c.port) for c in answer.coordinators] == [
+        ("a", 0, "", 0, server.port),
+        ("b", 0, "", 0, server.port),
     ]
     assert client.ask(ApiKey.FIND_COORDINATOR, NEWEST, FindCoordinatorRequest()).coordinators == ()
 

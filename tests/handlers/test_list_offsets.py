@@ -115,3 +115,16 @@ def test_a_record_that_is_produced_is_seen_at_once(client: Client, topic: Topic)
     for expected in (1, 2):
         client.append(topic, batch([b"v"]))
         assert ask(client, topic.name, LATEST).offset == expected
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_partition_twice_is_refused_once(client: Client, filled: Topic, version: int) -> None:
+    rows = tuple(
+        ListOffsetsPartition(partition_index=i, timestamp=t) for i, t in ((0, LATEST), (0, EARLIEST), (9, LATEST))
+    )
+    request = ListOffsetsRequest(topics=(ListOffsetsTopic(name=filled.name, partitions=rows),))
+    (topic,) = client.ask(ApiKey.LIST_OFFSETS, version, request).topics
+    assert [(p.partition_index, p.error_code, p.offset) for p in topic.partitions] == [
+        (0, ErrorCode.INVALID_REQUEST, -1),
+        (9, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, -1),
+    ]

@@ -1,14 +1,14 @@
 """Metadata: which topics an empty list means, creation on demand, and topics by id."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 from support.server import Server
 from support.wire import Client, Topic, ends, newest
 
+from streamlake.handlers import operations
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages import ApiKey, create_topics, incremental_alter_configs
+from streamlake.protocol.messages import ApiKey, create_topics
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponseTopic
 
 NEWEST = newest(ApiKey.METADATA)
@@ -61,26 +61,12 @@ def test_before_version_4_every_request_allows_it(client: Client) -> None:
 
 def test_names_that_no_topic_may_have(client: Client) -> None:
     for name in ("a b", "..", "x" * 250):
-        assert only(client, NEWEST, named(name, create=True)).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+        for create in (True, False):
+            assert only(client, NEWEST, named(name, create=create)).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
 
 
-@pytest.fixture
-def without_auto_creation(client: Client) -> Iterator[None]:
-    def alter(operation: int, value: str | None) -> None:
-        config = incremental_alter_configs.AlterableConfig("auto.create.topics.enable", operation, value)
-        resource = incremental_alter_configs.AlterConfigsResource(BROKER, "0", (config,))
-        request = incremental_alter_configs.IncrementalAlterConfigsRequest(resources=(resource,))
-        (result,) = client.newest(ApiKey.INCREMENTAL_ALTER_CONFIGS, request).responses
-        assert result.error_code == 0, result
-
-    alter(SET, "false")
-    yield
-    alter(DELETE, None)
-
-
-@pytest.mark.usefixtures("without_auto_creation")
-def test_a_broker_that_does_not_allow_it(client: Client) -> None:
-    assert only(client, NEWEST, named("never", create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+def test_a_broker_that_does_not_allow_it(strict_client: Client) -> None:
+    assert only(strict_client, NEWEST, named("never", create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", [12, NEWEST])
@@ -92,14 +78,51 @@ def test_by_id(client: Client, topic: Topic, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [10, 11])
-def test_an_unknown_id_in_versions_whose_answers_must_have_a_name(client: Client, version: int) -> None:
-    unknown = only(client, version, MetadataRequest((MetadataRequestTopic(topic_id=UUID(int=9), name=None),)))
-    assert (unknown.error_code, unknown.name) == (ErrorCode.UNKNOWN_TOPIC_ID, "")
+def test_requests_by_id_are_from_version_12(client: Client, topic: Topic, version: int) -> None:
+    for wanted in (MetadataRequestTopic(topic_id=topic.id, name=None), MetadataRequestTopic(name=None)):
+        answer = client.ask(ApiKey.METADATA, version, MetadataRequest((wanted, MetadataRequestTopic(name=topic.name))))
+        assert [(t.name, t.error_code) for t in answer.topics] == [
+            ("", ErrorCode.INVALID_REQUEST),
+            (topic.name, ErrorCode.INVALID_REQUEST),
+        ]
+        assert answer.brokers == ()
 
 
-def test_neither_a_name_nor_an_id(client: Client) -> None:
-    nothing = only(client, NEWEST, MetadataRequest((MetadataRequestTopic(name=None),)))
-    assert nothing.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+@pytest.mark.parametrize("version", [12, NEWEST])
+def test_neither_a_name_nor_an_id(client: Client, topic: Topic, version: int) -> None:
+    request = MetadataRequest((MetadataRequestTopic(name=topic.name), MetadataRequestTopic(name=None)))
+    answer = client.ask(ApiKey.METADATA, version, request)
+    assert [t.error_code for t in answer.topics] == [ErrorCode.UNKNOWN_SERVER_ERROR] * 2
+    assert answer.error_code == (ErrorCode.UNKNOWN_SERVER_ERROR if version >= 13 else 0)
+
+
+def test_an_id_counts_more_than_a_name(client: Client, topic: Topic) -> None:
+    other = client.create_topic()
+    assert only(client, NEWEST, MetadataRequest((MetadataRequestTopic(other.id, topic.name),))).name == other.name
+    unknown = only(client, NEWEST, MetadataRequest((MetadataRequestTopic(UUID(int=9), topic.name),)))
+    assert (unknown.error_code, unknown.name) == (ErrorCode.UNKNOWN_TOPIC_ID, None)
+
+
+def test_a_topic_twice_is_described_once(client: Client, topic: Topic) -> None:
+    assert [t.name for t in client.newest(ApiKey.METADATA, named(topic.name, topic.name)).topics] == [topic.name]
+
+
+def test_operations_are_told_if_asked_for(client: Client, topic: Topic) -> None:
+    for version in range(8, NEWEST + 1):
+        names = (MetadataRequestTopic(name=topic.name), MetadataRequestTopic(name="missing"))
+        for asked in (True, False):
+            request = MetadataRequest(names, False, asked and version <= 10, asked)
+            answer = client.ask(ApiKey.METADATA, version, request)
+            told = {t.topic_authorized_operations for t in answer.topics}
+            assert told == {operations.TOPIC if asked else operations.NOT_ASKED}
+            cluster = operations.CLUSTER if asked and version <= 10 else operations.NOT_ASKED
+            assert answer.cluster_authorized_operations == cluster
+
+
+@pytest.mark.parametrize("name", ["__consumer_offsets", "__transaction_state"])
+def test_kafkas_own_topics_are_not_there_and_not_created(client: Client, name: str) -> None:
+    assert only(client, NEWEST, named(name, create=True)).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert name not in {t.name for t in client.newest(ApiKey.METADATA, MetadataRequest(topics=None)).topics}
 
 
 def test_a_topic_on_demand_gets_the_brokers_number_of_partitions(client: Client) -> None:

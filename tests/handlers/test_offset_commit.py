@@ -82,7 +82,8 @@ def test_of_members(client: Client, topic: Topic, group: str, version: int) -> N
     assert code(member) == 0
     assert code(Member(group, "nobody", member.generation)) == ErrorCode.UNKNOWN_MEMBER_ID
     assert code(Member(group, member.id, member.generation + 1)) == ErrorCode.ILLEGAL_GENERATION
-    assert code(Member(f"{group}-never-seen", member.id, 1)) == ErrorCode.ILLEGAL_GENERATION
+    unknown = ErrorCode.GROUP_ID_NOT_FOUND if version >= 9 else ErrorCode.ILLEGAL_GENERATION
+    assert code(Member(f"{group}-never-seen", member.id, 1)) == unknown
     assert commit(client, request(group, topic.name, 5), version) == [ErrorCode.UNKNOWN_MEMBER_ID]
 
 

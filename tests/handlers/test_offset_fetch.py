@@ -93,3 +93,13 @@ def test_a_store_that_is_away_is_never_taken_for_no_offset(version: int) -> None
             (0, code, -1),
             (1, code, -1),
         ]
+
+
+@pytest.mark.parametrize("version", [1, 7, 8, NEWEST])
+def test_a_partition_twice_is_answered_twice(client: Client, group: str, committed: str, version: int) -> None:
+    one = OffsetFetchRequestTopic(committed, (2, 0, 2))
+    new = OffsetFetchRequestTopics(committed, partition_indexes=(2, 0, 2))
+    asked = OffsetFetchRequest(group, (one,), groups=(OffsetFetchRequestGroup(group, topics=(new,)),))
+    answer = client.ask(ApiKey.OFFSET_FETCH, version, asked)
+    (topic,) = answer.groups[0].topics if version >= 8 else answer.topics
+    assert [(p.partition_index, p.committed_offset) for p in topic.partitions] == [(2, 12), (0, 10), (2, 12)]

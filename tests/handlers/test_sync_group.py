@@ -39,7 +39,7 @@ def test_a_follower_waits_for_the_leader(connect: Callable[[], Client], group: s
 def test_what_is_refused(client: Client, group: str, version: int) -> None:
     member = client.join(group)
 
-    def code(asked: Member, **fields: str) -> int:
+    def code(asked: Member, **fields: str | None) -> int:
         return client.ask(ApiKey.SYNC_GROUP, version, sync_request(asked, {}, **fields)).error_code
 
     assert code(Member(group, "nobody", member.generation)) == ErrorCode.UNKNOWN_MEMBER_ID
@@ -49,6 +49,8 @@ def test_what_is_refused(client: Client, group: str, version: int) -> None:
     if version >= 5:
         assert code(member, protocol_type="connect") == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
         assert code(member, protocol_name="sticky") == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        assert code(member, protocol_name=None) == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+        assert code(member, protocol_type=None) == ErrorCode.INCONSISTENT_GROUP_PROTOCOL
 
 
 def test_a_static_member_that_was_replaced_is_fenced(connect: Callable[[], Client], group: str) -> None:

@@ -73,3 +73,28 @@ async def test_records_without_a_timestamp_age_from_their_append(bench):
     partition.append(bench.batch(10, at_ms=-1))
     assert await apply_retention(partition, bench.clock.ms + 5000) == 0
     assert await apply_retention(partition, bench.clock.ms + 5001) == 10
+
+
+async def test_what_is_old_when_it_comes_goes_at_the_next_look(bench):
+    """As in Kafka, which rolls a segment whose records have all expired. Who replays history sets retention.ms = -1."""
+    partition = await bench.open(retention_ms=5000)
+    partition.stream.auto_durable = True
+    for _ in range(4):
+        partition.append(bench.batch(10, at_ms=bench.clock.ms - 10**9))
+    assert await apply_retention(partition, bench.clock.ms) == 40
+
+
+async def test_what_is_old_stays_behind_what_is_not(bench):
+    partition = await bench.open(retention_ms=5000)
+    partition.stream.auto_durable = True
+    for age_ms in (0, 10**9, 10**9, 10**9):
+        partition.append(bench.batch(10, at_ms=bench.clock.ms - age_ms))
+    assert await apply_retention(partition, bench.clock.ms) == 0
+    assert await apply_retention(partition, bench.clock.ms + 5001) == 40
+
+
+async def test_without_a_policy_nothing_goes(bench):
+    partition, _ = await four_batches(bench, retention_ms=0, cleanup_policy="")
+    assert await apply_retention(partition, bench.clock.ms + 10**9) == 0
+    partition.settings = type(partition.settings)(retention_ms=0, cleanup_policy=" delete ")
+    assert await apply_retention(partition, bench.clock.ms + 10**9) == 40

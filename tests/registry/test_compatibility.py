@@ -170,3 +170,32 @@ def test_a_comparison_that_goes_too_deep_is_refused():
 
     with pytest.raises(Invalid, match="too deeply"):
         check(Level.BACKWARD, circle("A", 20), circle("B", 19))
+
+
+def test_many_fields_are_compared_in_one_pass_and_not_all_are_named() -> None:
+    """Looking through 2,000 fields for each of 2,000 would be 4 million steps, and the answer 2,000 lines."""
+
+    def wide(kind: str, prefix: str = "f") -> str:
+        fields = [{"name": f"{prefix}{n}", "type": kind, "aliases": [f"f{n}"]} for n in range(2_000)]
+        return parse_schema(json.dumps({"type": "record", "name": "R", "fields": fields}))
+
+    longs = wide("long")
+    assert incompatibilities(Level.FULL_TRANSITIVE, longs, [(1, longs)]) == []
+    assert incompatibilities(Level.BACKWARD, wide("long", "g"), [(1, longs)]) == []  # by alias
+    (why,) = incompatibilities(Level.BACKWARD, wide("int"), [(1, longs)])
+    assert "types differ" in why
+    assert len(why) < 2_000
+    (why,) = incompatibilities(Level.FORWARD, wide("long", "g"), [(1, longs)])
+    assert "the reader has fields without a default" in why
+
+
+def test_schemas_as_deep_as_they_may_be_are_compared() -> None:
+    schema: object = "int"
+    for n in range(63):
+        schema = {"type": "record", "name": f"R{n}", "fields": [{"name": "x", "type": ["null", schema]}]}
+    text = parse_schema(json.dumps(schema))
+    assert incompatibilities(Level.FULL, text, [(1, text)]) == []
+    (why,) = incompatibilities(
+        Level.BACKWARD, text.replace('"int"', '"float"'), [(1, text.replace('"int"', '"string"'))]
+    )
+    assert "lacks a branch" in why

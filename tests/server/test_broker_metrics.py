@@ -13,7 +13,9 @@ from streamlake.table.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag
 from streamlake.telemetry.metrics import Metrics
 
-REPORT = TableReport("orders", UUID(int=1), "db.orders", "running", rows=9, dead_letters=2, commits=4, lag=7)
+REPORT = TableReport(
+    "orders", UUID(int=1), "db.orders", "running", rows=9, dead_letters=2, commits=4, lag=7, maintenance_failures=3
+)
 
 NAMES = set(
     """
@@ -27,7 +29,8 @@ streamlake_loop_lag_seconds_total streamlake_loop_lag_worst_seconds streamlake_m
 streamlake_metadata_writes_total streamlake_objects_deleted_total streamlake_offset_commits_total streamlake_partitions
 streamlake_requests_failed_total streamlake_requests_malformed_total streamlake_requests_total
 streamlake_store_requests_total streamlake_table_commits_total streamlake_table_conflicts_total
-streamlake_table_dead_letters_total streamlake_table_lag streamlake_table_rows_total streamlake_table_running
+streamlake_table_dead_letters_total streamlake_table_lag streamlake_table_maintenance_failures_total
+streamlake_table_rows_total streamlake_table_running streamlake_table_unreadable
 streamlake_unuploaded_bytes streamlake_upload_bytes_total streamlake_upload_retries_total streamlake_uploads_total
 streamlake_wal_bytes_total streamlake_wal_records_total streamlake_wal_sync_bucket_total
 streamlake_wal_sync_milliseconds_total streamlake_wal_syncs_total streamlake_worker_starts_total
@@ -101,6 +104,8 @@ def test_names_are_stable(text: str) -> None:
         'streamlake_table_rows_total{table="db.orders",topic="orders"} 9.0',
         'streamlake_table_lag{table="db.orders",topic="orders"} 7.0',
         'streamlake_table_running{table="db.orders",topic="orders"} 1.0',
+        'streamlake_table_unreadable{table="db.orders",topic="orders"} 0.0',
+        'streamlake_table_maintenance_failures_total{table="db.orders",topic="orders"} 3.0',
         f'streamlake_wal_sync_bucket_total{{le_ms="+Inf"}} {len(LATENCY_BOUNDS_MS) + 1}.0',
         f'streamlake_wal_sync_bucket_total{{le_ms="{LATENCY_BOUNDS_MS[0]:g}"}} 1.0',
     ],

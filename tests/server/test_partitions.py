@@ -45,6 +45,9 @@ async def test_new_configs_are_in_force_when_settled(site) -> None:
     await life.configs.alter(None, {"message.max.bytes": "88"})
     await life.partitions.settled()
     assert partition.settings.max_message_bytes == 88
+    await life.configs.alter(None, {"producer.id.expiration.ms": "5000"})
+    await life.partitions.settled()
+    assert partition.settings.producer_id_expiration_ms == 5000
     assert life.logs.get(topic.id, 0) is partition, "nobody was thrown out"
 
 

@@ -109,8 +109,10 @@ class RandomAvro:
                 return sized(rng.choice(TEXTS[:4] if rng.random() < 0.97 else TEXTS))
             case "fixed":
                 few = logical == "decimal" and rng.random() < 0.9
-                small = rng.choice((0, 1, -1, 10**6)).to_bytes(schema["size"], "big", signed=True)
-                return small if few else rng.randbytes(schema["size"])
+                if not few or not schema["size"]:
+                    return rng.randbytes(schema["size"])
+                fitting = (0, 1, -1, 10**6 if schema["size"] > 2 and schema["precision"] > 6 else 100)
+                return rng.choice(fitting).to_bytes(schema["size"], "big", signed=True)
             case "enum":
                 return zigzag(rng.choice((0, 1, 2) if rng.random() < 0.98 else (-1, 3)))
             case "array":

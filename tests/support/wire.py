@@ -133,16 +133,18 @@ def join_request(
 def sync_request(
     member: Member, assignments: Mapping[str, bytes], instance: str | None = None, **fields: Any
 ) -> sync_group.SyncGroupRequest:
-    return sync_group.SyncGroupRequest(
-        group_id=member.group,
-        generation_id=member.generation,
-        member_id=member.id,
-        group_instance_id=instance,
-        assignments=tuple(
+    values: dict[str, Any] = {
+        "group_id": member.group,
+        "generation_id": member.generation,
+        "member_id": member.id,
+        "group_instance_id": instance,
+        "protocol_type": "consumer",
+        "protocol_name": "range",
+        "assignments": tuple(
             sync_group.SyncGroupRequestAssignment(member_id=m, assignment=a) for m, a in assignments.items()
         ),
-        **fields,
-    )
+    }
+    return sync_group.SyncGroupRequest(**(values | fields))
 
 
 def codes(results: Sequence[Any]) -> list[int]:

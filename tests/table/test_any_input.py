@@ -41,6 +41,7 @@ def positions(world: World, duck: Any, name: tuple[str, str]) -> list[tuple[int,
     location = table.metadata_location.removeprefix("file://")
     assert duck.execute("SELECT count(*) FROM iceberg_scan(?)", [location]).fetchone() == (len(rows),)
     if "last_offset" in rows.column_names:
+        assert rows["offset"].equals(rows["last_offset"]), "no batch was bad"
         return list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
     facts = "_kafka_metadata" if world.settings.layout == "automq" else "_kafka"
     return [(row["partition"], row["offset"]) for row in rows[facts].to_pylist()]

@@ -74,6 +74,16 @@ def test_types(schema, type) -> None:
     assert shown(compiled(schema).type) == type
 
 
+def test_a_type_may_be_called_like_a_kind_of_type() -> None:
+    named = record(("a", record(("x", "int"), name="record")), ("b", "record"), ("c", ["null", "record"]))
+    assert shown(compiled(named).type) == {"a": {"x": "int"}, "b": {"x": "int"}, "c": {"x": "int"}}
+
+
+def test_a_fixed_of_no_bytes_is_no_column() -> None:
+    empty = {"type": "fixed", "name": "F", "size": 0}
+    assert shown(compiled(record(("a", empty), ("b", ["null", "F"]), ("c", "int"))).type) == {"c": "int"}
+
+
 def test_aliases_and_docs_come_along() -> None:
     schema = {"type": "record", "name": "R", "fields": [{"name": "b", "type": "int", "aliases": ["a"], "doc": "size"}]}
     (field,) = compiled(schema).type.fields
@@ -109,13 +119,14 @@ def nested(levels: int):
         ({"type": "array", "items": record()}, "list of null or of empty"),
         ({"type": "array", "items": ["null"]}, "list of null"),
         ({"type": "map", "values": "null"}, "map to null"),
-        ({"type": "fixed", "name": "F", "size": 0}, "positive"),
-        ({"type": "fixed", "name": "F", "size": -1}, "positive"),
+        ({"type": "fixed", "name": "F", "size": 65_537}, "at most 65536 bytes"),
+        ({"type": "fixed", "name": "F", "size": -1}, "at most"),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}, "list of null"),
         ({"type": "bytes", "logicalType": "decimal", "precision": 39}, "38 digits"),
         (record(("a", "int"), ("a", "int")), "two fields of one name"),
-        (["int", "string", "int"], "twice"),
-        (doubling(14), "more than 5000 types"),
-        (nested(65), "deeper than 64"),
+        (["int", "string", "int"], "two types of one name"),
+        (doubling(14), "more than 5,000 types"),
+        (nested(65), "more than 64 levels"),
         ({"type": "nonsense"}, "not an Avro schema"),
         ({"openapi": "3.0"}, "not an Avro schema"),
         (5, "not an Avro schema"),

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.table_world import BAD, TOPIC, World, good
 from support.wait import DEADLINE_S
 
-from streamlake.table import commit_machine, task
+from streamlake.table import commit_machine, health, maintenance, task, upkeep
 from streamlake.table.control import TableReport
+from streamlake.table.health import Unreadable
 from streamlake.table.task import TableTask
 
 
@@ -137,6 +139,61 @@ async def test_a_table_dropped_while_it_runs_fails_loudly() -> None:
         report = await ran.until(lambda r: r.state == "failed")
         assert "is gone from the catalog" in report.message
         assert report.positions == (1,)
+
+
+@pytest.mark.parametrize("kind", ["metadata file", "manifest list", "manifest"])
+async def test_nothing_is_committed_on_top_of_a_head_that_cannot_be_read(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "LOOK_S", 0.0)
+    world = World()
+    world.log.produce(0, good([1]))
+    async with Ran(world) as ran:
+        await ran.caught_up()
+        table = world.load()
+        head = table.current_snapshot()
+        files = [table.metadata_location, head.manifest_list, head.manifests(table.io)[0].manifest_path]
+        location = dict(zip(["metadata file", "manifest list", "manifest"], files, strict=True))[kind]
+        kept = world.files.pop(location)
+        world.log.produce(0, good([2]))
+        report = await ran.until(lambda r: r.state == "unreadable")
+        assert kind in report.message
+        assert location in report.message
+        assert (report.positions, report.hold) == ((1,), (1,))
+        committed = world.catalog.commits
+        for _ in range(3):  # it goes on looking, and refusing
+            with pytest.raises(Unreadable):
+                await ran.task.table.open()
+        assert world.catalog.commits == committed
+        world.files[location] = kept
+        assert (await ran.caught_up()).rows == 2
+    world.check()
+
+
+async def test_maintenance_that_fails_is_reported_and_stops_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "MERGE_AT", 2)
+    monkeypatch.setattr(upkeep, "RETRY_FIRST_S", 0.01)
+    world = World()
+    broken = True
+    merged = maintenance.Maintenance._merged
+
+    def merge(*args: Any) -> Any:
+        if broken:
+            raise PermissionError("the bucket does not let us")
+        return merged(*args)
+
+    monkeypatch.setattr(maintenance.Maintenance, "_merged", merge)
+    async with Ran(world) as ran:
+        for n in range(3):
+            world.log.produce(0, good([n]))
+            await ran.caught_up()
+        report = await ran.until(lambda r: r.maintenance_failures > 1)
+        assert report.state == "running"
+        assert "merging manifests of default.orders fails since 2023-11-14T22:13" in report.maintenance
+        assert "PermissionError: the bucket does not let us" in report.maintenance
+        broken = False
+        assert (await ran.until(lambda r: r.maintenance == "")).maintenance_failures > 1
+    world.check()
 
 
 async def test_a_newer_worker_ends_the_task() -> None:

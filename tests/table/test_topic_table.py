@@ -103,7 +103,7 @@ async def test_dead_letters_alone_are_accounted_for() -> None:
     assert first.table.note == (
         "there is no table yet, all 5 records so far are dead letters: see table default.orders__dlq"
     )
-    await first.table.look()
+    await first.table.confirm()
     assert first.table.seen.next == (3, 5)
     world.log.delete_before(0, 3)  # retention
     life = world.life()

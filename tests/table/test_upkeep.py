@@ -1,3 +1,6 @@
+import asyncio
+from itertools import pairwise
+
 import pytest
 from support.table_world import Life, World, good
 
@@ -45,7 +48,7 @@ async def test_looks_at_a_snapshot_once(quick: None) -> None:
     assert world.executor.calls == calls
 
 
-async def test_its_errors_are_nobodys_business(quick: None) -> None:
+async def test_its_errors_stop_no_rows(quick: None) -> None:
     world = World()
     life, keeper = await started(world)
     for n in range(6):
@@ -54,8 +57,73 @@ async def test_its_errors_are_nobodys_business(quick: None) -> None:
     world.catalog.plan = ["timeout"]  # the merge lands, and nobody tells us
     await keeper.run()
     assert keeper.maintenance.merges == 0
+    assert keeper.failures == 1
+    assert "merging manifests of default.orders fails since" in keeper.failing
+    assert "TimeoutError" in keeper.failing
     for n in range(6):
         world.log.produce(0, good([n]))
         await life.round()
         await keeper.run()
+    world.check()
+
+
+async def test_what_fails_is_tried_later_and_later(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    life, keeper = await started(world)
+    for n in range(6):
+        world.log.produce(0, good([n]))
+        await life.round()
+    now, tries = asyncio.get_running_loop().time(), []
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+
+    def fails(*_: object) -> None:
+        tries.append(now)
+        raise ConnectionError("no route to the store")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(keeper.maintenance, "_merged", fails)
+        for _ in range(100):
+            await keeper.run()
+            now += 5
+    assert [round(b - a) for a, b in pairwise(tries)] == [10, 20, 40, 80, 160]
+    assert keeper.failures == len(tries)
+    now = keeper._jobs[0].next_at
+    await keeper.run()
+    assert keeper.failing == ""
+    assert keeper.maintenance.merges == 1
+
+
+async def test_a_commit_that_was_faster_is_no_failure(quick: None) -> None:
+    world = World()
+    life, keeper = await started(world)
+    for n in range(6):
+        world.log.produce(0, good([n]))
+        await life.round()
+    world.catalog.plan = ["conflict"]
+    await keeper.run()
+    assert (keeper.failures, keeper.failing) == (0, "")
+
+
+async def test_what_a_failed_sweep_left_is_swept_later(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "RETRY_FIRST_S", 0.0)
+    world = World()
+    life, keeper = await started(world)
+    keeper.maintenance._grace_ms = 0
+    missing = None
+    for n in range(40):
+        world.log.produce(0, good([n]))
+        await life.round()
+        if n == 20:  # a snapshot that is kept has lost its list: what it needs is unknown, so nothing is removed
+            table = world.load()
+            missing = table.metadata.snapshots[-2].manifest_list
+            kept = world.files.pop(missing)
+        await keeper.run()
+        if n == 21:
+            assert "removing old files of default.orders fails since" in keeper.failing
+            removed = keeper.maintenance.files_removed
+        if n == 22:
+            assert keeper.maintenance.files_removed == removed
+            world.files[missing] = kept
+    assert keeper.failing == ""
+    assert keeper.maintenance.files_removed > removed
     world.check()

@@ -1,0 +1,87 @@
+"""Is the head of a table readable? A commit on top of one that is not would bury what is lost: it is refused.
+
+Somebody else's tool may delete files that a table needs. We would not notice: our own last manifests are remembered,
+and nothing is read again to append. So the head's manifest list is read, and its manifests are asked for, all of them
+when a table is taken over, and a few in turn now and then: each is a request to the store, and a commit makes only
+about six. Data files are not looked at: whoever queries the table says that one is gone.
+"""
+
+import asyncio
+
+from pyiceberg.manifest import read_manifest_list
+from pyiceberg.table import Table
+
+from streamlake.core.errors import Conflict, Corrupt
+from streamlake.core.tasks import Executor
+
+LOOK_S = 30.0  # no commit when the last look is older
+LOOK_IDLE_S = 600.0
+MANIFESTS_A_LOOK = 10
+
+
+class Unreadable(Corrupt):
+    """Files of the table's head are surely gone, or no longer what they were. A store that does not answer is none."""
+
+
+class Health:
+    """Watches one table."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._looked_at = -LOOK_IDLE_S
+        self._turn = 0  # the manifest that is looked at next
+        self._doubted = False
+
+    def doubt(self) -> None:
+        """Somebody did not find a file: look at all of the head, and soon."""
+        self._doubted = True
+
+    async def check(self, table: Table) -> None:
+        """Look at all of the head, as the catalog has it now. Raises Unreadable, or whatever the store raises."""
+        missing, _ = await self._executor.run(_look, table, 0, None)
+        if missing:
+            raise unreadable(".".join(table.name()), missing)
+        self._looked_at = asyncio.get_running_loop().time()
+
+    async def look(self, table: Table, committing: bool) -> None:
+        """Look at some of the head, if it is time to. Conflict if a file is missing: the table must be opened again,
+        which tells whether another engine has moved on without it."""
+        now = asyncio.get_running_loop().time()
+        if not self._doubted and now - self._looked_at < (LOOK_S if committing else LOOK_IDLE_S):
+            return
+        most = None if self._doubted else MANIFESTS_A_LOOK
+        missing, self._turn = await self._executor.run(_look, table, self._turn, most)
+        if missing:
+            raise Conflict(f"table {'.'.join(table.name())}: {missing}: load it again")
+        self._doubted = False
+        self._looked_at = now
+
+
+def unreadable(table: str, what: str) -> Unreadable:
+    return Unreadable(
+        f"table {table} cannot be read, and nothing is committed to it: {what}. Put the file back from a backup, or "
+        "roll the table back to a snapshot that can be read, or drop it, then disable and enable the table of this "
+        "topic to build it again from the log"
+    )
+
+
+def _look(table: Table, turn: int, most: int | None) -> tuple[str, int]:
+    """What of the head is gone, looking at `most` manifests from number `turn` on; and whose turn is next. Blocks.
+
+    From the oldest on: the newest come first in the list, so that a table that grows quickly would push the others out
+    of their turn."""
+    head = table.metadata.current_snapshot()
+    if head is None:
+        return "", 0
+    try:
+        manifests = list(read_manifest_list(table.io.new_input(head.manifest_list)))[::-1]
+    except FileNotFoundError:
+        return f"its manifest list {head.manifest_list} is gone", 0
+    except (ValueError, EOFError) as error:
+        return f"its manifest list {head.manifest_list} is damaged ({error})", 0
+    turn = turn if most is not None and turn < len(manifests) else 0
+    end = len(manifests) if most is None else turn + most
+    for manifest in manifests[turn:end]:
+        if not table.io.new_input(manifest.manifest_path).exists():
+            return f"its manifest {manifest.manifest_path} is gone", 0
+    return "", end

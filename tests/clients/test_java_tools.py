@@ -1,0 +1,72 @@
+"""Kafka's own command line tools, which are Java's Admin and consumer with default settings.
+
+They dereference what the broker sends: a null where Kafka never has one is an exception here.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from support.apache_kafka import Missing, fetch_jars, run_tool
+from support.raw_kafka import batch
+from support.server import Server
+from support.wire import Client
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # a JVM for each tool, and at first their jars
+
+TOOLS = "org.apache.kafka.tools."
+GROUPS = "consumer.group.ConsumerGroupCommand"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _jars() -> None:
+    try:
+        fetch_jars()
+    except Missing as missing:
+        pytest.skip(f"Kafka's tools cannot run here: {missing}")
+
+
+@pytest.fixture
+def filled(server: Server, topic: Callable[[], str]) -> str:
+    """A topic of two partitions with three records, and offsets of the group of the same name."""
+    name = topic()
+    tool(server, "TopicCommand", "--create", "--topic", name, "--partitions", "2")
+    with Client(server.port) as client:
+        assert client.produce(name, batch([b"one", b"two"])).error_code == 0
+        assert client.produce(name, batch([b"three"]), partition=1).error_code == 0
+    return name
+
+
+def tool(server: Server, name: str, *arguments: str) -> str:
+    """What it prints. It must not fail, and not log an error."""
+    done = run_tool(TOOLS + name, "--bootstrap-server", server.bootstrap, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Exception" not in done.stdout + done.stderr, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_topics_and_their_offsets(server: Server, filled: str) -> None:
+    described = tool(server, "TopicCommand", "--describe", "--topic", filled)
+    assert "PartitionCount: 2" in described
+    assert described.count("Leader: 0") == 2
+    assert f"{filled}:0:2\n{filled}:1:1\n" in tool(server, "GetOffsetShell", "--topic", filled)
+
+
+def test_groups(server: Server, filled: str) -> None:
+    reading = ["--topic", filled, "--group", filled, "--from-beginning", "--max-messages", "3"]
+    values = tool(server, "consumer.ConsoleConsumer", *reading, "--timeout-ms", "60000")
+    assert sorted(values.split()) == ["one", "three", "two"]
+    described = [line.split() for line in tool(server, GROUPS, "--describe", "--group", filled).splitlines()]
+    assert sorted(line[1:6] for line in described if line[:1] == [filled]) == [
+        [filled, "0", "2", "2", "0"],
+        [filled, "1", "1", "1", "0"],
+    ]
+    resetting = ["--group", filled, "--reset-offsets", "--to-earliest", "--topic", filled, "--execute"]
+    reset = [line.split() for line in tool(server, GROUPS, *resetting).splitlines()]
+    assert sorted(line[1:] for line in reset if line[:1] == [filled]) == [[filled, "0", "0"], [filled, "1", "0"]]
+
+
+def test_the_next_group_protocol_is_refused_clearly(server: Server, filled: str) -> None:
+    arguments = ["--topic", filled, "--group-id", filled, "--group-protocol", "consumer", "--max-messages", "1"]
+    done = run_tool(TOOLS + "VerifiableConsumer", "--bootstrap-server", server.bootstrap, *arguments)
+    assert "UnsupportedVersionException" in done.stdout + done.stderr
+    assert "group.protocol=classic" in done.stdout + done.stderr
