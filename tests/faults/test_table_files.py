@@ -37,7 +37,7 @@ def metrics(server: Server) -> str:
 def assert_whole(server: Server, topic: str) -> None:
     """Every record is a row, once."""
     end = sum(p["log_end"] for p in server.tables()[topic]["partitions"])
-    server.wait_for_table(topic, end, timeout_s=120)
+    server.wait_for_table(topic, end)
     assert server.tables()[topic]["state"] == "running"
     found = lake.query(server, f'SELECT _kafka."offset" FROM {topic} ORDER BY 1')
     assert found == [(offset,) for offset in range(end)]
