@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import lake
 from support.server import Server
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, wait_until
 
 RECORDS = 5
 
@@ -65,7 +65,7 @@ def test_files_that_vanish_under_a_running_table(server: Server) -> None:
 
     for kind, path in kept.items():
         topic = f"t_{kind}"
-        lake.wait_until(lambda topic=topic: missed(topic), 120)  # type: ignore[misc]
+        wait_until(lambda topic=topic: missed(topic))  # type: ignore[misc]
         table = server.tables()[topic]
         assert path.stem in table["message"]
         assert "Put the file back" in table["message"]
