@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Whole files, for what their tests share, in our order (tests/conftest.py).
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
@@ -25,11 +27,11 @@ $(STAMP): pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd')
 demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo
 
-test: $(STAMP) lint types imports ## everything that CI checks
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+test: $(STAMP) lint types imports ## everything that CI checks; a test that passes only when run once more, alone, is told as flaky
+	$(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20
 
 quick: $(STAMP) ## the tests without those that take longer than ten seconds
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow"
 
 lint: $(STAMP) ## style, banned APIs
 	$(BIN)/ruff check .

@@ -201,7 +201,7 @@ def run(case: Case, records: int, report: Report) -> dict[str, float]:
         seconds = loads.submit(produce, bootstrap, case.partitions, records, case.rate_mb_s).result(TIMEOUT_S)
         tail.result(TIMEOUT_S)
         if case.table:
-            place.broker.wait_for_table(TOPIC, records, timeout_s=TIMEOUT_S)
+            place.broker.wait_for_table(TOPIC, records)
         place.wait_until_uploaded()
         produced = place.since(before)
         place.broker.stop()

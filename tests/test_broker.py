@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import pytest
 import structlog
 from support.fake_worker import FakeWorkers
 from support.raw_kafka import batch
-from support.server import Server
+from support.server import Server, is_running
+from support.wait import DEADLINE_S, wait_until
 from support.wire import Client, Topic, fetch_partition, fetch_topic, join_request, newest, produce_request
 
 from streamlake import config
@@ -197,7 +197,7 @@ async def test_who_only_waits_does_not_hold_up_the_stop(start: Start) -> None:
     client = asyncio.create_task(in_thread(wait))
     while not waiting.is_set():
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         await broker.stop()
         await client
 
@@ -292,7 +292,7 @@ async def test_ctrl_c_under_load_answers_what_it_took_and_refuses_nothing(start:
                 number += 1
         except ConnectionError:
             pass
-    assert server.process.wait(60) == 0, server.log
+    assert server.process.wait(DEADLINE_S) == 0, server.log
     broker = await start()
     found = broker.services.topics.get(topic.name)
     assert broker.services.logs.get(found.id, 0).high_watermark >= acked
@@ -302,37 +302,28 @@ def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", WITHOUT_TABLES).start()
     command = [sys.executable, "-m", "streamlake.cli.main", "server", "--data-dir", str(server.data_dir)]
     command += ["--port", "0", "--http-port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=server.environ)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=server.environ)
     assert done.returncode == 1
     assert "another server uses" in done.stderr and "Traceback" not in done.stderr
     assert server.get("/healthz")["status"] == "ok"
     assert server.stop() == 0
 
 
-@pytest.mark.timeout(120)
 def test_kill_9_leaves_no_worker_behind(tmp_path: Path) -> None:
     server = Server(tmp_path / "data").start()
     with Client(server.port) as client:
         client.create_topic(streamlake_table_enable="true")
-    while (worker := server.worker_pid()) is None:
-        time.sleep(0.01)
-    assert is_alive(worker)
+    worker = server.wait_for_worker()
+    assert is_running(worker)
     server.kill()
-    while is_alive(worker):  # the test's own timeout ends it
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Neither gone nor a zombie that nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    wait_until(lambda: not is_running(worker))
 
 
 def test_the_server_imports_nothing_that_only_tables_and_the_command_line_need() -> None:
     """pyiceberg and pyarrow alone are three seconds and 230 MB (research on the start)."""
     code = "import sys, streamlake.broker, streamlake.cli.main; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S
+    )
     heavy = {"pyiceberg", "pyarrow", "obstore", "duckdb", "pandas", "numpy", "confluent_kafka", "kio"}
     assert heavy & set(loaded.stdout.split()) == set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.memory_store import MemoryStore
 from support.simdisk import SimDisk, SimFile
+from support.wait import DEADLINE_S
 
 from streamlake import config, former_wals
 from streamlake.broker import Broker
@@ -34,7 +35,7 @@ from streamlake.s3stream.streams import Streams
 
 SHARED = "file:///shared?shared=true"
 DATA = "s3://lake/data"
-ACK_S = 0.3
+NO_ACK_S = 0.3  # who is fenced is not kept waiting for ever
 seeds = itertools.count(1)
 
 
@@ -121,10 +122,10 @@ class Life:
         await self.membership.renew()
         return self
 
-    async def append(self, data: bytes) -> None:
+    async def append(self, data: bytes, within_s: float = DEADLINE_S) -> None:
         """Four bytes; acknowledged when it returns."""
         assert self.streams.try_reserve(4)
-        async with asyncio.timeout(ACK_S):
+        async with asyncio.timeout(within_s):
             await self.stream.append(self.stream.next_offset, 1, 0, data)
 
     async def everything(self) -> list[bytes]:
@@ -167,7 +168,7 @@ async def test_a_start_that_fails_does_not_give_back_the_lease_of_the_life_befor
     await (await world.life(1, SHARED)).membership.leave()
     next_one = await world.serving(successor, SHARED)
     with pytest.raises((TimeoutError, StreamLakeError)):
-        await one.append(b"lost")
+        await one.append(b"lost", NO_ACK_S)
     assert await next_one.everything() == [b"aaaa"]
 
 
@@ -179,7 +180,7 @@ async def test_a_wall_clock_that_was_set_ends_no_lease() -> None:
     world.clock.ms += 12_000
     two = await world.serving(2, SHARED)
     with pytest.raises((TimeoutError, StreamLakeError)):
-        await one.append(b"lost")
+        await one.append(b"lost", NO_ACK_S)
     assert await two.everything() == [b"aaaa"]
 
 

@@ -85,6 +85,28 @@ def test_no_unfinished_marks() -> None:
         assert not found, f"{path} has an unfinished mark: {found.group() if found else ''}"
 
 
+WAIT = re.compile(
+    r"(?<!mark\.)\b(?:timeout=|(?:result|flush|join|wait|timeout)\(|(?:monotonic|perf_counter)\(\) \+ )\d[\d_]+\b(?! \*)"
+)
+
+
+@pytest.mark.parametrize(
+    "wait", ["timeout=60)", "f.result(20)", "monotonic() + 30", "asyncio.timeout(10)", "flush(30_000)"]
+)
+def test_waits_are_told_from_what_is_none(wait: str) -> None:
+    assert WAIT.search(wait)
+    assert not WAIT.search(re.sub(r"[\d_]+", "DEADLINE_S", wait)) and not WAIT.search("mark.timeout(1200)")
+
+
+def test_tests_wait_with_the_one_deadline() -> None:
+    """Ten seconds here and thirty there are too short on a busy machine. Simulated time needs no patience."""
+    simulated = [ROOT / "tests" / folder for folder in ("sim", "coordinator")]
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path != Path(__file__) and not any(folder in path.parents for folder in simulated):
+            found = WAIT.search(path.read_text())
+            assert not found, f"{path}: {found.group() if found else ''}: wait for DEADLINE_S of tests/support/wait.py"
+
+
 def test_compatibility_page_names_every_api() -> None:
     from streamlake.handlers.apis import HANDLERS
 

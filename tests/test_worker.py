@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.wait import DEADLINE_S
 
 from streamlake.table.control import FromServer, WorkerSettings, encode
 from streamlake.worker import _control
@@ -52,7 +53,7 @@ def test_it_does_not_outlive_a_server_while_it_waits_for_a_catalog(nowhere: int,
             assert process.poll() is None
     ours.close()
     try:
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=DEADLINE_S) == 0
     finally:
         process.kill()
 
@@ -64,7 +65,7 @@ def test_it_stops_when_told_while_it_waits_for_a_catalog(nowhere: int) -> None:
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     try:
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=DEADLINE_S) == 0
     finally:
         process.kill()
         ours.close()
@@ -74,14 +75,16 @@ def test_what_is_no_message_ends_it(nowhere: int) -> None:
     ours, process = start(nowhere, "http://127.0.0.1:9")
     ours.sendall(b"what is this?\n")
     try:
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=DEADLINE_S) == 1
     finally:
         process.kill()
         ours.close()
 
 
 def test_only_the_server_starts_it() -> None:
-    done = subprocess.run([sys.executable, "-m", "streamlake.worker"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "streamlake.worker"], capture_output=True, text=True, timeout=DEADLINE_S
+    )
     assert done.returncode == 1
     assert done.stderr == "this is started by the server: run `streamlake server`\n"
 
@@ -101,4 +104,4 @@ def test_a_server_that_is_gone_before_it_said_anything() -> None:
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
     theirs.close()
     ours.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=DEADLINE_S) == 1

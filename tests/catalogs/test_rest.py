@@ -7,6 +7,7 @@ import requests
 from contracts.catalog_contract import CatalogContract
 from pyiceberg.catalog import Catalog
 from support.table_world import BAD, FaultyCatalog, World, good
+from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
@@ -44,7 +45,7 @@ class TestRestCatalog(CatalogContract):
 
 def loaded(config: CatalogConfig) -> Catalog:
     """The server makes its table bucket a moment after it answers."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         try:
             catalog = load(config)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.server import Server
+from support.wait import DEADLINE_S
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,6 @@ def run(lake: Server) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "streamlake.cli.main", *arguments]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, env=environ)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=DEADLINE_S, env=environ)
 
     return run

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def measured(done):
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from support.wait import DEADLINE_S
 
 from streamlake.cli.bench_librdkafka import BATCH_RECORDS, NativeConsumer, NativeProducer, library
 from streamlake.cli.bench_load import temporary_topic
@@ -14,7 +15,7 @@ def consumed(lake, topic, count):
     consumer = Consumer({"bootstrap.servers": lake.bootstrap, "group.id": "native", "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition(topic, 0, 0)])
     try:
-        return [message.value() for message in consumer.consume(count, timeout=30)]
+        return [message.value() for message in consumer.consume(count, timeout=DEADLINE_S)]
     finally:
         consumer.close()
 
@@ -28,7 +29,7 @@ def test_values_go_round_and_arrive(lake):
         with NativeProducer(topic, [b"a", b"", b"ccc"], {"bootstrap.servers": lake.bootstrap}) as producer:
             assert producer.produce(5) == 5
             assert producer.waiting
-            assert producer.flush(30_000)
+            assert producer.flush(1000 * DEADLINE_S)
             assert not producer.waiting
         assert consumed(lake, topic, 5) == [b"a", b"", b"ccc", b"a", b""]
 
@@ -39,7 +40,7 @@ def test_a_call_takes_at_most_a_batch_and_what_the_queue_has_room_for(lake):
         with NativeProducer(topic, [b"x"], settings | {"linger.ms": 60_000}) as producer:
             assert producer.produce(10 * BATCH_RECORDS) == BATCH_RECORDS
             assert producer.produce(BATCH_RECORDS) == 10
-            assert producer.flush(30_000)
+            assert producer.flush(1000 * DEADLINE_S)
 
 
 def test_requests_are_counted(lake):
@@ -47,8 +48,8 @@ def test_requests_are_counted(lake):
         settings = {"bootstrap.servers": lake.bootstrap, "batch.num.messages": 1}
         with NativeProducer(topic, [b"x"], settings) as producer:
             producer.produce(7)
-            assert producer.flush(30_000)
-            deadline = time.perf_counter() + 30
+            assert producer.flush(1000 * DEADLINE_S)
+            deadline = time.perf_counter() + DEADLINE_S
             while producer.requests_of("Produce") < 7:
                 producer.poll(100)
                 assert time.perf_counter() < deadline
@@ -60,9 +61,9 @@ def test_consumes_all_partitions_from_their_start(lake):
         settings = {"bootstrap.servers": lake.bootstrap}
         with NativeProducer(topic, [b"x" * 100], settings) as producer:
             sent = producer.produce(3000)
-            assert producer.flush(30_000)
+            assert producer.flush(1000 * DEADLINE_S)
         with NativeConsumer(topic, 3, settings) as consumer:
-            got, deadline = 0, time.perf_counter() + 30
+            got, deadline = 0, time.perf_counter() + DEADLINE_S
             while got < sent:
                 got += consumer.consume(100)
                 assert time.perf_counter() < deadline
@@ -79,6 +80,6 @@ def test_a_wrong_setting_and_no_broker_are_told():
         NativeProducer("t", [b"x"], {"bootstrap.servers": "127.0.0.1:1"}) as producer,
         pytest.raises(Unavailable, match="no broker"),
     ):
-        deadline = time.perf_counter() + 30
+        deadline = time.perf_counter() + DEADLINE_S
         while time.perf_counter() < deadline:
             producer.poll(100)

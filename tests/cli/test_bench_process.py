@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+from support.wait import DEADLINE_S
 
 from streamlake.cli.bench_process import Child, broker_pid, cpu_s, in_child, listener_pid
 from streamlake.core.errors import Invalid, Unavailable
@@ -29,12 +30,12 @@ def dies(tell):
 
 
 def sleeps(tell):
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def test_the_result_comes_from_another_process_and_progress_before_it():
     seen = []
-    n, pid = in_child(counts, 30, seen.append, n=5)
+    n, pid = in_child(counts, DEADLINE_S, seen.append, n=5)
     assert n == 5
     assert pid != os.getpid()
     assert seen == [0, 1, 2, 3, 4]
@@ -42,23 +43,21 @@ def test_the_result_comes_from_another_process_and_progress_before_it():
 
 def test_errors_of_ours_stay_what_they_are_and_others_bring_their_traceback():
     with pytest.raises(Invalid, match="give another"):
-        in_child(refuses, 30)
+        in_child(refuses, DEADLINE_S)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        in_child(breaks, 30)
+        in_child(breaks, DEADLINE_S)
 
 
 def test_a_process_that_dies_and_one_that_is_silent():
     with pytest.raises(Unavailable, match="ended with 7"):
-        in_child(dies, 30)
-    started = time.perf_counter()
+        in_child(dies, DEADLINE_S)
     with pytest.raises(Unavailable, match="no progress"):
-        in_child(sleeps, 0.5)
-    assert time.perf_counter() - started < 20  # it was stopped
+        in_child(sleeps, 0.5)  # and it is stopped
 
 
 def test_a_load_can_be_asked_whether_it_is_done():
     with Child(counts, n=1) as child:
-        deadline = time.perf_counter() + 30
+        deadline = time.perf_counter() + DEADLINE_S
         while not child.is_done():
             assert time.perf_counter() < deadline
             time.sleep(0.01)

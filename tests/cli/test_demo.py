@@ -4,17 +4,18 @@ import subprocess
 import sys
 
 import pytest
+from support.wait import DEADLINE_S
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)  # two demos, each a minute or so of work for two cores
 def test_demo_runs_again_and_again(tmp_path):
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-m", "streamlake.cli.main", "demo", "--data-dir", str(tmp_path / "demo")],
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=3 * DEADLINE_S,
             cwd=tmp_path,
         )
         assert done.returncode == 0, done.stderr + done.stdout
@@ -30,7 +31,7 @@ def test_does_not_empty_a_foreign_directory(tmp_path):
         [sys.executable, "-m", "streamlake.cli.main", "demo", "--data-dir", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 1
     assert (tmp_path / "precious").exists()

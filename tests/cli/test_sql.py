@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from confluent_kafka import Producer
+from support.wait import DEADLINE_S
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def rows(lake):
     create("cli-sql", partitions=2, config=[], table=True, value="string", bootstrap=lake.bootstrap)
     for i in range(25):
         producer.produce("cli-sql", f"v{i}", key=str(i))
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     lake.wait_for_table("cli-sql", 25)
 
 

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from confluent_kafka import Producer
+from support.wait import DEADLINE_S
 
 
 def test_list_and_status(run, lake):
@@ -13,7 +14,7 @@ def test_list_and_status(run, lake):
     producer = Producer({"bootstrap.servers": lake.bootstrap})
     for i in range(10):
         producer.produce("cli-table", str(i))
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     lake.wait_for_table("cli-table", 10)
     listed = run("table", "list").stdout
     assert "default.cli-table" in listed

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from support.wait import DEADLINE_S, until
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
@@ -14,7 +15,7 @@ async def test_produce_and_consume(server, topic, compression):
             *[await producer.send(name, f"v{i}".encode(), key=b"k", headers=[("h", b"x")]) for i in range(300)]
         )
     async with AIOKafkaConsumer(name, bootstrap_servers=server.bootstrap, auto_offset_reset="earliest") as consumer:
-        got = [await asyncio.wait_for(consumer.getone(), 20) for _ in range(300)]
+        got = [await asyncio.wait_for(consumer.getone(), DEADLINE_S) for _ in range(300)]
     assert [m.value for m in got] == [f"v{i}".encode() for i in range(300)]
     assert got[0].headers == (("h", b"x"),)
 
@@ -42,7 +43,7 @@ async def test_group_commits_and_goes_on(server, topic):
             max_poll_records=20,
         ) as consumer:
             for _ in range(20):
-                got.append((await asyncio.wait_for(consumer.getone(), 20)).offset)
+                got.append((await asyncio.wait_for(consumer.getone(), DEADLINE_S)).offset)
             await consumer.commit()
     assert got == list(range(40))
 
@@ -63,15 +64,11 @@ async def test_two_members_rebalance(server, topic):
 
     first = consumer()
     await first.start()
-    async with asyncio.timeout(30):
-        while len(first.assignment()) != 4:
-            await asyncio.sleep(0.1)
-        second = consumer()
-        await second.start()
-        while len(first.assignment()) != 2 or len(second.assignment()) != 2:
-            await asyncio.sleep(0.1)
-        assert not first.assignment() & second.assignment()
-        await second.stop()
-        while len(first.assignment()) != 4:
-            await asyncio.sleep(0.1)
+    await until(lambda: len(first.assignment()) == 4, 0.1)
+    second = consumer()
+    await second.start()
+    await until(lambda: len(first.assignment()) == len(second.assignment()) == 2, 0.1)
+    assert not first.assignment() & second.assignment()
+    await second.stop()
+    await until(lambda: len(first.assignment()) == 4, 0.1)
     await first.stop()

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
+from support.wait import DEADLINE_S, wait_until
 
 
 def produce(server, topic, n, **config):
@@ -29,7 +30,7 @@ def produce(server, topic, n, **config):
             on_delivery=lambda e, m: e and errors.append(e),
         )
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     assert not errors, errors
 
 
@@ -41,7 +42,7 @@ def consume(server, topic, n, **config):
     got = []
     try:
         while len(got) < n:
-            message = consumer.poll(20)
+            message = consumer.poll(DEADLINE_S)
             assert message is not None, f"only {len(got)} of {n} messages"
             assert message.error() is None, message.error()
             got.append(message)
@@ -80,7 +81,7 @@ def test_large_compressed_batches_come_in_order(server, topic, compression, idem
     for value in values:
         producer.produce(name, value, on_delivery=lambda e, m: e and errors.append(e))
         producer.poll(0)
-    assert producer.flush(60) == 0
+    assert producer.flush(DEADLINE_S) == 0
     assert not errors, errors
     got = consume(server, name, len(values))
     assert [m.value() for m in got] == values
@@ -99,7 +100,7 @@ def test_auto_created_topic_has_a_partition_and_a_large_message_passes(server, t
     value = bytes(900_000)
     producer = Producer({"bootstrap.servers": server.bootstrap})
     producer.produce(name, value)
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     (message,) = consume(server, name, 1)
     assert message.value() == value
 
@@ -107,18 +108,13 @@ def test_auto_created_topic_has_a_partition_and_a_large_message_passes(server, t
 def test_group_of_three_shares_partitions_and_rebalances(server, topic):
     name = topic()
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    admin.create_topics([NewTopic(name, 6)])[name].result(10)
+    admin.create_topics([NewTopic(name, 6)])[name].result(DEADLINE_S)
     seen, lock, stop = [], threading.Lock(), threading.Event()
     leave_early = threading.Event()
 
     def member(early):
         consumer = Consumer(
-            {
-                "bootstrap.servers": server.bootstrap,
-                "group.id": f"g-{name}",
-                "auto.offset.reset": "earliest",
-                "session.timeout.ms": 6000,
-            }
+            {"bootstrap.servers": server.bootstrap, "group.id": f"g-{name}", "auto.offset.reset": "earliest"}
         )
         consumer.subscribe([name])
         while not stop.is_set() and not (early and leave_early.is_set()):
@@ -136,20 +132,13 @@ def test_group_of_three_shares_partitions_and_rebalances(server, topic):
             producer = Producer({"bootstrap.servers": server.bootstrap})
             for i in range(600):
                 producer.produce(name, str(i), partition=i % 6)
-            assert producer.flush(30) == 0
-            deadline = threading.Event()
-            for _ in range(300):
-                with lock:
-                    if len(set(seen)) == 600 * (half + 1):
-                        break
-                deadline.wait(0.1)
-            with lock:
-                assert len(set(seen)) == 600 * (half + 1)
+            assert producer.flush(DEADLINE_S) == 0
+            wait_until(lambda: len(set(seen)) == 600 * (half + 1), lambda: len(set(seen)))  # noqa: B023
             leave_early.set()  # one member leaves: the others take its partitions over
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join()
     assert len(seen) == len(set(seen)), "a record was delivered twice although every member closed cleanly"
 
 
@@ -166,17 +155,17 @@ def test_assign_seek_and_offsets_for_times(server, topic):
     producer = Producer({"bootstrap.servers": server.bootstrap})
     for i in range(100):
         producer.produce(name, str(i), timestamp=1_000_000 + i * 1000)
-    producer.flush(30)
+    producer.flush(DEADLINE_S)
     consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "none", "enable.auto.commit": False})
-    assert consumer.get_watermark_offsets(TopicPartition(name, 0), 10) == (0, 100)
-    (found,) = consumer.offsets_for_times([TopicPartition(name, 0, 1_000_000 + 41_500)], 10)
+    assert consumer.get_watermark_offsets(TopicPartition(name, 0), DEADLINE_S) == (0, 100)
+    (found,) = consumer.offsets_for_times([TopicPartition(name, 0, 1_000_000 + 41_500)], DEADLINE_S)
     assert found.offset == 42
     consumer.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
-    assert consumer.poll(10).offset() == 0
+    assert consumer.poll(DEADLINE_S).offset() == 0
     consumer.seek(TopicPartition(name, 0, 77))
-    message = consumer.poll(10)
+    message = consumer.poll(DEADLINE_S)
     while message is not None and message.offset() < 77:
-        message = consumer.poll(10)
+        message = consumer.poll(DEADLINE_S)
     assert message.offset() == 77
     consumer.close()
 
@@ -184,30 +173,32 @@ def test_assign_seek_and_offsets_for_times(server, topic):
 def test_admin(server, topic):
     name = topic()
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    admin.create_topics([NewTopic(name, 2, replication_factor=3, config={"retention.ms": "3600000"})])[name].result(10)
+    admin.create_topics([NewTopic(name, 2, replication_factor=3, config={"retention.ms": "3600000"})])[name].result(
+        DEADLINE_S
+    )
     with pytest.raises(KafkaException) as error:
-        admin.create_topics([NewTopic(name, 2)])[name].result(10)
+        admin.create_topics([NewTopic(name, 2)])[name].result(DEADLINE_S)
     assert error.value.args[0].name() == "TOPIC_ALREADY_EXISTS"
-    admin.create_partitions([NewPartitions(name, 5)])[name].result(10)
-    described = admin.list_topics(name, timeout=10).topics[name]
+    admin.create_partitions([NewPartitions(name, 5)])[name].result(DEADLINE_S)
+    described = admin.list_topics(name, timeout=DEADLINE_S).topics[name]
     assert len(described.partitions) == 5
     resource = ConfigResource(ResourceType.TOPIC, name)
-    configs = admin.describe_configs([resource])[resource].result(10)
+    configs = admin.describe_configs([resource])[resource].result(DEADLINE_S)
     assert configs["retention.ms"].value == "3600000"
     change = ConfigResource(
         ResourceType.TOPIC,
         name,
         incremental_configs=[ConfigEntry("retention.ms", "7200000", incremental_operation=AlterConfigOpType.SET)],
     )
-    admin.incremental_alter_configs([change])[change].result(10)
-    assert admin.describe_configs([resource])[resource].result(10)["retention.ms"].value == "7200000"
-    cluster = admin.describe_cluster().result(10)
+    admin.incremental_alter_configs([change])[change].result(DEADLINE_S)
+    assert admin.describe_configs([resource])[resource].result(DEADLINE_S)["retention.ms"].value == "7200000"
+    cluster = admin.describe_cluster().result(DEADLINE_S)
     assert [node.id for node in cluster.nodes] == [0]
     produce(server, name, 10)
     ends = admin.list_offsets({TopicPartition(name, p): OffsetSpec.latest() for p in range(5)})
-    assert sum(f.result(10).offset for f in ends.values()) == 10
-    admin.delete_topics([name])[name].result(10)
-    assert name not in admin.list_topics(timeout=10).topics
+    assert sum(f.result(DEADLINE_S).offset for f in ends.values()) == 10
+    admin.delete_topics([name])[name].result(DEADLINE_S)
+    assert name not in admin.list_topics(timeout=DEADLINE_S).topics
 
 
 def test_admin_refuses_nonsense(server, topic):
@@ -218,7 +209,7 @@ def test_admin_refuses_nonsense(server, topic):
         (NewTopic(topic(), 1, config={"retention.msx": "1"}), "INVALID_CONFIG"),
     ):
         with pytest.raises(KafkaException) as error:
-            admin.create_topics([bad])[bad.topic].result(10)
+            admin.create_topics([bad])[bad.topic].result(DEADLINE_S)
         assert says in error.value.args[0].name(), error.value
 
 
@@ -227,11 +218,11 @@ def test_groups_admin(server, topic):
     produce(server, name, 5)
     consume(server, name, 5)
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    assert f"g-{name}" in {g.group_id for g in admin.list_consumer_groups().result(10).valid}
-    described = admin.describe_consumer_groups([f"g-{name}"])[f"g-{name}"].result(10)
+    assert f"g-{name}" in {g.group_id for g in admin.list_consumer_groups().result(DEADLINE_S).valid}
+    described = admin.describe_consumer_groups([f"g-{name}"])[f"g-{name}"].result(DEADLINE_S)
     assert described.state.name == "EMPTY"
-    admin.delete_consumer_groups([f"g-{name}"])[f"g-{name}"].result(10)
-    assert f"g-{name}" not in {g.group_id for g in admin.list_consumer_groups().result(10).valid}
+    admin.delete_consumer_groups([f"g-{name}"])[f"g-{name}"].result(DEADLINE_S)
+    assert f"g-{name}" not in {g.group_id for g in admin.list_consumer_groups().result(DEADLINE_S).valid}
 
 
 def test_a_consumer_whose_records_are_gone_goes_on_where_the_log_begins(server, topic):
@@ -239,13 +230,13 @@ def test_a_consumer_whose_records_are_gone_goes_on_where_the_log_begins(server, 
     produce(server, name, 10)
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     moved = TopicPartition(name, 0, 5)
-    admin.delete_records([moved])[moved].result(10)
+    admin.delete_records([moved])[moved].result(DEADLINE_S)
     consumer = Consumer(
         {"bootstrap.servers": server.bootstrap, "group.id": f"g-{name}", "auto.offset.reset": "earliest"}
     )
     consumer.assign([TopicPartition(name, 0, 0)])
     try:
-        message = consumer.poll(20)
+        message = consumer.poll(DEADLINE_S)
         assert message is not None and message.error() is None
         assert message.offset() >= 5
     finally:
@@ -257,12 +248,12 @@ def test_configs_of_a_broker(server):
     broker = ConfigResource(ResourceType.BROKER, "0")
 
     def described(resource):
-        return admin.describe_configs([resource])[resource].result(10)
+        return admin.describe_configs([resource])[resource].result(DEADLINE_S)
 
     def alter(key, value, operation=AlterConfigOpType.SET):
         entry = ConfigEntry(key, value, incremental_operation=operation)
         change = ConfigResource(ResourceType.BROKER, "0", incremental_configs=[entry])
-        admin.incremental_alter_configs([change])[change].result(10)
+        admin.incremental_alter_configs([change])[change].result(DEADLINE_S)
 
     configs = described(broker)
     assert len(configs) >= 340
@@ -282,7 +273,7 @@ def test_a_topic_of_any_compression(server, topic, codec):
     """Batches are kept as the producer compressed them, whatever the topic says."""
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     name = topic()
-    admin.create_topics([NewTopic(name, 1, config={"compression.type": codec})])[name].result(10)
+    admin.create_topics([NewTopic(name, 1, config={"compression.type": codec})])[name].result(DEADLINE_S)
     produce(server, name, 20, **{"compression.type": "gzip"})
     assert len(consume(server, name, 20)) == 20
 

@@ -6,6 +6,7 @@ import time
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from support.wait import DEADLINE_S
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
@@ -13,11 +14,11 @@ def test_produce_and_consume(server, topic, compression):
     name = topic()
     producer = KafkaProducer(bootstrap_servers=server.bootstrap, compression_type=compression)
     futures = [producer.send(name, f"v{i}".encode(), key=b"k") for i in range(300)]
-    producer.flush(30)
-    assert [f.get(10).offset for f in futures] == list(range(300))
+    producer.flush(DEADLINE_S)
+    assert [f.get(DEADLINE_S).offset for f in futures] == list(range(300))
     producer.close()
     consumer = KafkaConsumer(
-        name, bootstrap_servers=server.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=20_000
+        name, bootstrap_servers=server.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=1000 * DEADLINE_S
     )
     got = [next(consumer).value for _ in range(300)]
     consumer.close()
@@ -42,7 +43,7 @@ def test_group_commits_and_goes_on(server, topic):
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_poll_records=10,
-            consumer_timeout_ms=20_000,
+            consumer_timeout_ms=1000 * DEADLINE_S,
         )
         for _ in range(20):
             got.append(next(consumer).offset)
@@ -56,8 +57,8 @@ def test_idempotent_and_not(server, topic, idempotent):
     name = topic()
     producer = KafkaProducer(bootstrap_servers=server.bootstrap, enable_idempotence=idempotent)
     futures = [producer.send(name, b"v") for _ in range(100)]
-    producer.flush(30)
-    assert [f.get(10).offset for f in futures] == list(range(100))
+    producer.flush(DEADLINE_S)
+    assert [f.get(DEADLINE_S).offset for f in futures] == list(range(100))
     producer.close()
 
 
@@ -72,7 +73,7 @@ def test_two_members_rebalance(server, topic):
 
     def poll_until(consumers, counts):
         """Each in a thread, and until all are there: a rebalance waits for every member, and another may follow."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + DEADLINE_S
 
         def poll(one):
             while [len(c.assignment()) for c in consumers] != counts and time.monotonic() < deadline:
@@ -82,7 +83,7 @@ def test_two_members_rebalance(server, topic):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(40)
+            thread.join()
         assert [len(c.assignment()) for c in consumers] == counts
 
     first = consumer()

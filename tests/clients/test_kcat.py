@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
+from support.wait import DEADLINE_S, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
 
 
 def kcat(server, *arguments, text=None):
     done = subprocess.run(
-        ["kcat", "-b", server.bootstrap, *arguments], input=text, capture_output=True, text=True, timeout=60
+        ["kcat", "-b", server.bootstrap, *arguments], input=text, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -65,13 +65,12 @@ def test_two_members_share_the_partitions(server, topic):
         for file in said:
             members.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file))
             stack.callback(members[-1].kill)
-        deadline = time.monotonic() + 40
-        while True:
-            shares = [last_assignment(file) for file in said]
-            if [len(share) for share in shares] == [2, 2] and not shares[0] & shares[1]:
-                return
-            assert time.monotonic() < deadline, shares
-            time.sleep(0.2)
+
+        def halves() -> bool:
+            one, other = (last_assignment(file) for file in said)
+            return len(one) == len(other) == 2 and not one & other
+
+        wait_until(halves, lambda: [last_assignment(file) for file in said])
 
 
 def last_assignment(file) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from contracts.metadata_contract import MetadataContract, put, rows
 from sqlalchemy import text
+from support.wait import DEADLINE_S
 
 from streamlake.cluster.database import Database
 from streamlake.core.clock import SystemClock
@@ -82,7 +83,9 @@ from streamlake.core.clock import SystemClock
 from streamlake.core.tasks import InlineExecutor
 asyncio.run(Database.open("sqlite:///{tmp_path}/metadata.db", InlineExecutor(), SystemClock()))
 """
-    second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    second = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
     assert second.returncode == 1
     assert f"Unavailable: {tmp_path}/metadata.db is in use by another server process" in second.stderr
     await database.write(put("a", 1))

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from support.wait import DEADLINE_S
 
 from streamlake.cluster import image
 from streamlake.cluster.configs import BrokerConfigs
@@ -35,7 +36,7 @@ async def test_a_topic_whose_creation_was_not_heard_of_is_seen_in_the_end(cluste
         await topics.create("orders", 1, {})
     assert topics.get("orders") is None
     keeping = asyncio.create_task(keep_fresh(topics.stale, topics.refresh))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while topics.get("orders") is None:
             await asyncio.sleep(0)
     assert not topics.stale.is_set()
@@ -50,7 +51,7 @@ async def test_a_config_too(cluster, monkeypatch) -> None:
         await configs.alter(None, {"log.retention.bytes": "7"})
     assert configs.value("log.retention.bytes") == -1
     keeping = asyncio.create_task(keep_fresh(configs.stale, configs.refresh))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         while configs.value("log.retention.bytes") != 7:
             await asyncio.sleep(0)
     keeping.cancel()

@@ -9,6 +9,7 @@ import threading
 import pytest
 from contracts.metadata_contract import put, rows
 from sqlalchemy import event, func, insert, select, text
+from support.wait import DEADLINE_S
 
 from streamlake.cluster import database as database_module
 from streamlake.cluster import postgres as module
@@ -55,7 +56,7 @@ class Held:
 
     def __call__(self) -> None:
         self.inside.set()
-        assert self._go.wait(30)
+        assert self._go.wait(DEADLINE_S)
 
     def let_go(self) -> None:
         self._go.set()
@@ -293,7 +294,7 @@ async def test_of_two_that_are_in_each_others_way_both_succeed(postgres) -> None
 
         def meet_and_take(connection) -> int:
             if not met:  # the second try is alone
-                met.append(barrier.wait(30))
+                met.append(barrier.wait(DEADLINE_S))
             return take_ids(connection, second, 1)
 
         return await asyncio.gather(
@@ -403,7 +404,7 @@ async def test_a_lock_that_is_not_given_is_unavailable(postgres, monkeypatch) ->
 
 
 async def test_a_statement_that_takes_too_long_is_unavailable(postgres, monkeypatch) -> None:
-    monkeypatch.setitem(module.SESSION, "statement_timeout", "50ms")
+    monkeypatch.setitem(module.SESSION, "statement_timeout", "1s")
     database = await postgres.open()
     slow, quick = await asyncio.gather(
         database.write(lambda c: c.execute(text("SELECT pg_sleep(60)")) and None),
@@ -416,7 +417,7 @@ async def test_a_statement_that_takes_too_long_is_unavailable(postgres, monkeypa
 
 async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_on(postgres, clock, monkeypatch) -> None:
     """It holds its own row against a take-over, and counters that all need: the server ends its session."""
-    monkeypatch.setitem(module.SESSION, "idle_in_transaction_session_timeout", "100ms")
+    monkeypatch.setitem(module.SESSION, "idle_in_transaction_session_timeout", "2s")
     a, b = await postgres.open(), await postgres.open()
     zombie, identity = await member(a, clock, 0)
     us, _ = await member(b, clock, 1)
@@ -440,7 +441,7 @@ async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_o
 
 
 async def test_a_server_that_hangs_is_left(postgres, monkeypatch) -> None:
-    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 2)
     database = await postgres.open()
     await database.write(put("a", 1))
     paused = postgres.server.pause(postgres.name)
@@ -457,7 +458,7 @@ async def test_a_server_that_hangs_is_left(postgres, monkeypatch) -> None:
 
 async def test_a_server_that_hangs_in_the_commit_leaves_it_unknown(postgres, monkeypatch) -> None:
 
-    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 2)
     database = await postgres.open()
     await database.read(rows)
     paused: list[int] = []

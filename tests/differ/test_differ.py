@@ -11,6 +11,7 @@ import pytest
 from differ.compare import ABSENT, Difference, Intended, compare, differing, read_intended
 from differ.side import CLOSED, Side
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -85,6 +86,6 @@ def test_every_intended_difference_has_a_reason() -> None:
 def test_without_java_nothing_is_compared_and_that_is_said() -> None:
     run = Path(__file__).parent / "run.py"
     environ = {**os.environ, "PATH": "/nowhere"}
-    done = subprocess.run([sys.executable, str(run)], env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(run)], env=environ, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert "nothing was compared: no `java`" in done.stdout

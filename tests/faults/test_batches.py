@@ -16,6 +16,7 @@ from confluent_kafka import Message, Producer
 from support import lake
 from support.raw_kafka import RawClient, batch, bomb, signed, with_payload
 from support.server import Server
+from support.wait import DEADLINE_S
 from support.wire import Topic, encoded, produce_request
 
 from streamlake.protocol.errors import ErrorCode
@@ -100,9 +101,9 @@ def test_confluent_kafka_is_told_that_a_message_is_too_large(server: Server, top
 
     producer = Producer({"bootstrap.servers": server.bootstrap, "message.max.bytes": 10_000_000})
     producer.produce(name, bytes(3000), on_delivery=delivered)
-    producer.flush(20)
+    producer.flush(DEADLINE_S)
     producer.produce(name, bytes(1000), on_delivery=delivered)
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_S) == 0
     assert errors[0].name() == "MSG_SIZE_TOO_LARGE" and not errors[0].retriable()
     assert errors[1] is None
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 from support import lake, rest_lake
 from support.log_check import Ledger
 from support.seaweedfs import SeaweedFS
-from support.server import Server
+from support.server import Server, is_running
+from support.wait import wait_until
 
 NewServer = Callable[..., Server]
 
@@ -65,16 +65,14 @@ def test_a_catalog_that_is_away_when_the_server_starts(new_server: NewServer, tm
     assert "catalog" in message and "127.0.0.1" in message
     worker = server.worker_pid()
     server.kill()  # it must not be outlived by a worker that waits for a catalog
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{worker}").exists() and "zombie" not in Path(f"/proc/{worker}/status").read_text():
-        assert time.monotonic() < deadline, "an orphan"
-        time.sleep(0.1)
+    wait_until(lambda: not is_running(worker), lambda: "an orphan")
     server.config.write_text("")  # the embedded default
     server.start()
     server.wait_for_table("orders", 100)
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_warehouse_that_cannot_be_written(new_server: NewServer, tmp_path: Path) -> None:
     """A file where the folder of the table should be: permissions do not stop root."""
     server = new_server().start()

@@ -12,6 +12,7 @@ from support import lake
 from support.log_check import Ledger
 from support.raw_kafka import RawClient
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch
@@ -36,7 +37,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def refused(server: Server) -> str:
     """What it prints when it will not start."""
-    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr, done.stderr
     assert " ready " not in done.stderr

@@ -11,6 +11,7 @@ from confluent_kafka import Message, Producer
 from support import lake
 from support.avro import Subject, record
 from support.server import Server
+from support.wait import DEADLINE_S
 
 PARTITIONS = 3
 OLD = record(("id", "long"), ("name", "string"))
@@ -108,15 +109,15 @@ def test_every_record_ends_once_in_the_table_or_in_its_dead_letters(
     # The first record decides the columns' types, and both schemas must be known to be compatible.
     good = subject.value(OLD, {"id": -1, "name": "first"})
     producer.produce(name, good, partition=0)
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_S) == 0
     rows[0, 0] = -1, "first", None, None
     table_server.wait_for_table(name, 1)
     for number in range(900):
         produce(number)
         if number == 400:
-            assert producer.flush(20) == 0
+            assert producer.flush(DEADLINE_S) == 0
             os.kill(table_server.worker_pid(), signal.SIGKILL)
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_S) == 0
 
     assert len(rows) + len(dead) == 901
     table = table_server.wait_for_table(name, len(rows), len(dead))
@@ -154,7 +155,7 @@ def test_tolerance_none_stops_the_table_at_the_first_bad_record_and_nothing_else
     for value in (good, good, b"bad", good):
         producer.produce(name, value)
         producer.produce(neighbour, good)
-    assert producer.flush(20) == 0
+    assert producer.flush(DEADLINE_S) == 0
     table_server.wait_for_table(neighbour, 4)
     message = lake.wait_for_state(table_server, name, "failed")
     assert "partition 0 offset 2: invalid_value" in message and "streamlake.table.errors.tolerance" in message

@@ -3,11 +3,13 @@
 import http.client
 import json
 import socket
-import time
 from typing import Any
 
 import pytest
 from support.server import Server
+from support.wait import DEADLINE_S
+
+from streamlake.cli.bench_process import cpu_s
 
 MIB = 1 << 20
 REGISTER = "/subjects/hostile/versions"
@@ -15,7 +17,7 @@ JSON = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
 
 
 def ask(server: Server, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=DEADLINE_S)
     try:
         connection.request(method, path, body, JSON)
         answer = connection.getresponse()
@@ -76,14 +78,14 @@ def test_hostile_schemas(server: Server, what: str) -> None:
         f"/subjects/hostile-{list(HOSTILE).index(what)}/versions",
         "/compatibility/subjects/x/versions/latest",
     ):
-        started = time.monotonic()
+        before = cpu_s(server.process.pid)
         status, answer = ask(server, "POST", path, body)
         assert status in expected | {404}, (status, answer[:300])
         if status >= 400:
             error = json.loads(answer)
             assert error["message"] and isinstance(error["error_code"], int)
             assert len(answer) < 5000, "the message repeats what was sent"
-        assert time.monotonic() - started < 20
+        assert cpu_s(server.process.pid) - before < 20
     assert ask(server, "GET", "/healthz")[0] == 200
 
 
@@ -120,7 +122,7 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
 
 def raw(server: Server, data: bytes) -> bytes:
     """Send bytes; what comes back until the server closes or says no more."""
-    with socket.create_connection(("127.0.0.1", server.http_port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=DEADLINE_S) as client:
         answer = b""
         try:
             client.sendall(data)  # the server may have enough before it has all, and close
@@ -146,7 +148,7 @@ def test_bytes_that_are_not_http(server: Server) -> None:
 def test_a_body_that_never_comes_holds_nobody_up(server: Server) -> None:
     clients = []
     for _ in range(50):
-        client = socket.create_connection(("127.0.0.1", server.http_port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", server.http_port), timeout=DEADLINE_S)
         client.sendall(b"POST /subjects/a/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{")
         clients.append(client)
     assert ask(server, "GET", "/subjects")[0] == 200

@@ -7,7 +7,6 @@ from support import crash
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("wal", ["file", "object"])
 def test_nothing_is_lost_or_doubled_by_kill_9(tmp_path: Path, wal: str) -> None:
     totals = crash.run(tmp_path, rounds=4, seed=7, wal=wal)

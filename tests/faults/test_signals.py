@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from support import lake
 from support.log_check import Ledger
-from support.server import Server
+from support.server import Server, is_running
+from support.wait import DEADLINE_S, wait_until
 
 NewServer = Callable[..., Server]
 CONFIG = """
@@ -39,31 +39,18 @@ def load(ledger: Ledger) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(60)
+        thread.join()
     ledger.settle()
 
 
 def more(ledger: Ledger, records: int = 1000) -> None:
     """Until so many more are acknowledged."""
-    deadline = time.monotonic() + 60
     target = len(ledger.acked) + records
-    while len(ledger.acked) < target:
-        assert time.monotonic() < deadline, f"{len(ledger.acked)} of {target} acknowledged"
-        time.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
+    wait_until(lambda: len(ledger.acked) >= target, lambda: f"{len(ledger.acked)} of {target} acknowledged")
 
 
 def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while is_running(pid):
-        assert time.monotonic() < deadline, f"process {pid} lives on"
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(pid), lambda: f"process {pid} lives on")
 
 
 def check_table(server: Server, ledger: Ledger) -> None:
@@ -79,9 +66,10 @@ def check_table(server: Server, ledger: Ledger) -> None:
 def running(new_server: NewServer) -> tuple[Server, Ledger]:
     server = new_server(CONFIG).start()
     lake.create_topic(server, "t", 2, convert_value_type="string")
-    return server, Ledger(server, "t", 2, **{"enable.idempotence": True, "message.timeout.ms": 60_000})
+    return server, Ledger(server, "t", 2, **{"enable.idempotence": True, "message.timeout.ms": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_a_polite_stop_under_load(running: tuple[Server, Ledger], number: signal.Signals) -> None:
     server, ledger = running
@@ -89,7 +77,7 @@ def test_a_polite_stop_under_load(running: tuple[Server, Ledger], number: signal
         more(ledger)
         worker = server.worker_pid()
         server.process.send_signal(number)
-        assert server.process.wait(timeout=30) == 0, server.log[-3000:]
+        assert server.process.wait(timeout=DEADLINE_S) == 0, server.log[-3000:]
         if worker is not None:
             wait_for_end(worker)
         server.start()
@@ -104,7 +92,7 @@ def test_many_signals_are_one_stop(new_server: NewServer) -> None:
     for _ in range(3):
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(timeout=30) == 0
+    assert server.process.wait(timeout=DEADLINE_S) == 0
     assert "Traceback" not in server.log
 
 

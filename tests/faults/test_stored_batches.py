@@ -13,6 +13,7 @@ from support import lake
 from support.credulous import CredulousServer
 from support.raw_kafka import RawClient, batch, bomb, signed, with_payload
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.record.compression import Compression, compress
 
@@ -141,7 +142,7 @@ def test_a_consumer_is_told_where_it_is_and_gets_on(
 
     admin = AdminClient({"bootstrap.servers": table_server.bootstrap})
     (deleted,) = admin.delete_records([TopicPartition(name, 0, 8)]).values()
-    assert deleted.result(20).low_watermark == 8
+    assert deleted.result(DEADLINE_S).low_watermark == 8
     other = Consumer(settings)
     other.assign([TopicPartition(name, 0, OFFSET_BEGINNING)])
     assert [polled(other).offset() for _ in range(3)] == [8, 9, 10]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import lake
 from support.server import Server
+from support.wait import DEADLINE_S, wait_until
 
 RECORDS = 5
 
@@ -29,14 +30,14 @@ def away(path: Path) -> Path:
 
 
 def metrics(server: Server) -> str:
-    with urllib.request.urlopen(server.http + "/metrics", timeout=30) as response:
+    with urllib.request.urlopen(server.http + "/metrics", timeout=DEADLINE_S) as response:
         return str(response.read().decode())
 
 
 def assert_whole(server: Server, topic: str) -> None:
     """Every record is a row, once."""
     end = sum(p["log_end"] for p in server.tables()[topic]["partitions"])
-    server.wait_for_table(topic, end, timeout_s=120)
+    server.wait_for_table(topic, end)
     assert server.tables()[topic]["state"] == "running"
     found = lake.query(server, f'SELECT _kafka."offset" FROM {topic} ORDER BY 1')
     assert found == [(offset,) for offset in range(end)]
@@ -64,7 +65,7 @@ def test_files_that_vanish_under_a_running_table(server: Server) -> None:
 
     for kind, path in kept.items():
         topic = f"t_{kind}"
-        lake.wait_until(lambda topic=topic: missed(topic), 120)  # type: ignore[misc]
+        wait_until(lambda topic=topic: missed(topic))  # type: ignore[misc]
         table = server.tables()[topic]
         assert path.stem in table["message"]
         assert "Put the file back" in table["message"]

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (
 )
 from support.raw_kafka import RawClient
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, create_topics
@@ -65,7 +66,7 @@ def admin(server: Server) -> AdminClient:
 
 def refusal(future) -> tuple[str, str]:
     with pytest.raises(KafkaException) as error:
-        future.result(20)
+        future.result(DEADLINE_S)
     return error.value.args[0].name(), error.value.args[0].str()
 
 
@@ -84,9 +85,9 @@ def test_configs_when_a_topic_is_made_and_when_it_is_changed(
     code, message = refusal(admin.create_topics([NewTopic(name, 1, config=config)])[name])
     assert code == "INVALID_CONFIG"
     assert says in message, message
-    assert name not in admin.list_topics(timeout=10).topics
+    assert name not in admin.list_topics(timeout=DEADLINE_S).topics
 
-    admin.create_topics([NewTopic(name, 1)])[name].result(20)
+    admin.create_topics([NewTopic(name, 1)])[name].result(DEADLINE_S)
     entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in config.items()]
     resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
     code, message = refusal(admin.incremental_alter_configs([resource])[resource])
@@ -102,7 +103,7 @@ def test_counts(server: Server, admin: AdminClient, topic: Callable[[], str]) ->
             assert answer.topics[0].error_code == ErrorCode.INVALID_PARTITIONS
             assert "must be from 1 to 10000" in answer.topics[0].error_message
     name = topic()
-    admin.create_topics([NewTopic(name, 3)])[name].result(20)
+    admin.create_topics([NewTopic(name, 3)])[name].result(DEADLINE_S)
     code, message = refusal(admin.create_partitions([NewPartitions(name, 2)])[name])
     assert code == "INVALID_PARTITIONS" and "3" in message
     code, _ = refusal(admin.create_partitions([NewPartitions("there-is-no-such-topic", 2)])["there-is-no-such-topic"])
@@ -110,14 +111,14 @@ def test_counts(server: Server, admin: AdminClient, topic: Callable[[], str]) ->
 
 
 def test_names_that_would_be_one_in_metrics(admin: AdminClient) -> None:
-    admin.create_topics([NewTopic("fault_a.b", 1)])["fault_a.b"].result(20)
+    admin.create_topics([NewTopic("fault_a.b", 1)])["fault_a.b"].result(DEADLINE_S)
     code, message = refusal(admin.create_topics([NewTopic("fault.a_b", 1)])["fault.a_b"])
     assert code == "TOPIC_EXCEPTION" and "fault_a.b" in message
 
 
 def cli(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streamlake.cli.main", "topic", *arguments, "--bootstrap", server.bootstrap]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(server: Server, argumen
 def test_the_command_line_without_a_server(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "streamlake.cli.main", "topic", "list", "--bootstrap", "127.0.0.1:1"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.returncode == 3
     assert "127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr

@@ -1,12 +1,15 @@
 """The WAL of a broker is changed, its directory lost, its node taken over, each time after a kill -9: nothing is lost."""
 
+import time
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from support.server import Server
+from support.wait import DEADLINE_S
 
 RECORDS = 300
+LEASE_LEFT_S = 5  # of ten, at least, when a broker dies: it renews every third of them
 CONFIG = """
 [server]
 node_id = {node}
@@ -40,7 +43,7 @@ class Lake:
         values = [f"{self.lives}-{n}" for n in range(RECORDS)]
         for value in values:
             producer.produce("t", value, partition=0)
-        assert producer.flush(30) == 0
+        assert producer.flush(DEADLINE_S) == 0
         self.produced += values
 
     def check(self, server: Server) -> None:
@@ -48,7 +51,7 @@ class Lake:
         consumer.assign([TopicPartition("t", 0, 0)])
         found = []
         while len(found) < len(self.produced):
-            message = consumer.poll(30)
+            message = consumer.poll(DEADLINE_S)
             assert message is not None, f"{len(found)} of {len(self.produced)} records"
             assert message.error() is None and message.offset() == len(found)
             found.append(message.value().decode())
@@ -92,9 +95,10 @@ def test_another_node_takes_over_what_a_dead_one_left(lake: Lake) -> None:
     first = lake.server("object", node=0).start()
     lake.produce(first)
     first.kill()
+    killed = time.monotonic()
     second = lake.server("object", node=1).start()
     try:
-        assert "waiting for its end" in second.log, "not before the lease of the dead one has run out"
+        assert time.monotonic() - killed > LEASE_LEFT_S, "not before the lease of the dead one has run out"
         lake.check(second)
         lake.produce(second)
     finally:
@@ -104,6 +108,7 @@ def test_another_node_takes_over_what_a_dead_one_left(lake: Lake) -> None:
     assert third.stop() == 0, third.log
 
 
+@pytest.mark.slow
 def test_a_file_wal_of_another_node_must_be_shared(lake: Lake) -> None:
     first = lake.server("file://{root}/own", node=0).start()
     lake.produce(first)
@@ -116,6 +121,7 @@ def test_a_file_wal_of_another_node_must_be_shared(lake: Lake) -> None:
     again.stop()
 
 
+@pytest.mark.slow
 def test_a_file_wal_that_is_gone_is_an_error_not_an_empty_log(lake: Lake) -> None:
     first = lake.server("file://{root}/own").start()
     lake.produce(first)

@@ -16,6 +16,7 @@ from support.deliver import deliver
 from support.log_bench import FixedClock
 from support.produce_pair import Requests, same
 from support.simdisk import SimDisk
+from support.wait import DEADLINE_S
 from support.wire import (
     Member,
     Topic,
@@ -130,7 +131,7 @@ class Broker:
             await asyncio.sleep(0)
         connection.connection_lost(None)
         if pending := [*connection._tasks, *connection._polls]:
-            await asyncio.wait(pending, timeout=5)
+            await asyncio.wait(pending, timeout=DEADLINE_S)
             assert not [*connection._tasks, *connection._polls], "a request goes on without its connection"
         if self.failures:
             raise self.failures[0]

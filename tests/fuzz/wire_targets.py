@@ -10,6 +10,7 @@ from typing import Any
 from fuzz.target import MIB, Target, run_async
 from kio.serial import entity_reader
 from support.kio_messages import assert_same, entities, kio_bytes, random_entity
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import HANDLERS
@@ -208,7 +209,7 @@ async def _ask(key: ApiKey, pieces: list[bytes]) -> None:
     connection = kafka._Connection("peer:9092", "fuzz", FRAME_BYTES_MAX, 8)
     connection.connection_made(_Answers(connection, pieces))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             handshake = asyncio.ensure_future(connection.handshake())
             await asyncio.sleep(0)
             await handshake

@@ -13,6 +13,7 @@ from support.deliver import deliver
 from support.log_bench import NOW_MS
 from support.produce_pair import TOPIC_NAMED, durable, server, settle
 from support.raw_kafka import batch, signed, with_payload
+from support.wait import DEADLINE_S
 from support.wire import Client, Topic, encoded, ends, fetch_partition, fetch_topic, newest, produce_request
 from support.wire_stub import FakeTransport
 
@@ -231,7 +232,7 @@ def test_acks_0_is_taken_behind_a_batch_that_a_thread_checks(
             leaving.post(ApiKey.PRODUCE, NEWEST, produce_request(topic, {0: data}, acks=0), correlation_id=1)
         leaving.close()
     wanted = fetch.FetchRequest(max_wait_ms=100, topics=(fetch_topic(topic, fetch_partition()),))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE_S
     while (end := client.ask(ApiKey.FETCH, 13, wanted).responses[0].partitions[0].high_watermark) < 12:
         assert time.monotonic() < deadline, end
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_stream import FakeStream
 from support.log_bench import Bench
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Closed, Corrupt, Fenced, Invalid
 from streamlake.log.errors import (
@@ -139,7 +140,7 @@ async def test_a_client_that_leaves_does_not_cancel_the_duplicate(bench):
     """They wait for the same future, so whoever waits does it with asyncio.wait or a callback, as Produce does."""
     partition = await bench.open()
     original, duplicate = partition.append(bench.idempotent(0)), partition.append(bench.idempotent(0))
-    waiting = asyncio.ensure_future(asyncio.wait([original.durable], timeout=10))
+    waiting = asyncio.ensure_future(asyncio.wait([original.durable], timeout=DEADLINE_S))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)

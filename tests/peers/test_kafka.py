@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 from msgspec import Struct
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Closed, Full, Invalid, Unavailable
 from streamlake.peers.kafka import KafkaPeer
@@ -87,7 +88,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def peer(server: Server) -> AsyncIterator[KafkaPeer]:
-    async with KafkaPeer("127.0.0.1", server.port, "test", request_timeout_s=20) as peer:
+    async with KafkaPeer("127.0.0.1", server.port, "test", request_timeout_s=DEADLINE_S) as peer:
         yield peer
 
 
@@ -146,7 +147,7 @@ async def test_silence_closes_the_connection_for_all(server: Server) -> None:
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(o, Unavailable) for o in outcomes)
         assert peer.timeouts >= 1
-        await asyncio.wait_for(server.lost_connection.wait(), 20)
+        await asyncio.wait_for(server.lost_connection.wait(), DEADLINE_S)
 
 
 async def test_a_silent_handshake_times_out() -> None:

@@ -9,6 +9,7 @@ import cramjam
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.wait import DEADLINE_S
 
 from streamlake.record.batch import InvalidRecord
 from streamlake.record.compression import XERIAL_HEADER, Compression, check_form, compress, decompress, unpacked
@@ -74,7 +75,7 @@ def test_a_bomb_costs_no_more_memory_than_the_limit(codec, tmp_path):
             print(peak() - before)
     """
     command = [sys.executable, "-c", code, str(int(codec)), str(tmp_path / "bomb")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert 2 * 1024 < int(done.stdout) < 20 * 1024, done.stderr  # KiB: the limit, and what the library keeps
 
 

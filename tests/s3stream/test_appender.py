@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from support.wait import DEADLINE_S, turns
 
 from streamlake.core.errors import Closed, Fenced, Full, Invalid, Unavailable
 
@@ -90,12 +91,12 @@ async def test_waiting_for_memory_ends_when_data_is_durable_or_uploaded(media, r
     media.tables.create(1)
     (stream,) = await broker.start(1)
     broker.append(stream, bytes(400))
-    waiting = asyncio.create_task(broker.streams.reserve(700, 10))
-    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(broker.streams.reserve(700, DEADLINE_S))
+    await turns()
     assert not waiting.done()
     broker.wal.sync()
     if not readable:
-        await asyncio.wait_for(broker.streams.uploader._round_done.wait(), 10)
+        await asyncio.wait_for(broker.streams.uploader._round_done.wait(), DEADLINE_S)
         assert broker.streams.uploader.uploads == 1
     await waiting
 

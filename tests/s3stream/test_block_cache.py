@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from support.wait import turns
 
 from streamlake.core.errors import Closed, Unavailable
 from streamlake.s3stream.block_cache import BlockCache, Extent, Loaded
@@ -34,7 +35,7 @@ async def test_one_load_serves_all_who_wait() -> None:
     cache, loader = BlockCache(100, 4), Loader()
     loader.gate.clear()
     readers = [asyncio.create_task(cache.get((1, n), loader((1, 0), (1, 1)))) for n in (0, 1, 0)]
-    await asyncio.sleep(0.01)
+    await turns()
     assert cache.has((1, 1))
     loader.gate.set()
     assert await asyncio.gather(*readers) == ["value (1, 0)", "value (1, 1)", "value (1, 0)"]
@@ -115,7 +116,7 @@ async def test_a_cancelled_reader_does_not_stop_the_load() -> None:
     loader.gate.clear()
     gone = asyncio.create_task(cache.get((1, 0), loader((1, 0))))
     stays = asyncio.create_task(cache.get((1, 0), loader((1, 0))))
-    await asyncio.sleep(0.01)
+    await turns()
     gone.cancel()
     loader.gate.set()
     assert await stays == "value (1, 0)"
@@ -127,7 +128,7 @@ async def test_loads_in_flight_are_limited() -> None:
     cache, loader = BlockCache(1000, 2), Loader()
     loader.gate.clear()
     readers = [asyncio.create_task(cache.get((1, n), loader((1, n)))) for n in range(5)]
-    await asyncio.sleep(0.01)
+    await turns()
     assert len(loader.calls) == 2
     loader.gate.set()
     await asyncio.gather(*readers)
@@ -138,7 +139,7 @@ async def test_close_ends_readers_with_a_clear_error() -> None:
     cache, loader = BlockCache(100, 4), Loader()
     loader.gate.clear()
     reader = asyncio.create_task(cache.get((1, 0), loader((1, 0))))
-    await asyncio.sleep(0.01)
+    await turns()
     await cache.close()
     with pytest.raises(Closed):
         await reader

@@ -1,12 +1,13 @@
 import asyncio
 
 import pytest
+from support.wait import turns, until
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.s3stream import object_reader
 from streamlake.s3stream import settings as settings_module
 from streamlake.s3stream import stream as module
-from streamlake.s3stream.catch_up_pace import RATE_FIRST, SAMPLE_S, SAMPLES, STEP_BYTES
+from streamlake.s3stream.catch_up_pace import RATE_FIRST, STEP_BYTES
 
 
 async def uploaded(media, chunks: int = 20, **settings: object):  # type: ignore[no-untyped-def]
@@ -43,7 +44,7 @@ async def test_a_sequential_reader_finds_the_next_blocks_on_their_way(media) -> 
     while offset < 20:
         assert len(await stream.read(offset, 20, 300)) == 1
         offset += 1
-        await asyncio.sleep(0.001)
+        await turns()
         requests.append(ranges(media))
     assert requests[0] == 2, "index and one block: a first read is no sequential reader yet"
     assert requests[1] == 3, "read ahead of need"
@@ -99,7 +100,7 @@ async def test_a_lost_object_is_corrupt_and_a_trimmed_one_not_found(media) -> No
         await stream.read(0, 3, 300)
     media.store.fail("get_range", "slow")
     reading = asyncio.create_task(stream.read(0, 3, 300))
-    await asyncio.sleep(0.001)
+    await turns()
     await stream.trim(20)
     media.store.gate.set()
     with pytest.raises(NotFound, match="deleted"):
@@ -130,7 +131,7 @@ async def read_on(stream, start: int, end: int) -> bytes:
     data = b""
     for offset in range(start, end):
         data += b"".join(await stream.read(offset, end, 300))
-        await asyncio.sleep(0.001)
+        await turns()
     return data
 
 
@@ -214,6 +215,5 @@ async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch
     monkeypatch.setattr(module, "ENOUGH_BYTES", 700)
     broker, stream = await uploaded(media)
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 900, "one block is over the limit"
-    await asyncio.sleep(2 * SAMPLES * SAMPLE_S)  # by then it is known that nobody produces
-    assert not broker.streams.pace.limited
+    await until(lambda: not broker.streams.pace.limited)  # it is known that nobody produces
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 6000

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import obstore
 import pytest
-from support.fake_s3 import FakeS3
+from support.fake_s3 import FakeS3, give_up_s
 
 from streamlake.core.errors import Invalid
 from streamlake.s3stream import s3_client
@@ -19,9 +19,15 @@ async def server() -> AsyncIterator[FakeS3]:
 
 
 @pytest.fixture
-def client(server: FakeS3) -> ObstoreClient:
+def client(server: FakeS3, request: pytest.FixtureRequest) -> ObstoreClient:
+    timeout_s = give_up_s(request.node.name)
     options = S3Options(
-        endpoint=server.endpoint, region="x", access_key="x", secret_key="y", allow_http=True, request_timeout_s=0.3
+        endpoint=server.endpoint,
+        region="x",
+        access_key="x",
+        secret_key="y",
+        allow_http=True,
+        request_timeout_s=timeout_s,
     )
     return ObstoreClient("s3://bucket", options)
 

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 from contracts.objectstore_contract import ObjectStoreContract, keys
-from support.fake_s3 import FakeS3
+from support.fake_s3 import FakeS3, give_up_s
 from support.memory_store import MemoryStore
 from support.seaweedfs import SeaweedFS
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Corrupt, Exists, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
@@ -70,7 +71,7 @@ async def server() -> AsyncIterator[FakeS3]:
         yield server
 
 
-def connected(server: FakeS3, *, endpoint: str = "", request_timeout_s: float = 0.3, **changes: Any) -> S3Store:
+def connected(server: FakeS3, *, endpoint: str = "", request_timeout_s: float = DEADLINE_S, **changes: Any) -> S3Store:
     options = S3Options(
         endpoint=endpoint or server.endpoint, region="x", access_key="x", secret_key="y", allow_http=True,
         request_timeout_s=request_timeout_s,
@@ -80,8 +81,8 @@ def connected(server: FakeS3, *, endpoint: str = "", request_timeout_s: float = 
 
 
 @pytest.fixture
-def store(server: FakeS3) -> S3Store:
-    return connected(server)
+def store(server: FakeS3, request: pytest.FixtureRequest) -> S3Store:
+    return connected(server, request_timeout_s=give_up_s(request.node.name))
 
 
 # -- create: every answer but success is unknown (hazards C2, C7) ------------------------------------------------------
@@ -228,7 +229,7 @@ async def test_no_server_is_unavailable(server: FakeS3) -> None:
 
 
 async def test_requests_in_flight_are_bounded(server: FakeS3) -> None:
-    store = connected(server, in_flight_max=2, request_timeout_s=60, attempts=1)
+    store = connected(server, in_flight_max=2, attempts=1)
     server.misbehave("PUT", "apply_hang", times=2)
     stuck = [asyncio.create_task(store.put(f"stuck/{n}", [b"x"])) for n in range(2)]
     while len(server.objects) < 2:

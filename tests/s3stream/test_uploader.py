@@ -2,6 +2,7 @@ import asyncio
 from random import Random
 
 import pytest
+from support.wait import DEADLINE_S, turns, until
 
 from streamlake.core.errors import Corrupt, Fenced
 from streamlake.s3stream.metadata import StreamRange
@@ -15,12 +16,6 @@ async def one_stream(media, **settings: object):  # type: ignore[no-untyped-def]
     return broker, stream
 
 
-async def until(condition, seconds: float = 10) -> None:  # type: ignore[no-untyped-def]
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def reopened(media, *stream_ids: int):  # type: ignore[no-untyped-def]
     broker = media.broker()
     return broker, *(await broker.start(*stream_ids))
@@ -29,7 +24,7 @@ async def reopened(media, *stream_ids: int):  # type: ignore[no-untyped-def]
 async def test_enough_bytes_start_an_upload(media) -> None:
     broker, stream = await one_stream(media, upload_bytes=1000)
     await broker.append(stream, bytes(999))
-    await asyncio.sleep(0.01)
+    await turns()
     assert broker.streams.uploader.uploads == 0
     await broker.append(stream, b"x")
     await until(lambda: media.wal_log.records == {})
@@ -52,7 +47,7 @@ async def test_a_full_wal_starts_an_upload(media) -> None:
     (stream,) = await broker.start(1)
     await broker.append(stream, bytes(900))
     assert not broker.streams.try_reserve(200)
-    await broker.streams.reserve(200, 10)
+    await broker.streams.reserve(200, DEADLINE_S)
     assert media.tables.streams[1].end_offset == 1
 
 
@@ -62,7 +57,7 @@ async def test_nothing_is_uploaded_before_it_is_durable(media) -> None:
     (stream,) = await broker.start(1)
     broker.append(stream, b"a")
     flush = asyncio.create_task(broker.streams.flush())
-    await asyncio.sleep(0.01)
+    await turns()
     assert media.store.calls == []
     broker.wal.sync()
     await flush
@@ -75,7 +70,7 @@ async def test_put_then_commit_then_trim(media) -> None:
     broker.metadata.gate = asyncio.Event()
     flush = asyncio.create_task(broker.streams.flush())
     await until(lambda: object_key(1) in media.store.objects)
-    await asyncio.sleep(0.01)
+    await turns()
     assert media.tables.objects[1].state == "prepared"
     assert broker.wal.trims == [] and list(media.wal_log.records) == [1], "the WAL may go only after the commit"
     broker.metadata.gate.set()
@@ -329,7 +324,7 @@ async def test_a_wal_full_of_deleted_streams_makes_room(media) -> None:
     del media.tables.streams[1]
     broker.streams.delete([1])
     broker.metadata.fail("trim_wal", "unavailable")
-    await broker.streams.reserve(200, 10)
+    await broker.streams.reserve(200, DEADLINE_S)
     assert (media.tables.wal_trim, broker.streams.uploader.uploads) == (1, 0)
     await other.append(0, 1, 0, bytes(200))
     broker, other = await reopened(media, 2)
@@ -345,7 +340,7 @@ async def test_a_wal_full_of_deleted_streams_makes_room_after_a_restart(media) -
     await broker.crash()
     broker = media.broker(wal_bytes=1000)
     await broker.start(2)
-    await broker.streams.reserve(200, 10)
+    await broker.streams.reserve(200, DEADLINE_S)
     assert media.tables.wal_trim == 1
 
 
@@ -353,7 +348,7 @@ async def test_the_trim_passes_a_stream_that_is_deleted_while_it_is_cut(media) -
     broker, stream = await one_stream(media, manual=True)
     broker.append(stream, b"x")
     flush = asyncio.create_task(broker.streams.flush())
-    await asyncio.sleep(0.01)
+    await turns()
     del media.tables.streams[1]
     broker.streams.delete([1])
     broker.wal.sync()

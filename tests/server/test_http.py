@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Unavailable
 from streamlake.server.http import HttpServer, bind
@@ -128,4 +129,4 @@ async def test_stop_before_start() -> None:
     await broker.server.stop()
     broker.metrics.close()
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", int(broker.url.rpartition(":")[2])), timeout=5)
+        socket.create_connection(("127.0.0.1", int(broker.url.rpartition(":")[2])), timeout=DEADLINE_S)

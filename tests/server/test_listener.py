@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
+from support.wait import DEADLINE_S
 from support.wire import encoded
 from support.wire_stub import Script, echo, handlers, numbers, request
 
@@ -20,7 +21,6 @@ from streamlake.server.connection import Exchange
 from streamlake.server.listener import Listener, bind
 
 Open = Callable[..., Awaitable[Listener]]
-SOON_S = 20
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ class Peer:
         return cls(*await asyncio.open_connection("127.0.0.1", listener.port))
 
     async def answer(self) -> int:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(DEADLINE_S):
             size = await self.reader.readexactly(4)
             return numbers(size + await self.reader.readexactly(int.from_bytes(size, "big")))[0]
 
@@ -56,7 +56,7 @@ class Peer:
         return await self.answer()
 
     async def is_closed(self) -> bool:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(DEADLINE_S):
             return await self.reader.read(1) == b""
 
 
@@ -123,7 +123,7 @@ async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
         assert int.from_bytes(answer.assignment, "big") == number
     assert served == total
     peer.writer.close()
-    await listener.stop(SOON_S)
+    await listener.stop(DEADLINE_S)
 
 
 async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed(
@@ -139,7 +139,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed
     await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), "Read", large)])
     peer = await Peer.connect(listener)
     peer.writer.write(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest()) + b"junk")
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(DEADLINE_S):
         while not listener.counters.malformed or listener.counters.connections:
             await asyncio.sleep(0.001)
     peer.writer.close()
@@ -158,7 +158,7 @@ async def test_stop_waits_for_what_runs(listen: Open) -> None:
     peer = await Peer.connect(listener)
     peer.writer.write(request(1) + request(2))
     await started.wait()
-    stopping = asyncio.create_task(listener.stop(SOON_S))
+    stopping = asyncio.create_task(listener.stop(DEADLINE_S))
     while True:
         try:  # until nobody is accepted any more
             (await Peer.connect(listener)).writer.close()
@@ -196,8 +196,8 @@ async def test_stop_does_not_wait_for_polls(listen: Open) -> None:
     peer = await Peer.connect(listener)
     peer.writer.write(request(1))
     await started.wait()
-    async with asyncio.timeout(SOON_S):
-        await listener.stop(10 * SOON_S)
+    async with asyncio.timeout(DEADLINE_S):
+        await listener.stop(10 * DEADLINE_S)
     assert await peer.is_closed()
 
 
@@ -222,8 +222,8 @@ async def test_stop_under_a_load_that_does_not_stop(listen: Open) -> None:
 
     loading = asyncio.create_task(load())
     assert await peer.answer() == 1
-    async with asyncio.timeout(SOON_S):
-        await listener.stop(10 * SOON_S)
+    async with asyncio.timeout(DEADLINE_S):
+        await listener.stop(10 * DEADLINE_S)
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)
 

@@ -1,9 +1,9 @@
 """Partitions follow their topics: opened, configured, held for tables, closed; and one that is sick harms no other."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
+from support.wait import DEADLINE_S, until
 
 from streamlake.cluster.table_progress import Reported
 from streamlake.core.errors import Closed, Corrupt, NotFound, Unavailable
@@ -13,13 +13,6 @@ from streamlake.server import partitions as module
 from streamlake.server.partitions import TABLE_HOLD
 
 DAY_MS = 24 * 3_600_000
-SOON_S = 20
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_topic_can_be_used_when_settled(site) -> None:
@@ -180,7 +173,7 @@ async def test_while_metadata_is_away_nobody_is_kept_waiting(site, monkeypatch: 
 
     monkeypatch.setattr(life.streams, "open", away)
     await life.topics.alter_configs("t", {"retention.ms": "5"})
-    await asyncio.wait_for(life.partitions.settled(), SOON_S)
+    await asyncio.wait_for(life.partitions.settled(), DEADLINE_S)
     assert life.logs.get(topic.id, 0) is None
     await until(lambda: tries > 2)
     life.streams.open = healthy

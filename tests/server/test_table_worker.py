@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.fake_worker import FakeWorkers, Process
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Unavailable
 from streamlake.server import table_worker as module
@@ -14,7 +15,6 @@ from streamlake.server.table_worker import TableWorker
 from streamlake.server.worker_process import launch
 from streamlake.table.control import TableReport, WorkerSettings
 
-SOON_S = 20
 SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, "sql", "s", {"secret": "x"})
 
 
@@ -34,7 +34,7 @@ class Bench:
     async def reported(self, process: Process, report: TableReport) -> None:
         """Until the server has kept it."""
         process.report(report)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(DEADLINE_S):
             while report not in self.worker.reports:
                 await asyncio.sleep(0)
             for _ in range(20):

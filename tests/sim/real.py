@@ -12,6 +12,7 @@ from sim.admin import Admin
 from sim.client import Address, Client, World
 from sim.ledger import Ledger
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.core.clock import SystemClock
 from streamlake.protocol.messages import ApiKey
@@ -69,7 +70,7 @@ async def run_until(world: World, enough: Callable[[], bool], *actors: Any) -> N
 
     tasks = [loop.create_task(watch()), *(loop.create_task(actor.run()) for actor in actors)]
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(DEADLINE_S):
             await asyncio.gather(*tasks)
     finally:
         for task in tasks:

@@ -29,6 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
 from support.server import Server
+from support.wait import DEADLINE_S
 
 from streamlake.cli import demo, sql
 
@@ -72,7 +73,7 @@ class Load:
                     producer.produce(self.topic, value, partition=self.sent % PARTITIONS, on_delivery=self._delivered)
                     self.sent += 1
             producer.poll(0.01)
-        left = producer.flush(90)
+        left = producer.flush(DEADLINE_S)
         assert left == 0, f"{left} records still not acknowledged after the last restart"
 
     def _delivered(self, error: Any, message: Any) -> None:
@@ -179,7 +180,7 @@ def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> 
         "streamlake.table.commit.interval.ms": "200",
     }
     for future in admin.create_topics([NewTopic(t, PARTITIONS, config=table) for t in topics]).values():
-        future.result(30)
+        future.result(DEADLINE_S)
     loads = [Load(bootstrap, t, t == "idempotent") for t in topics]
     threads = [threading.Thread(target=load.run) for load in loads]
     for thread in threads:
@@ -197,7 +198,7 @@ def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> 
         for load in loads:
             load.stop.set()
         for thread in threads:
-            thread.join(120)
+            thread.join()
     logs = {load.topic: check_log(home.server, load) for load in loads}
     for topic, log in logs.items():
         check_table(home, topic, log)
@@ -264,11 +265,11 @@ def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
     )
     try:
         for partition in range(PARTITIONS):
-            low, high = consumer.get_watermark_offsets(TopicPartition(load.topic, partition), 20)
+            low, high = consumer.get_watermark_offsets(TopicPartition(load.topic, partition), DEADLINE_S)
             assert low == 0, f"{load.topic}[{partition}] starts at {low}"
             consumer.assign([TopicPartition(load.topic, partition, 0)])
             for expected in range(high):
-                message = consumer.poll(30)
+                message = consumer.poll(DEADLINE_S)
                 assert message is not None, f"{load.topic}[{partition}] gives no offset {expected} of {high}"
                 assert message.error() is None, message.error()
                 assert message.offset() == expected, (
@@ -290,7 +291,7 @@ def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
 
 
 def check_table(home: Disk | Bucket, topic: str, log: dict[tuple[int, int], str]) -> None:
-    table = home.server.wait_for_table(topic, len(log), timeout_s=120)
+    table = home.server.wait_for_table(topic, len(log))
     location = table["metadata_location"].removeprefix("file://")
     query = f"SELECT _kafka.partition, _kafka.offset, value FROM iceberg_scan('{location}')"
     rows = home.lake().execute(query).fetchall()

@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from support.wait import DEADLINE_S
+
 REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -21,6 +23,11 @@ REASONS = {
     416: "Range Not Satisfiable",
 }
 CODES = {404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange", 503: "SlowDown", 403: "AccessDenied"}
+
+
+def give_up_s(test: str) -> float:
+    """A client's patience with one request: little only in tests, by their names, where an answer never comes."""
+    return 1.0 if "hang" in test else DEADLINE_S
 
 
 class FakeS3:

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from support.wait import DEADLINE_S
+
 from streamlake.table.control import (
     LINE_BYTES_MAX,
     FromServer,
@@ -16,8 +18,6 @@ from streamlake.table.control import (
     encode,
     read_message,
 )
-
-SOON_S = 20
 
 
 class Process:
@@ -35,7 +35,7 @@ class Process:
         self.reader, self.writer = await asyncio.open_connection(sock=self._sock, limit=LINE_BYTES_MAX)
 
     async def told(self) -> FromServer:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(DEADLINE_S):
             message = await read_message(self.reader, FromServer)
         assert message is not None
         return message
@@ -77,7 +77,7 @@ class FakeWorkers:
         return process
 
     async def next(self) -> tuple[Process, WorkerSettings]:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(DEADLINE_S):
             process = await self.started.get()
             settings = await read_message(process.reader, WorkerSettings)
         assert settings is not None

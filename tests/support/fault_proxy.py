@@ -28,6 +28,8 @@ from random import Random
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from support.wait import DEADLINE_S
+
 T = TypeVar("T")
 
 SLOW_S = 0.05
@@ -133,7 +135,7 @@ class FaultProxy:
     # -- on the thread -------------------------------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)

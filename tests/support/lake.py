@@ -1,7 +1,6 @@
 """Table topics as a user meets them: made by an admin client, read by DuckDB and PyIceberg."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from confluent_kafka.admin import (
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from support.server import Server
+from support.wait import DEADLINE_S, wait_until
 
 from streamlake.cli import sql
 
@@ -30,7 +30,7 @@ def create_topic(server: Server, name: str, partitions: int = 1, **table: str) -
     if table:
         config = {TABLE + "enable": "true", TABLE + "commit.interval.ms": "200", **config}
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(20)
+    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(DEADLINE_S)
     return name
 
 
@@ -42,19 +42,20 @@ def set_config(server: Server, topic: str, **configs: str) -> None:
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": server.bootstrap})  # kept: without it the request is given up
-    admin.incremental_alter_configs([resource])[resource].result(20)
+    admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)
 
 
-def wait_for_state(server: Server, topic: str, state: str, timeout_s: float = 60) -> str:
+def wait_for_state(server: Server, topic: str, state: str) -> str:
     """Until the table reports this state; its message."""
-    deadline = time.monotonic() + timeout_s
     table: dict[str, Any] = {}
-    while time.monotonic() < deadline:
+
+    def is_there() -> bool:
+        nonlocal table
         table = server.tables()[topic]
-        if table["state"] == state:
-            return str(table["message"])
-        time.sleep(0.1)
-    raise AssertionError(f"{topic} is not {state}: {table}\n{server.log[-3000:]}")
+        return bool(table["state"] == state)
+
+    wait_until(is_there, lambda: f"{topic} is not {state}: {table}\n{server.log[-3000:]}")
+    return str(table["message"])
 
 
 def query(server: Server, statement: str) -> list[tuple[Any, ...]]:
@@ -81,7 +82,7 @@ def produce(server: Server, topic: str, values: Iterable[bytes | None], partitio
     for value in values:
         producer.produce(topic, value, partition=partition, on_delivery=lambda error, _: error and failed.append(error))
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     assert not failed, failed[0]
 
 
@@ -89,11 +90,4 @@ def log_start(server: Server, topic: str, partition: int = 0) -> int:
     """Where the log begins, as a client sees it."""
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     at = TopicPartition(topic, partition)
-    return int(admin.list_offsets({at: OffsetSpec.earliest()})[at].result(20).offset)
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
+    return int(admin.list_offsets({at: OffsetSpec.earliest()})[at].result(DEADLINE_S).offset)

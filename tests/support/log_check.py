@@ -5,8 +5,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from support.server import Server
-
-SOON_S = 60
+from support.wait import DEADLINE_S
 
 
 class Ledger:
@@ -34,7 +33,7 @@ class Ledger:
             self._sent += 1
             self._producer.poll(0)
 
-    def flush(self, timeout_s: float = 60) -> int:
+    def flush(self, timeout_s: float = DEADLINE_S) -> int:
         """How many are still without an answer after that time."""
         return int(self._producer.flush(timeout_s))
 
@@ -60,11 +59,11 @@ class Ledger:
 def watermarks(server: Server, topic: str, partition: int) -> tuple[int, int]:
     """A client of its own for each try: librdkafka keeps in mind that a partition had no leader, and gives up at once.
     After a start the store may have to answer before it has one."""
-    deadline = time.monotonic() + SOON_S
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "log-check"})
         try:
-            return consumer.get_watermark_offsets(TopicPartition(topic, partition), 20)
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), DEADLINE_S)
         except KafkaException:
             if time.monotonic() > deadline:
                 raise
@@ -82,7 +81,7 @@ def read_log(server: Server, topic: str, partitions: int = 1) -> dict[tuple[int,
             low, high = watermarks(server, topic, partition)
             consumer.assign([TopicPartition(topic, partition, low)])
             for expected in range(low, high):
-                message = consumer.poll(30)
+                message = consumer.poll(DEADLINE_S)
                 assert message is not None, f"{topic}[{partition}] gives no offset {expected} of {high}"
                 assert message.error() is None, message.error()
                 assert message.offset() == expected, f"gap or repeat at {topic}[{partition}]@{expected}"

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 
 import psycopg
+from support.wait import DEADLINE_S
 
-START_TIMEOUT_S = 60.0
 OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB", "listen_addresses=",
            "deadlock_timeout=100ms", "log_min_messages=fatal")  # fmt: skip
 
@@ -61,10 +61,10 @@ class Postgres:
             shutil.chown(self._directory, "nobody", "nogroup")
         data = str(self._directory / "data")
         flags = ["--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--no-sync", "-U", "streamlake", "-D", data]
-        self._spawn(str(programs / "initdb"), *flags).wait(START_TIMEOUT_S)
+        self._spawn(str(programs / "initdb"), *flags).wait(DEADLINE_S)
         options = [flag for option in OPTIONS for flag in ("-c", option)]
         self._process = self._spawn(str(programs / "postgres"), "-D", data, "-k", str(self._directory), *options)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + DEADLINE_S
         while self._admin is None:
             try:
                 self._admin = psycopg.connect(self._dsn("postgres"), autocommit=True)

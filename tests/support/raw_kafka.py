@@ -9,6 +9,7 @@ from typing import Any
 
 import cramjam
 from crc32c import crc32c
+from support.wait import DEADLINE_S
 
 from streamlake.protocol.messages import ApiKey, produce
 from streamlake.protocol.requests import api, decode_response, encode_request
@@ -16,8 +17,6 @@ from streamlake.record.batch import CHECKED_AT, CRC_AT, HEADER, HEADER_BYTES
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-
-TIMEOUT_S = 30
 
 
 def frame(key: int, version: int, body: bytes, client_id: bytes | None = b"raw", correlation_id: int = 7) -> bytes:
@@ -31,7 +30,7 @@ class RawClient:
     """One connection. `close` it, or use it as a context."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
 
     def __enter__(self) -> "RawClient":
         return self

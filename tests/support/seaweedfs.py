@@ -20,8 +20,8 @@ from types import TracebackType
 
 import obstore
 from obstore.store import S3Store
+from support.wait import DEADLINE_S
 
-START_TIMEOUT_S = 60.0
 GRPC_OFFSET = 10_000  # the admin worker finds its server at this distance, whatever the flags say
 
 
@@ -74,7 +74,7 @@ class SeaweedFS:
                 [find_weed(), "mini", *self._flags()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, cwd=self._directory,
             )  # fmt: skip
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + DEADLINE_S
         for url in (f"{self.s3_endpoint}/healthz", f"{self.iceberg_rest_uri}/v1/config?warehouse={self.warehouse}"):
             while not answers(url):
                 if self._process.poll() is not None or time.monotonic() > deadline:

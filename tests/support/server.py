@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT_S = 60
+from support.wait import DEADLINE_S, wait_until
+
+
+def is_running(pid: int) -> bool:
+    """Neither gone nor a zombie that nobody has waited for."""
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Server:
@@ -43,13 +51,13 @@ class Server:
         ready.unlink(missing_ok=True)
         with (self.data_dir / "server.log").open("ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=self.environ)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + DEADLINE_S
         while not ready.exists():
             if self.process.poll() is not None:
                 raise RuntimeError(f"server exited with {self.process.returncode}:\n{self.log[-4000:]}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"server not ready after {START_TIMEOUT_S} s:\n{self.log[-4000:]}")
+                raise RuntimeError(f"server not ready after {DEADLINE_S} s:\n{self.log[-4000:]}")
             time.sleep(0.02)
         addresses = json.loads(ready.read_text())
         self.port = int(addresses["bootstrap"].rpartition(":")[2])
@@ -67,41 +75,36 @@ class Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=DEADLINE_S)
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=DEADLINE_S)
 
     def worker_pid(self) -> int | None:
         pid = self.get("/v1/worker")["pid"]
         return None if pid is None else int(pid)
 
     def wait_for_worker(self) -> int:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while (pid := self.worker_pid()) is None:
-            assert time.monotonic() < deadline, f"no table worker:\n{self.log[-3000:]}"
-            time.sleep(0.05)
-        return pid
+        return wait_until(self.worker_pid, lambda: f"no table worker:\n{self.log[-3000:]}") or 0
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.http + path, timeout=10) as response:
+        with urllib.request.urlopen(self.http + path, timeout=DEADLINE_S) as response:
             return json.load(response)
 
     def tables(self) -> dict[str, dict[str, Any]]:
         return {t["topic"]: t for t in self.get("/v1/tables")["tables"]}
 
-    def wait_for_table(self, topic: str, rows: int, dead_letters: int = 0, timeout_s: float = 60) -> dict[str, Any]:
+    def wait_for_table(self, topic: str, rows: int, dead_letters: int = 0) -> dict[str, Any]:
         """Until the table reports exactly this many rows; more than that is an error at once."""
-        deadline = time.monotonic() + timeout_s
         table: dict[str, Any] = {}
-        while time.monotonic() < deadline:
+
+        def complete() -> dict[str, Any]:
+            nonlocal table
             table = self.tables().get(topic, {})
             assert (table.get("rows") or 0) <= rows, f"{table.get('rows')} rows, {rows} expected"
-            if table.get("rows") == rows and (table.get("dead_letters") or 0) == dead_letters:
-                return table
-            time.sleep(0.1)
-        raise AssertionError(
-            f"{topic}: {rows} rows and {dead_letters} dead letters expected, have {table}\n{self.log[-3000:]}"
-        )
+            return table if table.get("rows") == rows and (table.get("dead_letters") or 0) == dead_letters else {}
+
+        wanted = f"{topic}: {rows} rows and {dead_letters} dead letters expected"
+        return wait_until(complete, lambda: f"{wanted}, have {table}\n{self.log[-3000:]}")

@@ -77,7 +77,7 @@ class Client(RawClient):
         assert all(a.error_code == 0 for a in answers), answers
         return [a.base_offset for a in answers]
 
-    def join(self, group: str, instance: str | None = None, timeout_ms: int = 60_000) -> Member:
+    def join(self, group: str, instance: str | None = None, timeout_ms: int = 600_000) -> Member:
         """Become a member, as version 9 does it: learn the id first. Answered when the rebalance is over."""
         answer = self.newest(ApiKey.JOIN_GROUP, join_request(group, "", instance, timeout_ms))
         if answer.error_code:
@@ -116,7 +116,7 @@ def fetch_partition(offset: int = 0, index: int = 0, max_bytes: int = 1 << 20, *
 
 
 def join_request(
-    group: str, member_id: str, instance: str | None = None, timeout_ms: int = 60_000, **fields: Any
+    group: str, member_id: str, instance: str | None = None, timeout_ms: int = 600_000, **fields: Any
 ) -> join_group.JoinGroupRequest:
     values: dict[str, Any] = {
         "group_id": group,

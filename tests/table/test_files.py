@@ -2,6 +2,7 @@ import threading
 
 import pytest
 from support.table_world import Executor, MemoryIO
+from support.wait import DEADLINE_S
 
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.table.files import StagedIO, put, put_all
@@ -29,7 +30,7 @@ async def test_all_are_put() -> None:
 
 
 async def test_one_that_fails_fails_all_but_none_is_left_in_flight() -> None:
-    entered, go = threading.Barrier(2, timeout=10), threading.Event()
+    entered, go = threading.Barrier(2, timeout=DEADLINE_S), threading.Event()
 
     class Slow(MemoryIO):
         def new_output(self, location: str):
@@ -37,7 +38,7 @@ async def test_one_that_fails_fails_all_but_none_is_left_in_flight() -> None:
             if location == "bad":
                 go.set()
                 raise OSError("no space left on device")
-            assert go.wait(10)
+            assert go.wait(DEADLINE_S)
             return super().new_output(location)
 
     base = Slow({"memory": {}})

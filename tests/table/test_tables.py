@@ -3,6 +3,7 @@ from uuid import UUID
 
 import pytest
 from support.table_world import TOPIC, TOPIC_ID, Executor, Pause, World, good
+from support.wait import DEADLINE_S
 
 from streamlake.table import commit_machine
 from streamlake.table.control import TableReport
@@ -29,7 +30,7 @@ class Worker:
         self._changed.set()
 
     async def until(self, topic_id: UUID, state: str) -> TableReport:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             while topic_id not in self.reports or self.reports[topic_id].state != state:
                 self._changed.clear()
                 await self._changed.wait()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.table_world import BAD, TOPIC, World, good
+from support.wait import DEADLINE_S
 
 from streamlake.table import commit_machine, health, maintenance, task, upkeep
 from streamlake.table.control import TableReport
@@ -36,7 +37,7 @@ class Ran:
         self._changed.set()
 
     async def until(self, wanted: Callable[[TableReport], bool]) -> TableReport:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE_S):
             while not (self.reports and wanted(self.reports[-1])):
                 self._changed.clear()
                 await self._changed.wait()
@@ -205,7 +206,7 @@ async def test_a_newer_worker_ends_the_task() -> None:
         world.log.produce(0, good([1]))
         report = await ran.until(lambda r: r.state == "fenced")
         assert "epoch 2" in report.message
-        await asyncio.wait([ran._running], timeout=10)
+        await asyncio.wait([ran._running], timeout=DEADLINE_S)
         assert ran._running.done()
 
 
@@ -232,7 +233,7 @@ async def test_a_backlog_is_taken_in_rounds_that_follow_at_once() -> None:
     work = world.work(round_bytes=1)
     running = TableTask(world.spec(), world.settings, work)
     background = asyncio.create_task(running.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DEADLINE_S):
         while running.table.main.progress.position(0) < 5:
             await asyncio.sleep(0)
     background.cancel()

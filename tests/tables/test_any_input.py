@@ -16,6 +16,7 @@ from support.any_input import SEARCH, Source, configs, odd_schemas
 from support.avro_random import RandomAvro
 from support.raw_kafka import RawClient
 from support.server import Server
+from support.wait import DEADLINE_S, wait_until
 
 from streamlake.record.encode import encode_batch
 
@@ -36,7 +37,7 @@ def test_every_record_is_a_row_or_a_dead_letter(server: Server, topic: Callable[
         chosen[lake.TABLE + "name"] = (name + chosen[lake.TABLE + "name"])[:249]
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
     try:
-        admin.create_topics([NewTopic(name, 2, config=chosen)])[name].result(60)
+        admin.create_topics([NewTopic(name, 2, config=chosen)])[name].result(DEADLINE_S)
     except KafkaException as error:
         assert "streamlake.table." in str(error)
         event("refused")
@@ -46,7 +47,7 @@ def test_every_record_is_a_row_or_a_dead_letter(server: Server, topic: Callable[
     schemas = {}
     for number, schema in enumerate(odd_schemas(rng, avro, 3)):
         answer = httpx.post(
-            f"{server.http}/subjects/{name}-{number}/versions", json={"schema": json.dumps(schema)}, timeout=60
+            f"{server.http}/subjects/{name}-{number}/versions", json={"schema": json.dumps(schema)}, timeout=DEADLINE_S
         )
         if answer.status_code == 200:
             schemas[answer.json()["id"]] = schema
@@ -58,7 +59,7 @@ def test_every_record_is_a_row_or_a_dead_letter(server: Server, topic: Callable[
                 answer = client.produce(name, encode_batch(records), partition)
                 assert answer.error_code == 0, answer
                 sent += len(records)
-            lake.wait_until(lambda sent=sent: accounted(server, name) == sent)
+            wait_until(lambda sent=sent: accounted(server, name) == sent)
     table = server.tables()[name]
     assert table["state"] == "running", table
     event(f"rows: {table['rows'] > 0}, dead letters: {table['dead_letters'] > 0}")

@@ -11,6 +11,7 @@ from support import lake
 from support.avro import Subject, record
 from support.log_check import Ledger
 from support.server import Server
+from support.wait import DEADLINE_S, wait_until
 
 NewServer = Callable[..., Server]
 NewTopicName = Callable[[], str]
@@ -101,7 +102,7 @@ def test_text_and_bytes_with_everything_that_kafka_knows_of_a_record(server: Ser
         producer.produce(name, None, b"key")
         producer.produce(name, b"", None)
         producer.produce(name, b"\xff\xfe not text", b"key")
-        assert producer.flush(20) == 0
+        assert producer.flush(DEADLINE_S) == 0
         server.wait_for_table(name, 4 - bad, bad)
         rows = lake.query(
             server,
@@ -148,7 +149,7 @@ def test_a_topic_that_grows(server: Server, topic: NewTopicName) -> None:
     lake.produce(server, name, [b"a"])
     server.wait_for_table(name, 1)
     admin = AdminClient({"bootstrap.servers": server.bootstrap})
-    admin.create_partitions([NewPartitions(name, 3)])[name].result(20)
+    admin.create_partitions([NewPartitions(name, 3)])[name].result(DEADLINE_S)
     for partition in range(3):
         lake.produce(server, name, [b"b", b"c"], partition)
     server.wait_for_table(name, 7)
@@ -188,9 +189,9 @@ def test_automq_names(server: Server, topic: NewTopicName) -> None:
         "automq.table.topic.partition.by": "[day(ts)]",
         "streamlake.table.layout": "automq",
     }
-    admin.create_topics([NewTopic(name, 1, config=configs)])[name].result(20)
+    admin.create_topics([NewTopic(name, 1, config=configs)])[name].result(DEADLINE_S)
     resource = ConfigResource(ResourceType.TOPIC, name)
-    described = {k: v.value for k, v in admin.describe_configs([resource])[resource].result(20).items()}
+    described = {k: v.value for k, v in admin.describe_configs([resource])[resource].result(DEADLINE_S).items()}
     assert described["streamlake.table.enable"] == "true"
     assert described["streamlake.table.convert.value.type"] == "by_schema_id"
     assert described["streamlake.table.transform.value.type"] == "flatten"
@@ -226,5 +227,5 @@ def test_retention_waits_for_the_table(new_server: NewServer) -> None:
     lake.produce(server, "t", [b"y"], 0)  # a later commit shows the table's progress once more: the hold follows
     lake.produce(server, "t", [b"y"], 1)
     server.wait_for_table("t", 2002)
-    lake.wait_until(lambda: lake.log_start(server, "t") > 0)
+    wait_until(lambda: lake.log_start(server, "t") > 0)
     assert server.stop() == 0

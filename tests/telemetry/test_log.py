@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from support.wait import DEADLINE_S
+
 PROGRAM = """
 import structlog
 from streamlake.telemetry import log
@@ -18,7 +20,10 @@ except ValueError:
 
 def run(level: str, as_json: bool) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(level=level, json=as_json)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", PROGRAM.format(level=level, json=as_json)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
@@ -44,7 +49,10 @@ def test_tracebacks_do_not_print_local_variables() -> None:
         'ValueError("boom")', "ValueError('boom')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program.format(level="info", json=False)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program.format(level="info", json=False)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
     )
     assert done.stderr.count("hunter2") == 0
     assert "boom" in done.stderr
@@ -54,6 +62,6 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     program = PROGRAM.format(level="info", json=False) + "\nprint('went on')\n"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, timeout=DEADLINE_S
         )
     assert done.stdout == "went on\n"
