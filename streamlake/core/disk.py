@@ -143,9 +143,9 @@ class RealFile:
         if direct is None:
             self.pwrite(parts, 0)
             return
+        stage = mmap.mmap(-1, DIRECT_BYTES)  # goes with its last view: one may be held by the traceback of an error
         try:
-            with mmap.mmap(-1, DIRECT_BYTES) as stage:
-                self._fill(direct, parts, stage)
+            self._fill(direct, parts, stage)
         finally:
             os.close(direct)
 

@@ -10,6 +10,7 @@ import pytest
 from contracts.disk_contract import DiskContract
 from support.simdisk import PAGE_BYTES, SimDisk
 
+from streamlake.core import disk
 from streamlake.core.disk import RealDisk, is_full
 
 
@@ -173,3 +174,16 @@ def test_a_full_disk_takes_what_fits_and_says_so() -> None:
     assert is_full(caught.value)
     assert file.pread(9, 0) == b"abcde"
     file.pwrite([b"12345"], 0)
+
+
+def test_a_disk_that_fills_up_past_the_page_cache_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that a buffer is still in use: the server stopped for that, where it should have waited for space."""
+
+    def full(_fd: int, _view: memoryview, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "_write_direct", full)
+    monkeypatch.setattr(disk.RealFile, "_open_direct", lambda file: os.dup(file.fileno()))
+    file = disk.RealFile(str(tmp_path / "file"), os.O_RDWR | os.O_CREAT)
+    with pytest.raises(OSError, match="No space left"):
+        file.fill([bytes(disk.DIRECT_MIN_BYTES)])
