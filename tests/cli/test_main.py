@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.wait import DEADLINE_S
 from typer.main import get_command
 
 from streamlake.cli.main import COMMANDS, app
@@ -103,14 +104,14 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(run, lake):
     assert run("topic", "produce", "cli-quiet", text="x\n" * 200_000).returncode == 0
     tool = f"{sys.executable} -m streamlake.cli.main topic consume cli-quiet -b {lake.bootstrap}"
     done = subprocess.run(
-        ["bash", "-c", f"{tool} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=120
+        ["bash", "-c", f"{tool} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert (done.stdout, done.stderr) == ("x\n0\n", "")
     process = subprocess.Popen([*tool.split(), "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"x\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, stderr) == (130, b"")
 
 
@@ -120,7 +121,7 @@ def test_a_terminal_that_is_not_utf8_gets_escapes(run, lake):
         [sys.executable, "-m", "streamlake.cli.main", "sql", "SELECT 'ö' AS x", "--http", lake.http],
         capture_output=True,
         env=environ,
-        timeout=120,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0, done.stderr
     assert rb"\xf6" in done.stdout

@@ -142,7 +142,7 @@ def test_two_namespaces_and_both_cases(run, lake):
         config = [f"streamlake.table.namespace={namespace}", f"streamlake.table.name={name}"]
         create(topic, config=config, table=True, value="string", bootstrap=lake.bootstrap)
         producer.produce(topic, f"of {topic}")
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     for topic, (_, _, written) in TABLES.items():
         done = run("sql", "--wait", f"SELECT value FROM {written}")
         assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from confluent_kafka import Producer
+from support.wait import DEADLINE_S
 
 from streamlake.cli.console import Usage
 from streamlake.cli.topic_consume import AtTime, read_offset
@@ -24,13 +25,13 @@ def filled(lake):
         producer = Producer({"bootstrap.servers": lake.bootstrap, "compression.codec": codec})
         for n in range(4):
             producer.produce("cli-consume", f"{codec}-{n}", key=codec, partition=0, timestamp=NOW_MS + n)
-        assert producer.flush(30) == 0
+        assert producer.flush(DEADLINE_S) == 0
     producer = Producer({"bootstrap.servers": lake.bootstrap})
     producer.produce(
         "cli-consume", b"\x1b[31m\xff[red]", key=None, partition=1, headers=[("h", b"1")], timestamp=NOW_MS
     )
     producer.produce("cli-consume", None, key=b"gone", partition=1, timestamp=NOW_MS + 5000)
-    assert producer.flush(30) == 0
+    assert producer.flush(DEADLINE_S) == 0
     return "cli-consume"
 
 
@@ -95,7 +96,7 @@ def test_follow_waits_for_more(run, lake):
         assert process.stdout.readline() == "before\n"
         run("topic", "produce", "cli-follow", text="after\n")
         assert process.stdout.readline() == "after\n"
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=DEADLINE_S) == 0
     with subprocess.Popen([*tool, "-o", "end", "-n", "1"], stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:  # until it stands at the end, and then one more
             run("topic", "produce", "cli-follow", text="again\n")

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from support.server import Server
 from support.server_fixtures import *  # noqa: F403
+from support.wait import DEADLINE_S
 
 from streamlake.cli import topic_produce
 from streamlake.cli.partitioner import partition_of
@@ -115,7 +116,7 @@ def typed(new_server):
     """A server, and a `topic produce` of it into which lines can be typed."""
     server = new_server(config="[tables]\nenabled = false\n").start()
     tool = [sys.executable, "-m", "streamlake.cli.main"]
-    subprocess.run([*tool, "topic", "create", "typed", "-b", server.bootstrap], check=True, timeout=60)
+    subprocess.run([*tool, "topic", "create", "typed", "-b", server.bootstrap], check=True, timeout=DEADLINE_S)
     process = subprocess.Popen(
         [*tool, "topic", "produce", "typed", "-b", server.bootstrap], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -128,7 +129,7 @@ def typed(new_server):
     yield server, process, wait_for
     if process.poll() is None:
         process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=DEADLINE_S)
 
 
 def type_line(process, line: bytes) -> None:
@@ -145,7 +146,7 @@ def test_typed_lines_go_out_at_once_and_a_restart_of_the_broker_is_survived(type
     type_line(process, b"two")
     assert wait_for(2) == [b"one", b"two"]
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=DEADLINE_S) == 130
     assert process.stderr.read() == b"2 records acknowledged by topic typed\n"
 
 
@@ -155,6 +156,6 @@ def test_a_broker_that_goes_away_is_unreachable(typed):
     wait_for(1)
     server.kill()
     type_line(process, b"two")
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 3
     assert b"line 2 may or may not be in the topic" in told and b"1 record acknowledged" in told
