@@ -86,7 +86,7 @@ def test_a_table_whose_files_are_gone_is_not_taken_over(server: Server, kind: st
     assert server.stop() == 0
     kept = away(path)
     server.start()
-    assert str(path) in lake.wait_for_state(server, f"t_{kind}", "unreadable", 120)
+    assert str(path) in lake.wait_for_state(server, f"t_{kind}", "unreadable")
     lake.produce(server, f"t_{kind}", [b"after"] * 10)
     assert server.tables()[f"t_{kind}"]["commits"] == 0
     kept.rename(path)

@@ -43,7 +43,7 @@ CONFIGS = [
     ({"cleanup.policy": "forget"}, "must be delete"),
     ({"max.message.bytes": "1e6"}, "max.message.bytes"),
     ({"message.timestamp.type": "Never"}, "CreateTime"),
-    ({"compression.type": "zstd"}, "not implemented"),
+    ({"compression.type": "brotli"}, "zstd"),
     ({TABLE + "enable": "yes"}, "true or false"),
     ({TABLE + "enabled": "true"}, TABLE + "enable"),
     ({TABLE + "commit.interval.ms": "0"}, "from 1"),
@@ -97,11 +97,12 @@ def test_configs_when_a_topic_is_made_and_when_it_is_changed(
 
 def test_counts(server: Server, admin: AdminClient, topic: Callable[[], str]) -> None:
     with RawClient(server.port) as client:  # confluent-kafka refuses such numbers itself
-        for count in (-2, 0, 100_001, 2**31 - 1):
+        invalid, many = ErrorCode.INVALID_PARTITIONS, ErrorCode.POLICY_VIOLATION
+        for count, code in ((-2, invalid), (0, invalid), (100_001, many), (2**31 - 1, many)):
             asked = create_topics.CreatableTopic(name=topic(), num_partitions=count, replication_factor=1)
             answer = client.call(ApiKey.CREATE_TOPICS, 7, create_topics.CreateTopicsRequest(topics=(asked,)))
-            assert answer.topics[0].error_code == ErrorCode.INVALID_PARTITIONS
-            assert "must be from 1 to 10000" in answer.topics[0].error_message
+            assert answer.topics[0].error_code == code
+            assert "10000" in answer.topics[0].error_message
     name = topic()
     admin.create_topics([NewTopic(name, 3)])[name].result(DEADLINE_S)
     code, message = refusal(admin.create_partitions([NewPartitions(name, 2)])[name])
