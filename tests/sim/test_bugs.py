@@ -17,13 +17,13 @@ LIVED_S = 540.0  # far more than a life takes; pytest ends a test soon after
 FOUND_BY = {
     "exists-is-fenced": 15,
     "no-fsync-before-trim": 10,
-    "fence-deleted": 4,
+    "fence-deleted": 13,
     "ack-after-lease": 79,
     "commit-without-cas": 41,
     "duplicate-before-original": 31,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
-    "retry-of-pyiceberg": 4,
+    "retry-of-pyiceberg": 19,
     "revision-out-of-order": 7,
     "zombie-commits-offsets": 8,
 }
