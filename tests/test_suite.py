@@ -22,12 +22,12 @@ SKIPPED = "import pytest\n@pytest.mark.skip\ndef test_skipped():\n    pass\n"
 BROKEN = "import there_is_no_such_module\n"
 
 
-def run(folder: Path, *files: str, workers: int = 1) -> tuple[int, list[str]]:
+def run(folder: Path, *files: str, workers: int = 1, options: tuple[str, ...] = ()) -> tuple[int, list[str]]:
     """Exit code, and the lines of what was printed after the first try."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     for number, text in enumerate(files):
         (folder / f"test_{number}.py").write_text(text)
-    command = [sys.executable, str(SUITE), "-q", "-n", str(workers)]
+    command = [sys.executable, str(SUITE), "-q", "-n", str(workers), *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S)
     return done.returncode, done.stdout.splitlines()
 
@@ -60,6 +60,20 @@ def test_a_test_that_takes_its_worker_along(tmp_path: Path) -> None:
     code, lines = run(tmp_path, PASSES, DIES)
     assert code == 1
     assert lines[-1].startswith("1 failed, 1 passed in ")
+
+
+def test_what_is_skipped_alone_has_not_passed(tmp_path: Path) -> None:
+    skips = f"import pytest\ndef test_skips():\n{NOT_TWICE}    assert not first\n    pytest.skip()\n"
+    code, lines = run(tmp_path, PASSES, skips)
+    assert code == 1, lines
+
+
+def test_tests_that_were_not_run_have_not_passed(tmp_path: Path) -> None:
+    """Workers that die are made anew only so often; what waited for them is left out."""
+    dies = f"import os\ndef test_dies():\n{NOT_TWICE}    if first: os._exit(1)\ndef test_fails():\n    assert False\n"
+    code, lines = run(tmp_path, *[dies] * 4, workers=2, options=("--dist", "loadfile", "--max-worker-restart=1"))
+    assert code == 1, lines
+    assert not any("flaky" in line for line in lines)
 
 
 def test_many_failures_are_no_chance(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ are no chance: nothing is run again then.
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,17 @@ class Outcomes:
         self.passed: set[str] = set()
         self.failed: list[str] = []
         self.skipped = 0
+        self.not_run: set[str] = set()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.not_run.update(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        self.not_run.update(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.not_run.discard(report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         stats = terminalreporter.stats
@@ -37,6 +49,9 @@ def main(arguments: list[str]) -> int:
     code = int(pytest.main(arguments, plugins=[outcomes]))
     are_tests = all("::" in name for name in outcomes.failed)  # xdist gives files that cannot be read the same code
     if code != pytest.ExitCode.TESTS_FAILED or not are_tests or not 0 < len(outcomes.failed) <= AGAIN_MAX:
+        return code
+    if outcomes.not_run:  # too many workers died
+        print(f"\n{len(outcomes.not_run)} tests were not run")
         return code
     print(f"\n{len(outcomes.failed)} failed: once more, alone")
     sys.stdout.flush()
@@ -54,7 +69,9 @@ def main(arguments: list[str]) -> int:
 
 
 def passes_alone(name: str) -> bool:
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", name]).returncode == 0
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", name], stdout=subprocess.PIPE, text=True)
+    print(done.stdout)
+    return done.returncode == 0 and re.search(r"^1 passed", done.stdout, re.MULTILINE) is not None
 
 
 if __name__ == "__main__":
