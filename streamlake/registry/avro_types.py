@@ -58,7 +58,7 @@ def check_types(parsed: Any) -> None:
     fastavro's, with full names."""
     measured = _Measure()
     size = measured.of(parsed)
-    if measured.written > TYPES_MAX or (size.types > TYPES_MAX and not measured.recursive):
+    if max(measured.written, size.types) > TYPES_MAX:  # of a type inside itself, the name is all that is written
         raise Invalid(f"the schema has more than {TYPES_MAX:,} types when its names are written out")
     if size.levels > LEVELS_MAX:
         raise Invalid(f"the schema is nested more than {LEVELS_MAX} levels deep")
@@ -129,20 +129,17 @@ _LEAF = _Size(1, 1)
 
 
 class _Measure:
-    """`written`: types, each definition once; `recursive`: some type contains itself."""
+    """`written`: types, each definition once."""
 
     def __init__(self) -> None:
         self.written = 0
-        self.recursive = False
         self._sizes: dict[str, _Size] = {}
-        self._open: set[str] = set()
 
     def of(self, schema: Any) -> _Size:
         if isinstance(schema, list):
             return self._union(schema)
         self.written += 1
         if isinstance(schema, str):
-            self.recursive |= schema in self._open
             return self._sizes.get(schema, _LEAF)
         match schema["type"]:
             case "record" | "error":
@@ -165,11 +162,8 @@ class _Measure:
         return sizes[0] if sizes else _LEAF
 
     def _record(self, schema: dict[str, Any]) -> _Size:
-        name = schema["name"]
-        self._open.add(name)
         size = _around([self.of(field["type"]) for field in schema["fields"]])
-        self._open.discard(name)
-        self._sizes[name] = size
+        self._sizes[schema["name"]] = size
         return size
 
 
