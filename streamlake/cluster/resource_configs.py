@@ -29,7 +29,7 @@ from streamlake.cluster.topic_configs import ACCEPTED
 from streamlake.core.errors import Invalid
 
 ROWS_MAX = 10_000  # of one kind
-NAME_CHARS_MAX = 1_024
+NAME_BYTES_MAX = 1_024  # an index of PostgreSQL takes no more than 2,704
 
 _BROKER = {fact.name: fact for fact in BROKER}
 _OFFSET_RESET = re.compile(r"latest|earliest|by_duration:P(?=\d|T\d)(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
@@ -95,8 +95,8 @@ class ResourceConfigs:
 
     async def own(self, kind: ConfigSource, name: str) -> dict[str, str]:
         """What was set on this one. Invalid: its name."""
-        if not 1 <= len(name) <= NAME_CHARS_MAX or "\0" in name:
-            raise Invalid(f"a name must have 1 to {NAME_CHARS_MAX} characters, none of them NUL")
+        if not 1 <= len(name.encode()) <= NAME_BYTES_MAX or "\0" in name:
+            raise Invalid(f"a name must have 1 to {NAME_BYTES_MAX} bytes of UTF-8, none of them NUL")
         c = tables.resource_config.c
         query = select(c.key, c.value).where((c.kind == kind) & (c.name == name)).order_by(c.key)
 
