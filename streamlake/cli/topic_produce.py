@@ -34,6 +34,7 @@ ACK_TIMEOUT_MS = 20_000
 PRODUCE_VERSION = 12  # the newest that names topics by name
 ACKS_ALL = -1
 # With these answers nothing was written, and a leader will be found soon.
+_IN_DOUBT = (ErrorCode.REQUEST_TIMED_OUT, ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND)
 _NOT_YET = frozenset({
     ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.LEADER_NOT_AVAILABLE, ErrorCode.NOT_LEADER_OR_FOLLOWER,
     ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.THROTTLING_QUOTA_EXCEEDED,
@@ -184,6 +185,8 @@ class _Sender:
             await self._send_batch(partition, lines[:half])
             await self._send_batch(partition, lines[half:])
             return
+        if answer.error_code in _IN_DOUBT:
+            raise Unavailable(f"topic {self._topic} gave no answer in time; {_lines(lines)} may or may not be in it")
         message = answer.error_message or next((e.batch_index_error_message for e in answer.record_errors), None)
         try:
             check(f"topic {self._topic}", answer.error_code, message)
