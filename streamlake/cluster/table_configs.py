@@ -7,7 +7,7 @@ Every `automq.table.topic.*` key of AutoMQ is an alias of the key with the same 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamlake.cluster.config_def import (
     INT32_MAX,
@@ -22,6 +22,7 @@ from streamlake.cluster.config_def import (
 from streamlake.core.errors import Invalid
 
 PREFIX = "streamlake.table."
+LAYOUTS = ("streamlake", "automq")
 AUTOMQ_PREFIX = "automq.table.topic."
 AUTOMQ_SCHEMA_TYPE = AUTOMQ_PREFIX + "schema.type"
 
@@ -112,26 +113,24 @@ class TableSettings:
                 f"{PREFIX}transform.value.type = flatten needs records with fields: "
                 f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
             )
-        if settings.enable:  # what belongs together may be set one after the other before
-            settings._check_partition_by()
         return settings
 
-    def _check_partition_by(self) -> None:
-        """Refuse what no record could ever make possible. What a schema decides is decided when it comes."""
+    def refused_partition(self) -> str:
+        """Why an item of `partition_by` can never be, whatever records come; "" if none is such. What a schema decides
+        is decided when it comes."""
         columns = self._known_columns()
         for item in self.partition_by:
             name = item.column.casefold()
             kind = columns.get(name)
             if kind is not None and item.transform not in _TRANSFORMS[kind]:
-                raise Invalid(
-                    f"{PREFIX}partition.by: {item} cannot be, because {item.column} is {kind}"
-                    + (f": use {' or '.join(_TRANSFORMS[kind])}" if _TRANSFORMS[kind] else "")
-                )
+                use = f": use {' or '.join(_TRANSFORMS[kind])}" if _TRANSFORMS[kind] else ""
+                return f"{PREFIX}partition.by: {item} cannot be, because {item.column} is {kind}{use}"
             root = name.partition(".")[0]
             of_a_schema = any(name == s or name.startswith(s + ".") for s in self._columns_of_schemas())
             flattened = self.transform_value == "flatten" and root not in columns
             if kind is None and not (of_a_schema or flattened):
-                raise Invalid(f"{PREFIX}partition.by: {item} cannot be, because there will be no column {item.column}")
+                return f"{PREFIX}partition.by: {item} cannot be, because there will be no column {item.column}"
+        return ""
 
     def _known_columns(self) -> dict[str, str]:
         """What columns are, in words, where the configs tell. Names are folded."""
@@ -159,6 +158,18 @@ class TableSettings:
         return found
 
 
+def check_table_configs(configs: Mapping[str, str]) -> None:
+    """What is set on a topic, under canonical keys. Invalid if it does not go together."""
+    settings = TableSettings.from_configs(configs)
+    if not settings.enable:  # what belongs together may be set one after the other
+        return
+    # Where the topic does not say its layout, the broker's default may be either, and may change.
+    layouts = (settings.layout,) if PREFIX + "layout" in configs else LAYOUTS
+    refused = [replace(settings, layout=layout).refused_partition() for layout in layouts]
+    if all(refused):
+        raise Invalid(refused[0])
+
+
 def translate_schema_type(configs: Mapping[str, str]) -> dict[str, str]:
     """Replace AutoMQ's `schema.type` by the keys it stands for. Invalid if they are given too, with other values."""
     translated = {name: value for name, value in configs.items() if name != AUTOMQ_SCHEMA_TYPE}
@@ -176,8 +187,6 @@ def translate_schema_type(configs: Mapping[str, str]) -> dict[str, str]:
 def partition_fields(text: str) -> tuple[PartitionBy, ...]:
     """`[day(ts), bucket(user.id, 16), region]`: a list, brackets optional; function names in any case; a bare column
     is identity. "" and "[]" are no partitions. ValueError says which item is wrong."""
-    if len(text) > _PARTITION_BY_CHARS_MAX:
-        raise ValueError(f"must not be longer than {_PARTITION_BY_CHARS_MAX} characters")
     inner = text.strip()
     if inner.startswith("[") and inner.endswith("]"):
         inner = inner[1:-1].strip()
@@ -213,6 +222,8 @@ def _partition_field(item: str) -> PartitionBy:
 
 
 def _partition_by(text: str) -> tuple[str, ...]:
+    if len(text) > _PARTITION_BY_CHARS_MAX:
+        raise ValueError(f"must not be longer than {_PARTITION_BY_CHARS_MAX} characters")
     return tuple(str(field) for field in partition_fields(text))
 
 
@@ -305,7 +316,7 @@ TABLE_CONFIGS = (
         "layout",
         ConfigType.STRING,
         "streamlake",
-        one_of("streamlake", "automq"),
+        one_of(*LAYOUTS),
         "Where Kafka's own facts of a record go: one struct `_kafka`, or AutoMQ's columns.",
         automq=False,
         broker=True,

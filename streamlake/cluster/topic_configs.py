@@ -18,7 +18,7 @@ from streamlake.cluster.config_def import (
     from_fact,
 )
 from streamlake.cluster.kafka_configs import SYNONYMS, TOPIC
-from streamlake.cluster.table_configs import TABLE_CONFIGS, TableSettings, translate_schema_type
+from streamlake.cluster.table_configs import TABLE_CONFIGS, check_table_configs, translate_schema_type
 from streamlake.core.errors import Invalid
 
 ACCEPTED = "Accepted and without effect: "
@@ -107,7 +107,7 @@ def check_topic_configs(configs: Mapping[str, str]) -> dict[str, str]:
     """All configs of a topic, under their canonical names. Invalid if a key is unknown, a value is wrong, or keys do
     not go together."""
     checked = TOPIC_CONFIGS.check(translate_schema_type(configs))
-    TableSettings.from_configs(checked)
+    check_table_configs(checked)
     least, most = checked.get("min.compaction.lag.ms"), checked.get("max.compaction.lag.ms")
     if least is not None and most is not None and int(least) > int(most):
         raise Invalid(f"min.compaction.lag.ms = {least} must not be larger than max.compaction.lag.ms = {most}")

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from streamlake.cluster.table_configs import (
     PREFIX,
     PartitionBy,
     TableSettings,
+    check_table_configs,
     partition_fields,
 )
 from streamlake.cluster.topic_configs import TOPIC_CONFIGS, check_topic_configs
@@ -177,8 +180,9 @@ def test_partition_by(text: str, fields) -> None:
     ],
 )  # fmt: skip
 def test_wrong_partition_by(text: str) -> None:
-    with pytest.raises(ValueError):
-        partition_fields(text)
+    if len(text) < 5000:  # how long a text may be is the config's rule
+        with pytest.raises(ValueError):
+            partition_fields(text)
     with pytest.raises(Invalid, match=r"streamlake\.table\.partition\.by = "):
         settings(partition_by=text)
 
@@ -203,6 +207,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except ValueError:
         return
     assert partition_fields(", ".join(str(field) for field in fields)) == fields
+
+
+def checked(**configs: str) -> None:
+    check_table_configs({PREFIX + key.replace("_", "."): value for key, value in configs.items()})
 
 
 STRING = {"convert_value_type": "string"}
@@ -233,9 +241,10 @@ FLAT = {**AVRO, "transform_value_type": "flatten"}
     ],
 )
 def test_a_partition_that_no_record_makes_possible_is_refused(text: str, others: dict, why: str) -> None:
+    check = partial(checked, partition_by=text, **{"layout": "streamlake", **others})
     with pytest.raises(Invalid, match=why):
-        settings(enable="true", partition_by=text, **others)
-    assert settings(partition_by=text, **others).partition_by
+        check(enable="true")
+    check()
 
 
 @pytest.mark.parametrize(
@@ -251,4 +260,11 @@ def test_a_partition_that_no_record_makes_possible_is_refused(text: str, others:
     ],
 )
 def test_what_may_be_or_is_a_schemas_to_say_is_taken(text: str, others: dict) -> None:
-    assert settings(enable="true", partition_by=text, **others).partition_by
+    checked(enable="true", partition_by=text, **others)
+
+
+def test_what_one_layout_allows_is_taken_where_the_broker_says_the_layout() -> None:
+    for text in ("hour(_kafka.timestamp)", "_kafka_metadata.partition"):
+        checked(enable="true", partition_by=text)
+    with pytest.raises(Invalid, match="there will be no column"):
+        checked(enable="true", partition_by="elsewhere")
