@@ -97,13 +97,17 @@ class Maintenance:
                 return snapshot.replace_manifests(table, kept, crowd, entries, progress, self._door.stamp(table))
         return None
 
+    @property
+    def due(self) -> list[Garbage]:
+        """Garbage older than the grace."""
+        deadline_ms = self._clock.now_ms() - self._grace_ms
+        return [g for g in self._garbage if g.since_ms <= deadline_ms]
+
     async def sweep(self, table: Table) -> None:
         """Remove garbage older than the grace. `table` is the newest state that we know."""
-        deadline_ms = self._clock.now_ms() - self._grace_ms
-        due = [g for g in self._garbage if g.since_ms <= deadline_ms]
-        if due:
+        if due := self.due:
             self.files_removed += await self._door.executor.run(_remove_garbage, table, due)
-            self._garbage = [g for g in self._garbage if g.since_ms > deadline_ms]
+            self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
         """List the table's files and remove those of dead attempts. Local and object stores that pyarrow reads."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
 
 from streamlake.table.committer import Committer, describe
 from streamlake.table.maintenance import Maintenance
@@ -94,15 +95,25 @@ class Upkeep:
         head = table.metadata.current_snapshot()
         if head is None or head.snapshot_id == self._merged_at or not self._committer.claimed:
             return
-        if merged := await self.maintenance.merge(table, self._committer.progress):
+        try:
+            merged = await self.maintenance.merge(table, self._committer.progress)
+        except CommitFailedException:  # each try puts files: wait for another head
+            self._merged_at = head.snapshot_id
+            raise
+        if merged:
             self._committer.table = merged
             self.maintenance.observe(merged)
         self._merged_at = head.snapshot_id
 
     async def _sweep(self) -> None:
-        assert self._committer.table is not None
-        await self.maintenance.sweep(self._committer.table)
+        if self.maintenance.due and (table := await self._as_it_is()):
+            await self.maintenance.sweep(table)
 
     async def _remove_orphans(self) -> None:
-        assert self._committer.table is not None
-        await self.maintenance.remove_orphans(self._committer.table)
+        if table := await self._as_it_is():
+            await self.maintenance.remove_orphans(table)
+
+    async def _as_it_is(self) -> Table | None:
+        """What the catalog has now: another engine may have expired snapshots that our copy still retains. Not through
+        the committer, whose next round goes on from what it has seen."""
+        return await self._committer.door.load()

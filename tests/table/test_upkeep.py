@@ -2,6 +2,7 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from pyiceberg.table.update import RemoveSnapshotsUpdate
 from support.table_world import Life, World, good
 
 from streamlake.table import maintenance, upkeep
@@ -126,4 +127,44 @@ async def test_what_a_failed_sweep_left_is_swept_later(quick: None, monkeypatch:
             world.files[missing] = kept
     assert keeper.failing == ""
     assert keeper.maintenance.files_removed > removed
+    world.check()
+
+
+async def test_an_overtaken_merge_waits_for_another_head(quick: None) -> None:
+    """Each try puts two files."""
+    world = World()
+    life, keeper = await started(world)
+    for n in range(6):
+        world.log.produce(0, good([n]))
+        await life.round()
+    await life.table.confirm()
+    other = world.load()
+    other.append(other.scan().to_arrow().slice(0, 1))
+    await keeper.run()
+    files = len(world.files)
+    for _ in range(5):
+        await keeper.run()
+        await life.table.confirm()
+    assert (len(world.files), keeper.failures) == (files, 0)
+
+
+async def test_snapshots_that_another_engine_expired_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "SWEEP_S", 0.0)
+    world = World()
+    life, keeper = await started(world)
+    keeper.maintenance._grace_ms = 0
+    for n in range(25):
+        world.log.produce(0, good([n]))
+        await life.round()
+    await life.table.confirm()
+    keeper.maintenance.observe(life.table.main.table)
+    table = world.load()
+    kept = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    gone = [s for s in table.metadata.snapshots if s.snapshot_id not in kept]
+    update = RemoveSnapshotsUpdate(snapshot_ids=[s.snapshot_id for s in gone])
+    world.catalog.inner.commit_table(table, (), (update,))
+    for snapshot in gone:
+        world.files.pop(snapshot.manifest_list, None)
+    await keeper.run()
+    assert keeper.failing == ""
     world.check()
