@@ -10,7 +10,7 @@ value, so the hash is the specification's. See the Iceberg specification, "Parti
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
@@ -49,6 +49,8 @@ from streamlake.core.errors import Invalid
 PENDING = "streamlake.partition.pending"  # the table property: items of partition.by that are not in the spec
 PARTITIONS_MAX = 10_000  # of one write: each costs a file
 FOLDER_CHARS_MAX = 200
+# Those of all layouts: a topic's layout may change.
+COLUMNS_OF_OURS = frozenset({"value", "_kafka", "_kafka_key", "_kafka_value", "_kafka_header", "_kafka_metadata"})
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.=/-]+")
 MICROS_AN_HOUR = 3_600_000_000
 MICROS_A_DAY = 24 * MICROS_AN_HOUR
@@ -83,7 +85,7 @@ def partition_spec(schema: Schema, partition_by: Sequence[PartitionBy]) -> tuple
 
 def properties_of(pending: Iterable[Pending]) -> dict[str, str]:
     """The properties that a new table gets, so that the items are tried again."""
-    items = ", ".join(str(found.item) for found in pending)
+    items = ",".join(str(found.item) for found in pending)
     return {PENDING: items} if items else {}
 
 
@@ -99,18 +101,15 @@ def partitioning(metadata: TableMetadata, schema: Schema) -> Partitioning:
     fields, pending = _next_fields(metadata, schema)
     if fields == spec.fields:
         return Partitioning(spec)
-    extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
     left = properties_of(pending)
-    updates = (
-        AddPartitionSpecUpdate(spec=extended),
-        SetDefaultSpecUpdate.model_validate({"spec-id": -1}),
-        SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING]),
-    )
-    requirements = (
-        *_no_spec_came_since(metadata),
-        AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
-    )
-    return Partitioning(extended, updates, requirements)
+    kept = SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING])
+    old = next((known for known in metadata.partition_specs if known.fields == fields), None)
+    if old is not None:  # catalogs keep no two alike
+        chosen = SetDefaultSpecUpdate.model_validate({"spec-id": old.spec_id})
+        return Partitioning(old, (chosen, kept), _no_spec_came_since(metadata))
+    extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
+    added = (AddPartitionSpecUpdate(spec=extended), SetDefaultSpecUpdate.model_validate({"spec-id": -1}))
+    return Partitioning(extended, (*added, kept), _no_spec_came_since(metadata))
 
 
 def unpartitioned(metadata: TableMetadata) -> Partitioning:
@@ -126,11 +125,11 @@ def names_taken(metadata: TableMetadata) -> frozenset[str]:
     """Names of partition fields, folded, that no column may get: Iceberg's Java library refuses the two alike. A
     column may lend its name to its own identity partition."""
     fields = (field for spec in metadata.partition_specs for field in spec.fields)
-    lent = {column.field_id: column.name for column in metadata.schema().fields}
+    lent = {column.field_id: column.name.casefold() for column in metadata.schema().fields}
     return frozenset(
         field.name.casefold()
         for field in fields
-        if not (isinstance(field.transform, IdentityTransform) and lent.get(field.source_id) == field.name)
+        if not (isinstance(field.transform, IdentityTransform) and lent.get(field.source_id) == field.name.casefold())
     )
 
 
@@ -213,9 +212,11 @@ def _check_transform(source: NestedField, transform: Transform[Any, Any], item: 
 def _free_name(schema: Schema, source: NestedField, item: PartitionBy, known: Sequence[PartitionField]) -> str:
     """pyiceberg's and Java's names, such as ts_day and id_bucket_16, with a number if a column or another partition has
     that name. Manifests are Avro, so names have no other letters than Avro's."""
-    taken = {field.name.casefold() for field in known}
-    taken |= {c.name.casefold() for c in schema.fields if item.transform != "identity" or c.field_id != source.field_id}
-    wish = re.sub(r"[^A-Za-z0-9_]", "_", _name(item))
+    taken = {field.name.casefold() for field in known} | COLUMNS_OF_OURS | {c.name.casefold() for c in schema.fields}
+    if item.transform == "identity":  # a column lends its own name
+        taken -= {column.name.casefold() for column in schema.fields if column.field_id == source.field_id}
+    column = schema.find_column_name(source.field_id) or item.column  # as the table spells it
+    wish = re.sub(r"[^A-Za-z0-9_]", "_", _name(replace(item, column=column)))
     wish = f"_{wish}" if wish[0].isdigit() else wish
     names: Iterator[str] = chain([wish], (f"{wish}_{n}" for n in count(2)))
     return next(name for name in names if name.casefold() not in taken)
@@ -226,8 +227,10 @@ def _next_spec_id(metadata: TableMetadata) -> int:
 
 
 def _no_spec_came_since(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
-    last = {"last-assigned-partition-id": metadata.last_partition_id}
-    return (AssertLastAssignedPartitionId.model_validate(last),)
+    return (
+        AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": metadata.last_partition_id}),
+        AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
+    )
 
 
 def _source(schema: Schema, item: PartitionBy) -> NestedField:

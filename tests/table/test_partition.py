@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
+from pyiceberg.partitioning import PartitionField, PartitionFieldValue, PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import SortOrder
@@ -22,6 +22,7 @@ from pyiceberg.table.update import (
     SetPropertiesUpdate,
     update_table_metadata,
 )
+from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 from pyiceberg.types import (
     BinaryType,
@@ -300,6 +301,32 @@ def test_unpartitioned_files_have_a_spec_of_their_own() -> None:
     after = update_table_metadata(metadata, chosen.updates)
     assert (chosen.spec.spec_id, chosen.spec.fields, after.default_spec_id) == (1, (), 0)
     assert unpartitioned(after) == Partitioning(chosen.spec)
+
+
+def test_a_spec_that_was_there_before_is_taken_again() -> None:
+    """Java's Iceberg keeps no two alike: it would answer with the old id, and manifests would name another."""
+    metadata = made("id", NestedField(1, "id", LongType()), NestedField(2, "name", StringType()))
+    both = PartitionSpec(*metadata.spec().fields, PartitionField(2, 1001, IdentityTransform(), "name"), spec_id=1)
+    waiting = SetPropertiesUpdate(updates={PENDING: "name"})
+    metadata = update_table_metadata(metadata, (AddPartitionSpecUpdate(spec=both), waiting))
+    chosen = partitioning(metadata, metadata.schema())
+    after = update_table_metadata(metadata, chosen.updates)
+    assert (chosen.spec, after.default_spec_id, len(after.partition_specs)) == (both, 1, 2)
+    assert PENDING not in after.properties
+
+
+def test_names_of_our_own_columns_are_no_partitions() -> None:
+    """Of another layout: the topic's may change."""
+    key = NestedField(1, "_kafka", StructType(NestedField(2, "key", StringType())))
+    assert [f.name for f in made("_kafka.key", key).spec().fields] == ["_kafka_key_2"]
+    assert [f.name for f in made("value", NestedField(1, "value", StringType())).spec().fields] == ["value"]
+
+
+def test_many_pending_items_are_kept() -> None:
+    items = ",".join(f"{'c' * 124}{n:02d}" for n in range(32))
+    metadata = made(items, NestedField(1, "id", LongType()))
+    assert len(metadata.properties[PENDING]) == len(items) > 4_000
+    assert len(pending_of(metadata)) == 32
 
 
 def test_columns_do_not_take_names_of_partitions() -> None:
