@@ -8,7 +8,7 @@ import asyncio
 
 from pyiceberg.table import Table
 
-from streamlake.core.errors import StreamLakeError
+from streamlake.core.errors import Conflict, StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.table.commit_machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
 from streamlake.table.health import Health, unreadable
@@ -50,6 +50,13 @@ class Committer:
         self.progress = self.seen = judge(self._sight, self._owner, self.committed_once, self.door.name)
         self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
         return self.progress
+
+    async def confirm(self) -> None:
+        """See in the table itself what was committed last. Conflict if it holds something else now, such as after a
+        rollback: a round that goes on from what was committed would leave out what was taken back."""
+        before = self.progress
+        if await self.load() != before:
+            raise Conflict(f"table {self.door.name} holds something else than what was committed last: load it again")
 
     async def check_readable(self) -> None:
         """Of the table as just loaded. Raises Unreadable, or whatever the store raises."""

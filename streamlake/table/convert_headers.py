@@ -3,12 +3,14 @@
 A key that is not UTF-8 is an error of its row, never replaced, as in convert_string.py: two keys must not become one.
 """
 
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
-from streamlake.table.converted import Reason, RowError
+from streamlake.table.converted import Reason, RowError, row_errors
 
+SHOWN_BYTES = 100  # of a key, in the dead letter's error
 TEXT_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 
 
@@ -21,8 +23,8 @@ def convert(column: Any) -> tuple[Any, list[RowError]]:
     except pa.ArrowInvalid:
         rows = column.to_pylist()
         faults = ((row, _fault(found)) for row, found in enumerate(rows))
-        errors = [RowError(row, Reason.INVALID_HEADER, fault) for row, fault in faults if fault]
-        return _legible(rows), errors
+        errors = [row_errors([row], Reason.INVALID_HEADER, fault) for row, fault in faults if fault]
+        return _legible(rows), list(chain.from_iterable(errors))
     named = pa.StructArray.from_arrays([keys, headers.field("value")], fields=list(TEXT_HEADERS.value_type))
     return pa.ListArray.from_arrays(column.offsets, named, type=TEXT_HEADERS), []
 
@@ -40,5 +42,6 @@ def _fault(headers: list[dict[str, bytes | None]]) -> str | None:
         try:
             _key(header).decode()
         except UnicodeDecodeError as error:
-            return f"the key of a header is not UTF-8 text ({error.reason} at byte {error.start}): {_key(header).hex()}"
+            shown = _key(header)[:SHOWN_BYTES].hex() + ("…" if len(_key(header)) > SHOWN_BYTES else "")
+            return f"the key of a header is not UTF-8 text ({error.reason} at byte {error.start}): {shown}"
     return None

@@ -22,6 +22,7 @@ from streamlake.core.errors import Conflict, Fenced, Invalid
 from streamlake.table.commit_machine import Backoff, Owner
 from streamlake.table.committer import describe
 from streamlake.table.control import TableReport, TableSpec
+from streamlake.table.converted import MESSAGE_CHARS_MAX
 from streamlake.table.gather import ROUND_BYTES, Gatherer
 from streamlake.table.health import Unreadable
 from streamlake.table.log_reader import LogReader
@@ -110,6 +111,7 @@ class TableTask:
                 self._report(self.report())
 
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
+        message = message[:MESSAGE_CHARS_MAX]  # a report is one line of limited length
         if (state, message) != (self.state, self.message) and message:
             logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
         self.state, self.message = state, message

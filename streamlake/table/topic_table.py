@@ -102,8 +102,8 @@ class TopicTable:
         """What a person may want to know or change, although the table goes on."""
         if self.main.table is None:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
-            why = f"all {dead} records so far are dead letters: see table {self.dead_letters.door.name}"
-            return f"there is no table yet, {why}" if dead else ""
+            where = self.dead_letters.door.name
+            return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
         if self._too_many_partitions:
             return f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"
         pending = pending_of(self.main.table.metadata)
@@ -113,7 +113,7 @@ class TopicTable:
         """See our last commit in the table itself, so that the hold may follow."""
         committer = self.dead_letters if self.main.progress.is_beginning else self.main
         if committer.seen != committer.progress:
-            await committer.load()
+            await committer.confirm()
 
     async def open(self) -> None:
         """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Unreadable, Conflict (try
@@ -159,6 +159,7 @@ class TopicTable:
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
+            self._check_tolerance(translated, evolved, bad_batches)  # the table may have been made by hand meanwhile
         files, partitioned = await run(self._write, translated, evolved) if self.main.table is not None else ([], None)
         dead = len(evolved.dead) + len(records) - len(translated.records)
         done.check_account(sum(file.rows for file in files), dead)
@@ -207,7 +208,7 @@ class TopicTable:
         if self.main.table is None or not self.main.progress.is_beginning:
             raise Conflict(f"table {self.main.door.name} was made by another committer, or dropped, meanwhile")
         # A newer committer that began before the table was there, and so could not claim it, has claimed the other.
-        await self.dead_letters.load()
+        await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
         await self._claim(self.main)
         return await self._tools.executor.run(pipeline.evolve, self.main.table.metadata, translated)

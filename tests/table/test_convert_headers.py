@@ -32,3 +32,10 @@ def test_rows_with_text_are_kept_and_the_others_named(rows, start, length) -> No
         assert [h["value"] for h in row] == [v for _, v in rows[at]]
         if at not in bad:
             assert [h["key"].encode() for h in row] == [k for k, _ in rows[at]]
+
+
+def test_the_error_of_a_long_key_is_short() -> None:
+    """It goes into the report of a table, which is one line of limited length."""
+    type = RECORDS_SCHEMA.field("headers").type
+    _, (error,) = convert(pa.array([[{"key": b"\xff" * 10_000_000, "value": None}]], type))
+    assert len(error.message) < 300 and error.message.endswith("ff…")
