@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.server import heed_interrupts
 from support.wait import DEADLINE_S
 from typer.main import get_command
 
@@ -107,7 +108,9 @@ def test_a_closed_pipe_and_an_interrupt_are_quiet(run, lake):
         ["bash", "-c", f"{tool} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert (done.stdout, done.stderr) == ("x\n0\n", "")
-    process = subprocess.Popen([*tool.split(), "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*tool.split(), "--follow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    )
     assert process.stdout.readline() == b"x\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from support.server import Server
+from support.server import Server, heed_interrupts
 from support.server_fixtures import *  # noqa: F403
 from support.wait import DEADLINE_S
 
@@ -118,7 +118,10 @@ def typed(new_server):
     tool = [sys.executable, "-m", "streamlake.cli.main"]
     subprocess.run([*tool, "topic", "create", "typed", "-b", server.bootstrap], check=True, timeout=DEADLINE_S)
     process = subprocess.Popen(
-        [*tool, "topic", "produce", "typed", "-b", server.bootstrap], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [*tool, "topic", "produce", "typed", "-b", server.bootstrap],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
 
     def wait_for(count: int) -> list[bytes]:

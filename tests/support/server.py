@@ -22,6 +22,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def heed_interrupts() -> None:
+    """For a command that a test interrupts, before it starts: a shell that runs tests in the background makes them, and
+    all that they start, ignore Ctrl-C. The server need not be told."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Server:
     """`start` waits until it answers; `kill` is SIGKILL; `start` again recovers on the same directory and ports."""
 
