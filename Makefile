@@ -53,10 +53,10 @@ crash: $(STAMP) ## kill -9 of server and worker again and again under load, on b
 	$(BIN)/python tests/support/crash.py --demo
 
 sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100 FIRST=1, or SEED=n)
-	$(BIN)/python tests/sim/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))
+	$(BIN)/python tests/simulation/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))
 
 bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the simulation finds each (at most 200)
-	$(BIN)/python tests/sim/run.py --bugs
+	$(BIN)/python tests/simulation/run.py --bugs
 
 differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
 	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))

@@ -41,14 +41,14 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.table.commit_machine import Owner
-from streamlake.table.control import TableSpec
-from streamlake.table.gather import Gatherer
-from streamlake.table.log_reader import Fetched, PartitionPositions
-from streamlake.table.resolve import SchemaCache
-from streamlake.table.topic_table import Tools, TopicTable
-from streamlake.table.upkeep import Upkeep
-from streamlake.worker import THREADS
+from streamlake.table.commit.machine import Owner
+from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.task.control import TableSpec
+from streamlake.table.task.gather import Gatherer
+from streamlake.table.task.log_reader import Fetched, PartitionPositions
+from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.upkeep.schedule import Upkeep
+from streamlake.worker.process import THREADS
 
 HUNDRED = 100
 GOAL = 1.2

@@ -19,7 +19,7 @@ from brokers import StreamLake, apache_kafka, merged
 from produce import CONFIG, CONNECTIONS, Broker, Reached, measure
 from report import Report, median, take_turns
 
-from streamlake.cli.bench_raw import produce_requests
+from streamlake.bench.raw import produce_requests
 from streamlake.record.compression import Compression
 
 RECORD_BYTES = 1000

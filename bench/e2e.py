@@ -17,7 +17,7 @@ from brokers import Wal, streamlake_broker
 from report import Report, plot_bars
 from rich.progress import Progress
 
-from streamlake.cli.bench_load import Latencies
+from streamlake.bench.load import Latencies
 from streamlake.cli.bench_table import produce_to_select
 
 RECORD_BYTES = 512

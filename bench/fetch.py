@@ -19,7 +19,7 @@ from typing import Any
 from brokers import Broker, StreamLake, apache_kafka, streamlake_broker
 from report import Report, median, plot_bars, take_turns
 
-from streamlake.cli.bench_load import (
+from streamlake.bench.load import (
     Latencies,
     Throughput,
     fetch_throughput,
@@ -28,8 +28,8 @@ from streamlake.cli.bench_load import (
     temporary_topic,
     values,
 )
-from streamlake.cli.bench_process import Child, in_child
-from streamlake.cli.bench_raw import fetch_requests
+from streamlake.bench.process import Child, in_child
+from streamlake.bench.raw import fetch_requests
 
 RECORD_BYTES = 1000
 TAIL_RECORDS = 100_000  # fewer bytes than the log cache has

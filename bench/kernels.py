@@ -23,7 +23,7 @@ import fastavro
 import pyarrow as pa
 
 from streamlake.cli.bench_table import NOON, SCHEMA
-from streamlake.cluster.table_configs import PREFIX, TableSettings
+from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.core.clock import SystemClock
 from streamlake.core.disk import RealDisk, RealFile
 from streamlake.core.tasks import ThreadExecutor
@@ -33,11 +33,12 @@ from streamlake.record.batch import HEADER_BYTES, BatchHeader, assign, frames
 from streamlake.record.compression import decompress
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.s3stream.flusher import Flusher
-from streamlake.s3stream.native_flusher import NativeFlusher
-from streamlake.table import avro_native, pipeline
-from streamlake.table.avro_schema import AvroSchema
-from streamlake.table.resolve import SchemaCache
+from streamlake.s3stream.wal.file.flusher import Flusher
+from streamlake.s3stream.wal.file.native_flusher import NativeFlusher
+from streamlake.table.formats.avro import native as avro_native
+from streamlake.table.formats.avro.schema import AvroSchema
+from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.rows import pipeline
 
 MIB = 1 << 20
 ROUNDS = 5

@@ -25,9 +25,9 @@ from brokers import Broker, Bucket, StreamLake, apache_kafka, seaweedfs_bucket, 
 from obstore.store import S3Store
 from report import Report, median, plot_lines, take_turns
 
-from streamlake.cli.bench_load import Latencies, Progress, arrivals, produce_latency, temporary_topic
-from streamlake.cli.bench_process import Tell, in_child
-from streamlake.s3stream.object_wal import ObjectWalSettings
+from streamlake.bench.load import Latencies, Progress, arrivals, produce_latency, temporary_topic
+from streamlake.bench.process import Tell, in_child
+from streamlake.s3stream.wal.object.wal import ObjectWalSettings
 
 RECORD_BYTES = 1000
 RATES_MB_PER_S = (1, 5, 20)

@@ -21,7 +21,7 @@ from confluent_kafka.cimpl import NewTopic
 from processes import peak_rss_bytes, rss_bytes
 from report import Report, console, median, plot_bars
 
-from streamlake.cli.bench_process import cpu_s
+from streamlake.bench.process import cpu_s
 
 MIB = 1 << 20
 GOAL_MEMORY_BYTES = 1 << 30

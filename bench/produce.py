@@ -3,7 +3,7 @@
     python bench/produce.py [--seconds 3] [--rounds 3] [--no-kafka]
 
 All brokers run at once and are measured in turns. Batches of a fixed size come as ready-made requests over plain
-sockets (streamlake/cli/bench_raw.py), so that the broker is the limit; a client's default batches come from librdkafka.
+sockets (streamlake/bench/raw.py), so that the broker is the limit; a client's default batches come from librdkafka.
 Kafka without a flush per batch promises less than the others: its records are lost with the machine.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 from brokers import Broker, apache_kafka, streamlake_broker
 from report import Report, median, plot_lines, take_turns
 
-from streamlake.cli.bench_load import Throughput, produce_throughput, temporary_topic, values
-from streamlake.cli.bench_process import cpu_s, in_child
-from streamlake.cli.bench_raw import produce_requests
+from streamlake.bench.load import Throughput, produce_throughput, temporary_topic, values
+from streamlake.bench.process import cpu_s, in_child
+from streamlake.bench.raw import produce_requests
 
 RECORD_BYTES = (100, 1000)
 IN_FLIGHT = {1: 64, 10: 64, 100: 16, 1000: 5}  # by records of a batch, on each connection; 5 is what clients do

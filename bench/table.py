@@ -32,7 +32,7 @@ from report import Report, median, plot_bars, take_turns
 
 from streamlake.catalogs.config import embedded
 from streamlake.catalogs.load import load
-from streamlake.cluster.table_configs import PREFIX, TableSettings
+from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.config import Tables
 from streamlake.core.budget import Budget
 from streamlake.core.clock import SystemClock
@@ -42,17 +42,17 @@ from streamlake.record.arrow import decode_fetched
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX, Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.table import pipeline
-from streamlake.table.commit_machine import Owner
-from streamlake.table.control import TableSpec
-from streamlake.table.gather import FETCH_BYTES, Gatherer
-from streamlake.table.log_reader import Fetched, PartitionPositions
-from streamlake.table.progress import beginning
-from streamlake.table.resolve import SchemaCache
-from streamlake.table.round import Round
-from streamlake.table.topic_table import Tools, TopicTable
-from streamlake.table.writer import parquet_settings
-from streamlake.worker import THREADS
+from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.progress import beginning
+from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.rows import pipeline
+from streamlake.table.rows.writer import parquet_settings
+from streamlake.table.task.control import TableSpec
+from streamlake.table.task.gather import FETCH_BYTES, Gatherer
+from streamlake.table.task.log_reader import Fetched, PartitionPositions
+from streamlake.table.task.round import Round
+from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.worker.process import THREADS
 
 MIB = 1 << 20
 BATCH_BYTES = 256 << 10  # of uncompressed record batches

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from streamlake.catalogs import config as catalog_config
 from streamlake.core.errors import Invalid
 from streamlake.core.share import shared_files
-from streamlake.s3stream import wal_uri
+from streamlake.s3stream.wal import uri as wal_uri
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
@@ -49,7 +49,7 @@ class Storage(Section):
     data_dir: Path = Path("streamlake-data")
     url: str | None = None  # by default <data_dir>/objects
     metadata_url: str | None = None  # by default SQLite in data_dir; postgresql://… keeps no state on this machine
-    wal: str | None = None  # s3stream/wal_uri.py; by default `file`, with a metadata server `object`
+    wal: str | None = None  # s3stream/wal/uri.py; by default `file`, with a metadata server `object`
     wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
     wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)  # of a file WAL
     wal_object_bytes: int = Field(default=16 * MIB, ge=64 * 1024)  # of an object WAL
@@ -119,7 +119,7 @@ class Config(Section):
     groups: Groups = Groups()
     tables: Tables = Tables()
     logging: Logging = Logging()
-    kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/configs.py
+    kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/broker_configs.py
 
     @field_validator("kafka", mode="before")
     @classmethod
@@ -159,7 +159,7 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
         except Invalid as error:
             raise Invalid(f"storage.wal: {error}") from None
     if config.kafka:
-        from streamlake.cluster.configs import check_static  # imports the metadata store, which takes a while
+        from streamlake.cluster.broker_configs import check_static  # imports the metadata store, which takes a while
 
         try:
             check_static(config.kafka)

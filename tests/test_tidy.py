@@ -16,11 +16,11 @@ FILE_LINES_MAX = 500
 # Modules that other tests prove, with the test that does it.
 TESTED_ELSEWHERE = {
     "core/errors.py": "tests/core/test_errors.py",
-    "s3stream/objectstore.py": "tests/contracts/objectstore_contract.py",
-    "s3stream/wal.py": "tests/contracts/wal_contract.py",
+    "s3stream/store/port.py": "tests/contracts/objectstore_contract.py",
+    "s3stream/wal/port.py": "tests/contracts/wal_contract.py",
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
     "core/placed.py": "tests/handlers/test_produce_runs.py",
-    "services.py": "tests/test_broker.py",
+    "broker/services.py": "tests/broker/test_process.py",
 }
 
 
@@ -100,7 +100,7 @@ def test_waits_are_told_from_what_is_none(wait: str) -> None:
 
 def test_tests_wait_with_the_one_deadline() -> None:
     """Ten seconds here and thirty there are too short on a busy machine. Simulated time needs no patience."""
-    simulated = [ROOT / "tests" / folder for folder in ("sim", "coordinator")]
+    simulated = [ROOT / "tests" / folder for folder in ("simulation", "coordinator")]
     for path in (ROOT / "tests").rglob("*.py"):
         if path != Path(__file__) and not any(folder in path.parents for folder in simulated):
             found = WAIT.search(path.read_text())

@@ -16,9 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamlake.cli import bench_table
-from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, DEFAULT_HTTP, Bootstrap, Http
-from streamlake.cli.bench_load import (
+from streamlake.bench.load import (
     ACK_TIMEOUT_S,
     Latencies,
     Throughput,
@@ -28,7 +26,9 @@ from streamlake.cli.bench_load import (
     temporary_topic,
     values,
 )
-from streamlake.cli.bench_process import broker_pid, cpu_s, in_child
+from streamlake.bench.process import broker_pid, cpu_s, in_child
+from streamlake.cli import bench_table
+from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, DEFAULT_HTTP, Bootstrap, Http
 from streamlake.cli.console import Usage, err, group, show
 
 app = group("Measure a Kafka-compatible broker: produce, fetch, tables.")
@@ -104,7 +104,7 @@ def produce(
             _print_latency("produce", bootstrap, rate, record_bytes, taken, as_json)
             return
         if client is Client.RAW:
-            from streamlake.cli.bench_raw import produce_requests
+            from streamlake.bench.raw import produce_requests
 
             reached = _load(
                 "produce", records, produce_requests,
@@ -139,7 +139,7 @@ def fetch(
         sent = _load("produce", records, produce_throughput, **common, ring=ring, seconds=float("inf"), records=records)
         with _broker(bootstrap) as broker_cpu_s:
             if client is Client.RAW:
-                from streamlake.cli.bench_raw import fetch_requests
+                from streamlake.bench.raw import fetch_requests
 
                 reached = _load("fetch", records, fetch_requests, **common, records=sent.records, at_least_s=seconds)
             else:

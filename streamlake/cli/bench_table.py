@@ -15,9 +15,8 @@ from io import BytesIO
 from typing import Any
 from uuid import UUID
 
-from streamlake.cli import sql
-from streamlake.cli.bench_librdkafka import require_client
-from streamlake.cli.bench_load import (
+from streamlake.bench.librdkafka import require_client
+from streamlake.bench.load import (
     ACK_TIMEOUT_S,
     VALUES,
     Latencies,
@@ -26,7 +25,8 @@ from streamlake.cli.bench_load import (
     temporary_topic,
     values,
 )
-from streamlake.cli.bench_process import Child, in_child
+from streamlake.bench.process import Child, in_child
+from streamlake.cli import sql
 from streamlake.cli.console import get_json
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import StreamLakeError, Unavailable

@@ -41,6 +41,8 @@ def server(
         },
     )
     configuration.check(settings, configuration.environment())
-    from streamlake.broker import run  # imports the whole server, which takes a while: mistakes are told before it
+    from streamlake.broker.process import (
+        run,  # imports the whole server, which takes a while: mistakes are told before it
+    )
 
     run(settings)

@@ -14,14 +14,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from streamlake.cluster import tables
-from streamlake.cluster.config_def import boolean
-from streamlake.cluster.database import Database
-from streamlake.cluster.membership import BrokerIdentity, require_current
-from streamlake.cluster.stream_metadata import create_streams
-from streamlake.cluster.table_progress import release_holds, set_holds
-from streamlake.cluster.tables import in_lists, lock_revision, next_revision, upsert
-from streamlake.cluster.topic_configs import altered_configs, check_topic_configs
+from streamlake.cluster.config.definition import boolean
+from streamlake.cluster.config.topic import altered_configs, check_topic_configs
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
+from streamlake.cluster.store.stream_metadata import create_streams
+from streamlake.cluster.store.table_progress import release_holds, set_holds
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
 from streamlake.core.ids import Ids

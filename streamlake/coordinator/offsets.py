@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from streamlake.cluster.groups_store import GroupStore, OffsetRow
-from streamlake.coordinator.group_api import GroupError
-from streamlake.coordinator.groups import Entry, Groups, store_error
+from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.coordinator.classic.api import GroupError
+from streamlake.coordinator.shell import Entry, Groups, store_error
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
 

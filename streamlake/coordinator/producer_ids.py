@@ -1,7 +1,7 @@
 """Producer ids for idempotent producers (InitProducerId).
 
-An id is given to one producer ever; ids come from durable blocks (cluster/producer_ids.py), one block at a time in
-memory. As in Kafka a producer without a transactional id always gets a new id, even if it names the one it had: the
+An id is given to one producer ever; ids come from durable blocks (cluster/store/producer_ids.py), one block at a time
+in memory. As in Kafka a producer without a transactional id always gets a new id, even if it names the one it had: the
 next epoch of that one may already belong to a copy of it, and such a producer raises its epoch by itself (KIP-360).
 Transactional ids are refused by the handler.
 """
@@ -9,7 +9,7 @@ Transactional ids are refused by the handler.
 import asyncio
 from collections.abc import Iterator
 
-from streamlake.cluster.producer_ids import ProducerIdBlocks
+from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.core.errors import Invalid
 
 

@@ -5,7 +5,7 @@ Rules every implementation keeps and every user may count on:
   directory, in that order (POSIX fsync; see research on un-synced local stores in docs/adr/0003).
 - a failed `sync` leaves the file's durable content unknown for ever: the caller must not retry it (fsyncgate).
 
-All methods block: call them through an Executor. The simulated disk in tests/sim loses what was not synced.
+All methods block: call them through an Executor. The simulated disk in tests/simulation loses what was not synced.
 """
 
 import errno

@@ -12,8 +12,8 @@ from typing import Any
 KERNELS = {
     "streamlake.record.kernel": "records",
     "streamlake.handlers.produce_kernel": "produce",
-    "streamlake.s3stream.flush_kernel": "flush",
-    "streamlake.table.avro_kernel": "avro",
+    "streamlake.s3stream.wal.file.flush_kernel": "flush",
+    "streamlake.table.formats.avro.kernel": "avro",
 }
 
 log = logging.getLogger(__name__)

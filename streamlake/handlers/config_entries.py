@@ -12,10 +12,18 @@ from typing import NamedTuple
 
 import structlog
 
-from streamlake.cluster.config_def import ConfigDef, ConfigDefs, ConfigEntry, ConfigSource, ConfigType, Layer, describe
-from streamlake.cluster.configs import BROKER_CONFIGS, check_alter, definition_of
-from streamlake.cluster.resource_configs import DEFINITIONS
-from streamlake.cluster.topic_configs import TOPIC_CONFIGS
+from streamlake.cluster.broker_configs import BROKER_CONFIGS, check_alter, definition_of
+from streamlake.cluster.config.definition import (
+    ConfigDef,
+    ConfigDefs,
+    ConfigEntry,
+    ConfigSource,
+    ConfigType,
+    Layer,
+    describe,
+)
+from streamlake.cluster.config.topic import TOPIC_CONFIGS
+from streamlake.cluster.store.resource_configs import DEFINITIONS
 from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, NotFound, StreamLakeError
 from streamlake.handlers.context import Context, Failure, failure

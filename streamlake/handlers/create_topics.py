@@ -9,7 +9,7 @@ Version notes: from version 4, -1 partitions and replicas mean the broker's defa
 
 from collections import Counter
 
-from streamlake.cluster.topic_configs import check_topic_configs
+from streamlake.cluster.config.topic import check_topic_configs
 from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.handlers import config_entries

@@ -8,7 +8,7 @@ Version notes: type and documentation from version 3.
 
 import asyncio
 
-from streamlake.cluster.config_def import ConfigEntry, ConfigSource
+from streamlake.cluster.config.definition import ConfigEntry, ConfigSource
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.config_entries import (
     BROKER,

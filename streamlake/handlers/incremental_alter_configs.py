@@ -6,7 +6,7 @@ metadata transaction, so that retention cannot pass before the first translation
 
 from collections.abc import Sequence
 
-from streamlake.cluster.config_def import ConfigType, comma_list
+from streamlake.cluster.config.definition import ConfigType, comma_list
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.config_entries import (
     LOG_LEVELS,

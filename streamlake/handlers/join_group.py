@@ -5,7 +5,7 @@ Version notes: no rebalance timeout in version 0 (it is the session timeout); st
 member first learns its id and joins again with it (KIP-394); skip_assignment from 9 (KIP-814).
 """
 
-from streamlake.coordinator.group_api import GroupError, JoinRequest
+from streamlake.coordinator.classic.api import GroupError, JoinRequest
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
 from streamlake.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember

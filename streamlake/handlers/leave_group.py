@@ -3,7 +3,7 @@
 Version notes: one member until version 2, a batch with results of their own from 3.
 """
 
-from streamlake.coordinator.group_api import GroupError, LeavingMember
+from streamlake.coordinator.classic.api import GroupError, LeavingMember
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
 from streamlake.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberResponse

@@ -7,8 +7,8 @@ use and offsets.retention.minutes after. Static members from 7. That a member's 
 GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before.
 """
 
-from streamlake.cluster.groups_store import OffsetRow
-from streamlake.coordinator.group_api import GroupError
+from streamlake.cluster.store.groups import OffsetRow
+from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of

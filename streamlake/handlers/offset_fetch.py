@@ -10,8 +10,8 @@ error but those of partitions.
 from collections.abc import Sequence
 from itertools import groupby
 
-from streamlake.cluster.groups_store import OffsetRow
-from streamlake.coordinator.group_api import GroupError
+from streamlake.cluster.store.groups import OffsetRow
+from streamlake.coordinator.classic.api import GroupError
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
 from streamlake.protocol.errors import ErrorCode

@@ -3,7 +3,7 @@
 Version notes: static members from version 3; from 5 on protocol type and name must be there, and are checked.
 """
 
-from streamlake.coordinator.group_api import SyncRequest
+from streamlake.coordinator.classic.api import SyncRequest
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.group_errors import code_of
 from streamlake.protocol.errors import ErrorCode

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from streamlake.cluster.schemas_store import GLOBAL, SchemaStore, VersionRow
+from streamlake.cluster.store.schemas import GLOBAL, SchemaStore, VersionRow
 from streamlake.core.errors import Conflict, Invalid
 from streamlake.core.tasks import Executor
 from streamlake.registry import errors, subjects
-from streamlake.registry.avro_schema import parse_schema
-from streamlake.registry.compatibility import DEFAULT_LEVEL, Level, incompatibilities
+from streamlake.registry.avro.compatibility import DEFAULT_LEVEL, Level, incompatibilities
+from streamlake.registry.avro.schema import parse_schema
 from streamlake.registry.errors import RegistryError
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ only by those who ask for deleted ones; only a soft-deleted version can be delet
 
 from collections.abc import Sequence
 
-from streamlake.cluster.schemas_store import VersionRow
+from streamlake.cluster.store.schemas import VersionRow
 from streamlake.registry import errors
 from streamlake.registry.errors import RegistryError
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from streamlake.core.errors import Closed, Fenced, Invalid, StreamLakeError
 from streamlake.core.placed import Placed
 from streamlake.s3stream.log_cache import ACCOUNT, LogCache, StreamLog
-from streamlake.s3stream.wal import Buffer, Wal, WalRecord
+from streamlake.s3stream.wal.port import Buffer, Wal, WalRecord
 
 
 class Appender:

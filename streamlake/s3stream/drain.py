@@ -15,12 +15,12 @@ from streamlake.core.clock import Clock
 from streamlake.core.ids import Ids
 from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata
-from streamlake.s3stream.object_map import ObjectMap
-from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.objects.map import ObjectMap
 from streamlake.s3stream.recovery import RECORDS_PER_SLICE, Replay
 from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.uploader import Uploader
-from streamlake.s3stream.wal import Buffer, FormerWal
+from streamlake.s3stream.wal.port import Buffer, FormerWal
 
 
 @dataclass(frozen=True, slots=True)

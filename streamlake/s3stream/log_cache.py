@@ -19,7 +19,7 @@ from operator import attrgetter
 from streamlake.core.budget import Budget
 from streamlake.core.placed import Placed
 from streamlake.s3stream.metadata import StreamState
-from streamlake.s3stream.wal import Buffer
+from streamlake.s3stream.wal.port import Buffer
 
 SLAB_MIN_BYTES = 4 * 1024
 SLAB_MAX_BYTES = 1024 * 1024

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from streamlake.core.errors import Corrupt, Full
 from streamlake.s3stream.log_cache import ACCOUNT, LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata, StreamState
-from streamlake.s3stream.object_map import ObjectMap
-from streamlake.s3stream.wal import Wal, WalRecord
+from streamlake.s3stream.objects.map import ObjectMap
+from streamlake.s3stream.wal.port import Wal, WalRecord
 
 RECORDS_PER_SLICE = 128
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from streamlake.core.errors import Corrupt, Invalid, NotFound
 from streamlake.core.placed import Placed
 from streamlake.s3stream.appender import Appender
-from streamlake.s3stream.catch_up_pace import CatchUpPace
 from streamlake.s3stream.log_cache import Piece, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
-from streamlake.s3stream.object_map import ObjectMap, RangeInObject
-from streamlake.s3stream.object_reader import BlockRef, ObjectReader
-from streamlake.s3stream.wal import Buffer, Wal
+from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
+from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.reader import BlockRef, ObjectReader
+from streamlake.s3stream.wal.port import Buffer, Wal
 
 ENOUGH_BYTES = 1 << 20  # from objects, for one read, while readers are slowed down
 MAX_TAILED_READERS = 16  # places where readers stopped, to tell who reads on
@@ -109,8 +109,8 @@ class Stream:
 
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
         """Whole chunks from the one that contains start_offset, below min(end_offset, durable_offset): at least one
-        if there is any, then up to max_bytes, or less where producers are spared (catch_up_pace.py). NotFound if the
-        start was trimmed, Corrupt, Unavailable."""
+        if there is any, then up to max_bytes, or less where producers are spared (objects/read_throttle.py). NotFound
+        if the start was trimmed, Corrupt, Unavailable."""
         end = min(end_offset, self.durable_offset)
         offset, left, out = start_offset, max_bytes, list[Buffer]()
         sequential = start_offset in self._stopped

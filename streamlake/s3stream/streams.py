@@ -19,19 +19,19 @@ from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, Unava
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
-from streamlake.s3stream.block_cache import BlockCache
-from streamlake.s3stream.catch_up_pace import CatchUpPace
-from streamlake.s3stream.gc import GarbageCollector
 from streamlake.s3stream.log_cache import LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata, StreamState
-from streamlake.s3stream.object_map import ObjectMap
-from streamlake.s3stream.object_reader import ObjectReader
-from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.objects.block_cache import BlockCache
+from streamlake.s3stream.objects.gc import GarbageCollector
+from streamlake.s3stream.objects.map import ObjectMap
+from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.reader import ObjectReader
 from streamlake.s3stream.recovery import recover
 from streamlake.s3stream.settings import MAX_FETCHES, StreamsSettings
+from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.stream import Reads, Stream
 from streamlake.s3stream.uploader import Uploader
-from streamlake.s3stream.wal import Wal
+from streamlake.s3stream.wal.port import Wal
 
 
 class Streams:

@@ -22,11 +22,11 @@ from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnkno
 from streamlake.core.ids import Ids
 from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
-from streamlake.s3stream.object_format import ObjectEncoder, object_key
-from streamlake.s3stream.object_map import ObjectMap, RangeInObject
-from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.objects.format import ObjectEncoder, object_key
+from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
 from streamlake.s3stream.settings import StreamsSettings
-from streamlake.s3stream.wal import Buffer, FormerWal, Wal
+from streamlake.s3stream.store.port import ObjectStore
+from streamlake.s3stream.wal.port import Buffer, FormerWal, Wal
 
 T = TypeVar("T")
 STREAMS_PER_SLICE = 16

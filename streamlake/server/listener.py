@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import structlog
 
+from streamlake.core import sockets
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Context
-from streamlake.server import sockets
 from streamlake.server.connection import Connection, Counters
 
 log = structlog.get_logger(__name__)

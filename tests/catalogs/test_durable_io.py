@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 from pyiceberg.io import OutputFile
-from support.simdisk import SimDisk
+from simulation.world.disk import SimDisk
 
 from streamlake.catalogs.durable_io import DISK, DurableFileIO
 from streamlake.core.errors import Invalid

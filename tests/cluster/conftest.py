@@ -10,14 +10,14 @@ from sqlalchemy.pool import NullPool
 from support import postgres as support
 from support.postgres import Postgres
 
-from streamlake.cluster import migrations
-from streamlake.cluster.database import Database
-from streamlake.cluster.membership import BrokerIdentity, Membership
-from streamlake.cluster.postgres import DRIVER
-from streamlake.cluster.stream_metadata import SqlStreamMetadata
-from streamlake.cluster.tables import metadata
+from streamlake.cluster.store import migrations
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.postgres import DRIVER
+from streamlake.cluster.store.schema import metadata
+from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.store.wals import WalKey, Wals
 from streamlake.cluster.topics import TopicLimits, Topics
-from streamlake.cluster.wals import WalKey, Wals
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 

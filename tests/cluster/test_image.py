@@ -4,7 +4,7 @@ import pytest
 from support.wait import DEADLINE_S
 
 from streamlake.cluster import image
-from streamlake.cluster.configs import BrokerConfigs
+from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.image import keep_fresh
 from streamlake.core.errors import OutcomeUnknown, StreamLakeError, Unavailable
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlake.cluster.groups_store import GroupStore, OffsetRow
-from streamlake.cluster.stream_metadata import NEVER_OPENED, SqlStreamMetadata
-from streamlake.cluster.table_progress import TableProgress
+from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.cluster.store.stream_metadata import NEVER_OPENED, SqlStreamMetadata
+from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.topics import PartitionInfo, TopicInfo, TopicLimits, check_name
 from streamlake.core.errors import Exists, Fenced, Invalid, NotFound, OutcomeUnknown
 from streamlake.s3stream.metadata import StreamTrim

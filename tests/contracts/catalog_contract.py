@@ -16,19 +16,20 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType, StructType
 
-from streamlake.cluster.table_configs import partition_fields
+from streamlake.cluster.config.table import partition_fields
 from streamlake.core.clock import SystemClock
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.table import expiry, pipeline
-from streamlake.table.commit_machine import Owner
-from streamlake.table.committer import Committer
-from streamlake.table.evolve import CurrentTable, evolve
-from streamlake.table.iceberg import Change, IcebergTable
-from streamlake.table.partition import PENDING, partition_spec, partitioning, unpartitioned
-from streamlake.table.progress import PROGRESS, TAG, find
-from streamlake.table.source_schema import VALUE, SourceColumn, source_field
-from streamlake.table.topic_table import change_of, paths_of
+from streamlake.table.commit import expiry
+from streamlake.table.commit.committer import Committer
+from streamlake.table.commit.iceberg import Change, IcebergTable
+from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.progress import PROGRESS, TAG, find
+from streamlake.table.formats.source_schema import VALUE, SourceColumn, source_field
+from streamlake.table.rows import pipeline
+from streamlake.table.rows.evolve import CurrentTable, evolve
+from streamlake.table.rows.partition import PENDING, partition_spec, partitioning, unpartitioned
+from streamlake.table.task.topic_table import change_of, paths_of
 
 NAMESPACE = "contract"
 SCHEMA = Schema(

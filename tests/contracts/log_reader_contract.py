@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from streamlake.record.arrow import decode_fetched
-from streamlake.table.log_reader import Fetched, LogReader, PartitionPositions
+from streamlake.table.task.log_reader import Fetched, LogReader, PartitionPositions
 
 MANY = 1 << 20
 

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 from sqlalchemy import insert, select, text
 
-from streamlake.cluster.tables import id_block, take_ids
+from streamlake.cluster.store.schema import id_block, take_ids
 from streamlake.core.errors import Closed, Conflict, Full, Invalid
 
 
@@ -92,7 +92,7 @@ class MetadataContract:
         assert await database.read(rows) == {"stayed": 1}
 
     async def test_the_queue_has_a_limit(self, database, monkeypatch) -> None:
-        monkeypatch.setattr("streamlake.cluster.database.QUEUE_OPERATIONS_MAX", 3)
+        monkeypatch.setattr("streamlake.cluster.store.database.QUEUE_OPERATIONS_MAX", 3)
         waiting = [database.write(put(str(i), i)) for i in range(3)]
         with pytest.raises(Full, match="waiting already"):
             database.write(put("one too many", 1))
@@ -100,7 +100,7 @@ class MetadataContract:
         assert await database.write(put("again", 1)) == 1
 
     async def test_a_group_has_a_limit(self, database, monkeypatch) -> None:
-        monkeypatch.setattr("streamlake.cluster.database.GROUP_OPERATIONS_MAX", 4)
+        monkeypatch.setattr("streamlake.cluster.store.database.GROUP_OPERATIONS_MAX", 4)
         before = database.commits
         await asyncio.gather(*[database.write(put(str(i), i)) for i in range(10)])
         assert database.commits == before + 3

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from streamlake.core.errors import Corrupt, Exists, NotFound
-from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.store.port import ObjectStore
 
 
 async def keys(store: ObjectStore, prefix: str = "") -> list[str]:

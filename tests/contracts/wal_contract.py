@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from streamlake.core.errors import Closed, Full, Invalid, NotFound
-from streamlake.s3stream.wal import Wal, WalRecord
+from streamlake.s3stream.wal.port import Wal, WalRecord
 
 Replayed = list[tuple[int, WalRecord]]
 

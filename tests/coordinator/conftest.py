@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from streamlake.cluster.database import Database
-from streamlake.cluster.groups_store import GroupStore
-from streamlake.cluster.membership import BrokerIdentity, Membership
-from streamlake.cluster.producer_ids import ProducerIdBlocks
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.topics import Topics
-from streamlake.coordinator.group_api import JoinRequest
+from streamlake.coordinator.classic.api import JoinRequest
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
 

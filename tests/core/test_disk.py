@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from contracts.disk_contract import DiskContract
-from support.simdisk import PAGE_BYTES, SimDisk
+from simulation.world.disk import PAGE_BYTES, SimDisk
 
 from streamlake.core import disk
 from streamlake.core.disk import RealDisk, is_full

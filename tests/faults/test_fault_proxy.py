@@ -13,10 +13,10 @@ from support.seaweedfs import SeaweedFS
 from streamlake.core.errors import Exists, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream import s3_client
-from streamlake.s3stream.probe import probe_conditional_writes
-from streamlake.s3stream.s3_client import S3Options
-from streamlake.s3stream.s3_store import RequestPolicy, S3Store, open_s3
+from streamlake.s3stream.store import client as s3_client
+from streamlake.s3stream.store.bucket import RequestPolicy, S3Store, open_s3
+from streamlake.s3stream.store.client import S3Options
+from streamlake.s3stream.store.probe import probe_conditional_writes
 
 LOST_ANSWERS = sorted(APPLIED_FAULTS - {"applied_hang"})
 REQUEST_FAULTS = ["reset_before", "reset_within", "without_body", "500", "503", "409"]

@@ -9,7 +9,7 @@ import pytest
 from support.server import Server
 from support.wait import DEADLINE_S
 
-from streamlake.cli.bench_process import cpu_s
+from streamlake.bench.process import cpu_s
 
 MIB = 1 << 20
 REGISTER = "/subjects/hostile/versions"

@@ -6,7 +6,7 @@ from pyiceberg.table.update import AddSnapshotUpdate, AssertTableUUID, SetSnapsh
 from support.table_world import BAD, World, good
 
 from streamlake.core.errors import OutcomeUnknown
-from streamlake.table import commit_machine
+from streamlake.table.commit import machine as commit_machine
 
 
 @pytest.fixture(autouse=True)

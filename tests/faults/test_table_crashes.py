@@ -8,7 +8,7 @@ import pytest
 from support.table_world import BAD, Executor, Killed, Pause, World, good, kill_at
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.table import commit_machine
+from streamlake.table.commit import machine as commit_machine
 
 SEEDS = int(os.environ.get("STREAMLAKE_SEEDS", "6"))
 STEPS = 15

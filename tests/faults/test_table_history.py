@@ -14,9 +14,9 @@ from pyiceberg.table.update import (
 from support.table_world import CLUSTER, TOPIC, World, good
 
 from streamlake.core.errors import Conflict, Invalid
-from streamlake.table.commit_machine import Owner
-from streamlake.table.progress import PROGRESS, TAG
-from streamlake.table.topic_table import TopicTable
+from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.progress import PROGRESS, TAG
+from streamlake.table.task.topic_table import TopicTable
 
 
 async def filled() -> World:

@@ -13,8 +13,8 @@ from support.seaweedfs import SeaweedFS
 from streamlake.core.errors import Closed, Fenced
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.s3_client import S3Options
-from streamlake.s3stream.s3_store import RequestPolicy, S3Store, open_s3
+from streamlake.s3stream.store.bucket import RequestPolicy, S3Store, open_s3
+from streamlake.s3stream.store.client import S3Options
 
 WILD = {
     "slow": 0.1, "reset_before": 0.03, "reset_within": 0.03, "reset_after": 0.05, "500": 0.03, "503": 0.05, "409": 0.02,

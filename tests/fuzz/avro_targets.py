@@ -16,14 +16,14 @@ import pyarrow as pa
 from fuzz.target import MIB, Target
 
 from streamlake.core.errors import Invalid, NotFound
-from streamlake.registry.avro_schema import parse_schema
-from streamlake.registry.compatibility import Level, incompatibilities
-from streamlake.table import convert_avro
-from streamlake.table.avro_schema import AvroSchema, compile_schema
-from streamlake.table.converted import Converted, Reason
-from streamlake.table.evolve import evolve
-from streamlake.table.flatten import value_columns
-from streamlake.table.resolve import SchemaCache
+from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.schema import parse_schema
+from streamlake.table.formats.avro import convert as convert_avro
+from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
+from streamlake.table.formats.converted import Converted, Reason
+from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.rows.evolve import evolve
+from streamlake.table.rows.flatten import value_columns
 
 VALUES_EACH = 4
 

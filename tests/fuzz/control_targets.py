@@ -15,9 +15,11 @@ from streamlake import config
 from streamlake.core.errors import Corrupt, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.handlers.fetch_session import FetchSessions, to_send
-from streamlake.peers.schema_source import HttpSchemaSource
 from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, PartitionData
-from streamlake.table import control, field_map, progress
+from streamlake.table.commit import progress
+from streamlake.table.rows import field_map
+from streamlake.table.task import control
+from streamlake.worker.schema_source import HttpSchemaSource
 
 _TOPIC = UUID(int=3)
 

@@ -12,12 +12,12 @@ from fuzz.target import MIB, Target, run_async
 from starlette.applications import Starlette
 from support.log_bench import FixedClock
 
-from streamlake.cluster.database import Database
-from streamlake.cluster.membership import Membership
-from streamlake.cluster.schemas_store import SchemaStore
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import Membership
+from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.registry import api
+from streamlake.http import registry as api
 from streamlake.registry.schema_registry import SchemaRegistry
 
 REQUESTS_EACH = 300  # on one registry; then a new one, so that it does not fill up

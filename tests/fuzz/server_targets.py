@@ -12,10 +12,10 @@ from typing import Any
 
 from fuzz.target import MIB, Target, run_async
 from fuzz.wire_targets import cut
+from simulation.world.disk import SimDisk
 from support.deliver import deliver
 from support.log_bench import FixedClock
 from support.produce_pair import Requests, same
-from support.simdisk import SimDisk
 from support.wait import DEADLINE_S
 from support.wire import (
     Member,
@@ -30,7 +30,8 @@ from support.wire import (
 )
 from support.wire_stub import FakeTransport
 
-from streamlake.cluster.database import Database
+from streamlake.broker.services import Services
+from streamlake.cluster.store.database import Database
 from streamlake.config import Config
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
@@ -59,9 +60,8 @@ from streamlake.protocol.messages import (
 from streamlake.protocol.requests import api
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.s3stream.local_store import LocalStore
+from streamlake.s3stream.store.local import LocalStore
 from streamlake.server.connection import Connection, Counters
-from streamlake.services import Services
 
 FRAME_BYTES_MAX = 1 << 20
 CONNECTIONS_EACH = 100  # on one broker; then a new one

@@ -10,15 +10,15 @@ from array import array
 
 from crc32c import crc32c
 from fuzz.target import Target
-from support.simdisk import SimDisk
+from simulation.world.disk import SimDisk
 
-from streamlake.cluster import object_ranges
+from streamlake.cluster.store import object_ranges
 from streamlake.core.errors import Corrupt
 from streamlake.core.ids import Ids
 from streamlake.log import checkpoint
 from streamlake.log.producers import ProducedBatch, Producer, Producers
 from streamlake.s3stream.metadata import StreamRange
-from streamlake.s3stream.object_format import (
+from streamlake.s3stream.objects.format import (
     FOOTER,
     FOOTER_CRC_AT,
     ObjectEncoder,
@@ -26,18 +26,8 @@ from streamlake.s3stream.object_format import (
     decode_footer,
     decode_index,
 )
-from streamlake.s3stream.object_wal_format import (
-    ENTRY_BYTES,
-    HEADER_BYTES,
-    DataEncoder,
-    ObjectHeader,
-    ObjectKind,
-    WalObject,
-    encode_mark,
-)
-from streamlake.s3stream.wal import WalRecord
-from streamlake.s3stream.wal_directory import Recovered, WalDirectory
-from streamlake.s3stream.wal_format import (
+from streamlake.s3stream.wal.file.directory import Recovered, WalDirectory
+from streamlake.s3stream.wal.file.format import (
     RECORD_HEADER_BYTES,
     RECORD_MAGIC,
     SEGMENT_HEADER_BYTES,
@@ -46,6 +36,16 @@ from streamlake.s3stream.wal_format import (
     encode_record_header,
     encode_segment_header,
 )
+from streamlake.s3stream.wal.object.format import (
+    ENTRY_BYTES,
+    HEADER_BYTES,
+    DataEncoder,
+    ObjectHeader,
+    ObjectKind,
+    WalObject,
+    encode_mark,
+)
+from streamlake.s3stream.wal.port import WalRecord
 
 _RNG = random.Random(8)
 WAL_OBJECT_CRC_AT = HEADER_BYTES - 4

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamlake.cluster.config_def import ConfigSource, ConfigType, Layer
+from streamlake.cluster.config.definition import ConfigSource, ConfigType, Layer
 from streamlake.cluster.topics import TopicInfo
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.handlers.config_entries import (

@@ -6,7 +6,7 @@ import pytest
 from support.server import Server
 from support.wire import Client, ends, newest
 
-from streamlake.cluster.kafka_configs import BROKER as BROKER_FACTS
+from streamlake.cluster.config.kafka import BROKER as BROKER_FACTS
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, incremental_alter_configs
 from streamlake.protocol.messages.describe_configs import (

@@ -1,6 +1,6 @@
 """Every error of the coordinator has a code of the same name."""
 
-from streamlake.coordinator.group_api import GroupError
+from streamlake.coordinator.classic.api import GroupError
 from streamlake.handlers.group_errors import code_of
 from streamlake.protocol.errors import ErrorCode
 

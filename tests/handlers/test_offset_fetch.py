@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from support.wire import Client, newest
 
-from streamlake.coordinator.group_api import GroupError
+from streamlake.coordinator.classic.api import GroupError
 from streamlake.handlers import offset_fetch as handler
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, offset_commit

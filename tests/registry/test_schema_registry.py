@@ -3,11 +3,11 @@ import json
 
 import pytest
 
-from streamlake.cluster.schemas_store import GLOBAL
+from streamlake.cluster.store.schemas import GLOBAL
 from streamlake.core.errors import Conflict
 from streamlake.core.tasks import InlineExecutor
 from streamlake.registry import errors
-from streamlake.registry.compatibility import Level
+from streamlake.registry.avro.compatibility import Level
 from streamlake.registry.errors import RegistryError
 from streamlake.registry.schema_registry import BLOCKING_WAITING_MAX, NewSchema, SchemaRegistry
 

@@ -1,6 +1,6 @@
 import pytest
 
-from streamlake.cluster.schemas_store import VersionRow
+from streamlake.cluster.store.schemas import VersionRow
 from streamlake.registry import errors, subjects
 from streamlake.registry.errors import RegistryError
 

@@ -7,7 +7,7 @@ from support.memory_wal import MemoryWal
 from streamlake.core.errors import Corrupt, Fenced
 from streamlake.core.ids import Ids
 from streamlake.s3stream.drain import Drained, drain
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.wal.port import WalRecord
 
 SIZE = 5000
 

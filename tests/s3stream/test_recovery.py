@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from streamlake.core.errors import Corrupt, Full
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.wal.port import WalRecord
 
 
 def record(stream_id: int, base: int, count: int = 1, epoch: int = 1, data: bytes = b"x") -> WalRecord:

@@ -6,7 +6,7 @@ from support.wait import DEADLINE_S, turns, until
 
 from streamlake.core.errors import Corrupt, Fenced
 from streamlake.s3stream.metadata import StreamRange
-from streamlake.s3stream.object_format import object_key
+from streamlake.s3stream.objects.format import object_key
 
 
 async def one_stream(media, **settings: object):  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from typing import Any
 
 from support.wait import DEADLINE_S
 
-from streamlake.table.control import (
+from streamlake.table.task.control import (
     LINE_BYTES_MAX,
     FromServer,
     FromWorker,

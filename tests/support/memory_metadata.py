@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from streamlake.cluster.wals import WalKey
+from streamlake.cluster.store.wals import WalKey
 from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
 from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streamlake.core.errors import Corrupt, Exists, Full, NotFound, OutcomeUnknown, Unavailable
-from streamlake.s3stream.objectstore import Buffer, ObjectMeta
+from streamlake.s3stream.store.port import Buffer, ObjectMeta
 
 Fault = Literal["unavailable", "full", "unknown", "applied_then_unknown", "late", "slow", "short"]
 

@@ -10,7 +10,7 @@ from random import Random
 
 from streamlake.core.budget import Budget
 from streamlake.core.errors import Closed, Full, NotFound, Unavailable
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.wal.port import WalRecord
 
 
 class WalLog:

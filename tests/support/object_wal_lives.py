@@ -18,11 +18,11 @@ from typing import Any
 
 from streamlake.core.errors import Exists, Fenced, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
-from streamlake.s3stream.object_wal import ObjectWal, ObjectWalSettings
-from streamlake.s3stream.object_wal_format import HEADER_BYTES
-from streamlake.s3stream.object_wal_remains import ObjectWalRemains, sweep
-from streamlake.s3stream.objectstore import Buffer, ObjectMeta
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.store.port import Buffer, ObjectMeta
+from streamlake.s3stream.wal.object.format import HEADER_BYTES
+from streamlake.s3stream.wal.object.recovery import ObjectWalRemains, sweep
+from streamlake.s3stream.wal.object.wal import ObjectWal, ObjectWalSettings
+from streamlake.s3stream.wal.port import WalRecord
 
 SETTINGS = ObjectWalSettings(
     object_bytes=4096,

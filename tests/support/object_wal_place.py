@@ -6,10 +6,10 @@ from contracts.wal_contract import Replayed, Watcher, started
 from support.object_wal_lives import SETTINGS, copied
 
 from streamlake.core.ids import Ids
-from streamlake.s3stream.object_wal import ObjectWal
-from streamlake.s3stream.object_wal_format import object_wal_key
-from streamlake.s3stream.object_wal_remains import ObjectWalRemains
-from streamlake.s3stream.objectstore import ObjectStore
+from streamlake.s3stream.store.port import ObjectStore
+from streamlake.s3stream.wal.object.format import object_wal_key
+from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
+from streamlake.s3stream.wal.object.wal import ObjectWal
 
 NODE = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 
-from streamlake.cluster.table_configs import PREFIX, TableSettings
+from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.core.errors import NotFound
 from streamlake.record.arrow import RECORDS_SCHEMA
 from streamlake.record.decode import NOT_TEXT

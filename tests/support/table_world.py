@@ -17,19 +17,19 @@ from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.io import FileIO, InputFile, OutputFile
 
-from streamlake.cluster.table_configs import TableSettings
+from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
 from streamlake.core.errors import NotFound, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.table.commit_machine import Owner
-from streamlake.table.control import TableReport, TableSpec
-from streamlake.table.gather import Gatherer
-from streamlake.table.log_reader import Fetched, PartitionPositions
-from streamlake.table.resolve import SchemaCache
-from streamlake.table.task import Work
-from streamlake.table.topic_table import Tools, TopicTable
+from streamlake.table.commit.machine import Owner
+from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.task.control import TableReport, TableSpec
+from streamlake.table.task.gather import Gatherer
+from streamlake.table.task.log_reader import Fetched, PartitionPositions
+from streamlake.table.task.task import Work
+from streamlake.table.task.topic_table import Tools, TopicTable
 
 TOPIC = "orders"
 TOPIC_ID = UUID(int=7)

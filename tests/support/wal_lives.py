@@ -10,15 +10,15 @@ import asyncio
 import errno
 from random import Random
 
-from support.simdisk import SimDisk
+from simulation.world.disk import SimDisk
 
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.file_wal import FileWal, FileWalSettings
-from streamlake.s3stream.flusher import Flusher
-from streamlake.s3stream.wal import WalRecord
+from streamlake.s3stream.wal.file.flusher import Flusher
+from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
+from streamlake.s3stream.wal.port import WalRecord
 
 SETTINGS = FileWalSettings(capacity_bytes=4 * 16384, segment_bytes=16384, group_bytes=2048)
 # Mostly one length: a stale record then fits exactly behind a new one.

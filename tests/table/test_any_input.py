@@ -19,7 +19,7 @@ from support.avro_random import RandomAvro
 from support.table_world import TOPIC, FaultyCatalog, World
 
 from streamlake.cli.sql import connect
-from streamlake.cluster.topic_configs import check_topic_configs
+from streamlake.cluster.config.topic import check_topic_configs
 from streamlake.core.errors import Invalid
 from streamlake.record.encode import encode_batch
 

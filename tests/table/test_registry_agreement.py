@@ -25,12 +25,12 @@ from support.avro_random import RandomAvro, sized, zigzag
 from support.table_world import World
 
 from streamlake.core.errors import Invalid
-from streamlake.registry.avro_schema import parse_schema
-from streamlake.registry.avro_types import LEVELS_MAX, understood
-from streamlake.registry.compatibility import Level, incompatibilities
-from streamlake.table import convert_avro
-from streamlake.table.avro_schema import AvroSchema, compile_schema
-from streamlake.table.converted import Reason, row_numbers
+from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.schema import parse_schema
+from streamlake.registry.avro.types import LEVELS_MAX, understood
+from streamlake.table.formats.avro import convert as convert_avro
+from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
+from streamlake.table.formats.converted import Reason, row_numbers
 
 # docs/guides/tables.md has these, and no others.
 UNSUPPORTED = re.compile(

@@ -1,0 +1,1 @@
+"""The load library: what the benchmarks and the bench command share."""

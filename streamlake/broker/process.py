@@ -1,0 +1,310 @@
+"""The server's composition root: the services of a broker (services.py), and all that only a real process has.
+
+Start: lock the data directory, bind the ports (so that a mistake is clear before anything is recovered), then the
+services, then HTTP and Kafka listen, then the table worker. Stop is the reverse: the worker ends its commit, clients
+are answered, then the rest. A failure that cannot be survived (a lost disk, being fenced) ends the process: what is
+durable is recovered at the next start, and nothing else may be trusted.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import structlog
+import uvloop
+
+from streamlake.broker import worker_process
+from streamlake.broker.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
+from streamlake.broker.metrics import Sources, export
+from streamlake.broker.services import Services, Undo, undo_all
+from streamlake.broker.table_worker import TableWorker
+from streamlake.catalogs import config as catalog_config
+from streamlake.config import SQL_CATALOG, Config, catalog_file
+from streamlake.core import native
+from streamlake.core.disk import DiskFile
+from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
+from streamlake.core.tasks import Supervisor
+from streamlake.core.version import version
+from streamlake.handlers.apis import HANDLERS
+from streamlake.http import app as http
+from streamlake.http.app import HttpServer
+from streamlake.http.registry import routes
+from streamlake.protocol.requests import prepare
+from streamlake.server import listener
+from streamlake.server.listener import Listener
+from streamlake.table.task.control import WorkerSettings
+from streamlake.telemetry import log as logs
+from streamlake.telemetry.loop_lag import LoopLag
+from streamlake.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+READY_FILE = "server.json"
+SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a thread of Python hold up the loop for so long (docs/adr/0013)
+GC_GENERATION_2 = 100  # full collections of a large heap take long: make them rare
+
+
+class Broker:
+    def __init__(self, config: Config, machine: Machine) -> None:
+        self.config = config
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.services = Services(config, machine, self._fatal)
+        self._machine = machine
+        self._data_dir = config.storage.data_dir.absolute()
+        self._undo: list[tuple[str, Undo]] = []
+        self._tasks = Supervisor(lambda name, error: self._fatal(error))
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Everything, in order. On an error what was started is stopped again, and the error raised."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        server = self.config.server
+        self._lock_data_dir()
+        self._check_data_dir()
+        self._listener = Listener(
+            listener.bind(server.host, server.port), server.connections_max, server.request_bytes_max
+        )
+        self._undo.append(("kafka port", self._listener.close))
+        self._http_socket = http.bind(self._http_host, server.http_port)
+        self._undo.append(("http port", self._http_socket.close))
+        self._undo.append(("services", self.services.stop))
+        await self.services.start(self._advertised_host, self._advertised_port)
+        self._undo.append(("tasks", self._tasks.stop))
+        self._worker = self._table_worker()
+        await self._start_http()
+        prepare([handler.api for handler in HANDLERS])  # else the first request of each kind waits for its codec
+        await self._listener.start(self.services.context(self._advertised_host, self._advertised_port), HANDLERS)
+        # Requests under way need all that was started before, so they end first.
+        self._undo.append(("listener", lambda: self._listener.stop(server.shutdown_timeout_s)))
+        if self.config.tables.enabled:
+            self._tasks.start("table worker", self._worker.run())
+            self._undo.append(("table worker", self._worker.stop))
+        self._announce()
+
+    def _lock_data_dir(self) -> None:
+        """Before anything in the directory is touched: it may be a running server's."""
+        disk = self._machine.disk
+        try:
+            disk.makedirs(str(self._data_dir))
+            lock: DiskFile = disk.open(str(self._data_dir / "lock"), create=True)
+        except OSError as error:
+            text = f"{self._data_dir} cannot be used: {error.strerror}; give a --data-dir that can be written"
+            raise Unavailable(text) from None
+        if not lock.lock():
+            lock.close()
+            raise Unavailable(
+                f"another server uses {self._data_dir}: stop it first, or give this one another --data-dir"
+            )
+        self._undo.append(("data directory", lock.close))
+        (self._data_dir / READY_FILE).unlink(missing_ok=True)
+
+    def _check_data_dir(self) -> None:
+        """Data without its metadata, or metadata without its data: a part was lost, and to go on would lose the rest.
+
+        A first start makes the empty directories before the metadata, so no crash of its own looks like that."""
+        if self.config.storage.metadata_url:
+            return
+        metadata, disk = self._data_dir / METADATA_FILE, self._machine.disk
+        parts = ["wal"] if self.config.storage.url else ["wal", "objects"]
+        for part in (str(self._data_dir / name) for name in parts):
+            if metadata.exists() and not disk.is_dir(part):
+                raise Corrupt(
+                    f"{part} is missing, and {metadata} knows of data in it: bring it back, or make it an empty "
+                    "directory to go on without that data"
+                )
+            if not metadata.exists() and disk.listdir(part):
+                raise Corrupt(
+                    f"{metadata} is missing, and {part} holds data that only it can tell what they are: bring it back, "
+                    "or start with another --data-dir"
+                )
+            disk.makedirs(part)
+
+    async def _start_http(self) -> None:
+        metrics = Metrics()
+        self._undo.append(("metrics", metrics.close))
+        self._export(metrics)
+        server = HttpServer(
+            self._http_socket,
+            routes(self.services.registry),
+            metrics,
+            self._problems,
+            self._worker.describe,
+            lambda: self._worker.pid,
+        )
+        self._undo.append(("http", server.stop))
+        await server.start()
+
+    def _export(self, metrics: Metrics) -> None:
+        loop_lag = LoopLag()
+        self._tasks.start("loop lag", loop_lag.run())
+        services = self.services
+        export(
+            metrics,
+            Sources(
+                connections=self._listener.counters,
+                logs=services.logs,
+                streams=services.streams,
+                wal=services.wal,
+                store=services.store,
+                database=services.database,
+                membership=services.membership,
+                groups=services.groups,
+                offsets=services.offsets,
+                worker=self._worker,
+                loop_lag=loop_lag,
+            ),
+        )
+
+    def _table_worker(self) -> TableWorker:
+        tables, services = self.config.tables, self.services
+        catalog = self._catalog()
+        settings = WorkerSettings(
+            bootstrap_host=_reachable(self.config.server.host),
+            bootstrap_port=self._listener.port,
+            registry_url=self._http_url,
+            cluster_id=services.identity.cluster_id,
+            memory_bytes=tables.memory_bytes,
+            round_bytes=tables.round_bytes,
+            log_level=self.config.logging.level,
+            log_json=self.config.logging.format == "json",
+            catalog_kind=catalog.kind,
+            catalog_name=catalog.name,
+            catalog_properties=dict(catalog.properties),
+        )
+        return TableWorker(
+            settings,
+            services.topics,
+            services.configs,
+            services.progress,
+            services.logs,
+            self._machine.clock,
+            worker_process.launch,
+        )
+
+    def _catalog(self) -> catalog_config.CatalogConfig:
+        tables, storage, s3 = self.config.tables, self.config.storage, self.config.s3
+        if tables.catalog != SQL_CATALOG:
+            return catalog_file(tables.catalog, os.environ)
+        url = metadata_url(self.config)
+        if url.startswith("sqlite"):
+            return catalog_config.embedded(self._data_dir, tables.warehouse)
+        warehouse = tables.warehouse or (f"{storage.url}/warehouse" if storage.url else None)
+        return catalog_config.beside_metadata(url, self._data_dir, warehouse, s3.model_dump())
+
+    # -- stop --------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """The reverse of the start."""
+        await undo_all(self._undo)
+        self._machine.close()
+
+    def _fatal(self, error: BaseException) -> None:
+        if not self.failed.done():
+            log.error("the server must stop: restart it, and it recovers what is durable", reason=str(error))
+            self.failed.set_result(error)
+
+    # -- small things ------------------------------------------------------------------------------------------------
+
+    @property
+    def _advertised_host(self) -> str:
+        return self.config.server.advertised_host or _reachable(self.config.server.host)
+
+    @property
+    def _advertised_port(self) -> int:
+        return self.config.server.advertised_port or self._listener.port
+
+    @property
+    def _http_host(self) -> str:
+        return self.config.server.http_host or self.config.server.host
+
+    @property
+    def _http_url(self) -> str:
+        return f"http://{_address(_reachable(self._http_host), self._http_socket.getsockname()[1])}"
+
+    def _problems(self) -> list[str]:
+        stopping = [f"stopping: {self.failed.result()}"] if self.failed.done() else []
+        return stopping + self.services.problems()
+
+    def _announce(self) -> None:
+        addresses = {
+            "pid": os.getpid(),
+            "bootstrap": _address(self._advertised_host, self._advertised_port),
+            "http": self._http_url,
+        }
+        ready = self._data_dir / READY_FILE
+        self._undo.append(("ready file", lambda: ready.unlink(missing_ok=True)))
+        written = self._data_dir / f"{READY_FILE}.tmp"
+        written.write_text(json.dumps(addresses))
+        written.replace(ready)
+        log.info("ready", kafka=addresses["bootstrap"], http=addresses["http"], data=str(self._data_dir))
+        kernels = native.compiled()
+        log.info(
+            "this is StreamLake",
+            version=version(),
+            wal=wal_uri(self.config).kind,
+            store=store_url(self.config),
+            metadata=metadata_url(self.config).partition(":")[0],
+            catalog=self._catalog().kind if self.config.tables.enabled else "none: tables.enabled is false",
+            kernels=", ".join(what for what, there in kernels.items() if there) or "none",
+        )
+        if missing := [what for what, there in kernels.items() if not there]:
+            log.warning(
+                "kernels are missing, and Python does their work, slower: install StreamLake where a C compiler is",
+                missing=", ".join(missing),
+            )
+
+
+def _reachable(host: str) -> str:
+    """An address to connect to, for one to listen on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def run(config: Config) -> None:
+    """Serve until SIGINT or SIGTERM (exit code 0) or until something that cannot be survived (1)."""
+    logs.configure(config.logging.level, json=config.logging.format == "json")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.exit(uvloop.run(_serve(config)))
+
+
+async def _serve(config: Config) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    gc.set_threshold(50_000, 20, GC_GENERATION_2)
+    broker = Broker(config, RealMachine(config.s3))
+    stopping = loop.create_task(stop.wait())
+    starting = loop.create_task(broker.start())
+    # A start may wait for a store or a lease: it can be stopped, and being fenced ends it too.
+    ends: list[asyncio.Future[Any]] = [starting, stopping, broker.failed]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return 1
+    except StreamLakeError as error:
+        log.error("not started", reason=str(error))
+        return 1
+    gc.freeze()  # what is there after the start stays: collections need not look at it again
+    waited: list[asyncio.Future[Any]] = [stopping, broker.failed]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping")
+    await broker.stop()
+    return 1 if broker.failed.done() else 0

@@ -1,0 +1,309 @@
+"""All of a broker between its sockets and its stores, in the order in which it starts.
+
+    metadata → registration (fences whoever was this node before) → lease → WALs (takeover.py) → streams
+             → topics and partitions → groups, offsets, producer ids → schema registry
+
+Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
+are added by process.py. `stop` undoes what was started, in reverse, whatever fails.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
+from streamlake.broker.ownership import Partitions
+from streamlake.broker.takeover import FormerWals
+from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.producer_ids import ProducerIdBlocks
+from streamlake.cluster.store.resource_configs import ResourceConfigs
+from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.wals import Wals
+from streamlake.cluster.topics import Topics
+from streamlake.config import Config
+from streamlake.coordinator.offsets import Offsets
+from streamlake.coordinator.producer_ids import ProducerIds
+from streamlake.coordinator.settings import GroupSettings
+from streamlake.coordinator.shell import Groups
+from streamlake.core.budget import Budget
+from streamlake.core.deadlines import Deadlines
+from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
+from streamlake.core.tasks import Supervisor
+from streamlake.handlers.context import Context, Node
+from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
+from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.log.manager import LogManager
+from streamlake.registry.schema_registry import SchemaRegistry
+from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.store.cluster_marker import claim
+from streamlake.s3stream.streams import Streams
+
+log = structlog.get_logger(__name__)
+
+CLAIM_RETRY_S = 0.2
+CHECK_THREADS = 2  # each decompresses into memory of its own: record/compression.py
+
+Undo = Callable[[], Awaitable[None] | None]
+
+
+class Services:
+    """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
+
+    identity: BrokerIdentity
+    streams: Streams
+    topics: Topics
+    configs: BrokerConfigs
+    progress: TableProgress
+    logs: LogManager
+    partitions: Partitions
+    groups: Groups
+    offsets: Offsets
+    registry: SchemaRegistry
+
+    def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
+        self.tasks = Supervisor(lambda name, error: on_fatal(error))
+        self._config = config
+        self._machine = machine
+        self._on_fatal = on_fatal
+        self._failed = False
+        self._undo: list[tuple[str, Undo]] = []
+
+    async def start(self, host: str, port: int) -> None:
+        """`host` and `port`: where clients are told to find us. After an error, `stop` undoes what was done."""
+        await self._start_metadata(host, port)
+        await self._start_streams()
+        await self._start_partitions()
+        await self._start_coordinator()
+        self.registry = SchemaRegistry(SchemaStore(self.database, self.identity), self._machine.executor("registry"))
+
+    async def _start_metadata(self, host: str, port: int) -> None:
+        machine, config = self._machine, self._config
+        with _named("storage.metadata_url"):
+            self.database = await machine.open_metadata(metadata_url(config))
+        self._undo.append(("metadata", self.database.close))
+        self.membership = Membership(self.database, machine.clock, machine.ids)
+        registration = await self.membership.register(config.server.node_id, host, port)
+        self.identity = registration.identity
+        self._former_lease_ms = registration.former_lease_ms
+        self._undo.append(("membership", self.membership.leave))
+        self._undo.append(("tasks", self.tasks.stop))
+        self.tasks.start("lease", self.membership.run())
+        self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
+        await self.configs.refresh()
+        self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
+
+    async def _start_streams(self) -> None:
+        machine, identity = self._machine, self.identity
+        url, key = store_url(self._config), _store_key(self._config)
+        with _named(key):
+            self.store = await machine.open_store(url)
+        self._undo.append(("object store", self.store.close))
+        used_before = bool(await Wals(self.database, identity).all())
+        try:
+            with _named(key):
+                await claim(self.store, identity.cluster_id, url, used_before=used_before)
+        except Unavailable:
+            if not used_before or wal_uri(self._config).kind != "file":
+                raise
+            # A file WAL serves while the store is away. Whose it is, we ask until it answers; a wrong one ends us.
+            self.tasks.start("whose the store is", self._claim_later())
+        settings = streams_settings(self._config)
+        former = FormerWals(
+            self._config, machine, self.database, self.membership, self.store, settings, self._former_lease_ms
+        )
+        self._undo.append(("wal store", former.close))
+        self.wal, wal_key = await former.replace()
+        self.tasks.start("sweep of former WALs", former.sweep())
+        self.streams = Streams(
+            self.store,
+            self.wal,
+            SqlStreamMetadata(self.database, identity, wal_key),
+            machine.clock,
+            machine.ids,
+            settings,
+            Budget(self._config.memory.total_bytes),
+            self._fatal,
+        )
+        self._undo.append(("streams", self._close_streams))
+        await self.streams.start()
+
+    async def _claim_later(self) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_RETRY_S)
+            try:
+                url = store_url(self._config)
+                await claim(self.store, self.identity.cluster_id, url, used_before=True)
+                return
+            except Unavailable:
+                continue
+
+    async def _close_streams(self) -> None:
+        """A clean stop uploads first: the next start has nothing to replay. A store outage cannot hold it up."""
+        timeout_s = self._config.server.shutdown_timeout_s
+        if not self._failed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self.streams.flush()
+            except (TimeoutError, StreamLakeError) as error:
+                log.warning("not all was uploaded; the write-ahead log keeps it", reason=str(error))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.streams.close()
+        except TimeoutError:
+            log.warning("records that were not acknowledged could not be written any more", timeout_s=timeout_s)
+
+    async def _start_partitions(self) -> None:
+        clock, ids = self._machine.clock, self._machine.ids
+        self.topics = Topics(self.database, self.identity, clock, ids)
+        await self.topics.refresh()
+        self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
+        self.progress = TableProgress(self.database, self.identity)
+        self.logs = LogManager(clock, self._machine.executor("log"))
+        self._undo.append(("partitions", self.logs.close_all))
+        following = Supervisor(lambda name, error: self._fatal(error))
+        self._undo.append(("partition tasks", following.stop))
+        interval_s = self._config.storage.retention_interval_s
+        self.partitions = Partitions(
+            self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
+        )
+        await self.partitions.start()
+
+    async def _start_coordinator(self) -> None:
+        clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
+        settings = GroupSettings(
+            initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
+            session_timeout_min_ms=groups.session_timeout_min_ms,
+            session_timeout_max_ms=groups.session_timeout_max_ms,
+            group_size_max=groups.group_size_max,
+            offsets_retention_ms=groups.offsets_retention_ms,
+        )
+        store = GroupStore(self.database, self.identity)
+        self.groups = Groups(store, clock, ids, settings)
+        self.offsets = Offsets(self.groups, store, clock, self._has_partition)
+        await self.groups.start()
+        self._undo.append(("groups", self.groups.stop))
+        self._producer_ids = ProducerIds(ProducerIdBlocks(self.database, self.identity))
+
+    def context(self, host: str, port: int) -> Context:
+        """What handlers need; clients are told this host and port."""
+        identity, machine = self.identity, self._machine
+        return Context(
+            node=Node(identity.node, host, port, identity.cluster_id),
+            topics=self.topics,
+            broker_configs=self.configs,
+            resource_configs=ResourceConfigs(self.database, self.identity),
+            logs=self.logs,
+            streams=self.streams,
+            groups=self.groups,
+            offsets=self.offsets,
+            producer_ids=self._producer_ids,
+            fetch_sessions=FetchSessions(machine.ids),
+            settled=self.partitions.settled,
+            deadlines=Deadlines(asyncio.get_running_loop()),
+            checks=machine.executor("checks", CHECK_THREADS),
+            clock=machine.clock,
+            ids=machine.ids,
+        )
+
+    async def stop(self) -> None:
+        await undo_all(self._undo)
+
+    def problems(self) -> list[str]:
+        """What is wrong now, in words for an operator."""
+        problems = []
+        if not self.membership.held():
+            problems.append("the lease has run out: the metadata store cannot be reached")
+        if self.partitions.unopened:
+            problems.append(f"{self.partitions.unopened} partitions could not be opened: see the log")
+        return problems
+
+    def _has_partition(self, name: str, index: int) -> bool:
+        topic = self.topics.get(name)
+        return topic is not None and 0 <= index < len(topic.partitions)
+
+    def _fatal(self, error: BaseException) -> None:
+        self._failed = True
+        self._on_fatal(error)
+
+
+async def undo_all(undo: list[tuple[str, Undo]]) -> None:
+    """The last first. One that fails is told in the log, and the others are still undone."""
+    while undo:
+        what, step = undo.pop()
+        try:
+            done = step()
+            if done is not None:
+                await done
+        except Exception:
+            log.exception("did not stop cleanly", part=what)
+
+
+def streams_settings(config: Config) -> StreamsSettings:
+    storage, memory = config.storage, config.memory
+    return StreamsSettings(
+        log_cache_bytes=memory.log_cache_bytes,
+        block_cache_bytes=memory.block_cache_bytes,
+        upload_bytes=storage.upload_bytes,
+        object_bytes=min(StreamsSettings().object_bytes, memory.log_cache_bytes // 2),  # no round of uploads has more
+        upload_interval_ms=int(storage.upload_interval_s * 1000),
+        gc_interval_ms=int(storage.gc_interval_s * 1000),
+        gc_grace_ms=int(storage.gc_grace_s * 1000),
+        wal_readable=wal_uri(config).kind == "file",
+    )
+
+
+def kafka_values(config: Config, host: str, port: int) -> dict[str, str]:
+    """The keys of cluster/broker_config_docs.OWN, with the values in force. Clients are told `host` and `port`."""
+    server, groups = config.server, config.groups
+    data_dir = str(config.storage.data_dir.absolute())
+    values: dict[str, str | int] = {
+        "node.id": server.node_id,
+        "broker.id": server.node_id,
+        "process.roles": "broker",
+        "listeners": _listener(server.host, server.port or port),
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT",
+        "advertised.listeners": _listener(host, port),
+        "log.dir": data_dir,
+        "log.dirs": data_dir,
+        "log.retention.check.interval.ms": round(config.storage.retention_interval_s * 1000),
+        "socket.request.max.bytes": server.request_bytes_max,
+        "max.connections": server.connections_max,
+        "fetch.max.bytes": RESPONSE_BYTES_MAX,
+        "offset.metadata.max.bytes": GroupSettings().offset_metadata_bytes_max,
+        "group.initial.rebalance.delay.ms": groups.initial_rebalance_delay_ms,
+        "group.min.session.timeout.ms": groups.session_timeout_min_ms,
+        "group.max.session.timeout.ms": groups.session_timeout_max_ms,
+        "group.max.size": groups.group_size_max,
+        "offsets.retention.minutes": groups.offsets_retention_ms // 60_000,
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+def _listener(host: str, port: int) -> str:
+    return f"PLAINTEXT://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """What goes wrong with a thing that the configuration names says which key that is."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(f"{key}: {error}") from error
+    except Invalid as error:
+        raise Invalid(f"{key}: {error}") from error
+
+
+def _store_key(config: Config) -> str:
+    url = config.storage.url
+    if url is None:
+        return f"storage.data_dir = {config.storage.data_dir}"
+    endpoint = f", s3.endpoint = {config.s3.endpoint}" if config.s3.endpoint and not url.startswith("file:") else ""
+    return f"storage.url = {url}{endpoint}"

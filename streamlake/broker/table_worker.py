@@ -1,0 +1,233 @@
+"""The parent's side of the table worker: starts it, tells it the tables, keeps what it reports.
+
+The worker is a process of its own (worker_process.py). They talk over a socket pair (table/task/control.py); when the
+server dies the pair closes and the worker exits. One that dies is started again, with a growing pause. What it reports
+as covered moves the retention holds, durably first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from streamlake.broker.ownership import TABLE_HOLD
+from streamlake.broker.worker_process import WorkerProcess
+from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.config.table import PREFIX
+from streamlake.cluster.config.topic import TOPIC_CONFIGS
+from streamlake.cluster.store.table_progress import Reported, TableProgress
+from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.core.clock import Clock
+from streamlake.core.errors import StreamLakeError
+from streamlake.log.manager import LogManager
+from streamlake.table.task.control import (
+    FromServer,
+    FromWorker,
+    TableReport,
+    TableSpec,
+    WorkerSettings,
+    encode,
+    read_message,
+)
+
+log = structlog.get_logger(__name__)
+
+RESTART_PAUSE_FIRST_S = 0.5
+RESTART_PAUSE_MAX_S = 30.0
+HEALTHY_AFTER_S = 60.0
+STOP_TIMEOUT_S = 10.0
+TELL_AGAIN_S = 1.0
+
+
+class TableWorker:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        topics: Topics,
+        configs: BrokerConfigs,
+        progress: TableProgress,
+        logs: LogManager,
+        clock: Clock,
+        launch: Callable[[], Awaitable[WorkerProcess]],
+    ) -> None:
+        self._launch = launch
+        self._settings = settings
+        self._topics = topics
+        self._configs = configs
+        self._progress = progress
+        self._logs = logs
+        self._clock = clock
+        self._reports: dict[UUID, TableReport] = {}
+        self._changed = asyncio.Event()
+        self._process: WorkerProcess | None = None
+        self._stopping = False
+        self.starts = 0
+        topics.listeners.append(lambda _change: self._changed.set())
+        configs.listeners.append(lambda _keys: self._changed.set())
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None or self._process.returncode is not None else self._process.pid
+
+    @property
+    def reports(self) -> list[TableReport]:
+        """The latest report of every table there is."""
+        return [r for r in self._reports.values() if self._topics.by_id(r.topic_id) is not None]
+
+    async def run(self) -> None:
+        """Keep a worker running until `stop`."""
+        pause_s = RESTART_PAUSE_FIRST_S
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            await self._wait_for_tables()
+            started = loop.time()
+            try:
+                code = await self._run_once()
+            except Exception as error:  # whatever is wrong with tables, topics go on
+                code = None
+                known = isinstance(error, OSError | StreamLakeError)
+                log.error("the table worker could not be run", reason=str(error), exc_info=None if known else error)
+            if self._stopping:
+                return
+            if loop.time() - started > HEALTHY_AFTER_S:
+                pause_s = RESTART_PAUSE_FIRST_S
+            log.warning("the table worker ended; it is started again", exit_code=code, in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
+
+    async def stop(self) -> None:
+        """End the worker: it finishes the commit that is under way, if that is quick."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()  # safe: what it has not committed is translated again from the log
+            await process.wait()
+
+    async def _wait_for_tables(self) -> None:
+        """A server without tables needs no worker: its libraries alone take 166 MB."""
+        while not any(topic.is_table for topic in self._topics.all()):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _run_once(self) -> int:
+        epoch = await self._progress.next_committer_epoch()
+        process = self._process = await self._launch()
+        self.starts += 1
+        reader, writer = process.reader, process.writer
+        writer.write(encode(self._settings))
+        telling = asyncio.get_running_loop().create_task(self._tell(writer, epoch))
+        try:
+            while (message := await read_message(reader, FromWorker)) is not None:
+                await self._keep(message.report)
+        finally:
+            telling.cancel()
+            writer.close()
+            if process.returncode is None and not self._stopping:
+                process.kill()
+            code = await process.wait()
+        return code
+
+    async def _tell(self, writer: asyncio.StreamWriter, epoch: int) -> None:
+        """The whole set of tables, now and whenever it may have changed."""
+        told: list[TableSpec] | None = None
+        while True:
+            self._changed.clear()
+            try:
+                committed = {p.topic_id for p in await self._progress.load() if p.committed_once}
+            except StreamLakeError as error:
+                log.warning("the table worker is not told of a change yet, trying again", reason=str(error))
+                await asyncio.sleep(TELL_AGAIN_S)
+                continue
+            tables = [self._spec(t, t.id in committed, epoch) for t in self._topics.all() if t.is_table]
+            if tables != told:
+                told = tables
+                writer.write(encode(FromServer(tables)))
+                try:
+                    await writer.drain()
+                except ConnectionError:
+                    return  # the worker has ended: whoever reads its reports sees that too
+            await self._changed.wait()
+
+    def _spec(self, topic: TopicInfo, committed_once: bool, epoch: int) -> TableSpec:
+        effective = TOPIC_CONFIGS.effective(self._configs.topic_layers(topic.configs))
+        configs = {key: value for key, value in effective.items() if key.startswith(PREFIX)}
+        return TableSpec(topic.name, topic.id, len(topic.partitions), configs, committed_once, epoch)
+
+    async def _keep(self, report: TableReport) -> None:
+        before = self._reports.get(report.topic_id)
+        if before is None or (before.state, before.message) != (report.state, report.message):
+            told = log.info if report.state in ("starting", "running") else log.warning
+            why = {"reason": report.message} if report.message else {}
+            told("table", topic=report.topic, table=report.table, state=report.state, **why)
+        self._reports[report.topic_id] = report
+        if not report.hold:
+            return
+        # A partition that no load of the table has shown yet has no hold in the report: 0 moves nothing.
+        pairs = zip_longest(report.positions, report.hold, fillvalue=0)
+        moved = {index: Reported(committed, hold) for index, (committed, hold) in enumerate(pairs)}
+        try:
+            # Durable before retention may pass: after a crash the old hold, which is lower, is in force again.
+            await self._progress.advance(report.topic_id, moved, report.committed_once, self._clock.now_ms())
+        except StreamLakeError as error:
+            log.warning("a table's progress was not stored; the next report has it too", reason=str(error))
+            return
+        topic = self._topics.by_id(report.topic_id)
+        for index, hold in enumerate(report.hold):
+            partition = self._logs.get(report.topic_id, index)
+            if partition is not None and topic is not None and topic.is_table:
+                partition.hold(TABLE_HOLD, hold)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """All table topics for `/v1/tables`, JSON-ready, whether their worker has spoken yet or not."""
+        return [self._describe(topic) for topic in self._topics.all() if topic.is_table]
+
+    def _describe(self, topic: TopicInfo) -> dict[str, Any]:
+        report, spec = self._reports.get(topic.id), self._spec(topic, False, 0)
+        namespace = spec.configs[PREFIX + "namespace"]
+        if report is None:
+            table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
+            report = TableReport(topic.name, topic.id, table, "starting")
+        partitions = []
+        for info in topic.partitions:
+            partition = self._logs.get(topic.id, info.index)
+            start, end = (partition.log_start_offset, partition.last_stable_offset) if partition else (0, 0)
+            done = report.positions[info.index] if info.index < len(report.positions) else None
+            partitions.append(
+                {
+                    "partition": info.index,
+                    "log_start": start,
+                    "log_end": end,
+                    "in_table": done,
+                    "lag": end - max(done or 0, start),
+                }
+            )
+        commit = report.last_commit_ms
+        dead = {"table": report.dead_letter_table, "metadata_location": report.dead_letter_metadata_location}
+        return {
+            "topic": topic.name,
+            "topic_id": str(topic.id),
+            "table": report.table,
+            "namespace": namespace,  # where to cut `table`: both parts may hold dots
+            "state": report.state,
+            "message": report.message,
+            "rows": report.rows,
+            "dead_letters": report.dead_letters,
+            "skipped": report.skipped,
+            "lag": sum(int(p["lag"] or 0) for p in partitions),
+            "maintenance": report.maintenance,
+            "commits": report.commits,
+            "last_commit": None if commit is None else datetime.fromtimestamp(commit / 1000, UTC).isoformat(),
+            "metadata_location": report.metadata_location,
+            "dead_letter_table": dead if report.dead_letter_table else None,
+            "partitions": partitions,
+        }

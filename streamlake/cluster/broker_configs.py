@@ -1,0 +1,236 @@
+"""Broker configs that clients see and may change: all of Kafka's, and defaults of `streamlake.table.*`.
+
+A value is found, strongest first, among what was set for this broker, for all brokers, in the configuration file,
+and the built-in default. As in Kafka, some may be changed while the broker runs and the others only in the file. What
+other sections of the file say (addresses, directories) is shown under Kafka's name for it, and is set there only.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from sqlalchemy import Connection, delete, func, select
+
+from streamlake.cluster.config.broker_docs import HONOURED, OWN, family
+from streamlake.cluster.config.definition import (
+    ConfigDef,
+    ConfigDefs,
+    ConfigSource,
+    ConfigType,
+    Layer,
+    Parser,
+    Value,
+    any_text,
+    from_fact,
+)
+from streamlake.cluster.config.kafka import BROKER, QUOTA, Fact
+from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
+from streamlake.core.errors import Invalid, OutcomeUnknown
+
+ALL_BROKERS = -1  # the row that holds for every node
+UNKNOWN_NAME_CHARS_MAX = 255
+ROWS_MAX = 1_000  # configs that are set on one broker, or on all
+
+
+def _refused(default: str | None, why: str) -> Parser:
+    def parse(value: str) -> Value:
+        if value != (default or ""):
+            raise ValueError(f"{why}; leave it out")
+        return value
+
+    return parse
+
+
+def _of_kafka(fact: Fact, topic_defaults: Mapping[str, ConfigDef]) -> ConfigDef:
+    name = fact.name
+    topic = topic_defaults.get(name)
+    if topic is not None:
+        doc = f"Default of the topic config {topic.name}. {topic.doc}"
+        return from_fact(fact, doc, topic.parser, name, dynamic=fact.dynamic)
+    if name in HONOURED:
+        return from_fact(fact, HONOURED[name], None, name, dynamic=fact.dynamic)
+    if name in OWN:
+        doc = f"Read-only here: {OWN[name]} of the configuration file says it." if OWN[name] else "Always so."
+        return from_fact(fact, doc, any_text, name, dynamic=False)
+    found = family(name)
+    parser = _refused(fact.default, found.refused) if found.refused else None
+    return from_fact(fact, found.doc, parser, name, dynamic=fact.dynamic)
+
+
+def _definitions() -> Iterator[ConfigDef]:
+    topic_defaults = {d.broker_key: d for d in TOPIC_CONFIGS if d.broker_key}
+    for fact in BROKER:
+        yield _of_kafka(fact, topic_defaults)
+    for d in TOPIC_CONFIGS:
+        if d.broker_key == d.name and d.name.startswith("streamlake."):
+            doc = f"Default of the topic config of the same name. {d.doc}"
+            yield ConfigDef(d.name, d.type, d.default, d.parser, doc, d.name, d.aliases)
+
+
+BROKER_CONFIGS = ConfigDefs("broker", tuple(_definitions()))
+# Listed only where they are set, as in Kafka.
+QUOTA_CONFIGS = ConfigDefs(
+    "broker",
+    [
+        from_fact(fact._replace(default=None), ACCEPTED + "quotas are not implemented yet.", None, fact.name)
+        for fact in QUOTA
+    ],
+)
+
+
+Rows = dict[int, dict[str, str]]  # node → its dynamic configs
+
+
+class BrokerConfigs:
+    """The image of the broker configs, and the way to change them. `refresh` once before use."""
+
+    def __init__(
+        self,
+        database: Database,
+        identity: BrokerIdentity,
+        static: Mapping[str, str],
+        in_force: Mapping[str, str] | None = None,
+    ) -> None:
+        """`static` is what the configuration file says; Invalid if a key or value of it is wrong. `in_force` are the
+        values of keys that other sections of it say."""
+        self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may be new
+        self._database = database
+        self._identity = identity
+        self._static = {**check_static(static), **(in_force or {})}
+        self._dynamic: Rows = {}
+        self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
+
+    def layers(self) -> list[Layer]:
+        """What was set for this broker, strongest first."""
+        return [
+            Layer(ConfigSource.DYNAMIC_BROKER, self._dynamic.get(self._identity.node, {})),
+            Layer(ConfigSource.DYNAMIC_DEFAULT_BROKER, self._dynamic.get(ALL_BROKERS, {})),
+            Layer(ConfigSource.STATIC_BROKER, self._static),
+        ]
+
+    def topic_layers(self, explicit: Mapping[str, str]) -> list[Layer]:
+        """The layers under which a topic with these explicit configs lives."""
+        return [Layer(ConfigSource.DYNAMIC_TOPIC, explicit), *self.layers()]
+
+    def value(self, name: str) -> Value:
+        """The value in force of a broker config, typed."""
+        entry = BROKER_CONFIGS.describe(name, self.layers())
+        assert entry.value is not None, f"{name} has no value"
+        return entry.definition.parse(entry.value)
+
+    def all_brokers(self) -> Mapping[str, str]:
+        """What was set for all brokers."""
+        return self._dynamic.get(ALL_BROKERS, {})
+
+    async def refresh(self) -> None:
+        """Read the image again."""
+        reading = self._database.read(_load)
+        reading.add_done_callback(self._installed)
+        await asyncio.shield(reading)
+
+    async def alter(self, node: int | None, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
+        """Set and remove configs of one broker, or of all (None). Invalid changes nothing."""
+        values = check_alter(set_)
+        gone = sorted({BROKER_CONFIGS.canonical(name) if name in BROKER_CONFIGS else _name(name) for name in remove})
+        where = ALL_BROKERS if node is None else node
+
+        def run(connection: Connection) -> Rows:
+            require_current(connection, self._identity)
+            lock_revision(connection)
+            c = tables.broker_config.c
+            for names in in_lists(gone):
+                connection.execute(delete(tables.broker_config).where((c.node == where) & c.key.in_(names)))
+            rows = [{"node": where, "key": key, "value": value} for key, value in sorted(values.items())]
+            upsert(connection, tables.broker_config, rows)
+            count = select(func.count()).where(c.node == where)
+            if connection.execute(count).scalar_one() > ROWS_MAX:
+                raise Invalid(f"a broker has room for {ROWS_MAX} configs that are set: delete some")
+            loaded = _load(connection)
+            next_revision(connection)
+            return loaded
+
+        # The image follows the commit even if the caller goes away: the callback belongs to the write, not to us.
+        writing = self._database.write(run)
+        writing.add_done_callback(self._installed)
+        try:
+            await asyncio.shield(writing)
+        except OutcomeUnknown:
+            self.stale.set()
+            await self.refresh()
+            raise
+
+    def _installed(self, loading: "asyncio.Future[Rows]") -> None:
+        if loading.cancelled() or loading.exception() is not None:
+            return
+        self.stale.clear()
+        old, self._dynamic = self._dynamic, loading.result()
+        if changed := frozenset(key for _, key, _ in _items(old) ^ _items(self._dynamic)):
+            for listener in self.listeners:
+                listener(changed)
+
+
+def definition_of(name: str) -> ConfigDef:
+    """Of any key that may be set on a broker, also of one that no broker knows."""
+    for definitions in (BROKER_CONFIGS, QUOTA_CONFIGS):
+        if name in definitions:
+            return definitions[name]
+    doc = "This broker does not know it. It is kept, without effect, and not shown, as it may be a secret."
+    return ConfigDef(name, ConfigType.UNKNOWN, None, any_text, doc, name, dynamic=False)
+
+
+def check_alter(values: Mapping[str, str]) -> dict[str, str]:
+    """What may be set on a broker that runs, under canonical names. As in Kafka, that is also any key that no broker
+    knows: it is kept for who does. Invalid says what is wrong."""
+    known: dict[str, str] = {}
+    checked: dict[str, str] = {}
+    for name, value in values.items():
+        if name in BROKER_CONFIGS:
+            known[name] = value
+        elif name in QUOTA_CONFIGS:
+            checked |= QUOTA_CONFIGS.check({name: value})
+        else:
+            checked[name] = _unknown(name, value)
+    for name in known:
+        definition = BROKER_CONFIGS[name]
+        if not definition.dynamic:
+            where = OWN.get(name, f"kafka.{name}")
+            how = f"set {where} in the configuration file and restart" if where else "it is always so"
+            raise Invalid(f"{name} cannot be changed while the broker runs: {how}")
+    return checked | BROKER_CONFIGS.check(known)
+
+
+def _unknown(name: str, value: str) -> str:
+    if _name(name).startswith("listener.name."):
+        # Kafka's way to give one listener TLS or SASL: nobody shall believe that it is on.
+        raise Invalid(f"{name} is not supported: listeners have no configs of their own here")
+    definition_of(name).parse(value)
+    return value
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name) <= UNKNOWN_NAME_CHARS_MAX or "\0" in name:
+        raise Invalid(f"the name of a config must have 1 to {UNKNOWN_NAME_CHARS_MAX} characters, none of them NUL")
+    return name
+
+
+def check_static(static: Mapping[str, str]) -> dict[str, str]:
+    """What the section [kafka] of the configuration file may say, under canonical names. Invalid says what is wrong."""
+    for name in static:
+        if name in OWN:
+            raise Invalid(f"kafka.{name} is not used: {f'set {OWN[name]}' if OWN[name] else 'leave it out'}")
+    return BROKER_CONFIGS.check(static)
+
+
+def _load(connection: Connection) -> Rows:
+    c = tables.broker_config.c
+    loaded: Rows = {}
+    for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):
+        loaded.setdefault(node, {})[key] = value
+    return loaded
+
+
+def _items(rows: Rows) -> set[tuple[int, str, str]]:
+    return {(node, key, value) for node, configs in rows.items() for key, value in configs.items()}

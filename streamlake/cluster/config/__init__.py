@@ -1,0 +1,1 @@
+"""Definitions of the configs of brokers, topics and tables."""

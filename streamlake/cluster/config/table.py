@@ -1,0 +1,356 @@
+"""`streamlake.table.*`: how a topic becomes an Iceberg table.
+
+Every `automq.table.topic.*` key of AutoMQ is an alias of the key with the same ending, and the deprecated
+`schema.type` is translated, so that existing scripts work. What is not there yet is refused, never ignored.
+`TableSettings.from_configs` gives the typed form that the table worker uses.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from streamlake.cluster.config.definition import (
+    INT32_MAX,
+    ConfigDef,
+    ConfigType,
+    Parser,
+    Value,
+    boolean,
+    integer,
+    one_of,
+)
+from streamlake.core.errors import Invalid
+
+PREFIX = "streamlake.table."
+LAYOUTS = ("streamlake", "automq")
+AUTOMQ_PREFIX = "automq.table.topic."
+AUTOMQ_SCHEMA_TYPE = AUTOMQ_PREFIX + "schema.type"
+
+_COLUMN = r"[\w\-]+(?:\.[\w\-]+)*"
+_PARTITION_ITEM = re.compile(
+    rf"(?:(?P<function>[A-Za-z]+)\s*\(\s*)?(?P<column>{_COLUMN})\s*(?:,\s*(?P<number>[0-9]+)\s*)?\)?"
+)
+_PARTITION_FIELDS_MAX = 32
+_PARTITION_BY_CHARS_MAX = 4_096
+_TIMES = ("year", "month", "day", "hour")
+_PLAIN_TRANSFORMS = ("identity", *_TIMES)
+_NUMBERED_TRANSFORMS = ("bucket", "truncate")
+
+# What a column is, in words, and the transforms of such a column.
+_NUMBER, _TEXT, _BYTES, _TIME, _MANY = "a number", "text", "binary", "a time", "made of several values"
+_TRANSFORMS: Mapping[str, tuple[str, ...]] = {
+    _NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
+    _TEXT: ("identity", *_NUMBERED_TRANSFORMS),
+    _BYTES: ("identity", *_NUMBERED_TRANSFORMS),
+    _TIME: ("identity", *_TIMES, "bucket"),
+    _MANY: (),
+}
+_NAME_BYTES_MAX = 249  # a folder's name has 255, and the dead-letter table needs six for its ending
+_NAMESPACE_BYTES_MAX = 255
+
+# What AutoMQ's deprecated schema.type stands for, in its successors.
+_SCHEMA_TYPES: Mapping[str, Mapping[str, str]] = {
+    "none": {},
+    "schemaless": {PREFIX + "convert.value.type": "string", PREFIX + "convert.key.type": "string"},
+    "schema": {
+        PREFIX + "convert.value.type": "by_schema_id",
+        PREFIX + "convert.key.type": "string",
+        PREFIX + "transform.value.type": "flatten",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBy:
+    """One field of the partition spec: `bucket(user.id, 16)` is ("user.id", "bucket", 16)."""
+
+    column: str  # dots name nested fields
+    transform: str  # identity, year, month, day, hour, bucket, truncate
+    parameter: int | None = None  # buckets, or width
+
+    def __str__(self) -> str:
+        if self.parameter is not None:
+            return f"{self.transform}({self.column}, {self.parameter})"
+        return self.column if self.transform == "identity" else f"{self.transform}({self.column})"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """The table configs of one topic, typed."""
+
+    enable: bool
+    namespace: str
+    name: str  # "": the topic's name
+    commit_interval_ms: int
+    convert_value: str  # raw, string, by_schema_id
+    convert_key: str  # raw, string, by_schema_id
+    transform_value: str  # none, flatten
+    partition_by: tuple[PartitionBy, ...]
+    layout: str  # streamlake, automq
+    errors_tolerance: str  # none, invalid_data, all
+
+    @classmethod
+    def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
+        """From canonical keys, explicit or effective ones; keys that are absent have their defaults. Other keys are
+        ignored. Invalid, also if the values do not go together."""
+        texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default or "") for d in TABLE_CONFIGS}
+        for definition in TABLE_CONFIGS:
+            definition.parse(texts[definition.name.removeprefix(PREFIX)])
+        settings = cls(
+            enable=boolean(texts["enable"]),
+            namespace=texts["namespace"],
+            name=texts["name"],
+            commit_interval_ms=int(texts["commit.interval.ms"]),
+            convert_value=texts["convert.value.type"],
+            convert_key=texts["convert.key.type"],
+            transform_value=texts["transform.value.type"],
+            partition_by=partition_fields(texts["partition.by"]),
+            layout=texts["layout"],
+            errors_tolerance=texts["errors.tolerance"],
+        )
+        if settings.transform_value == "flatten" and settings.convert_value != "by_schema_id":
+            raise Invalid(
+                f"{PREFIX}transform.value.type = flatten needs records with fields: "
+                f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
+            )
+        return settings
+
+    def refused_partition(self) -> str:
+        """Why an item of `partition_by` can never be, whatever records come; "" if none is such. What a schema decides
+        is decided when it comes."""
+        columns = self._known_columns()
+        for item in self.partition_by:
+            name = item.column.casefold()
+            kind = columns.get(name)
+            if kind is not None and item.transform not in _TRANSFORMS[kind]:
+                use = f": use {' or '.join(_TRANSFORMS[kind])}" if _TRANSFORMS[kind] else ""
+                return f"{PREFIX}partition.by: {item} cannot be, because {item.column} is {kind}{use}"
+            root = name.partition(".")[0]
+            of_a_schema = any(name == s or name.startswith(s + ".") for s in self._columns_of_schemas())
+            flattened = self.transform_value == "flatten" and root not in columns
+            if kind is None and not (of_a_schema or flattened):
+                return f"{PREFIX}partition.by: {item} cannot be, because there will be no column {item.column}"
+        return ""
+
+    def _known_columns(self) -> dict[str, str]:
+        """What columns are, in words, where the configs tell. Names are folded."""
+        key = {"raw": _BYTES, "string": _TEXT}.get(self.convert_key)
+        value = {"raw": _BYTES, "string": _TEXT}.get(self.convert_value)
+        if self.layout == "automq":
+            columns = {"_kafka_header": _MANY, "_kafka_metadata": _MANY, "_kafka_metadata.timestamp": _NUMBER}
+            columns |= {f"_kafka_metadata.{name}": _NUMBER for name in ("partition", "offset")}
+            columns |= {"_kafka_key": key} if key else {}
+            return columns | ({"_kafka_value": value} if value else {})
+        columns = {"_kafka": _MANY, "_kafka.headers": _MANY, "_kafka.timestamp": _TIME}
+        columns |= {f"_kafka.{name}": _NUMBER for name in ("partition", "offset")}
+        columns |= {f"_kafka.{name}": _TEXT for name in ("topic", "timestamp_type")}
+        columns |= {"_kafka.key": key} if key else {}
+        return columns | ({"value": value} if value else {})
+
+    def _columns_of_schemas(self) -> list[str]:
+        """Those that are what a schema says."""
+        automq = self.layout == "automq"
+        found = []
+        if self.convert_key == "by_schema_id":
+            found.append("_kafka_key" if automq else "_kafka.key")
+        if self.convert_value == "by_schema_id":
+            found.append("_kafka_value" if automq else "value")
+        return found
+
+
+def check_table_configs(configs: Mapping[str, str]) -> None:
+    """What is set on a topic, under canonical keys. Invalid if it does not go together."""
+    settings = TableSettings.from_configs(configs)
+    if not settings.enable:  # what belongs together may be set one after the other
+        return
+    # Where the topic does not say its layout, the broker's default may be either, and may change.
+    layouts = (settings.layout,) if PREFIX + "layout" in configs else LAYOUTS
+    refused = [replace(settings, layout=layout).refused_partition() for layout in layouts]
+    if all(refused):
+        raise Invalid(refused[0])
+
+
+def translate_schema_type(configs: Mapping[str, str]) -> dict[str, str]:
+    """Replace AutoMQ's `schema.type` by the keys it stands for. Invalid if they are given too, with other values."""
+    translated = {name: value for name, value in configs.items() if name != AUTOMQ_SCHEMA_TYPE}
+    schema_type = configs.get(AUTOMQ_SCHEMA_TYPE, "none")
+    if schema_type not in _SCHEMA_TYPES:
+        raise Invalid(f"{AUTOMQ_SCHEMA_TYPE} = {schema_type[:200]!r}: must be {' or '.join(_SCHEMA_TYPES)}")
+    for name, value in _SCHEMA_TYPES[schema_type].items():
+        given = configs.get(name, configs.get(AUTOMQ_PREFIX + name.removeprefix(PREFIX), value))
+        if given != value:
+            raise Invalid(f"{AUTOMQ_SCHEMA_TYPE} = {schema_type} means {name} = {value}, but it is set to {given!r}")
+        translated[name] = value
+    return translated
+
+
+def partition_fields(text: str) -> tuple[PartitionBy, ...]:
+    """`[day(ts), bucket(user.id, 16), region]`: a list, brackets optional; function names in any case; a bare column
+    is identity. "" and "[]" are no partitions. ValueError says which item is wrong."""
+    inner = text.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1].strip()
+    if not inner:
+        return ()
+    items = re.split(r",(?![^(]*\))", inner)
+    if len(items) > _PARTITION_FIELDS_MAX:
+        raise ValueError(f"must not have more than {_PARTITION_FIELDS_MAX} fields")
+    fields = tuple(_partition_field(item.strip()) for item in items)
+    for at, field in enumerate(fields):
+        before = [other for other in fields[:at] if other.column.casefold() == field.column.casefold()]
+        if any((other.transform, other.parameter) == (field.transform, field.parameter) for other in before):
+            raise ValueError(f"has {field} twice")
+        if field.transform in _TIMES and any(other.transform in _TIMES for other in before):
+            raise ValueError(f"has two partitions by the time in {field.column}: keep the finer one")
+    return fields
+
+
+def _partition_field(item: str) -> PartitionBy:
+    found = _PARTITION_ITEM.fullmatch(item)
+    if found is not None and (found["function"] is not None) == item.endswith(")"):
+        transform, column, digits = (found["function"] or "identity").lower(), found["column"], found["number"]
+        if transform in _PLAIN_TRANSFORMS and digits is None:
+            return PartitionBy(column, transform)
+        if transform in _NUMBERED_TRANSFORMS and digits is not None:
+            if len(digits) > 10 or not 1 <= int(digits) <= INT32_MAX:
+                raise ValueError(f"the number in {item} must be from 1 to {INT32_MAX}")
+            return PartitionBy(column, transform, int(digits))
+    raise ValueError(
+        f"{item!r} is no partition field; write a column, {', '.join(f'{t}(column)' for t in _PLAIN_TRANSFORMS)}, "
+        "bucket(column, n) or truncate(column, n)"
+    )
+
+
+def _partition_by(text: str) -> tuple[str, ...]:
+    if len(text) > _PARTITION_BY_CHARS_MAX:
+        raise ValueError(f"must not be longer than {_PARTITION_BY_CHARS_MAX} characters")
+    return tuple(str(field) for field in partition_fields(text))
+
+
+def _not_yet(default: str) -> Parser:
+    """A key of AutoMQ's that StreamLake knows and cannot do: only its "off" is accepted."""
+
+    def parse(value: str) -> Value:
+        if value.strip().lower() != default:
+            raise ValueError("is not implemented yet; leave it out")
+        return value
+
+    return parse
+
+
+def _identifier(bytes_max: int, empty: bool = False, parts: bool = False) -> Parser:
+    def parse(value: str) -> str:
+        if value == "" and empty:
+            return value
+        if not re.fullmatch(r"[\w\-.]+", value) or len(value.encode()) > bytes_max:
+            raise ValueError(f"must be letters, digits, '_', '-' or '.', at most {bytes_max} bytes of UTF-8")
+        if value in (".", ".."):
+            raise ValueError("must not be '.' or '..': it is the name of a folder too")
+        if parts and not all(value.split(".")):
+            raise ValueError("must have letters between dots: each dot begins a namespace in the one before it")
+        return value
+
+    return parse
+
+
+def _config(
+    key: str, type: ConfigType, default: str, parser: Parser, doc: str, automq: bool = True, broker: bool = False
+) -> ConfigDef:
+    name = PREFIX + key
+    aliases = (AUTOMQ_PREFIX + key,) if automq else ()
+    return ConfigDef(name, type, default, parser, doc, name if broker else None, aliases)
+
+
+_CONVERT = one_of("raw", "string", "by_schema_id", not_yet=("by_latest_schema",))
+_IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
+
+TABLE_CONFIGS = (
+    _config("enable", ConfigType.BOOLEAN, "false", boolean, "Keep the topic as an Iceberg table, exactly once."),
+    _config(
+        "namespace",
+        ConfigType.STRING,
+        "default",
+        _identifier(_NAMESPACE_BYTES_MAX, parts=True),
+        "Iceberg namespace of the table.",
+        broker=True,
+    ),
+    _config(
+        "name",
+        ConfigType.STRING,
+        "",
+        _identifier(_NAME_BYTES_MAX, empty=True),
+        "Name of the table; if empty, the topic's name.",
+        automq=False,
+    ),
+    _config(
+        "commit.interval.ms",
+        ConfigType.LONG,
+        "10000",
+        integer(1, 900_000),
+        "Time from one commit to the table to the next, which is how fresh the table is.",
+        broker=True,
+    ),
+    _config(
+        "convert.value.type",
+        ConfigType.STRING,
+        "raw",
+        _CONVERT,
+        "How values are read: as bytes, as UTF-8 text, or by the schema whose id they begin with.",
+    ),
+    _config("convert.key.type", ConfigType.STRING, "string", _CONVERT, "How keys are read."),
+    _config(
+        "transform.value.type",
+        ConfigType.STRING,
+        "none",
+        one_of("none", "flatten", not_yet=("flatten_debezium",)),
+        "flatten: the value's fields become columns of the table.",
+    ),
+    _config(
+        "partition.by",
+        ConfigType.LIST,
+        "",
+        _partition_by,
+        "The table's partition spec, such as [day(ts), bucket(id, 16)]; empty for none.",
+    ),
+    _config(
+        "layout",
+        ConfigType.STRING,
+        "streamlake",
+        one_of(*LAYOUTS),
+        "Where Kafka's own facts of a record go: one struct `_kafka`, or AutoMQ's columns.",
+        automq=False,
+        broker=True,
+    ),
+    _config(
+        "errors.tolerance",
+        ConfigType.STRING,
+        "all",
+        one_of("none", "invalid_data", "all"),
+        "What to do with records that cannot be a row. none: stop the table; invalid_data: dead-letter records that "
+        "cannot be decoded; all: also those whose schema cannot be used.",
+        broker=True,
+    ),
+    _config("id.columns", ConfigType.LIST, "", _not_yet(""), "Key columns for upserts. Not implemented yet."),
+    _config("upsert.enable", ConfigType.BOOLEAN, "false", _not_yet("false"), "Upserts. Not implemented yet."),
+    _config("cdc.field", ConfigType.STRING, "", _not_yet(""), "Change data capture. Not implemented yet."),
+    *(
+        _config(
+            f"convert.{part}.by_latest_schema.{what}",
+            ConfigType.STRING,
+            "",
+            _not_yet(""),
+            "Conversion by the latest schema. Not implemented yet.",
+        )
+        for part in ("value", "key")
+        for what in ("subject", "message.full.name")
+    ),
+    _config(
+        "expire.snapshot.enabled",
+        ConfigType.BOOLEAN,
+        "true",
+        _not_yet("true"),
+        "Expire old snapshots; always on: unlimited history is not implemented yet.",
+    ),
+    _config("expire.snapshot.older.than.hours", ConfigType.INT, "1", integer(1, INT32_MAX), _IGNORED),
+    _config("expire.snapshot.retain.last", ConfigType.INT, "1", integer(1, INT32_MAX), _IGNORED),
+)

@@ -1,0 +1,1 @@
+"""The metadata store: tables in SQL and what reads and writes them."""

@@ -1,0 +1,376 @@
+"""The metadata store: SQL on one thread, group commit, three honest outcomes.
+
+Every write is a function of a connection. All writes that wait while the thread is busy run in one transaction,
+each in its own SAVEPOINT, so that one refusal does not spoil the others; answers are given only after COMMIT
+returned. Reads run between groups and see committed data only, all of it at one moment. The same code serves SQLite
+(one server process, the file locked for as long as it is open) and PostgreSQL (postgres.py), and runs inline in
+simulation.
+
+An operation either happened, or raises an error that says nothing happened, or OutcomeUnknown. Nothing is tried again
+but what the database undid because two transactions were in each other's way (a deadlock).
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, extract, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool
+
+from streamlake.cluster.store import migrations, postgres
+from streamlake.core.clock import Clock
+from streamlake.core.errors import (
+    Closed,
+    Conflict,
+    Corrupt,
+    Full,
+    Invalid,
+    OutcomeUnknown,
+    StreamLakeError,
+    Unavailable,
+)
+from streamlake.core.tasks import Executor
+
+T = TypeVar("T")
+
+QUEUE_OPERATIONS_MAX = 10_000
+GROUP_OPERATIONS_MAX = 256  # bounds how long the first of a group waits for the last
+LOCK_TIMEOUT_MS = 1_000  # a predecessor that is just dying gets this long to let go of the file
+ANSWER_TIMEOUT_S = 20.0  # a server that says nothing for so long is left; its own limits of a statement are below that
+OPEN_TIMEOUT_S = 120.0  # the same while the tables are brought up to date, perhaps by another server first
+TRIES_MAX = 5  # of an operation that is in another one's way
+
+Outcome = tuple[Any, BaseException | None]
+
+
+@dataclass(slots=True)
+class _Operation:
+    run: Callable[[Connection], Any]
+    answer: "asyncio.Future[Any]"
+
+    def deliver(self, outcome: Outcome) -> None:
+        if self.answer.done():
+            return  # the caller went away: what was committed stays committed
+        value, error = outcome
+        if error is None:
+            self.answer.set_result(value)
+        else:
+            self.answer.set_exception(error)
+
+
+class Database:
+    """Opened by `Database.open`. `executor` must have exactly one thread (or run inline)."""
+
+    def __init__(self, engine: Engine, executor: Executor, clock: Clock, line: postgres.Line | None = None) -> None:
+        """`line`: of an engine on a network, to leave a server that does not answer."""
+        self.commits = 0
+        self.writes = 0
+        self.reads = 0
+        self.retries = 0
+        self.failed_groups = 0
+        self.cuts = 0
+        self._engine = engine
+        self._executor = executor
+        self._clock = clock
+        self._line = line
+        self._connection: Connection | None = None  # touched on the executor's thread only
+        self._writes: deque[_Operation] = deque()
+        self._reads: deque[_Operation] = deque()
+        self._drain: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, executor: Executor, clock: Clock) -> "Database":
+        """Connect and bring the tables up to date. `url` is SQLAlchemy's: `sqlite:////dir/metadata.db`,
+        `sqlite://` (in memory), `postgresql://…` or `postgresql+psycopg://…`.
+
+        Invalid: unusable URL, or a newer StreamLake wrote the store. Unavailable: another server process holds
+        the file, or the database cannot be reached. Corrupt: the file is no database.
+        """
+        line = postgres.Line() if url.startswith(postgres.SCHEME) else None
+        database = cls(_engine(url, line), executor, clock, line)
+        try:
+            await database._on_thread(OPEN_TIMEOUT_S, database._upgrade)
+        except BaseException:
+            await executor.run(database._discard)
+            raise
+        return database
+
+    @property
+    def queued_operations(self) -> int:
+        return len(self._writes) + len(self._reads)
+
+    def write(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """Run `fn` in the next group; its result once that is committed. What `fn` raises undoes `fn` alone.
+
+        Unavailable, Full: nothing was done. OutcomeUnknown: the commit's answer was lost. Conflict: a constraint
+        refused. Invalid: the database cannot store a value. Cancelling the future does not take the write back once its
+        group has started.
+        """
+        return self._submit(self._writes, fn)
+
+    def read(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        """Run `fn` on committed data; whatever it would change is rolled back."""
+        return self._submit(self._reads, fn)
+
+    def now_ms(self, connection: Connection) -> int:
+        """The wall clock that all brokers of this store share: the server's on PostgreSQL, else our own."""
+        if connection.dialect.name == "sqlite":
+            return self._clock.now_ms()
+        return int(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one() * 1000)
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the connection. The executor stays the caller's."""
+        self._closed = True
+        if self._drain is not None:
+            await self._drain
+        await self._executor.run(self._discard)
+
+    def _submit(self, queue: deque[_Operation], fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        if self._closed:
+            raise Closed("the metadata store is closed")
+        if len(queue) >= QUEUE_OPERATIONS_MAX:
+            raise Full(f"{QUEUE_OPERATIONS_MAX} metadata operations are waiting already: try again later")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        queue.append(_Operation(fn, answer))
+        if self._drain is None:
+            self._drain = loop.create_task(self._drain_queues(), name="metadata")
+        return answer
+
+    async def _drain_queues(self) -> None:
+        """One hop to the thread per group: the writes, then the reads, that have gathered."""
+        batch: list[_Operation] = []
+        try:
+            while self._writes or self._reads:
+                writes, reads = _take(self._writes), _take(self._reads)
+                batch = writes + reads
+                outcomes = await self._on_thread(
+                    ANSWER_TIMEOUT_S, self._run, [w.run for w in writes], [r.run for r in reads]
+                )
+                for operation, outcome in zip(batch, outcomes, strict=True):
+                    operation.deliver(outcome)
+                batch = []
+        finally:
+            self._drain = None
+            self._abandon(batch)
+
+    async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
+        """After `timeout_s` the connection under `fn` is cut, so that it ends with an error."""
+        if self._line is None:
+            return await self._executor.run(fn, *args)
+        patience = asyncio.get_running_loop().call_later(timeout_s, self._cut)
+        try:
+            return await self._executor.run(fn, *args)
+        finally:
+            patience.cancel()
+
+    def _cut(self) -> None:
+        assert self._line is not None
+        self.cuts += 1
+        self._line.cut()
+
+    def _abandon(self, started: list[_Operation]) -> None:
+        """The executor itself failed (normally there is nothing left to abandon): nobody may wait for ever."""
+        for operation in started:
+            operation.deliver((None, OutcomeUnknown("the metadata thread stopped before it answered")))
+        for queue in (self._writes, self._reads):
+            while queue:
+                queue.popleft().deliver((None, Closed("the metadata thread has stopped")))
+
+    # From here on: the executor's thread.
+
+    def _run(
+        self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
+    ) -> list[Outcome]:
+        outcomes = self._write_all(writes)
+        outcomes.extend(self._read_one(read) for read in reads)
+        return outcomes
+
+    def _write_all(self, writes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+        """All writes in their order, in one transaction. Where one of them had to give way to another server's, what
+        comes before it is committed, so that our locks are gone, and the rest begins anew with it."""
+        outcomes: list[Outcome] = []
+        tries = 1
+        while len(outcomes) < len(writes):
+            done = self._write_group(writes[len(outcomes) :], last_try=tries >= TRIES_MAX)
+            tries = 1 if done else tries + 1
+            outcomes += done
+        return outcomes
+
+    def _write_group(self, writes: Sequence[Callable[[Connection], Any]], last_try: bool) -> list[Outcome]:
+        """Outcomes of the writes up to the first that should be tried again; unless `last_try`, of all."""
+        outcomes: list[Outcome] = []
+        try:
+            connection = self._connect()
+            transaction = connection.begin()
+            for write in writes:
+                value, error = _in_savepoint(connection, write)
+                if postgres.must_retry(error) and not last_try:
+                    self.retries += 1
+                    break
+                outcomes.append((value, _nothing_done(error) if isinstance(error, DBAPIError) else error))
+        except SQLAlchemyError as error:
+            # COMMIT was never sent, so the database rolls all of it back, at the latest when the connection closes.
+            self._give_up()
+            return [(None, _nothing_done(error))] * len(writes)
+        try:
+            # Answers leave this thread only after COMMIT returned, that is, after SQLite's (synchronous=FULL) or the
+            # server's own fsync: a machine that dies before may lose the group, but nobody was told it happened.
+            transaction.commit()
+        except SQLAlchemyError as error:
+            self._give_up()
+            return [(None, _commit_failed(error))] * len(outcomes or writes)
+        self.commits += 1
+        self.writes += len(outcomes)
+        return outcomes
+
+    def _read_one(self, read: Callable[[Connection], Any]) -> Outcome:
+        self.reads += 1
+        try:
+            connection = self._connect()
+            with connection.begin() as transaction:
+                if connection.dialect.name == "postgresql":
+                    postgres.begin_snapshot(connection)
+                value = read(connection)
+                transaction.rollback()
+        except SQLAlchemyError as error:
+            self._discard()
+            return None, _nothing_done(error)
+        except Exception as error:
+            return None, error
+        return value, None
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _give_up(self) -> None:
+        """A connection whose group failed is not used again: a new one finds what the database really holds."""
+        self.failed_groups += 1
+        self._discard()
+
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except SQLAlchemyError:
+                connection.invalidate()
+        if self._line is not None:
+            self._line.close()
+
+    def _upgrade(self) -> None:
+        try:
+            with self._connect().begin():
+                migrations.upgrade(self._connect())
+        except DBAPIError as error:
+            raise _cannot_open(self._engine, error) from error
+
+
+def _take(queue: deque[_Operation]) -> list[_Operation]:
+    """The next group, without those whose caller has gone away before anything began."""
+    group = [queue.popleft() for _ in range(min(len(queue), GROUP_OPERATIONS_MAX))]
+    return [operation for operation in group if not operation.answer.cancelled()]
+
+
+def _in_savepoint(connection: Connection, write: Callable[[Connection], Any]) -> Outcome:
+    """One operation of a group. Raises only if the whole transaction is gone with it."""
+    savepoint = connection.begin_nested()
+    try:
+        value = write(connection)
+    except Exception as error:
+        try:
+            savepoint.rollback()
+        except SQLAlchemyError as lost:  # the database has dropped the whole transaction (disk full, connection lost)
+            raise (error if isinstance(error, SQLAlchemyError) else lost) from error
+        if connection.invalidated:  # SQLAlchemy knows that it was lost, and rolled nothing back
+            raise DisconnectionError(f"the connection was lost: {error}") from error
+        return None, error
+    savepoint.commit()
+    return value, None
+
+
+def _engine(url: str, line: postgres.Line | None) -> Engine:
+    try:
+        parsed = make_url(url)
+        if line is not None:
+            return postgres.engine(parsed, line)
+        engine = create_engine(parsed, poolclass=NullPool)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise Invalid(
+            f"{url!r} is no database URL: say sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise Invalid(f"the driver of {parsed.drivername} is not installed: pip install {error.name}") from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not open or end transactions behind our savepoints
+    connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_MS}")
+    # The lock lasts as long as the connection: a second server process cannot even read. It also spares the -shm file.
+    connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")  # NORMAL would lose acknowledged commits at a power cut
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _sqlite_code(error: BaseException) -> int:
+    """SQLite's primary result code; 0 for other databases."""
+    code: int = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _nothing_done(error: SQLAlchemyError) -> StreamLakeError:
+    if isinstance(error, IntegrityError):
+        return Conflict(f"the metadata changed in between: {error.orig}")
+    if isinstance(error, DataError):
+        return Invalid(f"the metadata store cannot hold a value that was given: {error.orig}")
+    if _sqlite_code(error) == sqlite3.SQLITE_FULL or postgres.is_full(error):
+        return Full("the disk of the metadata store is full: free some space; nothing was changed")
+    return Unavailable(f"the metadata store failed, nothing was changed: {_reason(error)}")
+
+
+def _commit_failed(error: SQLAlchemyError) -> StreamLakeError:
+    if _sqlite_code(error) == sqlite3.SQLITE_FULL:
+        return _nothing_done(error)  # the frame that carries the commit mark was never written whole
+    return OutcomeUnknown(f"the metadata store failed while it committed: {_reason(error)}")
+
+
+def _cannot_open(engine: Engine, error: DBAPIError) -> StreamLakeError:
+    where = engine.url.render_as_string(hide_password=True)
+    code = _sqlite_code(error)
+    if code == sqlite3.SQLITE_BUSY:
+        return Unavailable(f"{engine.url.database} is in use by another server process: stop that one first")
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        why = _reason(error)
+        return Corrupt(f"{engine.url.database} is not a usable metadata database ({why}): restore it from a backup")
+    if code == sqlite3.SQLITE_FULL:
+        return _nothing_done(error)
+    return Unavailable(f"cannot open the metadata store {where}: {_reason(error)}")
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error)

@@ -1,0 +1,143 @@
+"""Consumer groups and their committed offsets, durable before they are acknowledged.
+
+SQL instead of an internal topic: no replay at failover, no dependency on compaction, and one transaction with what
+else a commit touches. An offset belongs to a topic id, not to a name: it goes with its topic, and a commit that
+arrives while the topic is being deleted cannot turn up in a later topic of the same name.
+
+It knows no protocol: members are opaque bytes of the coordinator.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, select
+
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import in_lists, upsert
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    group_id: str
+    generation: int
+    protocol_type: str
+    protocol: str | None  # None while no generation is stable
+    leader: str | None  # member id
+    members: bytes
+    updated_ms: int  # wall clock; how long an empty group has been empty
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRow:
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int  # -1 if the consumer did not say
+    metadata: str
+    commit_ms: int
+
+
+class GroupStore:
+    """Every write is fenced by this broker's epoch; concurrent calls share one commit (`Database`)."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self._database = database
+        self._identity = identity
+
+    async def load_groups(self) -> list[GroupRow]:
+        """All groups, by id."""
+        c = tables.consumer_group.c
+        query = select(c.group_id, c.generation, c.protocol_type, c.protocol, c.leader, c.members, c.updated_ms)
+        query = query.order_by(c.group_id)
+        return await self._database.read(lambda connection: [GroupRow(*row) for row in connection.execute(query)])
+
+    async def save_group(self, row: GroupRow) -> None:
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            upsert(connection, tables.consumer_group, [asdict(row)])
+
+        await self._database.write(run)
+
+    async def delete_groups(self, group_ids: Collection[str]) -> None:
+        """Delete the groups with their offsets; unknown ids are ignored."""
+        doomed = sorted(group_ids)
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            for ids in in_lists(doomed):
+                for table in (tables.consumer_offset, tables.consumer_group):
+                    connection.execute(delete(table).where(table.c.group_id.in_(ids)))
+
+        await self._database.write(run)
+
+    async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow]) -> None:
+        """Durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of topics that do
+        not exist (any more) are dropped. The caller has checked member and generation."""
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            topic_ids = _topic_ids(connection, {row.topic for row in offsets})
+            known = [row for row in offsets if row.topic in topic_ids]
+            rows = [_offset_values(group_id, topic_ids[row.topic], row) for row in known]
+            upsert(connection, tables.consumer_offset, rows)
+
+        await self._database.write(run)
+
+    async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
+        """All committed offsets of the group, by topic and partition."""
+        found = await self._database.read(lambda connection: _select_offsets(connection, group_id))
+        return [row for _, row in found]
+
+    async def load_offsets(self) -> dict[str, list[OffsetRow]]:
+        """The committed offsets of all groups."""
+        loaded: dict[str, list[OffsetRow]] = {}
+        for group_id, row in await self._database.read(_select_offsets):
+            loaded.setdefault(group_id, []).append(row)
+        return loaded
+
+    async def delete_offsets(self, group_id: str, partitions: Collection[tuple[str, int]]) -> None:
+        """Delete what is committed for these (topic, partition); unknown ones are ignored."""
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            topic_ids = _topic_ids(connection, {topic for topic, _ in partitions})
+            c = tables.consumer_offset.c
+            for topic, index in sorted(partitions):
+                if topic in topic_ids:
+                    ours = (c.group_id == group_id) & (c.topic_id == topic_ids[topic]) & (c.partition == index)
+                    connection.execute(delete(tables.consumer_offset).where(ours))
+
+        await self._database.write(run)
+
+
+def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
+    """name → id of those that exist. A topic that is being deleted elsewhere is waited for; one found here stays until
+    the commit."""
+    t = tables.topic.c
+    query = select(t.name, t.id).order_by(t.id).with_for_update(read=True, key_share=True)
+    queries = (query.where(t.name.in_(some)) for some in in_lists(sorted(names)))
+    return {name: topic_id for query in queries for name, topic_id in connection.execute(query)}
+
+
+def _offset_values(group_id: str, topic_id: UUID, row: OffsetRow) -> dict[str, object]:
+    return {
+        "group_id": group_id,
+        "topic_id": topic_id,
+        "partition": row.partition,
+        "offset": row.offset,
+        "leader_epoch": row.leader_epoch,
+        "metadata": row.metadata,
+        "commit_ms": row.commit_ms,
+    }
+
+
+def _select_offsets(connection: Connection, group_id: str | None = None) -> list[tuple[str, OffsetRow]]:
+    o, t = tables.consumer_offset.c, tables.topic.c
+    query = select(o.group_id, t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
+    query = query.join(tables.topic, t.id == o.topic_id).order_by(o.group_id, t.name, o.partition)
+    if group_id is not None:
+        query = query.where(o.group_id == group_id)
+    return [(row[0], OffsetRow(*row[1:])) for row in connection.execute(query)]

@@ -1,0 +1,274 @@
+"""Who is a broker: registration, epoch, lease.
+
+A broker takes a new epoch at each start; whoever acts for a node under an older epoch is a zombie, and every write to
+the metadata store checks that in its own transaction (`require_current`). Only a newer epoch fences: taking a node
+over (`take_over`) means raising its epoch first, once its lease has run out by the clock of the metadata store. The
+lease says until when this process may acknowledge what others could replay without asking it (the file WAL).
+
+A lease that ran out (the machine slept, the store was away) may be renewed, and acknowledging goes on, as long as
+nobody raised the epoch. That is safe (hazard C4): a renewal succeeds only under the current epoch, so nobody had taken
+the node over by then, and whoever does it later must wait for the end of the new lease. He begins to replay after
+that, and finds all that was durable before, also what was synced while the lease was not held.
+"""
+
+import asyncio
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, select, update
+
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.schema import insert_into
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Closed, Conflict, Fenced, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.ids import Ids
+
+CLUSTER_ROW = 1
+RENEWALS_PER_LEASE = 3  # two may get lost
+NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
+LEFT = 0  # lease_until_ms of a broker that stopped cleanly: nobody need wait for it
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerIdentity:
+    """This process, as the metadata store knows it."""
+
+    cluster_id: str
+    node: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerInfo:
+    node: int
+    epoch: int
+    host: str
+    port: int
+    lease_until_ms: int  # by the clock of the metadata store
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """`former_lease_ms`: how long the node's former life may still acknowledge what it syncs to a WAL on a shared disk,
+    should it live on, on another machine: wait so long before that is replayed. 0 if it left cleanly. Else a whole
+    lease, whatever the wall clock says of it: that may be set, by hand or by a failover of the metadata store."""
+
+    identity: BrokerIdentity
+    former_lease_ms: int
+
+
+class LeaseTerm:
+    """Sans-IO: from when to when we hold the lease, in seconds of `Clock.boottime`."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self.deadline = float("-inf")
+
+    def granted(self, sent_at: float) -> None:
+        """A renewal that was sent at `sent_at` succeeded. The store granted at some moment after that, so counting
+        from `sent_at` can only err on the short side: we stop before anybody may think that we have."""
+        self.deadline = max(self.deadline, sent_at + self.lease_s)
+
+    def held(self, now: float) -> bool:
+        return now < self.deadline
+
+    def renewal_at(self) -> float:
+        return self.deadline - self.lease_s * (1 - 1 / RENEWALS_PER_LEASE)
+
+
+class Membership:
+    """Implements s3stream.wal.Lease for this process."""
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids, lease_ms: int = 10_000) -> None:
+        self.renewals = 0
+        self.failed_renewals = 0
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self.lease_ms = lease_ms
+        self._lease = LeaseTerm(lease_ms / 1000)
+        self._granted = asyncio.Event()
+        self._left = False
+        self._former_until_ms = LEFT
+        self._identity: BrokerIdentity | None = None
+
+    @property
+    def identity(self) -> BrokerIdentity:
+        """Closed before `register`."""
+        if self._identity is None:
+            raise Closed("this broker is not registered yet")
+        return self._identity
+
+    @property
+    def deadline_boottime(self) -> float:
+        """Nothing may be acknowledged on the strength of the lease at or after this `Clock.boottime`."""
+        return self._lease.deadline
+
+    def held(self) -> bool:
+        """See s3stream.wal.Lease. Counts time that the machine slept."""
+        return self._lease.held(self._clock.boottime())
+
+    async def until_held(self) -> None:
+        """See s3stream.wal.Lease. After `leave` it never is."""
+        while not self.held():
+            self._granted.clear()
+            await self._granted.wait()
+
+    async def register(self, node: int, host: str, port: int) -> Registration:
+        """Take the next epoch of this node; every older process of the node is fenced from here on. Creates the
+        cluster id at the very first registration of all."""
+        sent_at = self._clock.boottime()
+        cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
+
+        def run(connection: Connection) -> Registration:
+            first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
+            connection.execute(first.on_conflict_do_nothing())
+            cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
+            epoch, self._former_until_ms = self._take_epoch(connection, node, host, port)
+            former_lease_ms = 0 if self._former_until_ms == LEFT else self.lease_ms
+            return Registration(BrokerIdentity(cluster, node, epoch), former_lease_ms)
+
+        # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
+        # before the fence.
+        registration = await self._database.write(run)
+        self._identity = registration.identity
+        self._grant(sent_at)
+        return registration
+
+    def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
+        """The next epoch, and until when the former life has its lease. The row is made first, so that it can be
+        locked: of two processes that register one node at once, one is the former life of the other."""
+        facts = {"node": node, "host": host, "port": port}
+        first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
+        connection.execute(first.on_conflict_do_nothing())
+        former = _locked_broker(connection, node)
+        assert former is not None
+        now_ms = self._database.now_ms(connection)
+        epoch: int = former["epoch"] + 1
+        mine = update(tables.broker).where(tables.broker.c.node == node)
+        connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
+        return epoch, min(former["lease_until_ms"], now_ms + self.lease_ms)
+
+    async def renew(self) -> None:
+        """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
+        OutcomeUnknown: try again; Closed after `leave`."""
+        if self._left:
+            raise Closed("this broker has given its lease back")
+        sent_at = self._clock.boottime()
+        identity = self.identity
+
+        def run(connection: Connection) -> None:
+            require_current(connection, identity)
+            until_ms = self._database.now_ms(connection) + self.lease_ms
+            mine = tables.broker.c.node == identity.node
+            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
+
+        try:
+            await self._database.write(run)
+        except BaseException:
+            self.failed_renewals += 1
+            raise
+        self._grant(sent_at)
+        self.renewals += 1
+
+    def _grant(self, sent_at: float) -> None:
+        if not self._left:  # the answer to a renewal may come while the lease is being given back
+            self._lease.granted(sent_at)
+            self._granted.set()
+
+    async def run(self) -> None:
+        """Renew until cancelled. Raises Fenced (end the process); a store out of reach is tried again and again, and
+        meanwhile the lease runs out by itself."""
+        retry_s = self._lease.lease_s / 10
+        while True:
+            await asyncio.sleep(max(retry_s, self._lease.renewal_at() - self._clock.boottime()))
+            try:
+                await self.renew()
+            except (Unavailable, OutcomeUnknown, Full):
+                continue
+
+    async def leave(self) -> None:
+        """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs.
+
+        That of the node's former life does not: if this life was short, others still have to wait for it."""
+        identity = self.identity
+
+        def run(connection: Connection) -> None:
+            require_current(connection, identity)
+            mine = tables.broker.c.node == identity.node
+            former_runs = self._former_until_ms > self._database.now_ms(connection)
+            until_ms = self._former_until_ms if former_runs else LEFT
+            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
+
+        # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
+        self._left = True
+        self._lease.deadline = float("-inf")
+        await self._database.write(run)
+
+    async def take_over(self, node: int, margin_ms: int) -> int:
+        """Fence another node whose lease ran out at least `margin_ms` ago by the clock of the metadata store, or which
+        left cleanly: its epoch is raised by one. Returns the epoch it had. Whatever that process made durable before
+        can be read from now on, and it acknowledges nothing more.
+
+        Conflict if it may be alive, with the time left; NotFound; Invalid for this node itself. `margin_ms` must exceed
+        what clocks drift apart within a lease.
+        """
+        identity = self.identity
+        if node == identity.node:
+            raise Invalid(f"node {node} is this broker: it takes itself over by registering")
+
+        def run(connection: Connection) -> int:
+            require_current(connection, identity)
+            found = _locked_broker(connection, node)
+            if found is None:
+                raise NotFound(f"broker {node} never registered")
+            left_ms = found["lease_until_ms"] + margin_ms - self._database.now_ms(connection)
+            if left_ms > 0 and found["lease_until_ms"] != LEFT:
+                raise Conflict(f"broker {node} may be alive: it can be taken over in {left_ms} ms at the earliest")
+            epoch: int = found["epoch"]
+            connection.execute(update(tables.broker).where(tables.broker.c.node == node).values(epoch=epoch + 1))
+            return epoch
+
+        # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
+        # has made this a Conflict.
+        return await self._database.write(run)
+
+    async def others_alive(self) -> list[int]:
+        """Nodes with a running lease, but for this one."""
+        b = tables.broker.c
+
+        def run(connection: Connection) -> list[int]:
+            running = b.lease_until_ms > self._database.now_ms(connection)
+            query = select(b.node).where(running & (b.node != self.identity.node)).order_by(b.node)
+            return list(connection.execute(query).scalars())
+
+        return await self._database.read(run)
+
+    async def brokers(self) -> list[BrokerInfo]:
+        """All that ever registered, by node; those whose lease has run out are dead or about to be."""
+        b = tables.broker.c
+        query = select(b.node, b.epoch, b.host, b.port, b.lease_until_ms).order_by(b.node)
+        return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
+
+
+def require_current(connection: Connection, identity: BrokerIdentity) -> None:
+    """Called first in every write of a broker. Fenced if a newer process of the node has registered.
+
+    The row stays share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration comes either
+    before this check or after the whole write.
+    """
+    query = select(tables.broker.c.epoch).where(tables.broker.c.node == identity.node).with_for_update(read=True)
+    epoch = connection.execute(query).scalar()
+    if epoch != identity.epoch:
+        raise Fenced(
+            f"node {identity.node} was taken over: its epoch is {epoch}, this process has {identity.epoch}. "
+            "Another server runs with the same node id; this one must stop"
+        )
+
+
+def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
+    """Epoch and lease of the node, the row locked until the commit."""
+    b = tables.broker.c
+    query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
+    return connection.execute(query).mappings().one_or_none()

@@ -1,0 +1,152 @@
+"""The rows under the schema registry: schemas, subjects' versions, compatibility levels.
+
+A schema's id is global, given once and never reused, because it stands in every message; equal texts share one id.
+What versions mean and which schema may follow which are the registry's rules; here is only what must be one
+transaction.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import in_lists, take_ids, upsert
+from streamlake.core.errors import Conflict
+
+GLOBAL = ""  # the subject under which the level of all subjects without one is kept
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    subject: str
+    version: int  # 1, 2, …
+    schema_id: int
+    deleted: bool  # softly: the number is taken, readers by id still find the schema
+
+
+class SchemaStore:
+    """Every write is fenced by this broker's epoch and durable when it returns."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self._database = database
+        self._identity = identity
+
+    async def schemas(self, schema_ids: Collection[int]) -> dict[int, str]:
+        """Texts by id; unknown ids are left out."""
+        s = tables.schema.c
+        queries = [select(s.id, s.text).where(s.id.in_(some)) for some in in_lists(sorted(schema_ids))]
+
+        def run(connection: Connection) -> dict[int, str]:
+            return {schema_id: text for query in queries for schema_id, text in connection.execute(query)}
+
+        return await self._database.read(run)
+
+    async def schema_id(self, text: str) -> int | None:
+        """The id of exactly this text."""
+        return await self._database.read(lambda connection: _schema_id(connection, text))
+
+    async def versions(self, subject: str) -> list[VersionRow]:
+        """All versions of the subject, soft-deleted ones too, by version."""
+        v = tables.subject_version.c
+        query = select(v.subject, v.version, v.schema_id, v.deleted).where(v.subject == subject).order_by(v.version)
+        return await self._database.read(lambda connection: [VersionRow(*row) for row in connection.execute(query)])
+
+    async def subjects(self) -> list[tuple[str, bool]]:
+        """All subjects with any version, by name; True if all its versions are soft-deleted."""
+        v = tables.subject_version.c
+        living = func.count().filter(v.deleted.is_(False))
+        query = select(v.subject, living).group_by(v.subject).order_by(v.subject)
+        return await self._database.read(
+            lambda connection: [(subject, count == 0) for subject, count in connection.execute(query)]
+        )
+
+    async def versions_of_schema(self, schema_id: int) -> list[VersionRow]:
+        """Where a schema is in use, by subject and version, soft-deleted versions too."""
+        v = tables.subject_version.c
+        query = select(v.subject, v.version, v.schema_id, v.deleted).where(v.schema_id == schema_id)
+        query = query.order_by(v.subject, v.version)
+        return await self._database.read(lambda connection: [VersionRow(*row) for row in connection.execute(query)])
+
+    async def register(self, subject: str, text: str, latest_version: int) -> VersionRow:
+        """Add version `latest_version + 1`; the schema keeps its id if the text is known, else gets a new one.
+
+        Conflict if the greatest version, soft-deleted ones counted, is not `latest_version` (0: none): what the caller
+        checked compatibility against is no longer the whole story.
+        """
+
+        def run(connection: Connection) -> VersionRow:
+            require_current(connection, self._identity)
+            v = tables.subject_version.c
+            greatest = connection.execute(select(func.max(v.version)).where(v.subject == subject)).scalar() or 0
+            if greatest != latest_version:
+                raise Conflict(f"subject {subject!r} is at version {greatest}, not {latest_version}: check again")
+            schema_id = _schema_id(connection, text)
+            if schema_id is None:
+                schema_id = take_ids(connection, "schema", 1)
+                connection.execute(insert(tables.schema).values(id=schema_id, text=text, hash=_hash(text)))
+            row = VersionRow(subject, latest_version + 1, schema_id, deleted=False)
+            connection.execute(insert(tables.subject_version).values(**asdict(row)))
+            return row
+
+        # Durable before a producer learns the id: a message with an id that nobody can look up would be lost.
+        return await self._database.write(run)
+
+    async def soft_delete(self, subject: str, versions: Collection[int]) -> None:
+        """Hide the versions; unknown ones are ignored."""
+        v = tables.subject_version.c
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            for some in in_lists(sorted(versions)):
+                these = (v.subject == subject) & v.version.in_(some)
+                connection.execute(update(tables.subject_version).where(these).values(deleted=True))
+
+        await self._database.write(run)
+
+    async def purge(self, subject: str, versions: Collection[int]) -> None:
+        """Drop the versions; unknown ones are ignored. The schemas stay readable by id."""
+        v = tables.subject_version.c
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            for some in in_lists(sorted(versions)):
+                connection.execute(delete(tables.subject_version).where((v.subject == subject) & v.version.in_(some)))
+
+        await self._database.write(run)
+
+    async def levels(self, subjects: Collection[str]) -> dict[str, str]:
+        """Compatibility levels that are set for these subjects (or GLOBAL)."""
+        c = tables.subject_config.c
+        queries = [select(c.subject, c.level).where(c.subject.in_(some)) for some in in_lists(sorted(subjects))]
+
+        def run(connection: Connection) -> dict[str, str]:
+            return {subject: level for query in queries for subject, level in connection.execute(query)}
+
+        return await self._database.read(run)
+
+    async def set_level(self, subject: str, level: str | None) -> None:
+        """Set, or with None remove, the level of a subject (or GLOBAL)."""
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            if level is None:
+                connection.execute(delete(tables.subject_config).where(tables.subject_config.c.subject == subject))
+            else:
+                upsert(connection, tables.subject_config, [{"subject": subject, "level": level}])
+
+        await self._database.write(run)
+
+
+def _hash(text: str) -> str:
+    """What the texts are unique by: too long for an index themselves."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _schema_id(connection: Connection, text: str) -> int | None:
+    s = tables.schema.c
+    found: int | None = connection.execute(select(s.id).where(s.hash == _hash(text))).scalar()
+    return found

@@ -1,0 +1,356 @@
+"""S3Stream's metadata (s3stream/metadata.py) on SQL: streams, objects and their life.
+
+Every write first checks, in its own transaction, that this broker's epoch is current; a commit also checks the WAL's
+entry and each stream's epoch and end, so that a zombie, a drain that was overtaken, or an upload that was slower than
+its deadline, changes nothing. Rows are locked in a fixed order (broker, WAL, object, streams by id), so two of these
+writes cannot deadlock on PostgreSQL; groups of them may, and are then tried again (database.py).
+
+An object's life: prepared → committed → destroyed → forgotten. A row exists before the bytes and longer than the
+bytes, so no crash leaks an object or loses one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+
+from streamlake.cluster.store import object_ranges
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import in_lists, take_ids
+from streamlake.cluster.store.wals import WalKey, move_trim, trim_of
+from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound
+from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
+
+PREPARED = "prepared"
+COMMITTED = "committed"
+DESTROYED = "destroyed"
+
+NEVER_OPENED = -1  # epoch of a new stream: the first open makes it 0, where Kafka's leader epochs begin
+GC_OBJECTS_PER_READ = 256  # bounds how long gc keeps the metadata thread
+
+Epochs = tuple[tuple[int, int], ...]
+
+
+def create_streams(connection: Connection, count: int) -> range:
+    """Ids of `count` new, empty streams; part of the transaction that creates their topic."""
+    first = take_ids(connection, "stream", count)
+    empty = {"epoch": NEVER_OPENED, "owner": None, "start_offset": 0, "end_offset": 0}
+    rows = [{"id": first + at, "checkpoint": b"", "checkpoint_offset": 0, **empty} for at in range(count)]
+    connection.execute(insert(tables.stream), rows)
+    return range(first, first + count)
+
+
+class SqlStreamMetadata:
+    """Implements `StreamMetadata` for one broker and its epoch."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity, wal: WalKey | None) -> None:
+        """`wal`: the WAL whose trim moves with commits, this broker's or one that it drains. None where there is none
+        yet: commits, and all that is about the trim, are then Invalid."""
+        self.commits = 0
+        self._database = database
+        self._identity = identity
+        self._wal = wal
+        self._witnesses: dict[int, tuple[int, int]] = {}  # object → one (stream, end offset) that kept it alive
+
+    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
+        """As the port says. Conflict if a stream's committed end lies above the start offset given."""
+        starts = dict(zip(stream_ids, start_offsets, strict=True))
+
+        def run(connection: Connection) -> list[StreamState]:
+            require_current(connection, self._identity)
+            found = _rows_by_id(connection, sorted(starts), lock=True)
+            history = _histories(connection, sorted(starts))
+            for stream_id, start_offset in starts.items():
+                if stream_id not in found:
+                    raise NotFound(f"stream {stream_id} does not exist: its topic was deleted")
+                if (end := found[stream_id]["end_offset"]) > start_offset:
+                    raise Conflict(f"stream {stream_id} ends at {end}, not at {start_offset}: recover again, then open")
+            opened = {i: _opened(found[i], history.get(i, ()), starts[i]) for i in starts}
+            _store_opened(connection, self._identity.node, opened.values(), history)
+            return [opened[stream_id] for stream_id in stream_ids]
+
+        # Durable before the opener appends under the new epoch; commits under an older one are Fenced from here on.
+        return await self._database.write(run)
+
+    async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
+        def run(connection: Connection) -> list[StreamState]:
+            ids = None if stream_ids is None else sorted(set(stream_ids))
+            history = _histories(connection, ids)
+            return [_state(row, history.get(i, ())) for i, row in _rows_by_id(connection, ids).items()]
+
+        return await self._database.read(run)
+
+    async def objects(self) -> list[ObjectRanges]:
+        o = tables.object_.c
+        query = select(o.id, o.size, o.ranges).where(o.state == COMMITTED).order_by(o.id)
+
+        def run(connection: Connection) -> list[ObjectRanges]:
+            return [ObjectRanges(i, size, object_ranges.decode(blob)) for i, size, blob in connection.execute(query)]
+
+        return await self._database.read(run)
+
+    async def prepare_object(self, deadline_ms: int) -> int:
+        def run(connection: Connection) -> int:
+            require_current(connection, self._identity)
+            object_id = take_ids(connection, "object", 1)
+            row = {"id": object_id, "state": PREPARED, "deadline_ms": deadline_ms, "size": 0, "ranges": None}
+            connection.execute(insert(tables.object_).values(owner=self._identity.node, **row))
+            return object_id
+
+        # Durable before the first byte is uploaded: whatever happens next, gc knows of the object.
+        return await self._database.write(run)
+
+    async def commit_object(
+        self,
+        object_id: int,
+        size: int,
+        ranges: Sequence[StreamRange],
+        checkpoints: Sequence[Checkpoint],
+        wal_trim: int,
+    ) -> None:
+        wal = self._bound_wal()
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            move_trim(connection, wal, wal_trim)
+            _require_prepared(connection, object_id)
+            streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
+            kept = [r for r in ranges if r.stream_id in streams]
+            ends = _new_ends(streams, kept)
+            blob = object_ranges.encode(kept)
+            this = tables.object_.c.id == object_id
+            connection.execute(update(tables.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
+            _move_streams(connection, ends, checkpoints)
+
+        # One transaction, so a crash shows either all of it (the WAL may go) or nothing (the WAL still has it all).
+        # The checks run under the row locks of the same transaction: a zombie that wakes here is Fenced or in Conflict.
+        await self._database.write(run)
+        self.commits += 1
+
+    async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            streams = _rows_by_id(connection, sorted({t.stream_id for t in trims}), lock=True)
+            kept = [t for t in trims if t.stream_id in streams]
+            for t in kept:
+                if (epoch := streams[t.stream_id]["epoch"]) != t.stream_epoch:
+                    raise Fenced(f"stream {t.stream_id} is at epoch {epoch}, the trim has {t.stream_epoch}")
+            behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.start_offset < bindparam("start"))
+            if kept:
+                rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
+                connection.execute(update(tables.stream).where(behind).values(start_offset=bindparam("start")), rows)
+            _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
+
+        # Durable before gc may see the ranges below it as dead: a start never goes back after data was deleted.
+        await self._database.write(run)
+
+    async def trim_wal(self, position: int) -> None:
+        wal = self._bound_wal()
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            move_trim(connection, wal, position)
+
+        # Durable before the WAL lets go of the records: recovery never looks for what is gone.
+        await self._database.write(run)
+
+    async def wal_trim(self) -> int:
+        wal = self._bound_wal()
+        return await self._database.read(lambda connection: trim_of(connection, wal, lock=False))
+
+    def _bound_wal(self) -> WalKey:
+        if self._wal is None:
+            raise Invalid("this broker has adopted no WAL yet: nothing can be committed, and no trim be asked for")
+        return self._wal
+
+    async def destroyable_objects(self, now_ms: int) -> list[int]:
+        dead = await self._dead_committed_objects()
+        o = tables.object_.c
+
+        def run(connection: Connection) -> list[int]:
+            require_current(connection, self._identity)
+            late = (o.state == PREPARED) & (o.deadline_ms < now_ms)
+            connection.execute(update(tables.object_).where(late).values(state=DESTROYED))
+            for ids in in_lists(dead):
+                gone = o.id.in_(ids) & (o.state == COMMITTED)
+                connection.execute(update(tables.object_).where(gone).values(state=DESTROYED))
+            marked = select(o.id).where(o.state == DESTROYED).order_by(o.id)
+            return list(connection.execute(marked).scalars())
+
+        # The mark is durable before any byte is deleted: a slow uploader's commit meets it and gets Conflict, and after
+        # a crash the object is found again by its mark.
+        return await self._database.write(run)
+
+    async def forget_objects(self, object_ids: Sequence[int]) -> None:
+        o = tables.object_.c
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            for ids in in_lists(object_ids):
+                connection.execute(delete(tables.object_).where(o.id.in_(ids) & (o.state == DESTROYED)))
+
+        await self._database.write(run)
+
+    async def _dead_committed_objects(self) -> list[int]:
+        """Committed objects of which no range lies in a stream any more. That can be decided in a read: starts only
+        grow and deleted streams never return, so what is dead stays dead.
+
+        An object is read only when the range that kept it alive last time (its witness) is gone, so a round costs
+        one short row per object and stream, not all their blobs.
+        """
+        ids, starts = await self._database.read(_objects_then_starts)
+        old = self._witnesses
+        self._witnesses = {i: old[i] for i in ids if i in old and _alive(starts, *old[i])}
+        unsure = [i for i in ids if i not in self._witnesses]
+        dead = []
+        for at in range(0, len(unsure), GC_OBJECTS_PER_READ):
+            found = await self._find_witnesses(unsure[at : at + GC_OBJECTS_PER_READ], starts)
+            dead += [object_id for object_id, witness in found if witness is None]
+            self._witnesses.update((object_id, witness) for object_id, witness in found if witness is not None)
+        return dead
+
+    async def _find_witnesses(
+        self, object_ids: Sequence[int], starts: dict[int, int]
+    ) -> list[tuple[int, tuple[int, int] | None]]:
+        o = tables.object_.c
+        query = select(o.id, o.ranges).where(o.id.in_(object_ids) & (o.state == COMMITTED))
+
+        def witness(blob: bytes) -> tuple[int, int] | None:
+            rows = object_ranges.rows(blob)
+            return next(((stream, end) for stream, _, _, end in rows if _alive(starts, stream, end)), None)
+
+        return await self._database.read(
+            lambda connection: [(object_id, witness(blob)) for object_id, blob in connection.execute(query)]
+        )
+
+
+def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, int]]:
+    """Ids of the committed objects and the starts of all streams. In this order: a stream that is created, written and
+    committed between two statements must not look deleted to an object that was listed first."""
+    o, s = tables.object_.c, tables.stream.c
+    ids = list(connection.execute(select(o.id).where(o.state == COMMITTED).order_by(o.id)).scalars())
+    starts = {row.id: row.start_offset for row in connection.execute(select(s.id, s.start_offset))}
+    return ids, starts
+
+
+def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:
+    return stream_id in starts and starts[stream_id] < end_offset
+
+
+def _rows_by_id(connection: Connection, ids: Sequence[int] | None, lock: bool = False) -> dict[int, RowMapping]:
+    """Rows of these streams (of all if None) by id; unknown ids are left out."""
+    query = select(tables.stream).order_by(tables.stream.c.id)
+    if lock:
+        query = query.with_for_update()
+    queries = [query] if ids is None else [query.where(tables.stream.c.id.in_(some)) for some in in_lists(ids)]
+    return {row["id"]: row for q in queries for row in connection.execute(q).mappings()}
+
+
+def _histories(connection: Connection, ids: Sequence[int] | None) -> dict[int, Epochs]:
+    """stream → its epochs, oldest first."""
+    e = tables.stream_epoch.c
+    query = select(e.stream_id, e.epoch, e.start_offset).order_by(e.stream_id, e.epoch)
+    queries = [query] if ids is None else [query.where(e.stream_id.in_(some)) for some in in_lists(ids)]
+    found: dict[int, list[tuple[int, int]]] = {}
+    for q in queries:
+        for stream_id, epoch, start_offset in connection.execute(q):
+            found.setdefault(stream_id, []).append((epoch, start_offset))
+    return {stream_id: tuple(epochs) for stream_id, epochs in found.items()}
+
+
+def _state(row: RowMapping, epochs: Epochs) -> StreamState:
+    return StreamState(
+        stream_id=row["id"],
+        epoch=row["epoch"],
+        start_offset=row["start_offset"],
+        end_offset=row["end_offset"],
+        checkpoint=row["checkpoint"],
+        checkpoint_offset=row["checkpoint_offset"],
+        epochs=epochs,
+    )
+
+
+def _opened(row: RowMapping, epochs: Epochs, start_offset: int) -> StreamState:
+    """The stream one epoch later."""
+    epoch = row["epoch"] + 1
+    return replace(_state(row, next_history(epochs, row["start_offset"], epoch, start_offset)), epoch=epoch)
+
+
+def next_history(epochs: Epochs, log_start: int, epoch: int, start_offset: int) -> Epochs:
+    """The history with a new epoch, as Kafka's LeaderEpochFileCache keeps it: epochs in which nothing was written, and
+    epochs that lie wholly below the log start, are left out, so that it does not grow with every restart."""
+    history = [*(e for e in epochs if e[1] < start_offset), (epoch, start_offset)]
+    while len(history) > 1 and history[1][1] <= log_start:
+        del history[0]
+    return tuple(history)
+
+
+def _store_opened(
+    connection: Connection, node: int, opened: Iterable[StreamState], history: Mapping[int, Epochs]
+) -> None:
+    """Write the new epochs of the streams and what their histories gained and lost."""
+    owned, gained, lost = [], [], []
+    for state in opened:
+        owned.append({"stream": state.stream_id, "next": state.epoch})
+        gained.append({"stream_id": state.stream_id, "epoch": state.epoch, "start_offset": state.epochs[-1][1]})
+        gone = set(history.get(state.stream_id, ())) - set(state.epochs)
+        lost += [{"stream": state.stream_id, "old": epoch} for epoch, _ in sorted(gone)]
+    if not owned:
+        return
+    taking = update(tables.stream).where(tables.stream.c.id == bindparam("stream"))
+    connection.execute(taking.values(epoch=bindparam("next"), owner=node), owned)
+    connection.execute(insert(tables.stream_epoch), gained)
+    if lost:
+        e = tables.stream_epoch.c
+        this = (e.stream_id == bindparam("stream")) & (e.epoch == bindparam("old"))
+        connection.execute(delete(tables.stream_epoch).where(this), lost)
+
+
+def _require_prepared(connection: Connection, object_id: int) -> None:
+    o = tables.object_.c
+    state = connection.execute(select(o.state).where(o.id == object_id).with_for_update()).scalar()
+    if state != PREPARED:
+        raise Conflict(
+            f"object {object_id} is {state or 'forgotten'}, not prepared: it was committed before, or the upload "
+            "outlived its deadline and gc took the object; upload the data again as a new object"
+        )
+
+
+def _new_ends(streams: Mapping[int, RowMapping], ranges: Iterable[StreamRange]) -> dict[int, int]:
+    """stream → its end after these ranges, each of which must begin where the stream ends (no gap, no overlap)."""
+    ends: dict[int, int] = {}
+    for r in ranges:
+        row = streams[r.stream_id]
+        if row["epoch"] != r.stream_epoch:
+            raise Fenced(f"stream {r.stream_id} is at epoch {row['epoch']}, the upload has {r.stream_epoch}")
+        end = ends.get(r.stream_id, row["end_offset"])
+        if r.start_offset != end:
+            raise Conflict(f"stream {r.stream_id} ends at {end}, the upload begins at {r.start_offset}: read again")
+        ends[r.stream_id] = r.end_offset
+    return ends
+
+
+def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: Sequence[Checkpoint]) -> None:
+    """Store new ends and the checkpoints that belong to them. A stream without a range in this commit keeps its old
+    checkpoint: nothing here has shown that the stream is still ours."""
+    moved = [{"stream": stream_id, "end": end} for stream_id, end in ends.items()]
+    for c in checkpoints:
+        if c.offset != ends.get(c.stream_id, c.offset):
+            raise Invalid(
+                f"the checkpoint of stream {c.stream_id} is at {c.offset}, not at its end {ends[c.stream_id]}"
+            )
+    this = update(tables.stream).where(tables.stream.c.id == bindparam("stream"))
+    if moved:
+        connection.execute(this.values(end_offset=bindparam("end")), moved)
+    _move_checkpoints(connection, [c for c in checkpoints if c.stream_id in ends])
+
+
+def _move_checkpoints(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
+    """Forward only: an upload that was cut before a trim may be committed after it."""
+    behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.checkpoint_offset <= bindparam("at"))
+    if checkpoints:
+        rows = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints]
+        moving = update(tables.stream).where(behind)
+        connection.execute(moving.values(checkpoint=bindparam("blob"), checkpoint_offset=bindparam("at")), rows)

@@ -1,0 +1,121 @@
+"""How far each table has come, as the broker knows it: where retention must stop, and whether the table ever committed.
+
+The truth about progress is in the table itself; this copy holds retention back (`hold_offset`) before a worker has
+said anything, and lets a worker that finds no progress in its table see that there was some (then it must stop, not
+begin at zero). Offsets never go back. A topic whose table was switched off keeps its rows without a hold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, case, literal, or_, select, update
+
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.schema import insert_into, take_ids
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    topic_id: UUID
+    partition: int
+    hold_offset: int | None  # retention must keep what lies at and above; None: no hold
+    committed_offset: int  # next position of the table, as last reported
+    committed_once: bool
+    updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a table worker reports of one partition: the next position that it committed, and the one below which a
+    later reload of the table saw everything in its ancestry (so that the log may let go of it)."""
+
+    committed_offset: int
+    hold_offset: int
+
+
+class TableProgress:
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self._database = database
+        self._identity = identity
+
+    async def load(self) -> list[PartitionProgress]:
+        """All partitions of all topics that are or were tables."""
+        p = tables.table_progress.c
+        query = select(p.topic_id, p.partition, p.hold_offset, p.committed_offset, p.committed_once, p.updated_ms)
+        query = query.order_by(p.topic_id, p.partition)
+        return await self._database.read(
+            lambda connection: [PartitionProgress(*row) for row in connection.execute(query)]
+        )
+
+    async def advance(
+        self, topic_id: UUID, reported: Mapping[int, Reported], committed_once: bool, now_ms: int
+    ) -> None:
+        """Move the partitions forward; a smaller offset than the stored one is ignored, so is a deleted topic.
+        `committed_once`: the table has a snapshot of ours; it stays true. The caller lets retention go on only after
+        this returned."""
+        rows = [
+            {"number": number, "committed": r.committed_offset, "hold": r.hold_offset}
+            for number, r in sorted(reported.items())
+        ]
+        p = tables.table_progress.c
+        moving = (
+            update(tables.table_progress)
+            .where((p.topic_id == topic_id) & (p.partition == bindparam("number")))
+            .values(
+                committed_offset=_greater(p.committed_offset, bindparam("committed")),
+                hold_offset=_greater(p.hold_offset, bindparam("hold")),
+                committed_once=or_(p.committed_once, literal(committed_once)),
+                updated_ms=now_ms,
+            )
+        )
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            if rows:
+                connection.execute(moving, rows)
+
+        # Durable before retention may delete: after a crash the hold is at most one report old, never ahead of what
+        # the table is known to have.
+        await self._database.write(run)
+
+    async def next_committer_epoch(self) -> int:
+        """A number greater than every committer epoch before; one for each start of a table worker."""
+
+        def run(connection: Connection) -> int:
+            require_current(connection, self._identity)
+            return take_ids(connection, "committer_epoch", 1)
+
+        # Durable before a worker uses it: two workers can never commit under one epoch.
+        return await self._database.write(run)
+
+
+def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:
+    """Hold retention of these partitions at their log start. Part of the transaction that makes the topic a table: no
+    moment lies between the config and the hold in which retention could pass.
+
+    Whoever switches a table on again after dropping it means to build it anew, so what was committed is forgotten; a
+    table that still exists tells its progress itself, in three places."""
+    fresh = {"topic_id": topic_id, "committed_offset": 0, "committed_once": False, "updated_ms": now_ms}
+    rows = [{"partition": index, "hold_offset": start, **fresh} for index, start in sorted(log_starts.items())]
+    statement = insert_into(connection, tables.table_progress)
+    held_again = {"hold_offset": statement.excluded.hold_offset, **fresh}
+    del held_again["topic_id"]
+    if rows:
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["topic_id", "partition"], set_=held_again), rows
+        )
+
+
+def release_holds(connection: Connection, topic_id: UUID) -> None:
+    """The topic is a table no longer: let retention go on. What was committed stays known."""
+    p = tables.table_progress.c
+    connection.execute(update(tables.table_progress).where(p.topic_id == topic_id).values(hold_offset=None))
+
+
+def _greater(stored: ColumnElement[Any], reported: BindParameter[Any]) -> ColumnElement[Any]:
+    """The greater offset; NULL (no hold) stays NULL."""
+    return case((stored < reported, reported), else_=stored)

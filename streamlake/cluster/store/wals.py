@@ -1,0 +1,119 @@
+"""Which WALs may hold records that lie in no object yet: the list that recovery begins with.
+
+A WAL is entered before its first record is written (`adopt`) and leaves the list when all its records lie in committed
+objects (`forget`). One place, (node, uri), is written by many lives of its node one after the other; the epoch in its
+row says by which one last. Who drains a WAL is bound to that epoch, so a drain that was overtaken changes nothing.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.core.errors import Conflict, Fenced
+
+
+@dataclass(frozen=True, slots=True)
+class WalKey:
+    """The WAL that a life of a node, its broker epoch, writes or wrote to."""
+
+    node: int
+    uri: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalRow:
+    node: int
+    uri: str
+    epoch: int  # broker epoch of the life that writes to it, or wrote last
+    trim: int  # records at or below this position lie in committed objects, or their streams are deleted
+
+    @property
+    def key(self) -> WalKey:
+        return WalKey(self.node, self.uri, self.epoch)
+
+
+class Wals:
+    """The list, as one broker sees and changes it. Every write is fenced by its epoch."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self._database = database
+        self._identity = identity
+
+    async def all(self) -> list[WalRow]:
+        """Of all nodes, by node and URI."""
+        w = tables.wal.c
+        query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
+        return await self._database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+
+    async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
+        """This life begins to write to `uri`. Repeating it changes nothing.
+
+        `keep_trim`: positions go on where the former life stopped (file WAL). Else they begin anew (object WAL), and
+        what the former life left must have been drained: Conflict if the row is there with another epoch than
+        `drained_epoch`.
+        """
+        key = WalKey(self._identity.node, uri, self._identity.epoch)
+
+        def run(connection: Connection) -> WalKey:
+            require_current(connection, self._identity)
+            row = _row(connection, key, lock=True)
+            if row is None:
+                connection.execute(insert(tables.wal).values(node=key.node, uri=key.uri, epoch=key.epoch, trim=0))
+            elif row["epoch"] != key.epoch:
+                if not keep_trim and row["epoch"] != drained_epoch:
+                    raise Conflict(
+                        f"the WAL {uri} of node {key.node} may hold records of broker epoch {row['epoch']}, drained is "
+                        f"{drained_epoch}: drain it, then begin to write to it"
+                    )
+                trim = row["trim"] if keep_trim else 0
+                connection.execute(update(tables.wal).where(_place(key)).values(epoch=key.epoch, trim=trim))
+            return key
+
+        # Durable before the first record is written: whoever recovers this node after a crash looks here. Whoever still
+        # drains what a former life left is Fenced from here on.
+        return await self._database.write(run)
+
+    async def forget(self, node: int, uri: str, epoch: int) -> None:
+        """The WAL, also another node's, is drained: take it off the list, unless another life adopted it meanwhile."""
+        key = WalKey(node, uri, epoch)
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            connection.execute(delete(tables.wal).where(_place(key) & (tables.wal.c.epoch == epoch)))
+
+        # Safe at a crash before: the WAL is drained once more, and nothing is found. After: all of it is in objects.
+        await self._database.write(run)
+
+
+def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
+    """The trim of the WAL, its row locked until the commit if `lock`. Fenced if the WAL is not `key`'s any more."""
+    row = _row(connection, key, lock=lock)
+    if row is None:
+        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and forgotten: who acts for it must stop")
+    if row["epoch"] != key.epoch:
+        raise Fenced(
+            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: who acts for epoch "
+            f"{key.epoch} must stop"
+        )
+    trim: int = row["trim"]
+    return trim
+
+
+def move_trim(connection: Connection, key: WalKey, position: int) -> None:
+    """Forward only. Fenced as `trim_of`."""
+    if trim_of(connection, key, lock=True) < position:
+        connection.execute(update(tables.wal).where(_place(key)).values(trim=position))
+
+
+def _row(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
+    """What is at the place of `key`, whatever its epoch."""
+    query = select(tables.wal.c.epoch, tables.wal.c.trim).where(_place(key))
+    return connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+
+
+def _place(key: WalKey) -> ColumnElement[bool]:
+    return and_(tables.wal.c.node == key.node, tables.wal.c.uri == key.uri)

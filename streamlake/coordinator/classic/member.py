@@ -1,0 +1,136 @@
+"""A member of a classic group, and the bytes in which a group's members survive a restart of the broker.
+
+The blob is a header, a MessagePack array with one array per member, and a CRC-32C (docs/formats/group-members.md).
+What only matters while the broker runs (deadlines, who waits for an answer) is not stored.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from crc32c import crc32c
+
+from streamlake.coordinator.classic.api import JoinRequest, MemberDescription
+from streamlake.core.errors import Corrupt
+
+MAGIC = b"SLGM"
+VERSION = 1
+_HEAD = struct.Struct(">4sH")  # magic, version
+_CRC = struct.Struct(">I")
+
+Protocols = tuple[tuple[str, bytes], ...]  # (name, metadata), the preferred one first
+
+
+class StoredMember(msgspec.Struct, frozen=True, array_like=True):
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocols: Protocols
+    assignment: bytes
+
+
+@dataclass(slots=True)
+class Member:
+    member_id: str
+    group_instance_id: str | None
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocols: Protocols
+    assignment: bytes
+    deadline_ms: int  # without a heartbeat until then it is removed
+    is_new: bool  # has never been told a generation
+    join_token: Any = None  # who waits for the answer to its JoinGroup; None: nobody
+    sync_token: Any = None  # who waits for the answer to its SyncGroup; None: nobody
+
+    @classmethod
+    def joining(cls, request: JoinRequest, member_id: str, token: Any, deadline_ms: int) -> "Member":
+        return cls(
+            member_id=member_id,
+            group_instance_id=request.group_instance_id,
+            client_id=request.client_id,
+            client_host=request.client_host,
+            session_timeout_ms=request.session_timeout_ms,
+            rebalance_timeout_ms=_rebalance_timeout_ms(request),
+            protocols=request.protocols,
+            assignment=b"",
+            deadline_ms=deadline_ms,
+            is_new=True,
+            join_token=token,
+        )
+
+    def joins_again(self, request: JoinRequest, token: Any) -> None:
+        """All that a JoinGroup says anew but the protocols, which the roster counts."""
+        self.client_id, self.client_host = request.client_id, request.client_host
+        self.session_timeout_ms = request.session_timeout_ms
+        self.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+        self.join_token = token
+
+    def describe(self, protocol: str) -> MemberDescription:
+        """`protocol` is empty while no generation is stable: then there is nothing to show of one."""
+        return MemberDescription(
+            member_id=self.member_id,
+            group_instance_id=self.group_instance_id,
+            client_id=self.client_id,
+            client_host=self.client_host,
+            metadata=self.metadata(protocol),
+            assignment=self.assignment if protocol else b"",
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.assignment) + protocols_size_bytes(self.protocols)
+
+    def metadata(self, protocol: str | None) -> bytes:
+        return next((metadata for name, metadata in self.protocols if name == protocol), b"")
+
+
+def protocols_size_bytes(protocols: Protocols) -> int:
+    return sum(len(name) + len(metadata) for name, metadata in protocols)
+
+
+def _rebalance_timeout_ms(request: JoinRequest) -> int:
+    """JoinGroup v0 has none: then, as in Kafka, it is the session timeout."""
+    return request.session_timeout_ms if request.rebalance_timeout_ms < 0 else request.rebalance_timeout_ms
+
+
+def encode_members(members: Iterable[Member]) -> bytes:
+    stored = [
+        StoredMember(
+            member_id=m.member_id,
+            group_instance_id=m.group_instance_id,
+            client_id=m.client_id,
+            client_host=m.client_host,
+            session_timeout_ms=m.session_timeout_ms,
+            rebalance_timeout_ms=m.rebalance_timeout_ms,
+            protocols=m.protocols,
+            assignment=m.assignment,
+        )
+        for m in members
+    ]
+    body = _HEAD.pack(MAGIC, VERSION) + msgspec.msgpack.encode(stored)
+    return body + _CRC.pack(crc32c(body))
+
+
+def decode_members(blob: bytes, now_ms: int) -> Sequence[Member]:
+    """The members; each has its full session timeout from `now_ms` on. Corrupt if the blob is not what we wrote."""
+    body, crc = blob[: -_CRC.size], blob[-_CRC.size :]
+    if len(body) < _HEAD.size or body[:4] != MAGIC or _CRC.pack(crc32c(body)) != crc:
+        raise Corrupt("the members of a group are damaged: magic or CRC-32C is wrong")
+    _, version = _HEAD.unpack_from(body)
+    if version != VERSION:
+        raise Corrupt(f"the members of a group have version {version}, this program reads {VERSION}: upgrade it")
+    try:
+        stored = msgspec.msgpack.decode(body[_HEAD.size :], type=list[StoredMember])
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"the members of a group cannot be read: {error}") from None
+    return [
+        Member(**msgspec.structs.asdict(member), deadline_ms=now_ms + member.session_timeout_ms, is_new=False)
+        for member in stored
+    ]

@@ -1,0 +1,1 @@
+"""HTTP: health, metrics, schema registry and tables on one port."""

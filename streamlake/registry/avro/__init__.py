@@ -1,0 +1,1 @@
+"""Avro in the schema registry: parsing, types and compatibility."""

@@ -1,0 +1,1 @@
+"""Objects that hold records: format, index, reads and garbage collection."""

@@ -1,0 +1,1 @@
+"""Object stores: one port, local files and buckets."""

@@ -1,0 +1,56 @@
+"""Whose an object store is: one object at its root holds the id of the cluster that writes there.
+
+Object ids and WAL keys are numbers that every cluster counts from one. Two metadata stores on one bucket and prefix
+would overwrite and discard each other's objects; and a store that was exchanged for an empty one (another endpoint, a
+disk that is not mounted) would be taken for a log that is empty. So a broker claims a store before it uses it.
+"""
+
+import asyncio
+
+from streamlake.core.errors import Corrupt, Exists, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.s3stream.store.port import ObjectStore
+
+KEY = "cluster"
+TRIES = 5
+PAUSE_S = 0.2
+
+
+async def claim(store: ObjectStore, cluster_id: str, url: str, *, used_before: bool) -> None:
+    """Returns when the store is this cluster's. `used_before`: the metadata know of something in it, so it must say so.
+
+    Invalid if it is another cluster's, Corrupt if it should be ours and says nothing, Unavailable.
+    """
+    owner = await _read(store)
+    if owner is None and used_before:
+        raise Corrupt(
+            f"{url} is not the store that this cluster has used: its object {KEY!r} is missing, so acknowledged records"
+            " would be. Check the URL, the endpoint, the mount; or restore the store"
+        )
+    if owner is None:
+        owner = await _write(store, cluster_id.encode())
+    if owner != cluster_id.encode():
+        raise Invalid(
+            f"{url} belongs to cluster {owner[:80].decode(errors='replace')}, this is {cluster_id}: two metadata stores"
+            " must not share a place. Give another URL or prefix, or the metadata_url of that cluster"
+        )
+
+
+async def _read(store: ObjectStore) -> bytes | None:
+    try:
+        return await store.get(KEY)
+    except NotFound:
+        return None
+
+
+async def _write(store: ObjectStore, cluster_id: bytes) -> bytes:
+    """Whoever is first; what is there then."""
+    for _ in range(TRIES):
+        try:
+            # Durable before anything else is stored: whoever comes next knows whose all that is.
+            await store.create(KEY, [cluster_id])
+        except (Exists, OutcomeUnknown, Unavailable, Full):
+            await asyncio.sleep(PAUSE_S)
+        owner = await _read(store)
+        if owner is not None:
+            return owner
+    raise Unavailable(f"the store did not take the object {KEY!r}: check that it can be written to")

@@ -1,0 +1,1 @@
+"""Commits to an Iceberg table and the progress they hold."""

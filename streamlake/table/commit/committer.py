@@ -1,0 +1,134 @@
+"""Drives the commits of one table: machine.py decides, iceberg.py does, this waits in between.
+
+Both the table and its dead-letter table have one. `load` is also how a new committer begins: it sees where the table
+stands; `claim` then lands an empty snapshot with the new epoch, after which no older committer can land anything.
+"""
+
+import asyncio
+
+from pyiceberg.table import Table
+
+from streamlake.core.errors import Conflict, StreamLakeError
+from streamlake.core.ids import Ids
+from streamlake.table.commit.health import Health, unreadable
+from streamlake.table.commit.iceberg import Change, IcebergTable
+from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
+from streamlake.table.commit.progress import Progress, beginning, find
+
+ERROR_CHARS_MAX = 300
+
+
+class Committer:
+    """`progress`: what the table holds, as far as we know. `seen`: the same, but only as a load showed it; behind it
+    retention may go: a catalog whose commits are not atomic could still take back what only its answer confirmed."""
+
+    def __init__(self, door: IcebergTable, owner: Owner, committed_once: bool, ids: Ids) -> None:
+        self.door = door
+        self.committed_once = committed_once
+        self.table: Table | None = None
+        self.progress = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
+        self.seen = self.progress
+        self.commits = 0
+        self.conflicts = 0
+        self.health = Health(door.executor)
+        self._owner = owner
+        self._ids = ids
+        self._sight = Sight(exists=False)
+
+    @property
+    def claimed(self) -> bool:
+        """Our epoch is in the table: older committers can land nothing more."""
+        return self._sight.progress is not None and self._sight.progress.epoch == self._owner.epoch
+
+    async def load(self) -> Progress:
+        """Look at the table. Raises Fenced, Invalid (see `judge`), Unreadable, or whatever the catalog raises."""
+        try:
+            self.table = await self.door.load()
+        except FileNotFoundError as error:  # the catalog knows where its metadata are, and they are not there
+            raise unreadable(self.door.name, f"its metadata file is gone ({error})") from None
+        self._sight = _sight(self.table)
+        self.progress = self.seen = judge(self._sight, self._owner, self.committed_once, self.door.name)
+        self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
+        return self.progress
+
+    async def confirm(self) -> None:
+        """See in the table itself what was committed last. Conflict if it holds something else now, such as after a
+        rollback: a round that goes on from what was committed would leave out what was taken back."""
+        before = self.progress
+        if await self.load() != before:
+            raise Conflict(f"table {self.door.name} holds something else than what was committed last: load it again")
+
+    async def check_readable(self) -> None:
+        """Of the table as just loaded. Raises Unreadable, or whatever the store raises."""
+        if self.table is not None:
+            await self.health.check(self.table)
+
+    async def look(self) -> None:
+        """Now and then, whether there is anything to commit or not: Conflict if a file of the table is missing."""
+        if self.table is not None:
+            await self.health.look(self.table, committing=False)
+
+    async def claim(self, start: Progress | None = None) -> bool:
+        """Put our epoch into an existing table, with no rows. A table that holds nothing of this topic begins at
+        `start`. False: another committer moved on, load again."""
+        if self.claimed:
+            return True
+        held = start if start is not None and self.progress.is_beginning else self.progress
+        return await self.commit(Change(held.advanced(self._owner.epoch, {}, {})))
+
+    async def commit(self, change: Change) -> bool:
+        """Land `change`, made for the table as last loaded, once. False if the table moved on meanwhile: nothing of it
+        landed, or all of it and more; load again and start from there. Raises Fenced, Invalid, OutcomeUnknown; Conflict
+        if a file that the table needs is missing: open it again."""
+        if self.table is not None:
+            await self.health.look(self.table, committing=True)
+        machine = CommitMachine(self.progress, change.progress, self._sight, Backoff(self._ids))
+        effect = machine.start()
+        while True:
+            match effect.step:
+                case Step.LANDED:
+                    self.progress = change.progress
+                    self.committed_once = True
+                    self.commits += 1
+                    return True
+                case Step.MOVED:
+                    self.conflicts += 1
+                    return False
+            try:
+                if effect.step is Step.LOAD:
+                    await asyncio.sleep(effect.delay_s)
+                    progress = await self.load()
+                    effect = machine.loaded(self._sight, progress)
+                else:
+                    effect = await self._commit(machine, change)
+            except StreamLakeError:
+                raise
+            except Exception as error:  # a catalog or a store may raise anything, and every one of it means: unknown
+                effect = machine.failed(describe(error))
+
+    async def _commit(self, machine: CommitMachine, change: Change) -> Effect:
+        assert self.table is not None, "the task creates a table before it commits to it"
+        self.table = await self.door.put_and_commit(self.table, change)
+        self._sight = _sight(self.table)
+        return machine.committed()
+
+
+def _sight(table: Table | None) -> Sight:
+    if table is None:
+        return Sight(exists=False)
+    metadata = table.metadata
+    head = metadata.current_snapshot()
+    summary = head.summary.additional_properties if head and head.summary else {}
+    return Sight(
+        exists=True,
+        uuid=str(metadata.table_uuid),
+        progress=find(metadata),
+        rows=head is not None and summary.get("total-records") != "0",
+        schema_id=metadata.current_schema_id,
+    )
+
+
+def describe(error: BaseException) -> str:
+    """One short line for people."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]

@@ -1,0 +1,167 @@
+"""The door to one Iceberg table: load it, create it, put files, commit once.
+
+Every call blocks in the executor, never on the loop. A commit that began is always waited for, even when its task is
+cancelled: a commit in flight behind our back would be a zombie of our own. Errors come out as they are; what they mean
+(landed, did not land, unknown) the committer finds out by loading again. No error path deletes a file.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.manifest import DataFile, ManifestFile
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
+
+from streamlake.core.clock import Clock
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import Executor
+from streamlake.table.commit import snapshot
+from streamlake.table.commit.files import put_all
+from streamlake.table.commit.progress import Progress
+from streamlake.table.commit.snapshot import Staged, Stamp
+
+PROPERTIES = {
+    "format-version": "2",
+    "write.metadata.previous-versions-max": "10",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.parquet.compression-codec": "zstd",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One commit: `files` (location → Parquet bytes, and their DataFiles) and the progress they bring. `schema`,
+    `updates` and `requirements` change the table's schema and partition specs in the same commit; `spec` is that of the
+    files. `stored` remembers what was put, so that a second attempt puts only its own manifests."""
+
+    progress: Progress
+    blobs: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[DataFile] = ()
+    schema: Schema | None = None
+    spec: PartitionSpec | None = None
+    updates: tuple[TableUpdate, ...] = ()
+    requirements: tuple[TableRequirement, ...] = ()
+    stored: set[str] = field(default_factory=set)
+
+
+class IcebergTable:
+    """One table of `catalog`, written by the committer of `epoch`."""
+
+    def __init__(
+        self, catalog: Catalog, identifier: tuple[str, str], epoch: int, executor: Executor, clock: Clock, ids: Ids
+    ) -> None:
+        self.identifier = identifier
+        self.executor = executor
+        self._catalog = catalog
+        self._epoch = epoch
+        self._clock = clock
+        self._ids = ids
+        self._manifests: tuple[int, tuple[ManifestFile, ...]] | None = None  # of the snapshot we committed last
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.identifier)
+
+    async def load(self) -> Table | None:
+        """As the catalog has it now; None if there is no such table."""
+        try:
+            return await self.executor.run(self._catalog.load_table, self.identifier)
+        except NoSuchTableError:
+            return None
+
+    async def create(
+        self,
+        schema: Schema,
+        spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
+        properties: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Create it, and its namespace; no error if somebody was faster: load it next."""
+        await waited_for(self.executor.run(self._create, schema, spec, {**PROPERTIES, **properties}))
+
+    async def put_and_commit(self, table: Table, change: Change) -> Table:
+        """Commit `change` on top of what `table` (just loaded) shows. Raises anything; see the module's head."""
+        staged = await self.executor.run(self._append, table, change)
+        data = {location: blob for location, blob in change.blobs.items() if location not in change.stored}
+        await put_all(self.executor, table.io, {**data, **staged.blobs})
+        change.stored.update(data)
+        requirements = (*staged.requirements, *change.requirements)
+        return await self.commit(table, staged, requirements, (*change.updates, *staged.updates))
+
+    async def commit(
+        self,
+        table: Table,
+        staged: Staged,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> Table:
+        """The one request. The caller has put all of `staged`: were this machine to die right after the catalog said
+        yes, every file that the new snapshot names is durable."""
+        committed = await waited_for(self.executor.run(self._commit, table, requirements, updates))
+        self._manifests = (staged.snapshot.snapshot_id, staged.manifests)
+        return committed
+
+    def stamp(self, table: Table) -> Stamp:
+        now_ms = self._clock.now_ms()
+        snapshot_id = self._ids.int63()
+        while table.metadata.snapshot_by_id(snapshot_id) is not None:
+            snapshot_id = self._ids.int63()
+        return Stamp(self._epoch, f"{now_ms:011x}-{self._ids.uuid().hex}", snapshot_id, now_ms)
+
+    def data_file_prefix(self, table: Table) -> str:
+        """Names of data files start with it: table, epoch and time tell maintenance which orphans are ours and old."""
+        return f"streamlake-{table.metadata.table_uuid}-{self._epoch}-{self.stamp(table).attempt}"
+
+    def manifests(self, table: Table) -> Sequence[ManifestFile]:
+        """Those of main's head: remembered if the head is our own last commit, else read. Blocks."""
+        head = table.metadata.current_snapshot()
+        if head is not None and self._manifests is not None and self._manifests[0] == head.snapshot_id:
+            return self._manifests[1]
+        return snapshot.live_manifests(table)
+
+    def _create(self, schema: Schema, spec: PartitionSpec, properties: dict[str, str]) -> None:
+        namespace = self.identifier[:1]
+        if not self._catalog.namespace_exists(namespace):
+            try:
+                self._catalog.create_namespace(namespace)
+            except Exception:  # another table was faster: the SQL catalog lets the database's own error through
+                if not self._catalog.namespace_exists(namespace):
+                    raise
+        with contextlib.suppress(TableAlreadyExistsError):
+            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
+
+    def _append(self, table: Table, change: Change) -> Staged:
+        parents = self.manifests(table)
+        added = snapshot.Added(change.files, change.schema, change.spec)
+        return snapshot.append(table, parents, added, change.progress, self.stamp(table))
+
+    def _commit(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> Table:
+        response = self._catalog.commit_table(table, requirements, updates)
+        return Table(
+            table.name(), response.metadata, response.metadata_location, table.io, self._catalog, config=table.config
+        )
+
+
+async def waited_for(call: Coroutine[Any, Any, T]) -> T:
+    """Await `call` to its end even if we are cancelled meanwhile; the cancellation is raised then."""
+    running = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # seen
+        raise

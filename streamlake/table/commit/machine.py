@@ -1,0 +1,135 @@
+"""Exactly once: what a committer concludes from what it sees in the table. Sans-IO.
+
+    load → judge → commit once → landed
+                       └ any error: unknown → load → landed | did not land: commit again | moved: drop the round
+
+Every answer of a catalog but success is *unknown*, a conflict too: it may be the echo of our own landed commit. Only
+the table itself, loaded again, tells. Its progress carries the committer's epoch and a running number, so it equals
+ours after the commit only if that commit landed, and ours before it only if nothing did; else another committer moved
+on, and the round is dropped. No files are ever deleted here: those of an attempt in doubt may be the table's.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from streamlake.core.errors import Fenced, Invalid, OutcomeUnknown
+from streamlake.core.ids import Ids
+from streamlake.table.commit.progress import Progress, beginning
+
+ATTEMPTS_MAX = 5
+DELAY_FIRST_S = 0.1
+DELAY_MAX_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who commits: one cluster's topic, by the committer of `epoch`."""
+
+    cluster_id: str
+    topic: str
+    topic_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a load of the table showed. `rows` is False only if it surely holds none; `schema_id` is the current one."""
+
+    exists: bool
+    uuid: str = ""
+    progress: Progress | None = None
+    rows: bool = False
+    schema_id: int = 0
+
+
+def judge(sight: Sight, owner: Owner, committed_once: bool, table: str) -> Progress:
+    """Where to go on. Raises Fenced if a newer committer was here, Invalid when going on could lose or repeat rows.
+
+    "Not found although we committed" is never zero: appending the whole topic again would double the table. A table
+    of an earlier topic of the same name (or of another cluster) is taken over only while it holds no rows, because
+    (topic, partition, offset) would name two records."""
+    progress = sight.progress
+    start = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
+    if progress is None:
+        if committed_once:
+            what = "holds no trace of what StreamLake committed to it" if sight.exists else "is gone from the catalog"
+            raise Invalid(
+                f"table {table} {what}: restore it from a backup or an older snapshot, or drop it, then disable and "
+                "enable the table of this topic to build it again from the log"
+            )
+        return start
+    if (progress.cluster_id, progress.topic_id) != (owner.cluster_id, owner.topic_id):
+        if sight.rows or committed_once:
+            raise Invalid(
+                f"table {table} holds rows of topic {progress.topic} with id {progress.topic_id} of cluster "
+                f"{progress.cluster_id}, not of this topic: drop or rename it, or set streamlake.table.name"
+            )
+        return start
+    if progress.epoch > owner.epoch:
+        raise Fenced(f"table {table} has a newer committer, epoch {progress.epoch}: this one, {owner.epoch}, stops")
+    return progress
+
+
+class Step(Enum):
+    LOAD = "load"
+    COMMIT = "commit"
+    LANDED = "landed"
+    MOVED = "moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What to do next; before LOAD wait `delay_s`. LANDED and MOVED end the commit."""
+
+    step: Step
+    delay_s: float = 0.0
+
+
+class CommitMachine:
+    """One commit of one table, from `before` to `after`: (event) → effect.
+
+    `base` is the table that the change was built for: another uuid or schema now, and the change does not fit."""
+
+    def __init__(self, before: Progress, after: Progress, base: Sight, backoff: "Backoff") -> None:
+        self._before = before
+        self._after = after
+        self._base = base
+        self._backoff = backoff
+
+    def start(self) -> Effect:
+        return Effect(Step.LOAD)
+
+    def loaded(self, sight: Sight, progress: Progress) -> Effect:
+        """`progress` is what `judge` said of `sight`."""
+        if sight.progress == self._after:
+            return Effect(Step.LANDED)
+        if progress != self._before or (sight.uuid, sight.schema_id) != (self._base.uuid, self._base.schema_id):
+            return Effect(Step.MOVED)
+        return Effect(Step.COMMIT)
+
+    def committed(self) -> Effect:
+        return Effect(Step.LANDED)
+
+    def failed(self, error: str) -> Effect:
+        """A load or the commit raised: whether it landed is unknown. Raises OutcomeUnknown when it is time to let go of
+        the round's memory and begin anew later."""
+        delay_s = self._backoff.next_delay_s()
+        if self._backoff.failures >= ATTEMPTS_MAX:
+            raise OutcomeUnknown(f"commit failed {ATTEMPTS_MAX} times, the last time with {error}")
+        return Effect(Step.LOAD, delay_s)
+
+
+class Backoff:
+    """Delays that double up to a limit, with jitter, so that a thousand tables do not knock in step."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._random = ids.random
+        self.failures = 0
+
+    def next_delay_s(self) -> float:
+        delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        return delay_s * self._random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        self.failures = 0

@@ -1,0 +1,1 @@
+"""Record columns into rows of a table: layout, evolution, partitions and files."""

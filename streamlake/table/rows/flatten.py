@@ -1,0 +1,20 @@
+"""transform.value.type: the converted value → columns of the table.
+
+`flatten` lifts the fields of a record one level, nested records stay structs. A value that is no record (bytes, text,
+an Avro string) has no fields to lift and is the one column that it is without flatten.
+"""
+
+from typing import Any
+
+from streamlake.table.formats.source_schema import ROW, VALUE, SourceColumn, SourceStruct, SourceType, source_field
+
+
+def value_columns(
+    type: SourceType | None, values: Any, *, flatten: bool, column: str
+) -> list[tuple[SourceColumn, Any]]:
+    """The columns of one group of values, with their arrays; none for a schema that holds no data."""
+    if type is None:
+        return []
+    if flatten and isinstance(type, SourceStruct):
+        return [(SourceColumn(VALUE, field), values.field(at)) for at, field in enumerate(type.fields)]
+    return [(SourceColumn(ROW, source_field(column, type)), values)]

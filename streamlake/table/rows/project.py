@@ -1,0 +1,87 @@
+"""Rows of one source schema → rows of the table, column by column, exactly as its Iceberg schema says.
+
+evolve.py's binding says which source field fills which column; columns that the source does not have are null. Values
+are only ever widened, because evolve refuses everything else.
+"""
+
+from operator import is_
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema
+from pyiceberg.types import IcebergType, ListType, MapType, StructType
+
+from streamlake.table.formats.source_schema import SourceField, SourceList, SourceMap, SourceStruct, SourceType
+from streamlake.table.rows.field_map import FieldMap, key_of
+from streamlake.table.rows.groups import RowGroup
+
+
+def table_schema(schema: Schema) -> Any:
+    """The Arrow schema of the table's rows, with field ids."""
+    return schema_to_pyarrow(schema, include_field_ids=True)
+
+
+def project(group: RowGroup, schema: Schema, target: Any, binding: FieldMap) -> Any:
+    """A pa.Table of `target`, which is `table_schema(schema)`; one row for each of the group's."""
+    sources = {
+        binding[key_of(column.root, column.field.segment)]: (column.field, array)
+        for column, array in zip(group.columns, group.arrays, strict=True)
+    }
+    arrays = _children(schema.as_struct(), list(target), sources, len(group.rows), binding)
+    return pa.Table.from_arrays(arrays, schema=target)
+
+
+def _children(
+    struct: StructType,
+    targets: list[Any],
+    sources: dict[int, tuple[SourceField, Any]],
+    length: int,
+    binding: FieldMap,
+) -> list[Any]:
+    arrays = []
+    for column, target in zip(struct.fields, targets, strict=True):
+        if column.field_id in sources:
+            field, array = sources[column.field_id]
+            arrays.append(_cast(array, field.type, column.field_id, column.field_type, target.type, binding))
+        else:
+            arrays.append(pa.nulls(length, target.type))
+    return arrays
+
+
+def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: Any, binding: FieldMap) -> Any:
+    """`array` of `source` as column `id` of the table, which has `type`, in Arrow `target`; `array` itself if it is
+    that already, as it nearly always is."""
+    match source, type:
+        case SourceStruct(fields), StructType():
+            given = [array.field(at) for at in range(len(fields))]
+            sources = {
+                binding[key_of(id, field.segment)]: (field, child) for field, child in zip(fields, given, strict=True)
+            }
+            arrays = _children(type, list(target), sources, len(array), binding)
+            # The same columns in the same order, not only the same names: a binding may exchange two.
+            if array.type == target and all(map(is_, arrays, given)):
+                return array
+            return pa.StructArray.from_arrays(arrays, fields=list(target), mask=array.is_null())
+        case SourceList(element), ListType():
+            array = _unsliced(array)
+            given = array.values
+            values = _cast(given, element, type.element_id, type.element_type, target.value_type, binding)
+            if array.type == target and values is given:
+                return array
+            offsets = array.offsets.cast(pa.int64())
+            return pa.LargeListArray.from_arrays(offsets, values, type=target, mask=array.is_null())
+        case SourceMap(key, value), MapType():
+            array = _unsliced(array)
+            given = [array.keys, array.items]
+            keys = _cast(given[0], key, type.key_id, type.key_type, target.key_type, binding)
+            items = _cast(given[1], value, type.value_id, type.value_type, target.item_type, binding)
+            if array.type == target and keys is given[0] and items is given[1]:
+                return array
+            return pa.MapArray.from_arrays(array.offsets, keys, items, type=target, mask=array.is_null())
+    return array if array.type == target else array.cast(target)
+
+
+def _unsliced(array: Any) -> Any:
+    """A copy whose buffers begin at its first item: Arrow builds lists with a mask from no others."""
+    return array.take(pa.array(range(len(array)), pa.int64())) if array.offset else array

@@ -1,0 +1,1 @@
+"""The tasks that keep tables up to date with their topics."""

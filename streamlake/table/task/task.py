@@ -1,0 +1,148 @@
+"""One topic → one table, round by round, until stopped.
+
+    open → gather (fetch, decode) → commit (translate, dead letters, main table) → report → gather → …
+
+A round ends one commit interval after the last one that committed began, or earlier when enough is pending: the first
+records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
+outlives an error: the task forgets it, opens the tables again and reads from where they stand, so a retry and a restart
+are the same thing. Errors of a dependency are waited out (`retrying`); what needs a person stops this table alone
+(`failed`) and is looked at again every minute, files of the table that are gone (`unreadable`) twice a minute; a newer
+committer ends it (`fenced`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from streamlake.cluster.config.table import TableSettings
+from streamlake.core.budget import Budget
+from streamlake.core.errors import Conflict, Fenced, Invalid
+from streamlake.table.commit.committer import describe
+from streamlake.table.commit.health import Unreadable
+from streamlake.table.commit.machine import Backoff, Owner
+from streamlake.table.commit.progress import DEAD_LETTER
+from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
+from streamlake.table.task.control import TableReport, TableSpec
+from streamlake.table.task.gather import ROUND_BYTES, Gatherer
+from streamlake.table.task.log_reader import LogReader
+from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.upkeep.schedule import Upkeep
+
+FAILED_RETRY_S = 60.0
+ROUND_S_MIN = 0.1  # an interval of 1 ms must not become a busy loop
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a task works with, shared by all tables of a worker, and where its reports go."""
+
+    cluster_id: str
+    reader: LogReader
+    tools: Tools
+    budget: Budget
+    report: Callable[[TableReport], None]
+    round_bytes: int = ROUND_BYTES
+
+
+class TableTask:
+    def __init__(self, spec: TableSpec, settings: TableSettings, work: Work) -> None:
+        owner = Owner(work.cluster_id, spec.topic, str(spec.topic_id), spec.committer_epoch)
+        self.spec = spec
+        self.state = "starting"
+        self.message = ""
+        self.table = TopicTable(settings, owner, spec.committed_once, work.tools)
+        self._gatherer = Gatherer(spec, work.reader, work.tools.executor, work.budget, work.round_bytes)
+        self._upkeep = [Upkeep(c, work.tools) for c in (self.table.main, self.table.dead_letters)]
+        self._interval_s = max(settings.commit_interval_ms / 1000, ROUND_S_MIN)
+        self._backoff = Backoff(work.tools.ids)
+        self._duration_ms: int | None = None
+        self._report = work.report
+
+    async def run(self) -> None:
+        """Until cancelled, or fenced."""
+        while True:
+            try:
+                await self._live()
+            except Conflict as error:
+                logger.info("table moved on", table=self.table.main.door.name, reason=str(error))
+                await asyncio.sleep(self._backoff.next_delay_s())
+            except Fenced as error:
+                self._set("fenced", str(error))
+                return
+            except Unreadable as error:
+                self._set("unreadable", str(error))
+                await asyncio.sleep(self._backoff.next_delay_s())
+            except Invalid as error:
+                self._set("failed", str(error))
+                await asyncio.sleep(FAILED_RETRY_S)
+            except Exception as error:  # whatever a catalog, store or registry raises: wait, begin anew, lose nothing
+                self._set("retrying", describe(error), error)
+                await asyncio.sleep(self._backoff.next_delay_s())
+
+    async def _live(self) -> None:
+        """From opening the tables to the first error, which is raised."""
+        now = asyncio.get_running_loop().time
+        await self.table.open()
+        due = now()
+        while True:
+            gathered = await self._gatherer.gather(self.table.reached, due, now() + self._interval_s)
+            began = now()
+            try:
+                for committer in (self.table.main, self.table.dead_letters):
+                    await committer.look()
+                committed = await self.table.commit(gathered) if gathered.moved else False
+            finally:
+                self._gatherer.release(gathered)
+            if committed:
+                self._duration_ms = round((now() - began) * 1000)
+                due = began + self._interval_s
+            else:
+                await self.table.confirm()
+            self._backoff.reset()
+            self._set("running", self.table.note)
+            failing = self._maintenance()
+            for upkeep in self._upkeep:
+                await upkeep.run()
+            if self._maintenance() != failing:
+                self._report(self.report())
+
+    def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
+        message = message[:MESSAGE_CHARS_MAX]  # a report is one line of limited length
+        if (state, message) != (self.state, self.message) and message:
+            logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
+        self.state, self.message = state, message
+        self._report(self.report())
+
+    def _maintenance(self) -> str:
+        return "; ".join(upkeep.failing for upkeep in self._upkeep if upkeep.failing)
+
+    def report(self) -> TableReport:
+        main, dead_letters = self.table.main, self.table.dead_letters
+        held = self.table.held
+        return TableReport(
+            topic=self.spec.topic,
+            topic_id=self.spec.topic_id,
+            table=main.door.name,
+            state=self.state,
+            message=self.message,
+            positions=held.next,
+            hold=self.table.seen.next,
+            committed_once=main.committed_once,
+            rows=held.rows,
+            skipped=held.skipped,
+            dead_letters=held.skipped.get(DEAD_LETTER, 0),
+            lag=self._gatherer.lag(held),
+            commits=main.commits,
+            conflicts=main.conflicts + dead_letters.conflicts,
+            maintenance=self._maintenance(),
+            maintenance_failures=sum(upkeep.failures for upkeep in self._upkeep),
+            last_commit_ms=self.table.last_commit_ms,
+            last_commit_duration_ms=self._duration_ms,
+            metadata_location=main.table.metadata_location if main.table else None,
+            dead_letter_table=dead_letters.door.name if dead_letters.table else None,
+            dead_letter_metadata_location=dead_letters.table.metadata_location if dead_letters.table else None,
+        )

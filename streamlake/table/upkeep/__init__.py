@@ -1,0 +1,1 @@
+"""Maintenance of tables: merges, expiry and sweeps."""

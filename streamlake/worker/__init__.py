@@ -1,0 +1,1 @@
+"""The table worker: the process that turns topics into Iceberg tables."""

@@ -1,0 +1,241 @@
+"""The table worker's composition root: `python -m streamlake.worker.process FD`, started by the server only.
+
+FD is one end of a socket pair. The first line that comes over it says where everything is, then come the tables; what
+goes back are reports. When the pair closes the server is gone, and the worker exits at once: it holds nothing that
+could not be translated again from the log, and an orphan would only race its successor.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import pyarrow
+import structlog
+
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.load import load
+from streamlake.core.budget import Budget
+from streamlake.core.clock import Clock, SystemClock
+from streamlake.core.errors import Fenced
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import Executor, ThreadExecutor
+from streamlake.peers.kafka import KafkaPeer
+from streamlake.table.commit.committer import describe
+from streamlake.table.formats.resolve import SchemaCache, SchemaSource
+from streamlake.table.task.control import (
+    LINE_BYTES_MAX,
+    FromServer,
+    FromWorker,
+    TableReport,
+    TableSpec,
+    WorkerSettings,
+    encode,
+    read_message,
+)
+from streamlake.table.task.tables import Tables
+from streamlake.table.task.task import Work
+from streamlake.table.task.topic_table import Tools
+from streamlake.telemetry import log as logs
+from streamlake.worker.log_reader import KafkaLogReader
+from streamlake.worker.schema_source import HttpSchemaSource
+
+log = structlog.get_logger(__name__)
+
+REQUEST_TIMEOUT_S = 60.0
+NICENESS = 5  # the broker's answers come first
+THREADS = 4
+CATALOG_PAUSE_S = 2.0
+FENCED_PAUSE_S = 0.5  # long enough for the report to leave
+
+
+class WorkerMachine(Protocol):
+    """What a worker gets from outside, but for the network: in a simulation all of it comes from a seed."""
+
+    clock: Clock
+    ids: Ids
+    executor: Executor  # the table's blocking work; one table's upload need not wait for another's translation
+
+    def load_catalog(self, config: CatalogConfig) -> Any:
+        """pyiceberg's catalog. Blocks; raises what its library raises when it cannot be reached."""
+        ...
+
+    def schemas(self, settings: WorkerSettings) -> SchemaSource: ...
+
+
+class RealWorkerMachine:
+    """Implements WorkerMachine."""
+
+    def __init__(self) -> None:
+        self.clock: Clock = SystemClock()
+        self.ids = Ids()
+        self.executor: Executor = ThreadExecutor("table", THREADS)
+
+    def load_catalog(self, config: CatalogConfig) -> Any:
+        return load(config)
+
+    def schemas(self, settings: WorkerSettings) -> SchemaSource:
+        return HttpSchemaSource(settings.registry_url)
+
+
+class ControlWriter(Protocol):
+    """The part of asyncio.StreamWriter that the control channel needs."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def drain(self) -> Awaitable[None]: ...
+
+
+class Pipe:
+    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything."""
+
+    def __init__(self, writer: ControlWriter) -> None:
+        self._writer = writer
+        self._waiting: dict[str, TableReport] = {}
+        self._wake = asyncio.Event()
+
+    def report(self, report: TableReport) -> None:
+        self._waiting[str(report.topic_id)] = report
+        self._wake.set()
+
+    async def send(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, {}
+            for report in waiting.values():
+                self._writer.write(encode(FromWorker(report)))
+            await self._writer.drain()
+
+
+async def serve(
+    reader: asyncio.StreamReader,
+    writer: ControlWriter,
+    machine: WorkerMachine,
+    stop: asyncio.Event,
+    configure_logs: Callable[[WorkerSettings], None] = lambda settings: None,
+) -> int:
+    """The life of a worker on its control channel, until the server is gone or `stop` is set; its exit code."""
+    settings = await read_message(reader, WorkerSettings)
+    if settings is None:
+        return 1
+    configure_logs(settings)
+    pipe = Pipe(writer)
+    told: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
+    start = asyncio.get_running_loop().create_task
+    listening, sending = start(_listen(reader, told)), start(pipe.send())
+    working = start(_work(settings, pipe, told, machine, stop))
+    await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, listening):
+        if task.done() and (error := task.exception()) is not None:
+            log.error("the table worker ends", reason=describe(error))
+    return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
+
+
+async def _listen(reader: asyncio.StreamReader, told: asyncio.Queue[list[TableSpec]]) -> None:
+    """Returns when the server is gone, whatever the tables are waiting for then."""
+    while (message := await read_message(reader, FromServer)) is not None:
+        told.put_nowait(message.tables)
+
+
+async def _work(
+    settings: WorkerSettings,
+    pipe: Pipe,
+    told: asyncio.Queue[list[TableSpec]],
+    machine: WorkerMachine,
+    stop: asyncio.Event,
+) -> None:
+    """Keep the tables that the server tells, until `stop`. Raises what a table's task died of, and Fenced."""
+    loop = asyncio.get_running_loop()
+    stopping = loop.create_task(stop.wait())
+    specs = await told.get()
+    opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
+    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        return
+    failed: asyncio.Future[BaseException] = loop.create_future()
+
+    def fail(error: BaseException) -> None:
+        if not failed.done():
+            failed.set_result(error)
+
+    def report(report: TableReport) -> None:
+        pipe.report(report)
+        if report.state == "fenced":  # another worker writes our tables: this process is somebody's leftover
+            loop.call_later(FENCED_PAUSE_S, fail, Fenced(report.message))
+
+    peer = KafkaPeer(settings.bootstrap_host, settings.bootstrap_port, "streamlake-worker", REQUEST_TIMEOUT_S)
+    work = Work(
+        cluster_id=settings.cluster_id,
+        reader=KafkaLogReader(peer),
+        tools=opening.result(),
+        budget=Budget(settings.memory_bytes),
+        report=report,
+        round_bytes=settings.round_bytes,
+    )
+    tables = Tables(work, lambda _name, error: fail(error))
+    while True:
+        await tables.apply(specs)
+        hearing = loop.create_task(told.get())
+        waited: list[asyncio.Future[Any]] = [hearing, stopping, failed]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise failed.result()
+        if stopping.done():
+            await tables.close()  # waits for commits under way
+            return
+        specs = hearing.result()
+
+
+async def _tools(
+    settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
+) -> Tools:
+    """Opens the catalog; while it cannot be reached, tables say so and wait, and the topics do not notice."""
+    catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
+    while True:
+        try:
+            opened = await machine.executor.run(machine.load_catalog, catalog)
+            break
+        except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
+            reason = describe(error)
+            log.warning("the catalog cannot be opened, trying again", catalog=catalog.name, reason=reason)
+            message = f"the catalog {catalog.name} cannot be opened: {reason}"
+            for spec in specs:
+                report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
+            await asyncio.sleep(CATALOG_PAUSE_S)
+    return Tools(opened, SchemaCache(machine.schemas(settings)), machine.executor, machine.clock, machine.ids)
+
+
+async def _serve(control: socket.socket) -> int:
+    """In a process of its own, until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
+    return await serve(
+        reader, writer, RealWorkerMachine(), stop, lambda s: logs.configure(s.log_level, json=s.log_json)
+    )
+
+
+def _control() -> socket.socket:
+    """The end of the pair that the server has handed over."""
+    try:
+        (fd,) = sys.argv[1:]
+        return socket.socket(fileno=int(fd))
+    except (ValueError, OverflowError, OSError):
+        sys.exit("this is started by the server: run `streamlake server`")
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the server tells us when to stop
+    os.nice(NICENESS)
+    pyarrow.set_cpu_count(1)  # tables share the machine with the broker
+    code = asyncio.run(_serve(_control()))
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit: a thread that waits for a hung catalog must not keep an orphan alive
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A broker without sockets: real metadata, streams and partitions, on a store and a WAL in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support.log_bench import NOW_MS, FixedClock
+from support.memory_store import MemoryStore
+from support.memory_wal import MemoryWal, WalLog
+
+from streamlake.broker.ownership import Partitions
+from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.wals import WalKey, Wals
+from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.core.budget import Budget
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import InlineExecutor, Supervisor
+from streamlake.log.manager import LogManager
+from streamlake.log.partition import Partition
+from streamlake.record.decode import Record
+from streamlake.record.encode import encode_batch
+from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.streams import Streams
+
+MIB = 1 << 20
+
+
+@dataclass
+class Site:
+    """What survives a broker."""
+
+    database: Database
+    store: MemoryStore = field(default_factory=MemoryStore)
+    wal_log: WalLog = field(default_factory=WalLog)
+    clock: FixedClock = field(default_factory=lambda: FixedClock(NOW_MS))
+    lives: list["Life"] = field(default_factory=list)
+
+    async def start(self) -> "Life":
+        identity = (await Membership(self.database, self.clock, Ids(1)).register(0, "localhost", 9092)).identity
+        life = Life(self, identity, await Wals(self.database, identity).adopt("file:///wal", keep_trim=True))
+        self.lives.append(life)
+        await life.start()
+        return life
+
+
+class Life:
+    """One life of a broker."""
+
+    def __init__(self, site: Site, identity: BrokerIdentity, wal: WalKey) -> None:
+        self.failures: list[BaseException] = []
+        self.clock = site.clock
+        self.topics = Topics(site.database, identity, site.clock, Ids(identity.epoch))
+        self.configs = BrokerConfigs(site.database, identity, {})
+        self.progress = TableProgress(site.database, identity)
+        self.logs = LogManager(site.clock, InlineExecutor())
+        self.streams = Streams(
+            site.store,
+            MemoryWal(site.wal_log),
+            SqlStreamMetadata(site.database, identity, wal),
+            site.clock,
+            Ids(3),
+            StreamsSettings(log_cache_bytes=8 * MIB, block_cache_bytes=MIB, upload_bytes=MIB),
+            Budget(256 * MIB),
+            self.failures.append,
+        )
+        self.tasks = Supervisor(lambda _, error: self.failures.append(error))
+        self.partitions = Partitions(
+            self.topics, self.configs, self.progress, self.streams, self.logs, self.tasks, retention_interval_s=0.01
+        )
+
+    async def start(self) -> None:
+        await self.topics.refresh()
+        await self.configs.refresh()
+        await self.streams.start()
+        await self.partitions.start()
+
+    async def stop(self) -> None:
+        await self.tasks.stop()
+        self.logs.close_all()
+        await self.streams.close()
+
+    async def create(self, name: str, partitions: int = 1, **configs: str) -> TopicInfo:
+        given = {key.replace("_", "."): value for key, value in configs.items()}
+        topic = await self.topics.create(name, partitions, given)
+        await self.partitions.settled()
+        return topic
+
+    async def append(self, partition: Partition, count: int = 1, age_ms: int = 0) -> int:
+        """The offset after it, durable."""
+        batch = encode_batch([Record(at, self.clock.ms - age_ms, None, b"v") for at in range(count)])
+        assert self.streams.try_reserve(len(batch))
+        await partition.append(batch).durable
+        return partition.high_watermark
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    clock = FixedClock(NOW_MS)
+    database = await Database.open(f"sqlite:///{tmp_path / 'metadata.db'}", InlineExecutor(), clock)
+    site = Site(database, clock=clock)
+    yield site
+    for life in site.lives:
+        await life.stop()
+        assert not life.failures
+    await database.close()
+    await asyncio.sleep(0)

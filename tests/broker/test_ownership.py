@@ -1,0 +1,262 @@
+"""Partitions follow their topics: opened, configured, held for tables, closed; and one that is sick harms no other."""
+
+import asyncio
+
+import pytest
+from support.wait import DEADLINE_S, until
+
+from streamlake.broker import ownership as module
+from streamlake.broker.ownership import TABLE_HOLD
+from streamlake.cluster.store.table_progress import Reported
+from streamlake.core.errors import Closed, Corrupt, NotFound, Unavailable
+from streamlake.log.manager import Opening
+from streamlake.log.partition import Partition
+
+DAY_MS = 24 * 3_600_000
+
+
+async def test_a_topic_can_be_used_when_settled(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", partitions=3)
+    assert len(life.logs) == 3
+    for index in range(3):
+        assert await life.append(life.logs.get(topic.id, index)) == 1
+
+
+async def test_all_topics_are_open_after_a_restart(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", partitions=2, max_message_bytes="500")
+    await life.append(life.logs.get(topic.id, 1), count=3)
+    await life.stop()
+    life = await site.start()
+    partition = life.logs.get(topic.id, 1)
+    assert (partition.high_watermark, partition.settings.max_message_bytes) == (3, 500)
+    assert partition.leader_epoch == 1, "each open is a new epoch"
+
+
+async def test_new_configs_are_in_force_when_settled(site) -> None:
+    life = await site.start()
+    topic = await life.create("t")
+    partition = life.logs.get(topic.id, 0)
+    await life.topics.alter_configs("t", {"max.message.bytes": "77"})
+    await life.partitions.settled()
+    assert partition.settings.max_message_bytes == 77
+    await life.topics.alter_configs("t", {}, ["max.message.bytes"])
+    await life.configs.alter(None, {"message.max.bytes": "88"})
+    await life.partitions.settled()
+    assert partition.settings.max_message_bytes == 88
+    await life.configs.alter(None, {"producer.id.expiration.ms": "5000"})
+    await life.partitions.settled()
+    assert partition.settings.producer_id_expiration_ms == 5000
+    assert life.logs.get(topic.id, 0) is partition, "nobody was thrown out"
+
+
+async def test_a_topic_that_grows(site) -> None:
+    life = await site.start()
+    topic = await life.create("t")
+    first = life.logs.get(topic.id, 0)
+    await life.topics.add_partitions("t", 3)
+    await life.partitions.settled()
+    assert life.logs.get(topic.id, 0) is first
+    assert await life.append(life.logs.get(topic.id, 2)) == 1
+
+
+async def test_a_topic_that_is_deleted(site) -> None:
+    life = await site.start()
+    topic, other = await life.create("t", partitions=2), await life.create("other")
+    partition = life.logs.get(topic.id, 0)
+    await life.append(partition)
+    await life.topics.delete("t")
+    await life.partitions.settled()
+    assert life.logs.get(topic.id, 0) is None and len(life.logs) == 1
+    with pytest.raises(Closed):
+        partition.append(b"")
+    again = await life.create("t")
+    assert life.logs.get(again.id, 0).high_watermark == 0
+    assert await life.append(life.logs.get(other.id, 0)) == 1
+
+
+# -- a partition that cannot be opened -------------------------------------------------------------------------------
+
+
+class SickStreams:
+    """Makes opening of some streams' logs fail."""
+
+    def __init__(self, life, error: Exception, *stream_ids: int) -> None:
+        self.error, self.stream_ids, self.tries = error, set(stream_ids), 0
+        self._open = life.logs.open
+        life.logs.open = self.open
+
+    async def open(self, openings: list[Opening]):
+        sick = [o for o in openings if o.stream.stream_id in self.stream_ids]
+        self.tries += len(sick)
+        results = iter(await self._open([o for o in openings if o not in sick]))
+        return [self.error if o in sick else next(results) for o in openings]
+
+
+async def test_a_sick_partition_harms_no_other_and_is_counted(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", partitions=3)
+    await life.stop()
+    life = await site.start()
+    life.logs.close_all()
+    SickStreams(life, Corrupt("damaged"), topic.partitions[1].stream_id)
+    await life.topics.alter_configs("t", {"retention.ms": "5"})
+    await life.partitions.settled()
+    assert life.logs.get(topic.id, 1) is None
+    assert await life.append(life.logs.get(topic.id, 2)) == 1
+    assert life.partitions.unopened == 1
+    await life.create("another")
+    assert life.partitions.unopened == 1, "a healthy topic does not make a sick one well"
+    await life.topics.delete("t")
+    await life.partitions.settled()
+    assert life.partitions.unopened == 0
+
+
+async def test_a_partition_that_could_not_be_read_is_opened_later(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its object store was away for a moment: that must not need a restart."""
+    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    life = await site.start()
+    topic = await life.create("t", partitions=2)
+    life.logs.close_all()
+    sick = SickStreams(life, Unavailable("the store is away"), topic.partitions[0].stream_id)
+    await life.topics.alter_configs("t", {"retention.ms": "5"})
+    await life.partitions.settled()
+    assert life.partitions.unopened == 1 and life.logs.get(topic.id, 1)
+    await until(lambda: sick.tries > 2)
+    sick.stream_ids.clear()
+    await until(lambda: life.partitions.unopened == 0)
+    assert life.logs.get(topic.id, 0) is not None
+
+
+async def test_a_damaged_partition_is_not_tried_again_and_again(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try is a new leader epoch and a line in the log, and cannot help."""
+    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    life = await site.start()
+    topic = await life.create("t")
+    life.logs.close_all()
+    sick = SickStreams(life, Corrupt("damaged"), topic.partitions[0].stream_id)
+    await life.topics.alter_configs("t", {"retention.ms": "5"})
+    await life.partitions.settled()
+    await asyncio.sleep(0.05)
+    assert sick.tries == 1
+
+
+async def test_a_topic_that_is_deleted_while_others_are_opened(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = await site.start()
+    doomed, other = await life.create("doomed"), await life.create("other", partitions=2)
+    life.logs.close_all()
+    opened, gone = life.streams.open, doomed.partitions[0].stream_id
+
+    async def without_the_doomed(stream_ids):
+        if gone in stream_ids:
+            raise NotFound("no such stream")
+        return await opened(stream_ids)
+
+    monkeypatch.setattr(life.streams, "open", without_the_doomed)
+    await life.configs.alter(None, {"log.retention.ms": "5"})
+    await life.partitions.settled()
+    assert [life.logs.get(other.id, index) is not None for index in (0, 1)] == [True, True]
+
+
+async def test_while_metadata_is_away_nobody_is_kept_waiting(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    life = await site.start()
+    topic = await life.create("t")
+    life.logs.close_all()
+    healthy, tries = life.streams.open, 0
+
+    async def away(_stream_ids):
+        nonlocal tries
+        tries += 1
+        raise Unavailable("no metadata store")
+
+    monkeypatch.setattr(life.streams, "open", away)
+    await life.topics.alter_configs("t", {"retention.ms": "5"})
+    await asyncio.wait_for(life.partitions.settled(), DEADLINE_S)
+    assert life.logs.get(topic.id, 0) is None
+    await until(lambda: tries > 2)
+    life.streams.open = healthy
+    await until(lambda: life.logs.get(topic.id, 0) is not None)
+
+
+# -- holds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_table_is_held_from_the_moment_it_is_enabled(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", streamlake_table_enable="true")
+    partition = life.logs.get(topic.id, 0)
+    await life.append(partition, count=5)
+    assert partition.deletable_offset == 0
+    await life.topics.alter_configs("t", {"streamlake.table.enable": "false"})
+    await life.partitions.settled()
+    assert partition.deletable_offset == 5
+    await life.topics.alter_configs("t", {"streamlake.table.enable": "true"})
+    await life.partitions.settled()
+    assert partition.deletable_offset == 0
+
+
+async def test_the_hold_is_there_again_after_a_restart(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", partitions=2, streamlake_table_enable="true")
+    for index in (0, 1):
+        await life.append(life.logs.get(topic.id, index), count=5)
+    await life.progress.advance(topic.id, {1: Reported(4, 3)}, True, life.clock.ms)
+    await life.stop()
+    life = await site.start()
+    assert [life.logs.get(topic.id, index).deletable_offset for index in (0, 1)] == [0, 3]
+
+
+async def test_retention_lets_go_of_what_nobody_holds(site) -> None:
+    life = await site.start()
+    topic = await life.create("t", retention_ms="1000")
+    partition = life.logs.get(topic.id, 0)
+    await life.append(partition, count=5, age_ms=DAY_MS)
+    await life.streams.flush()
+    await until(lambda: partition.log_start_offset == 5)
+
+
+async def test_retention_stops_at_the_hold(site) -> None:
+    life = await site.start()
+    free = await life.create("free", retention_ms="1000")
+    held = await life.create("held", retention_ms="1000", streamlake_table_enable="true")
+    for topic in (held, free):
+        await life.append(life.logs.get(topic.id, 0), count=5, age_ms=DAY_MS)
+    await life.streams.flush()
+    await until(lambda: life.logs.get(free.id, 0).log_start_offset == 5)
+    assert life.logs.get(held.id, 0).log_start_offset == 0
+    life.logs.get(held.id, 0).release(TABLE_HOLD)
+    await until(lambda: life.logs.get(held.id, 0).log_start_offset == 5)
+
+
+async def test_retention_waits_while_a_hold_could_not_be_read(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table was enabled and that was answered; its hold is durable and not in memory yet."""
+    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    life = await site.start()
+    topic = await life.create("t")
+    partition = life.logs.get(topic.id, 0)
+    await life.append(partition, count=5, age_ms=DAY_MS)
+    await life.streams.flush()
+    healthy, tries, runs = life.progress.load, 0, 0
+    retain = life.logs.retain
+
+    async def away():
+        nonlocal tries
+        tries += 1
+        raise Unavailable("no metadata store")
+
+    async def counted(partition: Partition) -> None:
+        nonlocal runs
+        runs += 1
+        await retain(partition)
+
+    life.progress.load = away
+    await life.topics.alter_configs("t", {"streamlake.table.enable": "true", "retention.ms": "1000"})
+    await life.partitions.settled()
+    life.logs.retain = counted
+    await until(lambda: tries > 20)
+    assert (runs, partition.log_start_offset) == (0, 0)
+    life.progress.load = healthy
+    await until(lambda: runs > 0)
+    assert (partition.deletable_offset, partition.log_start_offset) == (0, 0)

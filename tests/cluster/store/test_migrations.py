@@ -1,0 +1,126 @@
+import asyncio
+
+import pytest
+from alembic import command, op
+from sqlalchemy import inspect, text
+
+from streamlake.cluster.store import migrations
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.membership import BrokerIdentity, BrokerInfo, Membership
+from streamlake.cluster.store.schema import metadata
+from streamlake.cluster.store.wals import WalRow, Wals
+from streamlake.core.errors import Invalid
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import InlineExecutor, ThreadExecutor
+
+
+def schema(connection) -> dict[str, object]:
+    """Columns, keys and indexes of every table, as the database itself tells them."""
+    found = inspect(connection)
+    return {
+        table: (
+            [(c["name"], repr(c["type"]), c["nullable"], c["default"]) for c in found.get_columns(table)],
+            found.get_pk_constraint(table),
+            sorted(found.get_foreign_keys(table), key=str),
+            sorted(found.get_unique_constraints(table), key=str),
+            sorted(found.get_indexes(table), key=str),
+        )
+        for table in found.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request, tmp_path) -> str:
+    """A database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/metadata.db"
+    server = request.getfixturevalue("server")
+    return server.url(server.database())
+
+
+async def test_migrations_end_where_tables_py_says(empty_url, clock) -> None:
+    """A table that was changed without a new revision fails here."""
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+
+    def create_anew(connection) -> dict[str, object]:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        return schema(connection)
+
+    migrated = await database.read(schema)
+    assert migrated.keys() == set(metadata.tables)
+    assert migrated == await database.write(create_anew)
+    await database.close()
+
+
+async def test_texts_sort_by_code_points_on_postgresql(postgres) -> None:
+    """As Python does, whatever language the database was made for."""
+    query = text("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' "
+                 "AND data_type = 'text' AND collation_name IS DISTINCT FROM 'C'")  # fmt: skip
+    assert (await (await postgres.open()).read(lambda c: c.execute(query).all())) == []
+
+
+async def test_upgrading_twice_changes_nothing(database) -> None:
+    before = await database.read(schema)
+    await database.write(migrations.upgrade)
+    assert await database.read(schema) == before
+
+
+def upgrade_to(revision: str, monkeypatch) -> None:
+    """Let the code know no newer revision than this one."""
+    real = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, head: real(config, revision))
+
+
+async def test_wals_of_the_first_revision_move_to_their_table(empty_url, clock, monkeypatch) -> None:
+    upgrade_to("0001", monkeypatch)
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    old = "INSERT INTO broker (node, epoch, lease_until_ms, host, port, wal_uri, wal_trim) VALUES "
+    rows = "(0, 7, 100, 'a', 9092, 'file:///data/wal', 42), (3, 1, 100, 'b', 9093, 'file:///other', 0)"
+    await database.write(lambda c: c.execute(text(old + rows)).rowcount)
+    await database.close()
+    monkeypatch.undo()
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    wals = await Wals(database, BrokerIdentity("", 0, 7)).all()
+    assert wals == [WalRow(0, "file", 7, 42), WalRow(3, "file", 1, 0)]
+    brokers = await Membership(database, clock, Ids(1)).brokers()
+    assert brokers == [BrokerInfo(0, 7, "a", 9092, 100), BrokerInfo(3, 1, "b", 9093, 100)]
+    await database.close()
+
+
+async def test_two_servers_that_start_at_once_migrate_once(server, clock) -> None:
+    url = server.url(server.database())
+    executors = [ThreadExecutor("metadata") for _ in range(4)]
+    databases = await asyncio.gather(*[Database.open(url, executor, clock) for executor in executors])
+    versions = text("SELECT version_num FROM alembic_version")
+    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0003"]] * 4
+    for database, executor in zip(databases, executors, strict=True):
+        await database.close()
+        executor.close()
+
+
+async def test_a_crash_while_migrating_leaves_the_former_revision(empty_url, clock, monkeypatch) -> None:
+    real, calls = op.create_table, []
+
+    def create_table(name, *columns):
+        calls.append(name)
+        if len(calls) == 5:
+            raise ZeroDivisionError
+        return real(name, *columns)
+
+    monkeypatch.setattr(op, "create_table", create_table)
+    with pytest.raises(ZeroDivisionError):
+        await Database.open(empty_url, InlineExecutor(), clock)
+    monkeypatch.undo()
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    assert (await database.read(schema)).keys() == set(metadata.tables)
+    await database.close()
+
+
+async def test_a_newer_store_is_refused(empty_url, clock) -> None:
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    await database.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num = 'later'")).rowcount)
+    await database.close()
+    with pytest.raises(Invalid, match="newer StreamLake"):
+        await Database.open(empty_url, InlineExecutor(), clock)

@@ -1,0 +1,540 @@
+"""PostgreSQL under the metadata store: brokers beside each other, and servers that die, hang or give way."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+
+import pytest
+from contracts.metadata_contract import put, rows
+from sqlalchemy import event, func, insert, select, text
+from support.wait import DEADLINE_S
+
+from streamlake.cluster import topics
+from streamlake.cluster.store import database as database_module
+from streamlake.cluster.store import postgres as module
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.cluster.store.membership import BrokerIdentity, Membership, require_current
+from streamlake.cluster.store.schema import id_block, take_ids
+from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
+from streamlake.cluster.store.wals import Wals
+from streamlake.cluster.topics import Topics
+from streamlake.core.clock import SystemClock
+from streamlake.core.errors import Conflict, Exists, Fenced, Invalid, OutcomeUnknown, Unavailable
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import InlineExecutor, ThreadExecutor
+from streamlake.s3stream.metadata import StreamRange
+
+
+async def member(database: Database, clock, node: int) -> tuple[Membership, BrokerIdentity]:
+    membership = Membership(database, clock, Ids(node), lease_ms=9_000)
+    return membership, (await membership.register(node, "localhost", 9092)).identity
+
+
+async def topics_of(database: Database, clock, node: int) -> Topics:
+    _, identity = await member(database, clock, node)
+    made = Topics(database, identity, clock, Ids(100 + node))
+    await made.refresh()
+    return made
+
+
+async def until(condition) -> None:
+    """Poll; the test's own timeout ends a wait for ever."""
+    while not await condition():
+        await asyncio.sleep(0.005)
+
+
+class Held:
+    """Keeps a transaction open on its thread, until `let_go`."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self._go = threading.Event()
+
+    def __call__(self) -> None:
+        self.inside.set()
+        assert self._go.wait(DEADLINE_S)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+async def waiting_for_a_lock(database: Database) -> bool:
+    """Some session waits for another one's."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return bool(await database.read(lambda c: c.execute(query).scalar_one()))
+
+
+# -- several brokers ---------------------------------------------------------------------------------------------------
+
+
+async def test_brokers_register_at_once(postgres, clock) -> None:
+    databases = [await postgres.open() for _ in range(4)]
+    same_node = await asyncio.gather(*[member(database, clock, 0) for database in databases])
+    assert sorted(identity.epoch for _, identity in same_node) == [1, 2, 3, 4]
+    assert len({identity.cluster_id for _, identity in same_node}) == 1
+    others = await asyncio.gather(*[member(database, clock, node) for node, database in enumerate(databases, 1)])
+    assert {identity.epoch for _, identity in others} == {1}
+    alive = next(membership for membership, identity in same_node if identity.epoch == 4)
+    assert await alive.others_alive() == [1, 2, 3, 4]
+    for membership, identity in same_node:
+        if identity.epoch < 4:
+            with pytest.raises(Fenced):
+                await membership.renew()
+
+
+async def test_a_zombie_on_another_connection_commits_nothing(postgres, clock) -> None:
+    a, b = await postgres.open(), await postgres.open()
+    _, old = await member(a, clock, 0)
+    zombie = SqlStreamMetadata(a, old, await Wals(a, old).adopt("file:///wal", keep_trim=True))
+    (s,) = await a.write(lambda c: create_streams(c, 1))
+    (state,) = await zombie.open_streams([s], [0])
+    object_id = await zombie.prepare_object(clock.now_ms() + 1_000)
+    _, new = await member(b, clock, 0)
+    owner = SqlStreamMetadata(b, new, await Wals(b, new).adopt("file:///wal", keep_trim=True))
+    with pytest.raises(Fenced):
+        await zombie.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 9)
+    assert (await owner.objects(), await owner.wal_trim()) == ([], 0)
+
+
+async def test_a_registration_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
+    """Else the new process could read, then a write of the old one land."""
+    a, b = await postgres.open(), await postgres.open()
+    _, old = await member(a, clock, 0)
+    held = Held()
+
+    def write(connection) -> None:
+        require_current(connection, old)
+        held()
+        connection.execute(insert(id_block).values(kind="late", next_id=1))
+
+    writing = a.write(write)
+    await asyncio.to_thread(held.inside.wait)
+    registering = asyncio.ensure_future(member(b, clock, 0))
+    watcher = await postgres.open()
+    await until(lambda: waiting_for_a_lock(watcher))
+    assert not registering.done()
+    held.let_go()
+    await writing
+    await registering
+    assert (await b.read(rows))["late"] == 1
+
+
+async def test_two_brokers_commit_to_their_own_streams_side_by_side(postgres, clock) -> None:
+    databases = [await postgres.open() for _ in range(2)]
+    ids = list(await databases[0].write(lambda c: create_streams(c, 4)))
+
+    async def work(node: int, streams: list[int]) -> None:
+        database = databases[node]
+        _, identity = await member(database, clock, node)
+        wal = await Wals(database, identity).adopt("file:///wal", keep_trim=True)
+        metadata = SqlStreamMetadata(database, identity, wal)
+        opened = await metadata.open_streams(streams, [0] * len(streams))
+        for n in range(15):
+            object_id = await metadata.prepare_object(clock.now_ms() + 1_000)
+            ranges = [StreamRange(s.stream_id, s.epoch, n, n + 1) for s in opened]
+            await metadata.commit_object(object_id, 1, ranges, [], n)
+
+    await asyncio.gather(work(0, ids[:2]), work(1, ids[2:]))
+    _, identity = await member(databases[0], clock, 9)
+    metadata = SqlStreamMetadata(databases[0], identity, None)
+    assert {state.end_offset for state in await metadata.stream_states()} == {15}
+    objects = await metadata.objects()
+    assert len({o.object_id for o in objects}) == len(objects) == 30
+
+
+async def test_names_are_taken_once_whoever_asks(postgres, clock) -> None:
+    """Equal names, and names that only together are forbidden, from several brokers at once."""
+    brokers = [await topics_of(await postgres.open(), clock, node) for node in range(4)]
+    for n in range(5):
+        names = [f"same.{n}", f"same.{n}", f"same_{n}", f"same.{n}"]
+        outcomes = await asyncio.gather(
+            *[t.create(name, 2, {}) for t, name in zip(brokers, names, strict=True)], return_exceptions=True
+        )
+        made = [o for o in outcomes if not isinstance(o, Exception)]
+        assert len(made) == 1
+        assert {type(o) for o in outcomes if isinstance(o, Exception)} <= {Exists, Invalid}
+    for broker in brokers:
+        await broker.refresh()
+    assert len({tuple(t.id for t in broker.all()) for broker in brokers}) == 1
+    assert len(brokers[0].all()) == 5
+
+
+async def test_equal_schemas_from_two_brokers(postgres, clock) -> None:
+    stores = [
+        SchemaStore(d, (await member(d, clock, n))[1])
+        for n, d in enumerate([await postgres.open(), await postgres.open()])
+    ]
+    for n in range(5):
+        outcomes = await asyncio.gather(
+            *[s.register(f"{at}-{n}", f'"text {n}"', 0) for at, s in enumerate(stores)], return_exceptions=True
+        )
+        assert {type(o).__name__ for o in outcomes} <= {"VersionRow", "Conflict"}
+        assert any(not isinstance(o, Conflict) for o in outcomes)
+
+
+async def test_offsets_of_a_topic_that_is_being_deleted_are_dropped(postgres, clock, monkeypatch) -> None:
+    """The commit finds the topic while its deletion is not committed yet: it waits, and then drops the offset."""
+    a, b = await postgres.open(), await postgres.open()
+    deleter = await topics_of(a, clock, 0)
+    await deleter.create("orders", 1, {})
+    _, identity = await member(b, clock, 1)
+    groups, held = GroupStore(b, identity), Held()
+    real = topics.next_revision
+    monkeypatch.setattr(topics, "next_revision", lambda connection: (held(), real(connection))[1])
+    deleting = asyncio.ensure_future(deleter.delete("orders"))
+    await asyncio.to_thread(held.inside.wait)
+    committing = asyncio.ensure_future(groups.commit_offsets("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
+    watcher = await postgres.open()
+    await until(lambda: waiting_for_a_lock(watcher))
+    held.let_go()
+    await asyncio.gather(deleting, committing)
+    assert await groups.fetch_offsets("g") == []
+
+
+# -- revisions (hazard C20) --------------------------------------------------------------------------------------------
+
+
+async def revisions_against_changes(postgres, clock, monkeypatch) -> list[tuple[int, int]]:
+    """Two brokers each set a config, of different topics; the first stops just before its commit. What a watcher sees
+    meanwhile and at the end: (revision, configs that are set)."""
+    first, second = [await topics_of(await postgres.open(), clock, node) for node in range(2)]
+    await first.create("a", 1, {})
+    await first.create("b", 1, {})
+    await second.refresh()
+    watcher, held, real = await postgres.open(), Held(), first._database.write
+
+    def slow(fn):
+        def run(connection):
+            value = fn(connection)
+            held()
+            return value
+
+        return real(run)
+
+    monkeypatch.setattr(first._database, "write", slow)
+    monkeypatch.setattr(topics.Topics, "refresh", lambda self: asyncio.sleep(0))
+    altering = asyncio.ensure_future(first.alter_configs("a", {"retention.ms": "1"}))
+    await asyncio.to_thread(held.inside.wait)
+    other = asyncio.ensure_future(second.alter_configs("b", {"retention.ms": "1"}))
+
+    async def blocked_or_done() -> bool:
+        return other.done() or await waiting_for_a_lock(watcher)
+
+    async def look() -> tuple[int, int]:
+        revision, found = await watcher.read(topics._load)
+        return revision, sum(len(t.configs) for t in found)
+
+    await until(blocked_or_done)
+    meanwhile = await look()
+    held.let_go()
+    await asyncio.gather(altering, other)
+    return [meanwhile, await look()]
+
+
+async def test_a_revision_shows_all_changes_up_to_it(postgres, clock, monkeypatch) -> None:
+    assert await revisions_against_changes(postgres, clock, monkeypatch) == [(2, 0), (4, 2)]
+
+
+async def test_revisions_taken_first_from_what_is_not_locked_are_noticed(postgres, clock, monkeypatch) -> None:
+    """What the test above is worth: with numbers from a sequence, the watcher is at 4 and has missed 3."""
+    database = await postgres.open()
+    await database.write(lambda c: c.execute(text("DROP SEQUENCE IF EXISTS early")) and None)
+    await database.write(lambda c: c.execute(text("CREATE SEQUENCE early")) and None)
+    taken: dict[int, int] = {}
+
+    def take_first(connection) -> None:
+        taken[id(connection)] = connection.execute(text("SELECT nextval('early')")).scalar_one()
+
+    def store(connection) -> int:
+        row = {"kind": f"revision {taken[id(connection)]}", "next_id": taken[id(connection)]}
+        connection.execute(insert(id_block).values(row))
+        return row["next_id"]
+
+    latest = select(func.coalesce(func.max(id_block.c.next_id), 0)).where(id_block.c.kind.like("revision %"))
+    real = topics._load
+    monkeypatch.setattr(topics, "lock_revision", take_first)
+    monkeypatch.setattr(topics, "next_revision", store)
+    monkeypatch.setattr(topics, "_load", lambda c: (c.execute(latest).scalar_one(), real(c)[1]))
+    assert await revisions_against_changes(postgres, clock, monkeypatch) == [(4, 1), (4, 2)]
+
+
+async def test_a_read_sees_one_moment(postgres, clock) -> None:
+    """A topic is never seen without its partitions, however often it is created while somebody reads."""
+    creator, reader = await topics_of(await postgres.open(), clock, 0), await postgres.open()
+    between = Held()
+
+    def read(connection) -> tuple[int, int]:
+        before = connection.execute(select(tables.cluster.c.revision)).scalar_one()
+        between()
+        return before, len(connection.execute(select(tables.topic.c.id)).all())
+
+    reading = reader.read(read)
+    await asyncio.to_thread(between.inside.wait)
+    await creator.create("orders", 1, {})
+    between.let_go()
+    assert await reading == (0, 0)
+
+
+# -- deadlocks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_of_two_that_are_in_each_others_way_both_succeed(postgres) -> None:
+    """The database undoes one; it is tried again once the locks of its own group are gone. Order is kept."""
+    databases = [await postgres.open() for _ in range(2)]
+    barrier = threading.Barrier(2)
+
+    async def group(database: Database, first: str, second: str) -> list[int]:
+        met: list[int] = []
+
+        def meet_and_take(connection) -> int:
+            if not met:  # the second try is alone
+                met.append(barrier.wait(DEADLINE_S))
+            return take_ids(connection, second, 1)
+
+        return await asyncio.gather(
+            database.write(lambda c: take_ids(c, first, 1)),
+            database.write(meet_and_take),
+            database.write(lambda c: take_ids(c, f"after {second}", 1)),
+        )
+
+    outcomes = await asyncio.gather(group(databases[0], "a", "b"), group(databases[1], "b", "a"))
+    assert [o[2] for o in outcomes] == [1, 1]
+    assert await databases[0].read(rows) == {"a": 3, "b": 3, "after a": 2, "after b": 2}
+    assert sum(database.retries for database in databases) == 1
+    assert sum(database.failed_groups for database in databases) == 0
+
+
+async def test_an_operation_that_never_gets_its_way_is_unavailable(postgres) -> None:
+    database = await postgres.open()
+
+    def give_way(connection) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'planned' USING ERRCODE = 'deadlock_detected'; END $$"))
+
+    first, failed, last = await asyncio.gather(
+        database.write(put("a", 1)), database.write(give_way), database.write(put("b", 1)), return_exceptions=True
+    )
+    assert (first, last) == (1, 1)
+    assert isinstance(failed, Unavailable)
+    assert database.retries == database_module.TRIES_MAX
+    assert await database.read(rows) == {"a": 1, "b": 1}
+
+
+async def test_two_brokers_that_take_each_other_over(postgres, clock) -> None:
+    for _ in range(5):
+        (a, _), (b, _) = [await member(await postgres.open(), clock, node) for node in range(2)]
+        clock.advance(60)
+        outcomes = await asyncio.gather(a.take_over(1, 0), b.take_over(0, 0), return_exceptions=True)
+        assert sorted(type(o).__name__ for o in outcomes) == ["Fenced", "int"]
+
+
+# -- lost connections, hung servers ------------------------------------------------------------------------------------
+
+
+async def test_a_lost_connection_is_unavailable_and_then_made_anew(postgres) -> None:
+    database = await postgres.open()
+    await database.write(put("a", 1))
+    postgres.server.end_sessions(postgres.name)
+    outcomes = await asyncio.gather(*[database.write(put(k, 1)) for k in "bc"], return_exceptions=True)
+    assert {type(o) for o in outcomes} == {Unavailable}
+    assert await database.write(put("b", 2)) == 1
+    postgres.server.end_sessions(postgres.name)
+    with pytest.raises(Unavailable):
+        await database.read(rows)
+    assert await database.read(rows) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("last", [False, True])
+async def test_a_connection_lost_inside_a_group_undoes_all_of_it(postgres, last: bool) -> None:
+    """SQLAlchemy passes over the rollback of a savepoint whose connection is gone: nobody may be told "done"."""
+    database = await postgres.open()
+
+    def lost(connection) -> None:
+        postgres.server.end_sessions(postgres.name)
+        connection.execute(text("SELECT 1"))
+
+    def swallowed(connection) -> None:
+        try:
+            lost(connection)
+        except Exception:
+            raise Invalid("something else") from None
+
+    for fault in (lost, swallowed):
+        writes = [put("a", 1), fault] if last else [put("a", 1), fault, put("b", 1)]
+        outcomes = await asyncio.gather(*[database.write(w) for w in writes], return_exceptions=True)
+        assert {type(o) for o in outcomes} == {Unavailable}
+    assert await database.read(rows) == {}
+
+
+async def test_a_commit_whose_answer_is_lost_is_unknown(postgres) -> None:
+    database = await postgres.open()
+
+    def lose(connection) -> None:
+        postgres.server.end_sessions(postgres.name)
+
+    event.listen(database._engine, "commit", lose)  # called just before COMMIT is sent
+    with pytest.raises(OutcomeUnknown):
+        await database.write(put("a", 1))
+    event.remove(database._engine, "commit", lose)
+    assert await database.write(put("b", 1)) == 1
+
+
+async def test_a_lock_that_is_not_given_is_unavailable(postgres, monkeypatch) -> None:
+    monkeypatch.setitem(module.SESSION, "lock_timeout", "50ms")
+    a, b = await postgres.open(), await postgres.open()
+    await a.write(put("a", 1))
+    held = Held()
+
+    def hold(connection) -> None:
+        connection.execute(select(id_block).with_for_update())
+        held()
+
+    holding = a.write(hold)
+    await asyncio.to_thread(held.inside.wait)
+    with pytest.raises(Unavailable, match="lock timeout"):
+        await b.write(lambda c: take_ids(c, "a", 1))
+    assert await b.write(put("b", 1)) == 1
+    held.let_go()
+    await holding
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable(postgres, monkeypatch) -> None:
+    monkeypatch.setitem(module.SESSION, "statement_timeout", "1s")
+    database = await postgres.open()
+    slow, quick = await asyncio.gather(
+        database.write(lambda c: c.execute(text("SELECT pg_sleep(60)")) and None),
+        database.write(put("a", 1)),
+        return_exceptions=True,
+    )
+    assert isinstance(slow, Unavailable) and "statement timeout" in str(slow)
+    assert quick == 1
+
+
+async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_on(postgres, clock, monkeypatch) -> None:
+    """It holds its own row against a take-over, and counters that all need: the server ends its session."""
+    monkeypatch.setitem(module.SESSION, "idle_in_transaction_session_timeout", "2s")
+    a, b = await postgres.open(), await postgres.open()
+    zombie, identity = await member(a, clock, 0)
+    us, _ = await member(b, clock, 1)
+    clock.advance(60)
+    held = Held()
+
+    def pause(connection) -> None:
+        require_current(connection, identity)
+        take_ids(connection, "object", 1)
+        held()
+
+    pausing = a.write(pause)
+    await asyncio.to_thread(held.inside.wait)
+    assert await us.take_over(0, 0) == 1
+    assert await b.write(lambda c: take_ids(c, "object", 1)) == 1
+    held.let_go()
+    with pytest.raises(Unavailable):
+        await pausing
+    with pytest.raises(Fenced):
+        await zombie.renew()
+
+
+async def test_a_server_that_hangs_is_left(postgres, monkeypatch) -> None:
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 2)
+    database = await postgres.open()
+    await database.write(put("a", 1))
+    paused = postgres.server.pause(postgres.name)
+    try:
+        with pytest.raises(Unavailable):
+            await database.write(put("b", 1))
+        assert database.cuts >= 1
+        assert await database.write(put("c", 1)) == 1, "on a new session"
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+    assert (await database.read(rows)).keys() == {"a", "c"}
+
+
+async def test_a_server_that_hangs_in_the_commit_leaves_it_unknown(postgres, monkeypatch) -> None:
+
+    monkeypatch.setattr(database_module, "ANSWER_TIMEOUT_S", 2)
+    database = await postgres.open()
+    await database.read(rows)
+    paused: list[int] = []
+
+    def pause(connection) -> None:
+        paused.extend(postgres.server.pause(postgres.name))
+
+    event.listen(database._engine, "commit", pause)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            await database.write(put("a", 1))
+    finally:
+        event.remove(database._engine, "commit", pause)
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+    assert await database.write(put("b", 1)) == 1
+
+
+async def test_a_server_that_cannot_be_reached(tmp_path) -> None:
+    with pytest.raises(Unavailable, match="cannot open the metadata store postgresql"):
+        await Database.open(f"postgresql://u:secret@/x?host={tmp_path}", InlineExecutor(), SystemClock())
+
+
+async def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 2)  # the driver's least
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(Unavailable, match="timeout"):
+            await Database.open(
+                f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x", InlineExecutor(), SystemClock()
+            )
+
+
+async def test_a_password_is_not_told(tmp_path) -> None:
+    with pytest.raises(Unavailable) as failed:
+        await Database.open(f"postgresql://u:secret@/x?host={tmp_path}", InlineExecutor(), SystemClock())
+    assert "secret" not in str(failed.value)
+
+
+# -- values and settings -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+async def test_both_forms_of_the_url(postgres, clock, scheme: str) -> None:
+    executor = ThreadExecutor("metadata")
+    database = await Database.open(postgres.url.replace("postgresql", scheme, 1), executor, clock)
+    settings = {
+        name: await database.read(lambda c, n=name: c.execute(text(f"SHOW {n}")).scalar()) for name in module.SESSION
+    }
+    assert settings == module.SESSION
+    await database.close()
+    executor.close()
+
+
+async def test_what_the_database_cannot_hold_is_invalid(postgres) -> None:
+    database = await postgres.open()
+    outcomes = await asyncio.gather(
+        database.write(put("nul \0", 1)),
+        database.write(put("big", 2**70)),
+        database.write(put("ok", 1)),
+        return_exceptions=True,
+    )
+    assert [type(o) for o in outcomes[:2]] == [Invalid, Invalid]
+    assert await database.read(rows) == {"ok": 1}
+
+
+async def test_the_clock_of_the_server_rules(postgres, clock) -> None:
+    database = await postgres.open(real_clock=True)
+    before = SystemClock().now_ms()
+    now_ms = await database.read(database.now_ms)
+    assert before - 5 <= now_ms <= SystemClock().now_ms() + 5
+    assert abs(now_ms - clock.now_ms()) > 1_000_000
+
+
+def test_a_line_without_a_connection() -> None:
+    line = module.Line()
+    line.cut()
+    line.close()
+    line.close()

@@ -1,0 +1,40 @@
+"""Ports and hosts that cannot be had name the key of the configuration."""
+
+import socket
+
+import pytest
+
+from streamlake.core.errors import Invalid, Unavailable
+from streamlake.core.sockets import bind
+
+
+def listen(host: str, port: int) -> socket.socket:
+    return bind(host, port, "tests", "server.host", "server.port", 1)
+
+
+def test_it_listens_on_both_kinds_of_address() -> None:
+    for host in ("127.0.0.1", "localhost", "::1"):
+        with listen(host, 0) as bound:
+            socket.create_connection((host, bound.getsockname()[1]), timeout=5).close()
+
+
+def test_a_taken_port_names_the_ports_key() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        told = f"cannot listen on 127.0.0.1:{port} for tests: Address already in use; is a server running.*server.port"
+        with pytest.raises(Unavailable, match=told):
+            listen("127.0.0.1", port)
+
+
+def test_another_machines_address_names_the_hosts_key() -> None:
+    with pytest.raises(
+        Invalid, match=r"no address of this machine. Give server.host .* server.advertised_host"
+    ) as told:
+        listen("192.0.2.7", 0)
+    assert "is a server running" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 300, "ö..x"])
+def test_a_name_that_nobody_knows_names_the_hosts_key(host: str) -> None:
+    with pytest.raises(Invalid, match=r"Give server\.host an address of this machine"):
+        listen(host, 0)

@@ -1,0 +1,461 @@
+"""Known bugs, planted into the product on demand: a simulation that does not find them proves nothing.
+
+Each is one wrong decision of a kind that real systems have shipped (those of our own hazard analysis are numbered C…),
+put in by replacing a function or two, and taken out again afterwards: the product has no hooks for it. `found_by` are
+words of the violations that tell of this very decision, not of a consequence in the harness.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from pyiceberg.exceptions import CommitFailedException
+from sqlalchemy import update
+
+from streamlake.broker.takeover import FormerWals
+from streamlake.cluster.store import groups as groups_store
+from streamlake.cluster.store import object_ranges, stream_metadata
+from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
+from streamlake.cluster.topics import Topics
+from streamlake.coordinator.classic.api import GroupError
+from streamlake.coordinator.classic.group import Group
+from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
+from streamlake.log.partition import Partition
+from streamlake.s3stream.store.bucket import S3Store
+from streamlake.s3stream.store.client import RequestFailed
+from streamlake.s3stream.store.local import LocalStore
+from streamlake.s3stream.stream import Stream
+from streamlake.s3stream.uploader import Uploader
+from streamlake.s3stream.wal.file import flusher
+from streamlake.s3stream.wal.file.wal import FileWal
+from streamlake.s3stream.wal.object.format import ObjectKind, encode_mark, object_wal_key, seq_of
+from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
+from streamlake.s3stream.wal.object.wal import PASSING, ObjectWal
+from streamlake.table.commit import committer
+from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.machine import judge
+from streamlake.table.commit.progress import PROGRESS, _progress
+from streamlake.table.task import topic_table
+from streamlake.table.task.finals import NO_FINALS
+from streamlake.table.task.task import TableTask
+from streamlake.table.task.topic_table import TopicTable
+
+Replace = Callable[[Any, str, Any], None]
+
+LOST = (
+    "lost",
+    "has two values",
+    "went back",
+    "out of order",
+    "does not follow",
+    "holds",
+    "ends at",
+    "part of a batch",
+    "there was",
+)
+DAMAGED = ("found its data damaged", "cannot be read")
+TWICE = ("is twice in the table",)
+MISSING = ("are not in the table", "lost data")
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    what: str
+    found_by: tuple[str, ...]
+    plant: Callable[[Replace], None]
+
+
+BUGS: dict[str, Bug] = {}
+
+
+def bug(*found_by: str) -> Callable[[Callable[[Replace], None]], Callable[[Replace], None]]:
+    """Register a function that plants a bug; its name and docstring are the bug's."""
+
+    def register(plant: Callable[[Replace], None]) -> Callable[[Replace], None]:
+        name = plant.__name__.replace("_", "-")
+        BUGS[name] = Bug(name, " ".join((plant.__doc__ or "").split()), found_by, plant)
+        return plant
+
+    return register
+
+
+@contextlib.contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """Inside, the product has this bug; None: it is as it is."""
+    if name is not None and name not in BUGS:
+        raise SystemExit(f"{name} is no planted bug: say one of {', '.join(BUGS)}")
+    with contextlib.ExitStack() as undo:
+
+        def replace(owner: Any, attribute: str, value: Any) -> None:
+            undo.callback(setattr, owner, attribute, owner.__dict__[attribute])
+            setattr(owner, attribute, value)
+
+        if name is not None:
+            BUGS[name].plant(replace)
+        yield
+
+
+def found(bug: Bug, violations: Sequence[str]) -> str | None:
+    """The first line of a violation that tells of this bug; None: whatever else they say, it is not found."""
+    heads = [violation.partition("\n")[0] for violation in violations]
+    return next((head for head in heads if any(words in head for words in bug.found_by)), None)
+
+
+# -- write-ahead logs and objects --------------------------------------------------------------------------------------
+
+
+@bug(*DAMAGED, *LOST)
+def no_fsync_before_trim(replace: Replace) -> None:
+    """An object on a local disk is not synced before the WAL that holds the same data is trimmed (C1)."""
+
+    def write(self: LocalStore, path: str, parts: Any) -> None:
+        file = self._disk.open(path, create=True)
+        try:
+            file.pwrite(parts, 0)
+        finally:
+            file.close()
+
+    replace(LocalStore, "_write", write)
+
+
+@bug("fenced, by nobody")
+def exists_is_fenced(replace: Replace) -> None:
+    """AlreadyExists, of our own put that landed before its answer was lost, is read as: another broker is here (C2)."""
+
+    async def create(self: S3Store, key: str, parts: Any) -> None:
+        body = b"".join(parts)
+        for attempt in range(1, 7):
+            try:
+                return await self._send_put(key, body, create=True)
+            except RequestFailed as failure:
+                if failure.status == 412:
+                    raise Exists(f"object {key} exists") from None
+            await self._pause(attempt)
+        raise OutcomeUnknown(f"create object {key}")
+
+    async def fenced(self: ObjectWal, key: str, seq: int) -> bool:
+        raise Fenced(f"{key} exists, so another broker has fenced us")
+
+    replace(S3Store, "create", create)
+    replace(ObjectWal, "_is_ours", fenced)
+
+
+@bug(*LOST)
+def exists_is_ours(replace: Replace) -> None:
+    """AlreadyExists, of a successor's fence, is read as: our put has landed. So a zombie acknowledges (C2)."""
+
+    async def ours(self: ObjectWal, key: str, seq: int) -> bool:
+        return True
+
+    replace(ObjectWal, "_is_ours", ours)
+
+
+@bug(*LOST)
+def fence_deleted(replace: Replace) -> None:
+    """The fence goes with the WAL that was recovered, so a zombie's late put lands and is acknowledged (C3)."""
+    discard = ObjectWalRemains.discard
+
+    async def all_of_it(self: ObjectWalRemains) -> None:
+        await discard(self)
+        assert self._fence_seq is not None
+        await self._delete([self._key(self._fence_seq)])
+
+    replace(ObjectWalRemains, "discard", all_of_it)
+
+
+@bug(*LOST)
+def recovery_without_fence(replace: Replace) -> None:
+    """Recovery ends at the first absent object, and puts no fence there (C3)."""
+
+    async def no_fence(self: ObjectWalRemains, seq: int) -> bytes:
+        return encode_mark(self._mark(ObjectKind.FENCE, seq))
+
+    replace(ObjectWalRemains, "_fence", no_fence)
+
+
+@bug(*LOST)
+def ack_after_lease(replace: Replace) -> None:
+    """What a zombie has synced to a shared disk is acknowledged, though its lease has run out (C4)."""
+
+    def acknowledge(self: FileWal) -> None:
+        if self._synced_position > self.durable_position:
+            self.durable_position = self._synced_position
+            self._on_durable(self.durable_position)
+
+    replace(FileWal, "_acknowledge", acknowledge)
+
+
+@bug(*LOST)
+def replay_before_lease_ends(replace: Replace) -> None:
+    """A WAL on a shared disk is replayed at once, though its owner may still acknowledge what it adds (C4)."""
+    init = FormerWals.__init__
+
+    def impatient(self: FormerWals, *args: Any) -> None:
+        init(self, *args[:-1], 0)
+
+    replace(FormerWals, "__init__", impatient)
+
+
+@bug(*LOST, *DAMAGED)
+def commit_without_cas(replace: Replace) -> None:
+    """An upload is committed whoever else committed in between: no epoch, no state, no end is compared (C5)."""
+
+    async def commit_object(
+        self: SqlStreamMetadata, object_id: int, size: int, ranges: Any, checkpoints: Any, wal_trim: int
+    ) -> None:
+        def run(connection: Any) -> None:
+            known = stream_metadata._rows_by_id(connection, sorted({r.stream_id for r in ranges}))
+            kept = [r for r in ranges if r.stream_id in known]
+            blob = object_ranges.encode(kept)
+            this = tables.object_.c.id == object_id
+            connection.execute(update(tables.object_).where(this).values(state="committed", size=size, ranges=blob))
+            ends = {r.stream_id: r.end_offset for r in kept}
+            stream_metadata._move_streams(
+                connection, ends, [c for c in checkpoints if c.offset == ends.get(c.stream_id)]
+            )
+            mine = (tables.wal.c.node == self._wal.node) & (tables.wal.c.uri == self._wal.uri)  # type: ignore[union-attr]
+            connection.execute(update(tables.wal).where(mine & (tables.wal.c.trim < wal_trim)).values(trim=wal_trim))
+
+        await self._database.write(run)
+
+    replace(SqlStreamMetadata, "commit_object", commit_object)
+
+
+@bug(*LOST, *DAMAGED)
+def wal_trimmed_before_commit(replace: Replace) -> None:
+    """The WAL lets go of records whose object is stored, but not committed yet."""
+    commit = Uploader._commit
+
+    async def trim_first(self: Uploader, object_id: int, draft: Any, wal_trim: int) -> bool:
+        await self._wal.trim(wal_trim)
+        return await commit(self, object_id, draft, wal_trim)
+
+    replace(Uploader, "_commit", trim_first)
+
+
+@bug(*DAMAGED)
+def trim_deletes_its_holder(replace: Replace) -> None:
+    """The object that holds the trim position is deleted too, where the next recovery begins."""
+    replace(ObjectWal, "_deletable_seq", property(lambda self: seq_of(self._trimmed_position)))
+
+
+@bug(*LOST)
+def acks_out_of_order(replace: Replace) -> None:
+    """An object of the WAL is acknowledged when it has landed, whether or not those before it have (C6)."""
+    ack = ObjectWal._ack
+
+    def at_once(self: ObjectWal) -> None:
+        ack(self)
+        if landed := [batch.last_position for batch in self._unacked if batch.landed]:
+            self.durable_position = max(landed)
+            self._on_durable(self.durable_position)
+
+    replace(ObjectWal, "_ack", at_once)
+
+
+@bug(*LOST)
+def wal_skips_a_failed_object(replace: Replace) -> None:
+    """An object that could not be put is given up, and the WAL goes on behind it (C6)."""
+
+    async def put(self: ObjectWal, seq: int, parts: Any) -> None:
+        with contextlib.suppress(*PASSING):
+            await self._store.create(object_wal_key(self._node, self._broker_epoch, seq), parts)
+
+    replace(ObjectWal, "_put", put)
+
+
+@bug(*LOST, *DAMAGED)
+def failed_sync_is_retried(replace: Replace) -> None:
+    """A sync that failed is repeated: it then succeeds, and the pages that the first one dropped are lost (C6)."""
+
+    def write_and_sync(file: Any, buffers: Any, offset: int) -> int:
+        written: int = file.pwrite(buffers, offset)
+        try:
+            file.sync()
+        except OSError:
+            file.sync()
+        return written
+
+    replace(flusher, "write_and_sync", write_and_sync)
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+@bug(*LOST)
+def duplicate_before_original(replace: Replace) -> None:
+    """A batch that is sent again is acknowledged at once, though the original is not durable and may fail (C6)."""
+
+    def repeat(self: Partition, earlier: Any) -> Any:
+        durable = asyncio.get_running_loop().create_future()
+        durable.set_result(None)
+        return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
+
+    replace(Partition, "_repeat", repeat)
+
+
+@bug(*LOST)
+def readers_see_what_is_not_durable(replace: Replace) -> None:
+    """The high watermark is the end of what was appended (rule 4 of the design)."""
+    replace(Stream, "durable_offset", property(lambda self: self._log.next_offset))
+
+
+@bug("at most", "out of order")
+def producers_forgotten(replace: Replace) -> None:
+    """A partition that is opened does not learn from its tail which batches were here before."""
+
+    async def nothing(self: Partition) -> None:
+        pass
+
+    replace(Partition, "_replay", nothing)
+
+
+@bug(*MISSING)
+def retention_ignores_the_hold(replace: Replace) -> None:
+    """Retention takes what a table has not translated yet (C12)."""
+    replace(Partition, "deletable_offset", property(lambda self: self.high_watermark))
+
+
+# -- groups and topics -------------------------------------------------------------------------------------------------
+
+
+@bug("committed for", "takes a commit", "belongs to")
+def zombie_commits_offsets(replace: Replace) -> None:
+    """Offset commits are not fenced by the broker's epoch."""
+    replace(groups_store, "require_current", lambda connection, identity: None)
+
+
+@bug("committed for", "takes a commit")
+def stale_generation_commits(replace: Replace) -> None:
+    """A member commits offsets whatever generation it thinks it is of."""
+    replace(Group, "check_commit", lambda self, member_id, instance_id, generation, now_ms: GroupError.NONE)
+
+
+@bug("committed for")
+def offsets_acked_before_durable(replace: Replace) -> None:
+    """An offset commit is acknowledged when it was handed to the metadata store."""
+    commit = GroupStore.commit_offsets
+    under_way: list[Any] = []
+
+    async def begin(self: GroupStore, group_id: str, offsets: Any) -> None:
+        task = asyncio.ensure_future(commit(self, group_id, offsets))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        under_way.append(task)
+        del under_way[:-100]
+
+    replace(GroupStore, "commit_offsets", begin)
+
+
+@bug("is now", "is back", "is gone")
+def revision_out_of_order(replace: Replace) -> None:
+    """Changes of topics are applied to the broker's image when word of them arrives, not in their order (C20)."""
+
+    def apply(topics: Topics, change: Any) -> None:
+        topics.revision = change.revision
+        for gone in (change.before, change.after):
+            if gone is not None:
+                topics._by_name.pop(gone.name, None)
+                topics._by_id.pop(gone.id, None)
+        if change.after is not None:
+            topics._by_name[change.after.name] = topics._by_id[change.after.id] = change.after
+        for listener in topics.listeners:
+            listener(change)
+
+    def committed(self: Topics, writing: Any) -> None:
+        if not writing.cancelled() and writing.exception() is None:
+            asyncio.get_running_loop().call_later(self._ids.random.uniform(0, 3), apply, self, writing.result())
+
+    async def change(self: Topics, run: Any) -> Any:
+        writing = self._database.write(run)
+        writing.add_done_callback(self._committed)
+        try:
+            return await asyncio.shield(writing)
+        except OutcomeUnknown:
+            await self.refresh()
+            raise
+
+    replace(Topics, "_committed", committed)
+    replace(Topics, "_change", change)
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+@bug(*MISSING)
+def main_before_dead_letters(replace: Replace) -> None:
+    """The main table commits first: a crash in between loses the dead letters (C8)."""
+    commit_main, commit_dead_letters = TopicTable._commit_main, TopicTable._commit_dead_letters
+
+    async def postpone(self: TopicTable, *args: Any) -> None:
+        self.__dict__["postponed"] = args
+
+    async def main_first(self: TopicTable, *args: Any, **options: Any) -> bool:
+        committed = await commit_main(self, *args, **options)
+        if (postponed := self.__dict__.pop("postponed", None)) is not None:
+            await commit_dead_letters(self, *postponed)
+        return committed
+
+    replace(TopicTable, "_commit_dead_letters", postpone)
+    replace(TopicTable, "_commit_main", main_first)
+
+
+@bug(*TWICE)
+def dead_letters_not_final(replace: Replace) -> None:
+    """After a crash between the two commits all records are judged anew, by the schemas of that day (C8)."""
+    replace(topic_table, "read_finals", lambda dead_letters, decided, main: NO_FINALS)
+
+
+@bug(*TWICE)
+def progress_not_found_is_zero(replace: Replace) -> None:
+    """Progress is looked for in the snapshots' ancestry only, and where it is not found it is zero (C9)."""
+
+    def find(metadata: Any) -> Any:
+        snapshots = {s.snapshot_id: s for s in metadata.snapshots}
+        snapshot = metadata.current_snapshot()
+        while snapshot is not None:
+            if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(PROGRESS)):
+                return _progress(text)
+            snapshot = snapshots.get(snapshot.parent_snapshot_id)
+        return None
+
+    replace(committer, "find", find)
+    replace(committer, "judge", lambda sight, owner, committed_once, table: judge(sight, owner, False, table))
+
+
+@bug(*TWICE)
+def retry_of_pyiceberg(replace: Replace) -> None:
+    """After a conflict the same files are committed again on top of whatever the table is then (C10)."""
+    once = IcebergTable.put_and_commit
+
+    async def again_and_again(self: IcebergTable, table: Any, change: Any) -> Any:
+        for _ in range(4):
+            try:
+                return await once(self, table, change)
+            except CommitFailedException:
+                table = await self.load()
+        return await once(self, table, change)
+
+    replace(IcebergTable, "put_and_commit", again_and_again)
+
+
+@bug(*MISSING)
+def hold_released_before_the_commit_landed(replace: Replace) -> None:
+    """The log may let go of records as soon as their commit begins, though it may never land (C11)."""
+    commit, report = TopicTable.commit, TableTask.report
+
+    async def remembering(self: TopicTable, done: Any) -> bool:
+        self.__dict__["begun"] = self.reached.advanced(self._owner.epoch, done.positions, {})
+        return await commit(self, done)
+
+    def hopeful(self: TableTask) -> Any:
+        begun = self.table.__dict__.get("begun", self.table.main.seen)
+        return msgspec.structs.replace(report(self), hold=begun.next)
+
+    replace(TopicTable, "commit", remembering)
+    replace(TableTask, "report", hopeful)

@@ -1,0 +1,354 @@
+"""A simulated cluster: brokers and their table workers as processes on hosts, around one bucket, metadata and catalog.
+
+What runs in a broker process is the product: Services, Listener and TableWorker, put together as streamlake/broker/process.py does
+it, without HTTP and signals. What runs in a worker process is streamlake/worker/process.py's `serve`. Both know nothing of this.
+
+A broker that ends for a reason that cannot be right (Corrupt; Fenced while nobody took its node over; an exception
+that is none of ours) is a violation, whatever clients saw.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from simulation.actors.client import Address
+from simulation.checks.history import Violation
+from simulation.world.disk import SimDisk
+from simulation.world.loop import SimLoop
+from simulation.world.machine import Outside, SimHost, SimMachine
+from simulation.world.net import SimNet
+from simulation.world.process import Process
+
+from streamlake.broker.services import Services, undo_all
+from streamlake.broker.table_worker import TableWorker
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.config import Config
+from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
+from streamlake.core.tasks import Supervisor
+from streamlake.handlers.apis import HANDLERS
+from streamlake.s3stream.wal.object.wal import ObjectWal
+from streamlake.server.listener import Listener
+from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
+from streamlake.worker import process as worker
+
+T = TypeVar("T")
+FIRST_PORT = 9092
+ASK_TIMEOUT_S = 30.0
+WORKER_BYTES = 16 << 20
+SHARED = "/shared"
+
+
+class Schemas:
+    """Implements SchemaSource: the registry's rows, read where they are, without those that are hidden now."""
+
+    def __init__(self, outside: Outside, hidden: set[int]) -> None:
+        self._outside = outside
+        self._hidden = hidden
+
+    def get(self, schema_id: int) -> str:
+        if self._outside.metadata.fate() != "done":
+            raise Unavailable("the schema registry does not answer (simulated)")
+        rows = self._outside.metadata.query("SELECT text FROM schema WHERE id = ?", schema_id)
+        if not rows or schema_id in self._hidden:
+            raise NotFound(f"the registry knows no schema with id {schema_id}")
+        text: str = rows[0][0]
+        return text
+
+
+class SimWorkerMachine:
+    """Implements WorkerMachine."""
+
+    def __init__(self, machine: SimMachine, schemas: Schemas) -> None:
+        self.clock = machine.clock
+        self.ids = machine.ids
+        self.executor = machine.executor("table", worker.THREADS)
+        self._machine = machine
+        self._schemas = schemas
+
+    def load_catalog(self, config: CatalogConfig) -> Any:
+        return self._machine.load_catalog(config)
+
+    def schemas(self, settings: WorkerSettings) -> Schemas:
+        return self._schemas
+
+
+class SimWorkerProcess:
+    """Implements WorkerProcess: what the broker holds of a worker that it started."""
+
+    def __init__(self, cluster: "SimCluster", host: SimHost, parent: Process) -> None:
+        self.process, machine = host.process("worker")
+        self.pid = len(cluster.loop.processes)
+        ends = cluster.net.stream_pair(parent, self.process, LINE_BYTES_MAX)
+        self.reader, self.writer = ends[0]
+        self._stop = asyncio.Event()
+        schemas = Schemas(cluster.outside, cluster.hidden_schemas)
+        self.process.start(self._run(SimWorkerMachine(machine, schemas), *ends[1]))
+
+    async def _run(self, machine: SimWorkerMachine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.process.exit(await worker.serve(reader, writer, machine, self._stop))
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.returncode
+
+    def terminate(self) -> None:
+        self.process.call_soon(self._stop.set)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    async def wait(self) -> int:
+        return await self.process.wait()
+
+
+class MountedDisk:
+    """Implements Disk: a host's own disk, and under `/shared` one that all hosts mount.
+
+    As on many network file systems, locks there do not reach beyond a machine: what keeps zombies out must not need them."""
+
+    def __init__(self, own: SimDisk, shared: SimDisk) -> None:
+        self._own = own
+        self._shared = shared
+
+    def _at(self, path: str) -> SimDisk:
+        return self._shared if path.startswith(SHARED) else self._own
+
+    def open(self, path: str, *, create: bool = False) -> Any:
+        file = self._at(path).open(path, create=create)
+        return file if self._at(path) is self._own else _WithoutLock(file)
+
+    def makedirs(self, path: str) -> None:
+        self._at(path).makedirs(path)
+
+    def rename(self, source: str, target: str) -> None:
+        self._at(source).rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        self._at(source).link(source, target)
+
+    def unlink(self, path: str) -> None:
+        self._at(path).unlink(path)
+
+    def sync_dir(self, path: str) -> None:
+        self._at(path).sync_dir(path)
+
+    def listdir(self, path: str) -> list[str]:
+        return self._at(path).listdir(path)
+
+    def is_dir(self, path: str) -> bool:
+        return self._at(path).is_dir(path)
+
+    def size(self, path: str) -> int:
+        return self._at(path).size(path)
+
+
+class _WithoutLock:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def lock(self) -> bool:
+        return True
+
+
+class BrokerLife:
+    """One process of a broker, from its start to its end."""
+
+    def __init__(self, cluster: "SimCluster", host: SimHost, config: Config) -> None:
+        self.cluster = cluster
+        self.host = host
+        self.node = config.server.node_id
+        self.config = config
+        self.process, self.machine = host.process(f"broker{self.node}")
+        shared = cluster.shared.session()
+        self.machine.disk = MountedDisk(self.machine.disk, shared)  # type: ignore[assignment]
+        self.process.at_end.append(lambda: shared.kill() and None)
+        self.address: Address = (host.name, FIRST_PORT + len(cluster.lives))
+        self.ready = False
+        self.error: BaseException | None = None  # why it ended by itself
+        self.services: Services
+        self.table_worker: TableWorker
+        self.worker: SimWorkerProcess | None = None
+        self._stop = asyncio.Event()
+        self.process.start(self._run(), "broker")
+
+    @property
+    def serving(self) -> bool:
+        return self.ready and self.process.alive and not self.process.paused
+
+    @property
+    def appended_position(self) -> int:
+        """Of the newest record that the WAL was given; 0 before there is one."""
+        return self.services.streams.appender.last_position if self.ready else 0
+
+    @property
+    def durable_position(self) -> int:
+        """Of the newest record that may be acknowledged; 0 before there is one."""
+        return self.services.streams.appender.durable_position if self.ready else 0
+
+    @property
+    def wal_has_gap(self) -> bool:
+        """Something has landed in a bucket, and what comes before it has not."""
+        wal = self.services.wal if self.ready else None
+        return isinstance(wal, ObjectWal) and any(batch.landed for batch in wal._unacked)
+
+    @property
+    def writes_wait(self) -> bool:
+        """For the metadata store, which is busy with others."""
+        return self.ready and len(self.services.database._writes) > 0
+
+    def shut_down(self) -> None:
+        """Ctrl-C."""
+        self.process.call_soon(self._stop.set)
+
+    async def ask(self, question: Callable[[Services], Awaitable[T]]) -> T:
+        """Run it in the broker; from outside, as a client of an HTTP API would. Unavailable if no answer comes."""
+        loop = self.cluster.loop
+        answer: asyncio.Future[T] = loop.create_future()
+
+        async def run() -> None:
+            try:
+                value = await question(self.services)
+            except StreamLakeError as error:
+                loop.in_world(0.001, _settle, answer, None, error)
+            else:
+                loop.in_world(0.001, _settle, answer, value, None)
+
+        if not self.serving:
+            raise Unavailable("this broker does not serve")
+        self.process.start(run())
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unavailable("the broker does not answer") from None
+
+    # -- in the process ------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[BaseException] = loop.create_future()
+        self.services = Services(self.config, self.machine, self._fatal)
+        self._undo: list[Any] = [("services", self.services.stop)]
+        stopping = loop.create_task(self._stop.wait())
+        starting = loop.create_task(self._start())
+        await asyncio.wait([starting, stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+        try:
+            await starting
+        except asyncio.CancelledError:
+            pass  # it was stopped, or fenced, before it served
+        except StreamLakeError as error:
+            self._ended_by(error)
+        except Exception as error:
+            self.cluster.violation(f"{self.process.name} could not start: {error!r}", error)
+        else:
+            self.ready = True
+            await asyncio.wait([stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            self.ready = False
+        await undo_all(self._undo)
+        self.process.exit(1 if self.error else 0)
+
+    async def _start(self) -> None:
+        config, services, (host, port) = self.config, self.services, self.address
+        listener = Listener(
+            self.cluster.net.bind(host, port),  # type: ignore[arg-type]
+            config.server.connections_max,
+            config.server.request_bytes_max,
+        )
+        self._undo.insert(0, ("kafka port", listener.close))
+        await services.start(host, port)
+        tasks = Supervisor(lambda _, error: self._fatal(error))
+        self._undo.append(("tasks", tasks.stop))
+        self.table_worker = TableWorker(
+            self._worker_settings(), services.topics, services.configs, services.progress, services.logs,
+            self.machine.clock, self._launch,
+        )  # fmt: skip
+        await listener.start(services.context(host, port), HANDLERS)
+        self._undo.append(("listener", lambda: listener.stop(config.server.shutdown_timeout_s)))
+        tasks.start("table worker", self.table_worker.run())
+        self._undo.append(("table worker", self.table_worker.stop))
+
+    def _worker_settings(self) -> WorkerSettings:
+        host, port = self.address
+        cluster_id = self.services.identity.cluster_id
+        return WorkerSettings(
+            host, port, "sim", cluster_id, WORKER_BYTES, 1 << 20, "info", False, "sql", "lake", {"uri": "sim"}
+        )
+
+    async def _launch(self) -> SimWorkerProcess:
+        self.worker = SimWorkerProcess(self.cluster, self.host, self.process)
+        return self.worker  # which must notice by itself when its parent is gone
+
+    def _fatal(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._ended_by(error)
+            self._failed.set_result(error)
+
+    def _ended_by(self, error: BaseException) -> None:
+        self.error = error
+        name = self.process.name
+        self.cluster.loop.event(f"ended by {type(error).__name__}: {error}")
+        if isinstance(error, Corrupt) and not self.cluster.may_find_damage:
+            self.cluster.violation(f"{name} found its data damaged: {error}", error)
+        if isinstance(error, Fenced) and not self._was_fenced():
+            self.cluster.violation(f"{name} says that it was fenced, by nobody: {error}", error)
+        if not isinstance(error, StreamLakeError | OSError):
+            self.cluster.violation(f"{name} ended by {error!r}", error)
+
+    def _was_fenced(self) -> bool:
+        """By a newer life of its node, or of another node, for which it may have acted to recover its WAL."""
+        rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
+        later = self.cluster.lives[self.cluster.lives.index(self) + 1 :]
+        return bool(rows and rows[0][0] > self.services.identity.epoch) or any(life.node != self.node for life in later)
+
+
+class SimCluster:
+    """Hosts, what they share, and every life that a broker had on them."""
+
+    def __init__(self, loop: SimLoop, net: SimNet, outside: Outside, hosts: list[str]) -> None:
+        self.loop = loop
+        self.net = net
+        self.outside = outside
+        self.hosts = {name: SimHost(name, outside) for name in hosts}
+        self.shared = SimDisk()  # a storage box of its own: no host's power cut reaches it
+        self.lives: list[BrokerLife] = []
+        self.violations: list[Violation] = []
+        self.may_find_damage = False
+        self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
+
+    def start(self, host: str, config: Config) -> BrokerLife:
+        life = BrokerLife(self, self.hosts[host], config)
+        self.lives.append(life)
+        return life
+
+    @property
+    def serving(self) -> list[BrokerLife]:
+        return [life for life in self.lives if life.serving]
+
+    def addresses(self) -> list[Address]:
+        """What clients are told to begin with: the last few brokers, dead ones among them, and all that live."""
+        return [life.address for life in self.lives if life.process.alive or life in self.lives[-3:]]
+
+    async def ask(self, question: Callable[[Services], Awaitable[T]]) -> T:
+        """The broker that serves, whichever it is."""
+        if not self.serving:
+            raise Unavailable("no broker serves")
+        return await self.serving[-1].ask(question)
+
+    def violation(self, text: str, cause: BaseException | None = None) -> None:
+        found = Violation(text)
+        found.__cause__ = cause
+        self.violations.append(found)
+
+
+def _settle(answer: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(value)
+    else:
+        answer.set_exception(error)

@@ -1,0 +1,217 @@
+"""Run simulated lives: `make sim SEEDS=2000`, or one again: `make sim SEED=17`, with every step of it in a file:
+`python tests/simulation/run.py --seed 17 --trace 17.txt`.
+
+Seeds are spread over all cores, each in a process that lives many of them. A seed that fails is printed with what was
+violated and how to live it again. `--check` lives each seed twice and compares. `--bug NAME` plants a bug (bugs.py);
+`--bugs` lives the seeds with every one of them, until one finds it, and prints what it took. Exit code: 0 if all is
+well, 1 if a seed failed or a bug was not found, 130 after Ctrl-C.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SEEDS_PER_PROCESS = 100  # then a fresh one: whatever libraries keep for a process does not add up
+SHOWN_CHARS = 4000
+SHOWN_VIOLATIONS = 3
+TOLD_EVERY_S = 10.0
+INTERRUPTED = 130
+
+Result = dict[str, Any]
+
+
+def one(task: tuple[str, str | None, bool]) -> Result:
+    """A life in a worker process, as plain facts."""
+    from simulation import bugs
+    from simulation.life import run_seed
+
+    seed, bug, twice = task
+    with bugs.planted(bug):
+        outcome, _ = run_seed(seed)
+        violations = list(outcome.violations)
+        if twice and run_seed(seed)[0].digest != outcome.digest:
+            violations.append("two lives of this seed differ: something in it does not come from the seed")
+    return {"seed": seed, "violations": violations, "facts": outcome.facts, "plan": str(outcome.plan)}
+
+
+def hunt(task: tuple[str, int, int]) -> Result:
+    """The first of these seeds that finds this bug, in a worker process."""
+    from simulation import bugs
+
+    name, first, count = task
+    bug = bugs.BUGS[name]
+    for seed in range(first, first + count):
+        violations = one((str(seed), name, False))["violations"]
+        if (found := bugs.found(bug, violations)) is not None:
+            return {"bug": name, "seed": seed, "lives": seed - first + 1, "violation": found}
+    return {"bug": name, "seed": None, "lives": count, "violation": "not found"}
+
+
+def on_all_cores(work: Callable[[Any], Result], tasks: list[Any], per_process: int) -> Iterator[Result | None]:
+    """Results as they come; None now and then while none comes."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(os.cpu_count(), _ignore_interrupts, maxtasksperchild=per_process) as pool:
+        results = pool.imap_unordered(work, tasks)
+        for _ in tasks:
+            while True:
+                try:
+                    yield results.next(timeout=TOLD_EVERY_S)
+                    break
+                except multiprocessing.TimeoutError:
+                    yield None
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches the whole group of processes: the parent alone ends the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Teller:
+    """Progress: a bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.console = Console(soft_wrap=True, highlight=False)
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._started = self._told = time.monotonic()
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=self.console)
+        self._task = self._bar.add_task(what, total=total, note="")
+
+    def __enter__(self) -> "Teller":
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop() if self.console.is_terminal else None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def advance(self, by: int, note: str) -> None:
+        self._done += by
+        self._bar.update(self._task, completed=self._done, note=note)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._told >= TOLD_EVERY_S:
+            self._told = now
+            self.console.print(f"{self._done} of {self._total} {self._what}, {note}, {self.seconds:.0f} s")
+
+
+def again(seed: str, bug: str | None) -> str:
+    return f"make sim SEED={seed}" + (f" BUG={bug}" if bug else "")
+
+
+def show(result: Result, bug: str | None, console: Console) -> None:
+    console.print(f"[bold red]seed {result['seed']} fails[/]: {result['plan']}")
+    for violation in result["violations"][:SHOWN_VIOLATIONS]:
+        console.print(violation[:SHOWN_CHARS], markup=False)
+    if (more := len(result["violations"]) - SHOWN_VIOLATIONS) > 0:
+        console.print(f"… and {more} more")
+    console.print(f"live it again: {again(result['seed'], bug)}", markup=False)
+
+
+def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first: bool) -> int:
+    totals: Counter[str] = Counter()
+    failed: list[str] = []
+    lived, code = 0, 0
+    tasks = [(str(n), bug, twice) for n in range(first, first + count)]
+    with Teller("lives", count) as teller:
+        try:
+            for result in on_all_cores(one, tasks, SEEDS_PER_PROCESS):
+                if result is not None:
+                    lived += 1
+                    totals.update(result["facts"])
+                    if result["violations"]:
+                        failed.append(result["seed"])
+                        show(result, bug, teller.console)
+                teller.advance(0 if result is None else 1, f"{len(failed)} failed")
+                if failed and stop_at_first:
+                    break
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+    facts = ", ".join(f"{value:,} {name}" for name, value in sorted(totals.items()))
+    teller.console.print(
+        f"{lived} of {count} seeds from {first}, {len(failed)} failed, {teller.seconds:.0f} s: {facts}"
+    )
+    for seed in failed:
+        teller.console.print(f"failed: {seed}; live it again: {again(seed, bug)}", markup=False)
+    return code or (1 if failed else 0)
+
+
+def all_bugs(first: int, count: int) -> int:
+    """Every planted bug against the same seeds, each until one finds it."""
+    from simulation.bugs import BUGS
+
+    missed, code = 0, 0
+    with Teller("bugs", len(BUGS)) as teller:
+        try:
+            for result in on_all_cores(hunt, [(name, first, count) for name in BUGS], 1):
+                if result is not None:
+                    missed += result["seed"] is None
+                    lives = "-" if result["seed"] is None else result["lives"]
+                    teller.console.print(
+                        f"{result['bug']:34} {lives:>4} lives  {result['violation'][:200]}", markup=False
+                    )
+                teller.advance(0 if result is None else 1, f"{missed} not found")
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+    teller.console.print(f"{len(BUGS)} bugs, {missed} not found by {count} seeds from {first}, {teller.seconds:.0f} s")
+    return code or (1 if missed else 0)
+
+
+def single(seed: str, bug: str | None, trace: Path | None) -> int:
+    from simulation import bugs
+    from simulation.life import run_seed
+
+    console = Console(soft_wrap=True, highlight=False)
+    with bugs.planted(bug):
+        outcome, lines = run_seed(seed, keep_trace=trace is not None)
+    if trace is not None:
+        trace.write_text("\n".join(lines.lines or []) + "\n")
+    result = {"seed": seed, "violations": outcome.violations, "plan": str(outcome.plan)}
+    lived = f"{outcome.virtual_s:.0f} virtual s, {outcome.steps:,} steps, {outcome.facts}"
+    console.print(f"seed {seed}, {outcome.plan}: {lived}")
+    console.print(f"trace {outcome.digest}")
+    if outcome.violations:
+        show(result, bug, console)
+    return 1 if outcome.violations else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, help="how many: 100; with --bugs 200 at most")
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--seed", nargs="+", help="live these only; print what they did and what is violated")
+    parser.add_argument("--trace", type=Path, help="with --seed: write every step to this file")
+    parser.add_argument("--check", action="store_true", help="live each seed twice and compare the traces")
+    parser.add_argument("--bug", help="plant one of the bugs of bugs.py")
+    parser.add_argument("--bugs", action="store_true", help="plant each of them, and count the lives that find it")
+    parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
+    arguments = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order of their own in every process
+        return subprocess.call([sys.executable, *sys.argv], env={**os.environ, "PYTHONHASHSEED": "0"})
+    if arguments.seed:
+        return max([single(seed, arguments.bug or None, arguments.trace) for seed in arguments.seed])
+    if arguments.bugs:
+        return all_bugs(arguments.first, arguments.seeds or 200)
+    return campaign(arguments.first, arguments.seeds or 100, arguments.bug or None, arguments.check, arguments.stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

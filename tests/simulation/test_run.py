@@ -1,0 +1,66 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from simulation import run
+
+
+def lived(seed: str, *violations: str) -> run.Result:
+    return {"seed": seed, "violations": list(violations), "facts": {"acked": 5}, "plan": "Plan()"}
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *results: run.Result | BaseException | None) -> None:
+    def on_all_cores(*_: Any) -> Iterator[run.Result | None]:
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+
+    monkeypatch.setattr(run, "on_all_cores", on_all_cores)
+
+
+def test_clean_lives_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend(monkeypatch, lived("1"), None, lived("2"))
+    assert run.campaign(1, 2, None, False, False) == 0
+    assert "2 of 2 seeds from 1, 0 failed" in (told := capsys.readouterr().out)
+    assert "10 acked" in told
+
+
+def test_a_seed_that_fails_is_told_with_how_to_live_it_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, lived("1"), lived("2", "Violation: lost", "more", "more", "more"))
+    assert run.campaign(1, 2, "fence-deleted", False, False) == 1
+    told = capsys.readouterr().out
+    assert "Violation: lost" in told and "… and 1 more" in told
+    assert "failed: 2; live it again: make sim SEED=2 BUG=fence-deleted" in told
+
+
+def test_stop_at_the_first_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend(monkeypatch, lived("1", "Violation: lost"), AssertionError("nobody asks for more"))
+    assert run.campaign(1, 2, None, False, True) == 1
+    assert "1 of 2 seeds" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_it_with_what_is_known(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend(monkeypatch, lived("1"), KeyboardInterrupt())
+    assert run.campaign(1, 2, None, False, False) == run.INTERRUPTED
+    assert "1 of 2 seeds" in capsys.readouterr().out
+
+
+def test_progress_is_told_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "TOLD_EVERY_S", 0.0)
+    pretend(monkeypatch, lived("1"), None)
+    run.campaign(1, 2, None, False, False)
+    assert "1 of 2 lives, 0 failed" in capsys.readouterr().out
+
+
+def test_the_table_of_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    hit = {"bug": "fence-deleted", "seed": 7, "lives": 7, "violation": "lost is record 5"}
+    missed = {"bug": "ack-after-lease", "seed": None, "lives": 9, "violation": "not found"}
+    pretend(monkeypatch, hit, missed)
+    assert run.all_bugs(1, 9) == 1
+    told = capsys.readouterr().out
+    assert "lost is record 5" in told and "1 not found by 9 seeds from 1" in told

@@ -1,0 +1,136 @@
+import asyncio
+
+import pytest
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField
+from support.table_world import Executor, Pause, World
+
+from streamlake.table.commit.iceberg import Change, IcebergTable, waited_for
+from streamlake.table.commit.progress import beginning
+
+SCHEMA = Schema(NestedField(1, "id", LongType()))
+
+
+def door(world: World, name: str = "t", executor: Executor | None = None) -> IcebergTable:
+    return IcebergTable(world.catalog, ("ns", name), 3, executor or world.executor, world.clock, world.ids)
+
+
+async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
+    world = World()
+    table = door(world)
+    assert await table.load() is None
+    await table.create(SCHEMA)
+    first = await table.load()
+    await table.create(SCHEMA)
+    assert (await table.load()).metadata.table_uuid == first.metadata.table_uuid
+    assert table.name == "ns.t"
+
+
+async def test_the_epoch_and_the_time_are_in_every_file_name() -> None:
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    loaded = await table.load()
+    await table.put_and_commit(loaded, Change(beginning("c", "t", "i", 3)))
+    ours = [f for f in world.files if "snap-" in f or "streamlake-" in f]
+    assert len(ours) == 1  # a manifest list; there are no rows
+    assert all("-3-18bcfe5" in f for f in ours)
+    prefix = table.data_file_prefix(loaded)
+    assert prefix.startswith(f"streamlake-{loaded.metadata.table_uuid}-3-18bcfe5")
+    assert prefix != table.data_file_prefix(loaded)
+
+
+async def test_a_second_attempt_puts_the_data_files_only_if_the_first_did_not() -> None:
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    loaded = await table.load()
+    change = Change(beginning("c", "t", "i", 3), {"memory://data": b"x"})
+    world.catalog.plan = ["lost"]
+    with pytest.raises(TimeoutError):
+        await table.put_and_commit(loaded, change)
+    assert world.files["memory://data"] == b"x"
+    world.files["memory://data"] = b"untouched"
+    await table.put_and_commit(loaded, change)
+    assert world.files["memory://data"] == b"untouched"
+
+
+async def test_all_files_are_there_before_the_commit() -> None:
+    """Were the machine to die right after the catalog said yes, nothing that the snapshot names may be missing."""
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    loaded = await table.load()
+    seen: list[set[str]] = []
+    original = world.catalog.commit_table
+    world.catalog.commit_table = lambda *a: (seen.append(set(world.files)), original(*a))[1]
+    after = await table.put_and_commit(loaded, Change(beginning("c", "t", "i", 3), {"memory://data": b"x"}))
+    needed = {"memory://data", after.metadata.current_snapshot().manifest_list}
+    assert needed <= seen[0]
+
+
+async def test_remembered_manifests_are_not_used_on_a_foreign_head() -> None:
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    ours = await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
+    assert list(table.manifests(ours)) == []
+    import pyarrow as pa
+
+    world.catalog.inner.load_table(("ns", "t")).append(pa.table({"id": pa.array([1], pa.int64())}))
+    assert len(table.manifests(await table.load())) == 1
+
+
+async def test_a_stale_commit_raises_and_the_door_stays_usable() -> None:
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    stale = await table.load()
+    await table.put_and_commit(stale, Change(beginning("c", "t", "i", 3)))
+    with pytest.raises(CommitFailedException):
+        await table.put_and_commit(stale, Change(beginning("c", "t", "i", 3)))
+    await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
+
+
+async def test_a_cancelled_task_waits_for_its_commit() -> None:
+    """Else the next committer of this process would meet a commit in flight: a zombie of our own."""
+    world = World()
+    executor = Executor()
+    table = door(world, executor=executor)
+    await table.create(SCHEMA)
+    loaded = await table.load()
+    pause = Pause(executor, "_commit")
+    task = asyncio.create_task(table.put_and_commit(loaded, Change(beginning("c", "t", "i", 3))))
+    await pause.reached.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    pause.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.catalog.commits == 1
+
+
+async def test_waited_for_passes_results_and_errors() -> None:
+    async def value() -> int:
+        return 7
+
+    async def error() -> int:
+        raise OSError("x")
+
+    assert await waited_for(value()) == 7
+    with pytest.raises(OSError):
+        await waited_for(error())
+
+
+async def test_snapshot_ids_are_new() -> None:
+    world = World()
+    table = door(world)
+    await table.create(SCHEMA)
+    loaded = await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
+    taken = loaded.metadata.current_snapshot_id
+    draws = iter([taken, 42])
+    world.ids.int63 = lambda: next(draws)
+    assert table.stamp(loaded).snapshot_id == 42

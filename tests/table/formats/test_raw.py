@@ -1,0 +1,16 @@
+import pyarrow as pa
+
+from streamlake.table.formats import raw as convert_raw
+
+
+def test_bytes_and_nulls_stay() -> None:
+    converted = convert_raw.convert(pa.array([b"a", None, b"", b"\xff"], pa.binary()))
+    (group,) = converted.groups
+    assert group.rows.to_pylist() == [0, 1, 2, 3]
+    assert group.values.to_pylist() == [b"a", None, b"", b"\xff"]
+    assert converted.errors == ()
+
+
+def test_no_rows_still_have_a_type() -> None:
+    (group,) = convert_raw.convert(pa.array([], pa.binary())).groups
+    assert (str(group.type), len(group.values)) == ("binary", 0)

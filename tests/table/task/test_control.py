@@ -1,0 +1,62 @@
+import asyncio
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlake.core.errors import Corrupt
+from streamlake.table.task.control import (
+    FromServer,
+    FromWorker,
+    TableReport,
+    TableSpec,
+    WorkerSettings,
+    encode,
+    read_message,
+)
+
+SPEC = TableSpec("orders", UUID(int=7), 3, {"streamlake.table.enable": "true"}, True, 4)
+REPORT = TableReport("orders", UUID(int=7), "default.orders", "running", positions=(1, 2), skipped={"control": 1})
+SETTINGS = WorkerSettings("127.0.0.1", 9092, "http://r", "c", 1, 2, "info", False, "sql", "lake", {"uri": "sqlite://"})
+
+
+def stream(data: bytes, limit: int = 1 << 16) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=limit)
+    reader.feed_data(data)
+    reader.feed_eof()
+    return reader
+
+
+async def test_both_ways_and_the_end() -> None:
+    reader = stream(encode(SETTINGS) + encode(FromServer([SPEC, SPEC])) + encode(FromServer([])))
+    assert await read_message(reader, WorkerSettings) == SETTINGS
+    assert await read_message(reader, FromServer) == FromServer([SPEC, SPEC])
+    assert await read_message(reader, FromServer) == FromServer([])
+    assert await read_message(reader, FromServer) is None
+    assert await read_message(stream(encode(FromWorker(REPORT))), FromWorker) == FromWorker(REPORT)
+
+
+async def test_a_torn_last_line_is_the_end() -> None:
+    assert await read_message(stream(encode(FromServer([SPEC]))[:-3]), FromServer) is None
+
+
+async def test_a_line_without_end_is_refused() -> None:
+    with pytest.raises(Corrupt, match="longer than"):
+        await read_message(stream(b"x" * 5000, limit=1000), FromServer)
+
+
+@given(st.binary(max_size=200).map(lambda b: b.replace(b"\n", b" ")))
+def test_other_bytes_are_corrupt(data: bytes) -> None:
+    with pytest.raises(Corrupt, match="not a control message"):
+        asyncio.run(read(data))
+
+
+async def read(data: bytes) -> object:
+    return await read_message(stream(data + b"\n"), FromServer)
+
+
+async def test_a_dead_peer_is_the_end() -> None:
+    reader = asyncio.StreamReader()
+    reader.set_exception(ConnectionResetError())
+    assert await read_message(reader, FromServer) is None

@@ -1,0 +1,192 @@
+"""Metadata stays small for ever, by counts: time is never measured here."""
+
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField
+from support.table_world import Clock, Executor, World, good
+
+from streamlake.catalogs.config import embedded
+from streamlake.catalogs.load import load
+from streamlake.core.ids import Ids
+from streamlake.table.commit.committer import Committer
+from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.machine import Owner
+from streamlake.table.upkeep import maintenance
+from streamlake.table.upkeep.maintenance import MERGE_AT, ORPHAN_AGE_MS, Maintenance
+
+COMMITS = 300
+
+
+def metadata_files(world: World) -> dict[str, int]:
+    names = [f.rpartition("/")[2] for f in world.files if "/orders/metadata/" in f]
+    kinds = {"json": ".metadata.json", "list": "snap-", "manifest": "-m"}
+    return {kind: sum(mark in name for name in names) for kind, mark in kinds.items()}
+
+
+@pytest.mark.slow
+async def test_three_hundred_commits_leave_bounded_metadata() -> None:
+    world = World()
+    life = world.life()
+    await life.table.open()
+    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    most = 0
+    for n in range(COMMITS):
+        world.log.produce(0, good([n]))
+        assert await life.round()
+        main = life.table.main
+        upkeep.observe(main.table)
+        if merged := await upkeep.merge(main.table, main.progress):
+            main.table = merged
+        upkeep.observe(main.table)
+        if n % 10 == 9:
+            await upkeep.sweep(main.table)
+            files = metadata_files(world)
+            most = max(most, len(world.load().current_snapshot().manifests(main.table.io)))
+            assert files["json"] <= 22, files  # current, ten in the log, and what fell out of it since the last sweep
+            assert files["list"] <= 31, files  # twenty snapshots, and what expired since the last sweep
+            assert files["manifest"] <= 2 * MERGE_AT + 31, files
+            assert len(world.load().metadata.snapshots) == min(20, n + 2 + upkeep.merges)
+    assert upkeep.merges == COMMITS // MERGE_AT
+    assert most <= MERGE_AT + COMMITS // MERGE_AT
+    world.check()
+
+
+async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None:
+    world = World()
+    life = world.life()
+    await life.table.open()
+    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=60_000)
+    for n in range(30):
+        world.log.produce(0, good([n]))
+        await life.round()
+        upkeep.observe(life.table.main.table)
+    before = dict(world.files)
+    await upkeep.sweep(life.table.main.table)
+    assert world.files == before
+    world.clock.ms += 60_000
+    await upkeep.sweep(life.table.main.table)
+    assert upkeep.files_removed > 0
+    assert set(before) - set(world.files)
+    world.check()
+
+
+async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "MERGE_AT", 10)
+    world = World()
+    life = world.life()
+    await life.table.open()
+    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    for n in range(5):
+        world.log.produce(0, good([n]))
+        await life.round()
+    head = world.load().current_snapshot().snapshot_id
+    world.load().manage_snapshots().create_branch(head, "audit").commit()
+    for n in range(5, 45):
+        world.log.produce(0, good([n]))
+        await life.round()
+        main = life.table.main
+        if merged := await upkeep.merge(main.table, main.progress):
+            main.table = merged
+        upkeep.observe(main.table)
+        await upkeep.sweep(main.table)
+    assert upkeep.merges == 4
+    assert world.load().scan(snapshot_id=head).to_arrow().num_rows == 5
+    world.check()
+
+
+async def test_a_file_that_is_gone_already_does_no_harm() -> None:
+    world = World()
+    life = world.life()
+    await life.table.open()
+    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    for n in range(30):
+        world.log.produce(0, good([n]))
+        await life.round()
+        upkeep.observe(life.table.main.table)
+    live = {s.manifest_list for s in world.load().metadata.snapshots}
+    for name in [f for f in world.files if "/orders/metadata/snap-" in f and f not in live]:
+        del world.files[name]
+    await upkeep.sweep(life.table.main.table)
+    world.check()
+
+
+async def test_a_merge_that_loses_against_a_foreign_commit_leaves_the_table_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(maintenance, "MERGE_AT", 10)
+    world = World()
+    life = world.life()
+    await life.table.open()
+    for n in range(10):
+        world.log.produce(0, good([n]))
+        await life.round()
+    main = life.table.main
+    stale = main.table
+    table = world.load()
+    table.overwrite(table.scan().to_arrow())
+    with pytest.raises(Exception, match="has changed"):
+        await Maintenance(main.door, world.clock).merge(stale, main.progress)
+    world.log.produce(0, good([1]))
+    await life.round()
+    world.check()
+
+
+class Lake:
+    """A table on a real directory, whose files can be listed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.catalog: Catalog = load(embedded(path, None))
+        self.door = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
+        self.committer = Committer(self.door, Owner("c", "t", "i", 1), False, Ids(1))
+
+    async def open(self) -> None:
+        await self.door.create(Schema(NestedField(1, "id", LongType())))
+        await self.committer.load()
+        await self.committer.claim()
+
+    def put(self, name: str) -> Path:
+        path = self.path / "warehouse" / "default" / "t" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        return path
+
+
+async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    await lake.open()
+    table = lake.committer.table
+    uuid, hex32 = table.metadata.table_uuid, "0" * 32
+    old, new = (f"{at:011x}-{hex32}" for at in (lake.clock.ms - ORPHAN_AGE_MS - 1, lake.clock.ms))
+    gone = [
+        lake.put(f"data/streamlake-{uuid}-1-{old}-0.parquet"),
+        lake.put(f"data/day=3/streamlake-{uuid}-1-{old}-7.parquet"),
+        lake.put(f"data/streamlake-{uuid}-1-{old}-0.parquet.tmp"),
+        lake.put(f"metadata/streamlake-1-{old}-m0.avro"),
+        lake.put(f"metadata/snap-77-1-{old}.avro"),
+    ]
+    stays = [
+        lake.put(f"data/streamlake-{uuid}-1-{new}-0.parquet"),
+        lake.put(f"data/streamlake-{'1' * 8}-1111-1111-1111-{'1' * 12}-1-{old}-0.parquet"),  # of another table
+        lake.put("data/00000-0-foreign.parquet"),
+        lake.put("metadata/snap-1-foreign.avro"),
+        lake.put("metadata/00000-11111111-1111-1111-1111-111111111111.metadata.json"),  # versions are few yet
+    ]
+    needed = [p for p in (tmp_path / "warehouse").rglob("*") if p.is_file() and p not in gone]
+    lake.clock.ms += 1
+    await Maintenance(lake.door, lake.clock).remove_orphans(table)
+    assert not [p for p in gone if p.exists()]
+    assert [p for p in (*stays, *needed) if not p.exists()] == []
+
+
+async def test_what_the_table_needs_is_no_orphan_however_old(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    await lake.open()
+    lake.clock.ms += 10 * ORPHAN_AGE_MS
+    files = {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()}
+    await Maintenance(lake.door, lake.clock).remove_orphans(lake.committer.table)
+    assert {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()} == files
