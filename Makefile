@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Whole files, for what their tests share, in our order (tests/conftest.py).
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Four, though two cores suffice: tests wait often. Whole files, for what they share, in our order (tests/conftest.py).
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
@@ -30,8 +30,8 @@ demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL 
 test: $(STAMP) lint types imports ## everything that CI checks; a test that passes only when run once more, alone, is told as flaky
 	$(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20
 
-quick: $(STAMP) ## the tests without those that take longer than ten seconds
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow"
+quick: $(STAMP) ## the tests of single rooms, in less than four minutes: none that is slow or runs whole servers and commands
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not whole"
 
 lint: $(STAMP) ## style, banned APIs
 	$(BIN)/ruff check .

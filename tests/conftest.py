@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from support.seaweedfs import SeaweedFS
 
 
+TESTS = Path(__file__).parent
+WHOLE = {"bench", "cli", "clients", "differ", "faults", "tables"}  # folders whose tests run whole servers or commands
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: what is left at the end is short, so no process waits long for another's last file."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in WHOLE:
+            item.add_marker("whole")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.wait import DEADLINE_S
 
+pytestmark = pytest.mark.whole
+
 SUITE = Path(__file__).parent.parent / "tools" / "suite.py"
 PASSES = "def test_passes():\n    pass\n"
 FAILS = "def test_fails():\n    assert False\n"

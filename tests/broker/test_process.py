@@ -28,6 +28,8 @@ from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.protocol.messages import ApiKey, fetch, metadata, offset_commit, offset_fetch
 
+pytestmark = pytest.mark.whole
+
 SMALL = {"wal_segment_bytes": 65_536, "wal_capacity_bytes": 1 << 20}
 WITHOUT_TABLES = "[tables]\nenabled = false\n[storage]\nwal_segment_bytes = 65536\nwal_capacity_bytes = 1048576\n"
 Start = Callable[..., Awaitable[Broker]]

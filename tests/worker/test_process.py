@@ -13,6 +13,8 @@ from support.wait import DEADLINE_S
 from streamlake.table.task.control import FromServer, WorkerSettings, encode
 from streamlake.worker.process import _control
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def nowhere() -> Iterator[int]:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import pytest
 from simulation.actors.admin import Admin
 from simulation.actors.consumers import Tailer
 from simulation.actors.groups import GroupMember
@@ -10,6 +11,8 @@ from simulation.actors.producers import IdempotentProducer, PlainProducer
 from simulation.checks.outcome import check_all
 from simulation.real import new_topic, run_until, world_of
 from support.server import Server
+
+pytestmark = pytest.mark.whole
 
 
 async def test_a_server_that_keeps_its_promises_is_found_innocent(server: Server) -> None:
