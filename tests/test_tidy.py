@@ -20,6 +20,7 @@ TESTED_ELSEWHERE = {
     "s3stream/wal/port.py": "tests/contracts/wal_contract.py",
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
     "core/placed.py": "tests/handlers/test_produce_runs.py",
+    "broker/broker.py": "tests/broker/test_process.py",
     "broker/services.py": "tests/broker/test_process.py",
 }
 

@@ -1,4 +1,4 @@
-"""The server's composition root: the services of a broker (services.py), and all that only a real process has.
+"""The server process: a broker (broker.py), and all that only a real process has.
 
 Start: lock the data directory, bind the ports (so that a mistake is clear before anything is recovered), then the
 services, then HTTP and Kafka listen, then the table worker. Stop is the reverse: the worker ends its commit, clients
@@ -18,16 +18,15 @@ import structlog
 import uvloop
 
 from streamlake.broker import worker_process
+from streamlake.broker.broker import Broker
 from streamlake.broker.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
 from streamlake.broker.metrics import Sources, export
-from streamlake.broker.services import Services, Undo, undo_all
-from streamlake.broker.table_worker import TableWorker
+from streamlake.broker.services import Undo, undo_all
 from streamlake.catalogs import config as catalog_config
 from streamlake.config import SQL_CATALOG, Config, catalog_file
 from streamlake.core import native
 from streamlake.core.disk import DiskFile
 from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
-from streamlake.core.tasks import Supervisor
 from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
 from streamlake.http import app as http
@@ -35,7 +34,6 @@ from streamlake.http.app import HttpServer
 from streamlake.http.registry import routes
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
-from streamlake.server.listener import Listener
 from streamlake.table.task.control import WorkerSettings
 from streamlake.telemetry import log as logs
 from streamlake.telemetry.loop_lag import LoopLag
@@ -48,15 +46,15 @@ SWITCH_INTERVAL_S = 0.0002  # the default of 5 ms lets a thread of Python hold u
 GC_GENERATION_2 = 100  # full collections of a large heap take long: make them rare
 
 
-class Broker:
+class ServerProcess:
+    broker: Broker
+
     def __init__(self, config: Config, machine: Machine) -> None:
         self.config = config
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.services = Services(config, machine, self._fatal)
         self._machine = machine
         self._data_dir = config.storage.data_dir.absolute()
         self._undo: list[tuple[str, Undo]] = []
-        self._tasks = Supervisor(lambda name, error: self._fatal(error))
 
     # -- start -------------------------------------------------------------------------------------------------------
 
@@ -72,24 +70,16 @@ class Broker:
         server = self.config.server
         self._lock_data_dir()
         self._check_data_dir()
-        self._listener = Listener(
-            listener.bind(server.host, server.port), server.connections_max, server.request_bytes_max
-        )
-        self._undo.append(("kafka port", self._listener.close))
+        kafka_socket = listener.bind(server.host, server.port)
+        self._undo.append(("kafka port", kafka_socket.close))
         self._http_socket = http.bind(self._http_host, server.http_port)
         self._undo.append(("http port", self._http_socket.close))
-        self._undo.append(("services", self.services.stop))
-        await self.services.start(self._advertised_host, self._advertised_port)
-        self._undo.append(("tasks", self._tasks.stop))
-        self._worker = self._table_worker()
+        self.broker = Broker(self.config, self._machine, kafka_socket, self._fatal)
+        await self.broker.recover(self._advertised_host, self._advertised_port, self._undo)
+        self._worker = self.broker.table_worker(self._worker_settings(), worker_process.launch)
         await self._start_http()
         prepare([handler.api for handler in HANDLERS])  # else the first request of each kind waits for its codec
-        await self._listener.start(self.services.context(self._advertised_host, self._advertised_port), HANDLERS)
-        # Requests under way need all that was started before, so they end first.
-        self._undo.append(("listener", lambda: self._listener.stop(server.shutdown_timeout_s)))
-        if self.config.tables.enabled:
-            self._tasks.start("table worker", self._worker.run())
-            self._undo.append(("table worker", self._worker.stop))
+        await self.broker.serve(self._worker, self._undo)
         self._announce()
 
     def _lock_data_dir(self) -> None:
@@ -136,7 +126,7 @@ class Broker:
         self._export(metrics)
         server = HttpServer(
             self._http_socket,
-            routes(self.services.registry),
+            routes(self.broker.services.registry),
             metrics,
             self._problems,
             self._worker.describe,
@@ -147,12 +137,12 @@ class Broker:
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()
-        self._tasks.start("loop lag", loop_lag.run())
-        services = self.services
+        self.broker.tasks.start("loop lag", loop_lag.run())
+        services = self.broker.services
         export(
             metrics,
             Sources(
-                connections=self._listener.counters,
+                connections=self.broker.listener.counters,
                 logs=services.logs,
                 streams=services.streams,
                 wal=services.wal,
@@ -166,14 +156,13 @@ class Broker:
             ),
         )
 
-    def _table_worker(self) -> TableWorker:
-        tables, services = self.config.tables, self.services
-        catalog = self._catalog()
-        settings = WorkerSettings(
+    def _worker_settings(self) -> WorkerSettings:
+        tables, catalog = self.config.tables, self._catalog()
+        return WorkerSettings(
             bootstrap_host=_reachable(self.config.server.host),
-            bootstrap_port=self._listener.port,
+            bootstrap_port=self.broker.listener.port,
             registry_url=self._http_url,
-            cluster_id=services.identity.cluster_id,
+            cluster_id=self.broker.services.identity.cluster_id,
             memory_bytes=tables.memory_bytes,
             round_bytes=tables.round_bytes,
             log_level=self.config.logging.level,
@@ -181,15 +170,6 @@ class Broker:
             catalog_kind=catalog.kind,
             catalog_name=catalog.name,
             catalog_properties=dict(catalog.properties),
-        )
-        return TableWorker(
-            settings,
-            services.topics,
-            services.configs,
-            services.progress,
-            services.logs,
-            self._machine.clock,
-            worker_process.launch,
         )
 
     def _catalog(self) -> catalog_config.CatalogConfig:
@@ -222,7 +202,7 @@ class Broker:
 
     @property
     def _advertised_port(self) -> int:
-        return self.config.server.advertised_port or self._listener.port
+        return self.config.server.advertised_port or self.broker.listener.port
 
     @property
     def _http_host(self) -> str:
@@ -234,7 +214,7 @@ class Broker:
 
     def _problems(self) -> list[str]:
         stopping = [f"stopping: {self.failed.result()}"] if self.failed.done() else []
-        return stopping + self.services.problems()
+        return stopping + self.broker.services.problems()
 
     def _announce(self) -> None:
         addresses = {
@@ -287,11 +267,11 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     gc.set_threshold(50_000, 20, GC_GENERATION_2)
-    broker = Broker(config, RealMachine(config.s3))
+    server = ServerProcess(config, RealMachine(config.s3))
     stopping = loop.create_task(stop.wait())
-    starting = loop.create_task(broker.start())
+    starting = loop.create_task(server.start())
     # A start may wait for a store or a lease: it can be stopped, and being fenced ends it too.
-    ends: list[asyncio.Future[Any]] = [starting, stopping, broker.failed]
+    ends: list[asyncio.Future[Any]] = [starting, stopping, server.failed]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
@@ -303,8 +283,8 @@ async def _serve(config: Config) -> int:
         log.error("not started", reason=str(error))
         return 1
     gc.freeze()  # what is there after the start stays: collections need not look at it again
-    waited: list[asyncio.Future[Any]] = [stopping, broker.failed]
+    waited: list[asyncio.Future[Any]] = [stopping, server.failed]
     await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping")
-    await broker.stop()
-    return 1 if broker.failed.done() else 0
+    await server.stop()
+    return 1 if server.failed.done() else 0

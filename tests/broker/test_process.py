@@ -22,7 +22,7 @@ from support.wire import Client, Topic, fetch_partition, fetch_topic, join_reque
 
 from streamlake import config
 from streamlake.broker.machine import RealMachine
-from streamlake.broker.process import READY_FILE, Broker, _address, _reachable
+from streamlake.broker.process import READY_FILE, ServerProcess, _address, _reachable
 from streamlake.core import native
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.tasks import ThreadExecutor
@@ -32,33 +32,33 @@ pytestmark = pytest.mark.whole
 
 SMALL = {"wal_segment_bytes": 65_536, "wal_capacity_bytes": 1 << 20}
 WITHOUT_TABLES = "[tables]\nenabled = false\n[storage]\nwal_segment_bytes = 65536\nwal_capacity_bytes = 1048576\n"
-Start = Callable[..., Awaitable[Broker]]
+Start = Callable[..., Awaitable[ServerProcess]]
 
 
-def broker_of(data_dir: Path, **sections: dict[str, Any]) -> Broker:
+def server_of(data_dir: Path, **sections: dict[str, Any]) -> ServerProcess:
     overrides = {
         "server": {"port": 0, "http_port": 0} | sections.pop("server", {}),
         "storage": {"data_dir": data_dir} | SMALL | sections.pop("storage", {}),
         "tables": {"enabled": False} | sections.pop("tables", {}),
     }
     loaded = config.load(None, {}, overrides | sections)
-    return Broker(loaded, RealMachine(loaded.s3))
+    return ServerProcess(loaded, RealMachine(loaded.s3))
 
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """A broker in this process."""
-    started: list[Broker] = []
+    started: list[ServerProcess] = []
 
-    async def start(**sections: dict[str, Any]) -> Broker:
-        broker = broker_of(tmp_path / "data", **sections)
-        await broker.start()
-        started.append(broker)
-        return broker
+    async def start(**sections: dict[str, Any]) -> ServerProcess:
+        server = server_of(tmp_path / "data", **sections)
+        await server.start()
+        started.append(server)
+        return server
 
     yield start
-    for broker in started:
-        await broker.stop()
+    for server in started:
+        await server.stop()
 
 
 def ready(data_dir: Path) -> dict[str, Any]:
@@ -78,12 +78,12 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 
 async def test_it_announces_where_it_is(start: Start, tmp_path: Path) -> None:
-    broker = await start(server={"advertised_host": "example.org", "advertised_port": 1234})
+    server = await start(server={"advertised_host": "example.org", "advertised_port": 1234})
     told = ready(tmp_path / "data")
     assert told["bootstrap"] == "example.org:1234"
 
     def brokers() -> Any:
-        with Client(broker._listener.port) as client:
+        with Client(server.broker.listener.port) as client:
             return client.newest(ApiKey.METADATA, metadata.MetadataRequest(topics=())).brokers
 
     assert [(b.host, b.port) for b in await in_thread(brokers)] == [("example.org", 1234)]
@@ -118,7 +118,7 @@ async def test_a_second_server_on_the_same_directory(start: Start, tmp_path: Pat
     with pytest.raises(
         Unavailable, match=r"another server uses .*: stop it first, or give this one another --data-dir"
     ):
-        await broker_of(tmp_path / "data").start()
+        await server_of(tmp_path / "data").start()
     assert ready(tmp_path / "data") == before, "the first one's word of where it is must not be taken away"
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.get(before["http"] + "/healthz")).status_code == 200
@@ -128,7 +128,7 @@ async def test_a_second_server_on_the_same_directory(start: Start, tmp_path: Pat
 async def test_a_taken_port_is_told_before_anything_is_touched(tmp_path: Path, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(Unavailable, match="cannot listen on"):
-            await broker_of(tmp_path, server={key: taken.getsockname()[1]}).start()
+            await server_of(tmp_path, server={key: taken.getsockname()[1]}).start()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["lock"]
 
 
@@ -136,7 +136,7 @@ async def test_a_taken_port_is_told_before_anything_is_touched(tmp_path: Path, k
 async def test_a_data_directory_that_cannot_be(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=r"cannot be used: .*give a --data-dir that can be written"):
-        await broker_of(tmp_path / where).start()
+        await server_of(tmp_path / where).start()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ async def test_a_start_that_fails_leaves_nothing_running(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(Invalid) as failed:
-        await broker_of(data_dir, server={"port": port}, **sections).start()
+        await server_of(data_dir, server={"port": port}, **sections).start()
     assert says in str(failed.value)
     assert not (data_dir / READY_FILE).exists()
     await start(server={"port": port})
@@ -166,20 +166,20 @@ async def test_a_start_that_fails_leaves_nothing_running(
 async def test_the_worker_is_let_finish(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = FakeWorkers()
     monkeypatch.setattr(asyncio, "create_subprocess_exec", workers.exec)
-    broker = await start(tables={"enabled": True})
-    await broker.services.topics.create("t", 1, {"streamlake.table.enable": "true"})
+    server = await start(tables={"enabled": True})
+    await server.broker.services.topics.create("t", 1, {"streamlake.table.enable": "true"})
     process, settings = await workers.next()
-    assert settings.bootstrap_port == broker._listener.port
-    assert settings.registry_url == ready(broker._data_dir)["http"]
+    assert settings.bootstrap_port == server.broker.listener.port
+    assert settings.registry_url == ready(server._data_dir)["http"]
     assert settings.catalog_kind == "sql"
-    await broker.stop()
+    await server.stop()
     assert process.signals == [signal.SIGTERM]
-    assert not (broker._data_dir / READY_FILE).exists()
+    assert not (server._data_dir / READY_FILE).exists()
 
 
 async def test_who_only_waits_does_not_hold_up_the_stop(start: Start) -> None:
-    broker = await start(server={"shutdown_timeout_s": 3600})
-    port = broker._listener.port
+    server = await start(server={"shutdown_timeout_s": 3600})
+    port = server.broker.listener.port
 
     def wait() -> None:
         """A long poll, and a member whose rebalance waits for another that is silent."""
@@ -200,27 +200,27 @@ async def test_who_only_waits_does_not_hold_up_the_stop(start: Start) -> None:
     while not waiting.is_set():
         await asyncio.sleep(0.01)
     async with asyncio.timeout(DEADLINE_S):
-        await broker.stop()
+        await server.stop()
         await client
 
 
 async def test_a_failure_that_cannot_be_survived_is_told(start: Start) -> None:
-    broker = await start()
-    assert broker._problems() == []
-    broker._fatal(OSError("the disk is gone"))
-    broker._fatal(OSError("and that is not all"))
-    assert broker._problems() == ["stopping: the disk is gone"]
-    assert str(await broker.failed) == "the disk is gone"
+    server = await start()
+    assert server._problems() == []
+    server._fatal(OSError("the disk is gone"))
+    server._fatal(OSError("and that is not all"))
+    assert server._problems() == ["stopping: the disk is gone"]
+    assert str(await server.failed) == "the disk is gone"
 
 
 async def test_one_part_that_does_not_stop_does_not_keep_the_others(start: Start, tmp_path: Path) -> None:
-    broker = await start()
+    server = await start()
 
     async def stuck() -> None:
         raise RuntimeError("a bug")
 
-    broker._undo.append(("something", stuck))
-    await broker.stop()
+    server._undo.append(("something", stuck))
+    await server.stop()
     await start()
 
 
@@ -263,10 +263,10 @@ async def test_what_was_acknowledged_survives_kill_9_and_ctrl_c(start: Start, tm
         before = everything(client, topic, 2)
     assert server.stop() == 0
     assert not (server.data_dir / READY_FILE).exists()
-    broker = await start()
+    server = await start()
 
     def check() -> None:
-        with Client(broker._listener.port) as client:
+        with Client(server.broker.listener.port) as client:
             assert everything(client, topic, 2) == before
             assert committed(client, "group") == 8
 
@@ -295,9 +295,9 @@ async def test_ctrl_c_under_load_answers_what_it_took_and_refuses_nothing(start:
         except ConnectionError:
             pass
     assert server.process.wait(DEADLINE_S) == 0, server.log
-    broker = await start()
-    found = broker.services.topics.get(topic.name)
-    assert broker.services.logs.get(found.id, 0).high_watermark >= acked
+    server = await start()
+    found = server.broker.services.topics.get(topic.name)
+    assert server.broker.services.logs.get(found.id, 0).high_watermark >= acked
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

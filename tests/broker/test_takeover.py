@@ -20,7 +20,7 @@ from support.wait import DEADLINE_S
 from streamlake import config
 from streamlake.broker import takeover as former_wals
 from streamlake.broker.machine import RealMachine
-from streamlake.broker.process import Broker
+from streamlake.broker.process import ServerProcess
 from streamlake.broker.takeover import FormerWals
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
@@ -292,22 +292,22 @@ async def test_nothing_is_left_of_a_dead_node_whose_drain_was_interrupted() -> N
     assert left == []
 
 
-def broker(data_dir: Path, wal: str | None = None) -> Broker:
+def broker(data_dir: Path, wal: str | None = None) -> ServerProcess:
     storage = {"data_dir": data_dir, "wal": wal, "wal_segment_bytes": 65_536, "wal_capacity_bytes": 1 << 20}
     sections = {"server": {"port": 0, "http_port": 0}, "tables": {"enabled": False}, "storage": storage}
     loaded = config.load(None, {}, sections)
-    return Broker(loaded, RealMachine(loaded.s3))
+    return ServerProcess(loaded, RealMachine(loaded.s3))
 
 
 async def kept(data_dir: Path, wal: str | None = None) -> list[int]:
     """One acknowledged record, not uploaded, and the broker gone; the ids of its streams."""
     first = broker(data_dir, wal)
     await first.start()
-    ids = list(await first.services.database.write(lambda c: create_streams(c, 1)))
-    (stream,) = await first.services.streams.open(ids)
-    assert first.services.streams.try_reserve(4)
+    ids = list(await first.broker.services.database.write(lambda c: create_streams(c, 1)))
+    (stream,) = await first.broker.services.streams.open(ids)
+    assert first.broker.services.streams.try_reserve(4)
     await stream.append(0, 1, 0, b"keep")
-    first.services._failed = True  # a crash: nothing is uploaded at the end
+    first.broker.services._failed = True  # a crash: nothing is uploaded at the end
     await first.stop()
     return ids
 
@@ -315,7 +315,7 @@ async def kept(data_dir: Path, wal: str | None = None) -> list[int]:
 async def check_kept(data_dir: Path, ids: list[int], wal: str | None = None) -> None:
     again = broker(data_dir, wal)
     await again.start()
-    (stream,) = await again.services.streams.open(ids)
+    (stream,) = await again.broker.services.streams.open(ids)
     assert b"".join(await stream.read(0, 1, 100)) == b"keep"
     await again.stop()
 

@@ -1,7 +1,7 @@
 """A simulated cluster: brokers and their table workers as processes on hosts, around one bucket, metadata and catalog.
 
-What runs in a broker process is the product: Services, Listener and TableWorker, put together as streamlake/broker/process.py does
-it, without HTTP and signals. What runs in a worker process is streamlake/worker/process.py's `serve`. Both know nothing of this.
+What runs in a broker process is the product, streamlake/broker/broker.py, without HTTP and signals. What runs in a worker
+process is streamlake/worker/process.py's `serve`. Both know nothing of this.
 
 A broker that ends for a reason that cannot be right (Corrupt; Fenced while nobody took its node over; an exception
 that is none of ours) is a violation, whatever clients saw.
@@ -19,15 +19,13 @@ from simulation.world.machine import Outside, SimHost, SimMachine
 from simulation.world.net import SimNet
 from simulation.world.process import Process
 
+from streamlake.broker.broker import Broker
 from streamlake.broker.services import Services, undo_all
 from streamlake.broker.table_worker import TableWorker
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
-from streamlake.core.tasks import Supervisor
-from streamlake.handlers.apis import HANDLERS
 from streamlake.s3stream.wal.object.wal import ObjectWal
-from streamlake.server.listener import Listener
 from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
 from streamlake.worker import process as worker
 
@@ -230,8 +228,10 @@ class BrokerLife:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[BaseException] = loop.create_future()
-        self.services = Services(self.config, self.machine, self._fatal)
-        self._undo: list[Any] = [("services", self.services.stop)]
+        kafka_socket = self.cluster.net.bind(*self.address)
+        self._broker = Broker(self.config, self.machine, kafka_socket, self._fatal)  # type: ignore[arg-type]
+        self.services = self._broker.services
+        self._undo: list[Any] = [("kafka port", kafka_socket.close)]
         stopping = loop.create_task(self._stop.wait())
         starting = loop.create_task(self._start())
         await asyncio.wait([starting, stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -253,24 +253,9 @@ class BrokerLife:
         self.process.exit(1 if self.error else 0)
 
     async def _start(self) -> None:
-        config, services, (host, port) = self.config, self.services, self.address
-        listener = Listener(
-            self.cluster.net.bind(host, port),  # type: ignore[arg-type]
-            config.server.connections_max,
-            config.server.request_bytes_max,
-        )
-        self._undo.insert(0, ("kafka port", listener.close))
-        await services.start(host, port)
-        tasks = Supervisor(lambda _, error: self._fatal(error))
-        self._undo.append(("tasks", tasks.stop))
-        self.table_worker = TableWorker(
-            self._worker_settings(), services.topics, services.configs, services.progress, services.logs,
-            self.machine.clock, self._launch,
-        )  # fmt: skip
-        await listener.start(services.context(host, port), HANDLERS)
-        self._undo.append(("listener", lambda: listener.stop(config.server.shutdown_timeout_s)))
-        tasks.start("table worker", self.table_worker.run())
-        self._undo.append(("table worker", self.table_worker.stop))
+        await self._broker.recover(*self.address, self._undo)
+        self.table_worker = self._broker.table_worker(self._worker_settings(), self._launch)
+        await self._broker.serve(self.table_worker, self._undo)
 
     def _worker_settings(self) -> WorkerSettings:
         host, port = self.address
