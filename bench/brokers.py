@@ -53,8 +53,15 @@ class Bucket:
 class StreamLake(Server):
     """`stop` or `kill`, then `start`: a restart on the same directory and ports."""
 
-    def __init__(self, name: str, directory: Path, config: Config, bucket: Bucket | None) -> None:
-        super().__init__(directory, toml(config))
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        config: Config,
+        bucket: Bucket | None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(directory, toml(config), environ)
         self.name = name
         self.bucket = bucket
 
@@ -73,14 +80,22 @@ def seaweedfs_bucket(directory: Path, store_class: type[SeaweedFS] = SeaweedFS) 
 
 @contextmanager
 def streamlake_broker(
-    directory: Path, wal: Wal = "file", config: Config | None = None, bucket: Bucket | None = None
+    directory: Path,
+    wal: Wal = "file",
+    config: Config | None = None,
+    bucket: Bucket | None = None,
+    before: Path | None = None,
 ) -> Iterator[StreamLake]:
-    """`directory` is new. With an object WAL and no `bucket` it gets one of its own."""
+    """`directory` is new. With an object WAL and no `bucket` it gets one of its own. `before`: another checkout whose
+    code runs, with the packages of this one; its kernels are built in place (python setup.py build_ext --inplace)."""
     with ExitStack() as stack:
         if wal == "object" and bucket is None:
             bucket = stack.enter_context(seaweedfs_bucket(directory / "seaweedfs"))
         sections = merged({"storage": {"wal": wal}}, bucket.config if bucket else {}, config or {})
-        broker = StreamLake(f"StreamLake, {wal} WAL", directory / "streamlake", sections, bucket)
+        name = f"StreamLake, {wal} WAL{', before' if before else ''}"
+        # Safe path: else the current directory, which is this checkout, would come first.
+        environ = {"PYTHONPATH": str(before.absolute()), "PYTHONSAFEPATH": "1"} if before else {}
+        broker = StreamLake(name, directory / "streamlake", sections, bucket, environ)
         broker.start()
         try:
             yield broker

@@ -1,10 +1,13 @@
 """Produce: MB/s and requests/s by batch size, for each WAL and beside Apache Kafka, in one run.
 
-    python bench/produce.py [--seconds 3] [--rounds 3] [--no-kafka]
+    python bench/produce.py [--seconds 3] [--rounds 3] [--no-kafka] [--no-object] [--before CHECKOUT]
 
 All brokers run at once and are measured in turns. Batches of a fixed size come as ready-made requests over plain
 sockets (streamlake/bench/raw.py), so that the broker is the limit; a client's default batches come from librdkafka.
 Kafka without a flush per batch promises less than the others: its records are lost with the machine.
+
+A server that has just started is measured too, its first second apart from what follows. `--before` measures another
+checkout in the same turns: what a change has gained or cost.
 """
 
 import argparse
@@ -12,6 +15,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +89,25 @@ def few_in_flight(brokers: list[Broker], seconds: float, rounds: int, report: Re
         record(report, what, take_turns(rounds, runs))
 
 
+def fresh_servers(place: Path, before: Path | None, seconds: float, rounds: int, report: Report) -> None:
+    """Servers that have just started, with new files: their first second, and what follows."""
+    numbers = count()
+
+    def run(checkout: Path | None) -> Reached:
+        with streamlake_broker(place / f"fresh-{next(numbers)}", "file", CONFIG, before=checkout) as broker:
+            arguments = {"record_bytes": 1000, "batch_records": 1000, "in_flight": 5, "seconds": seconds}
+            return measure(broker, CONNECTIONS, produce_requests, **arguments)
+
+    runs = {"StreamLake, file WAL": partial(run, None)}
+    if before is not None:
+        runs["StreamLake, file WAL, before"] = partial(run, before)
+    for name, reached in take_turns(rounds, runs).items():
+        loads = [r.load for r in reached]
+        first, later = [load.first_bytes / 1e6 for load in loads], [load.later_mb_per_s for load in loads]
+        report.figure("a fresh server, batches of 1,000 x 1,000 B: first second", median(first), "MB/s",
+                      broker=name, later_mb_per_s=round(median(later)), rounds=[round(f) for f in first])  # fmt: skip
+
+
 def default_batches(brokers: list[Broker], seconds: float, rounds: int, report: Report) -> None:
     arguments = {"ring": values(1000), "seconds": seconds, "records": MEASUREMENT_BYTES // 1000}
     runs = {b.name: partial(measure, b, 1, produce_throughput, **arguments) for b in brokers}
@@ -96,10 +119,11 @@ def default_batches(brokers: list[Broker], seconds: float, rounds: int, report: 
 
 
 def record(report: Report, what: str, found: dict[str, list[Reached]]) -> None:
-    """One figure for each broker, with its ratio to each Apache Kafka of the same rounds."""
+    """One figure for each broker, with its ratio to each Apache Kafka, and to what was before, of the same rounds."""
     mb_per_s = {name: median([r.load.mb_per_s for r in reached]) for name, reached in found.items()}
     for name, reached in found.items():
         others = [n for n in found if n.startswith("Apache") and not name.startswith("Apache")]
+        others += [n for n in found if n == f"{name}, before"]
         report.figure(
             what, mb_per_s[name], "MB/s",
             broker=name,
@@ -117,15 +141,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-kafka", action="store_true", help="leave Apache Kafka out")
+    parser.add_argument("--no-object", action="store_true", help="leave the object WAL out")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout to measure in turns")
     parser.add_argument("--directory", help="for the brokers' data; on the disk that is to be measured, no tmpfs")
     given = parser.parse_args()
     report = Report("produce")
     with tempfile.TemporaryDirectory(dir=given.directory) as directory, ExitStack() as stack:
         place = Path(directory)
-        brokers: list[Broker] = [
-            stack.enter_context(streamlake_broker(place / "file", "file", CONFIG)),
-            stack.enter_context(streamlake_broker(place / "object", "object", CONFIG)),
-        ]
+        brokers: list[Broker] = [stack.enter_context(streamlake_broker(place / "file", "file", CONFIG))]
+        if given.before is not None:
+            before = streamlake_broker(place / "before", "file", CONFIG, before=given.before)
+            brokers.append(stack.enter_context(before))
+        if not given.no_object:
+            brokers.append(stack.enter_context(streamlake_broker(place / "object", "object", CONFIG)))
         for flush in () if given.no_kafka else (True, False):
             kafka = stack.enter_context(apache_kafka(place / f"kafka-{flush}", flush_each_batch=flush))
             if kafka is not None:
@@ -133,6 +161,7 @@ def main() -> None:
         default_batches(brokers, given.seconds, given.rounds, report)
         fixed_batches(brokers, given.seconds, given.rounds, report)
         few_in_flight(brokers, given.seconds, given.rounds, report)
+        fresh_servers(place, given.before, given.seconds, given.rounds, report)
     report.write()
 
 

@@ -32,6 +32,7 @@ VALUES = 1000  # different ones, sent in a ring
 CONNECT_TIMEOUT_S = 5
 TOPIC_TIMEOUT_S = 30
 ACK_TIMEOUT_S = 60
+FIRST_S = 1.0  # a server that has just started is slower
 TELL_INTERVAL_S = 0.2
 TICK_S = 0.001  # records that are due within a tick arrive together
 QUEUE_FULL_WAIT_MS = 5
@@ -41,17 +42,25 @@ NO_SETTINGS: Settings = {}
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """`cpu_s` is the load's own CPU time."""
+    """`cpu_s` is the load's own CPU time; `first_bytes` those of the first second, where that was measured apart."""
 
     records: int
     bytes: int
     requests: int
     seconds: float
     cpu_s: float
+    first_bytes: int | None = None
 
     @property
     def mb_per_s(self) -> float:
         return self.bytes / self.seconds / 1e6
+
+    @property
+    def later_mb_per_s(self) -> float | None:
+        """After the first second."""
+        if self.first_bytes is None or self.seconds <= FIRST_S:
+            return None
+        return (self.bytes - self.first_bytes) / (self.seconds - FIRST_S) / 1e6
 
     @property
     def records_per_s(self) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from streamlake.bench.librdkafka import require_client
-from streamlake.bench.load import ACK_TIMEOUT_S, Progress, Throughput, own_cpu_s, values
+from streamlake.bench.load import ACK_TIMEOUT_S, FIRST_S, Progress, Throughput, own_cpu_s, values
 from streamlake.bench.process import Tell
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import Corrupt, Invalid, Unavailable
@@ -112,7 +112,8 @@ def produce_requests(
     cpu_s, started = own_cpu_s(), time.perf_counter()
     for connection in connections:
         connection.allow(in_flight, selector)
-    done, progress, quiet_since, stopped = 0, Progress(tell), started, False
+    done = done_first = 0
+    progress, quiet_since, stopped = Progress(tell), started, False
     while not stopped or any(connection.waiting for connection in connections):
         events = selector.select(_SELECT_S)
         now = time.perf_counter()
@@ -125,12 +126,15 @@ def produce_requests(
             done += answered
             if mask & selectors.EVENT_WRITE or (answered and not stopped):
                 key.data.allow(0 if stopped else answered, selector)
+        if now < started + FIRST_S:
+            done_first = done
         progress.at(done * batch_records, now)
     ended, cpu_s = time.perf_counter(), own_cpu_s() - cpu_s
     for connection in connections:
         connection.socket.close()
     sent = done * batch_records
-    return Throughput(sent, sent * record_bytes, done, ended - started, cpu_s)
+    first_bytes = done_first * batch_records * record_bytes
+    return Throughput(sent, sent * record_bytes, done, ended - started, cpu_s, first_bytes)
 
 
 class _Pipelined:
