@@ -50,39 +50,51 @@ def export(metrics: Metrics, sources: Sources) -> None:
 def _export_wire(metrics: Metrics, sources: Sources) -> None:
     wire = sources.connections
     requests = "streamlake_requests"
-    metrics.counter(requests, "Requests by API.", lambda: [(n, {"api": api}) for api, n in list(wire.requests.items())])
+    metrics.counter(
+        requests,
+        "Kafka requests received, by API.",
+        lambda: [(n, {"api": api}) for api, n in list(wire.requests.items())],
+    )
     metrics.gauge("streamlake_connections", "Open Kafka connections.", _one(lambda: wire.connections))
     counters = {
-        "connections_accepted": ("Connections accepted.", lambda: wire.connections_accepted),
-        "connections_refused": ("Connections over server.connections_max.", lambda: wire.connections_refused),
-        "requests_malformed": ("Connections closed for bytes that are not Kafka.", lambda: wire.malformed),
-        "requests_failed": ("Requests that failed unexpectedly.", lambda: wire.failures),
-        "bytes_received": ("Bytes from Kafka clients.", lambda: wire.bytes_in),
-        "bytes_sent": ("Bytes to Kafka clients.", lambda: wire.bytes_out),
-        "loop_lag_seconds": ("Sum of the event loop's lateness.", lambda: sources.loop_lag.seconds),
-    }
+        "connections_accepted": ("Kafka connections accepted.", lambda: wire.connections_accepted),
+        "connections_refused": ("Kafka connections refused because server.connections_max was reached.",
+            lambda: wire.connections_refused),
+        "requests_malformed": ("Kafka connections closed because the client sent a malformed request.",
+            lambda: wire.malformed),
+        "requests_failed": ("Requests that failed with an unexpected error.", lambda: wire.failures),
+        "bytes_received": ("Bytes received from Kafka clients.", lambda: wire.bytes_in),
+        "bytes_sent": ("Bytes sent to Kafka clients.", lambda: wire.bytes_out),
+        "loop_lag_seconds": ("Total lag of the event loop.", lambda: sources.loop_lag.seconds),
+    }  # fmt: skip
     _counters(metrics, counters)
-    worst = "Worst lateness of the event loop since the last scrape."
+    worst = "Largest lag of the event loop since the last scrape."
     metrics.gauge("streamlake_loop_lag_worst_seconds", worst, _one(sources.loop_lag.take_worst_s))
 
 
 def _export_log(metrics: Metrics, sources: Sources) -> None:
     logs, log, groups = sources.logs, sources.logs.counters, sources.groups
     counters = {
-        "log_batches_appended": ("Record batches appended.", lambda: log.batches_in),
-        "log_records_appended": ("Records appended.", lambda: log.records_in),
-        "log_bytes_appended": ("Bytes appended.", lambda: log.bytes_in),
-        "log_duplicates": ("Batches of idempotent producers sent again.", lambda: log.duplicates),
-        "log_bytes_fetched": ("Bytes read by consumers.", lambda: log.bytes_out),
-        "log_offsets_expired": ("Offsets that retention let go.", lambda: logs.offsets_expired),
-        "offset_commits": ("OffsetCommit requests that became durable.", lambda: sources.offsets.commits),
-        "log_retention_failures": ("Partitions that retention will try again.", lambda: logs.retention_failures),
-        "log_producers_expired": ("Idempotent producers forgotten for silence.", lambda: logs.producers_expired),
-        "offset_commits_failed": ("OffsetCommit requests that failed.", lambda: sources.offsets.failed_commits),
-        "group_saves_failed": ("Generations that could not be stored.", lambda: groups.failed_saves),
-        "group_joins_refused": ("Joins refused because the coordinator is full.", lambda: groups.refused_joins),
-        "group_members_expired": ("Members that missed their session timeout.", lambda: groups.expired_members),
-    }
+        "log_batches_appended": ("Record batches appended to partitions.", lambda: log.batches_in),
+        "log_records_appended": ("Records appended to partitions.", lambda: log.records_in),
+        "log_bytes_appended": ("Bytes of record batches appended to partitions.", lambda: log.bytes_in),
+        "log_duplicates": ("Duplicate batches from idempotent producers, acknowledged but not appended again.",
+            lambda: log.duplicates),
+        "log_bytes_fetched": ("Bytes of record batches read by consumers and the table worker.", lambda: log.bytes_out),
+        "log_offsets_expired": ("Records deleted by retention.", lambda: logs.offsets_expired),
+        "offset_commits": ("OffsetCommit requests stored.", lambda: sources.offsets.commits),
+        "log_retention_failures": ("Retention runs on a partition that failed and will be retried.",
+            lambda: logs.retention_failures),
+        "log_producers_expired": ("Idempotent producers expired after producer.id.expiration.ms without a batch.",
+            lambda: logs.producers_expired),
+        "offset_commits_failed": ("OffsetCommit requests that could not be stored.",
+            lambda: sources.offsets.failed_commits),
+        "group_saves_failed": ("Group generations that could not be stored.", lambda: groups.failed_saves),
+        "group_joins_refused": ("JoinGroup requests refused because the coordinator is full.",
+            lambda: groups.refused_joins),
+        "group_members_expired": ("Group members removed because their session timed out.",
+            lambda: groups.expired_members),
+    }  # fmt: skip
     _counters(metrics, counters)
     metrics.gauge("streamlake_partitions", "Open partitions.", _one(lambda: len(logs)))
     metrics.gauge("streamlake_groups", "Consumer groups.", _one(lambda: len(groups)))
@@ -93,42 +105,49 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
     wal, store, streams, membership = sources.wal, sources.store, sources.streams, sources.membership
     writes = wal.flusher if isinstance(wal, FileWal) else wal
     counters = {
-        "wal_records": ("Records written to the write-ahead log.", lambda: wal.appended_records),
-        "wal_bytes": ("Bytes written to the write-ahead log.", lambda: wal.appended_bytes),
-        "wal_syncs": ("Syncs of a file WAL, uploads of an object WAL.", lambda: _writes(writes)),
-        "wal_sync_milliseconds": ("Time in them.", lambda: writes.latency_sum_ms),
-        "lease_renewals": ("Renewals of the broker's lease.", lambda: membership.renewals),
-        "lease_renewals_failed": ("Renewals that failed.", lambda: membership.failed_renewals),
-        "uploads": ("Stream-set objects committed.", lambda: streams.uploader.uploads),
-        "upload_bytes": ("Bytes in committed stream-set objects.", lambda: streams.uploader.upload_bytes),
-        "upload_retries": ("Uploads tried again.", lambda: streams.uploader.retries),
-        "damaged_reads": ("Reads of objects that are not what was stored.", lambda: streams.reads.reader.damaged_reads),
-        "block_cache_hits": ("Blocks found in the cache.", lambda: streams.blocks.hits),
-        "block_cache_misses": ("Blocks read from the store.", lambda: streams.blocks.misses),
-        "catch_up_wait_seconds": (
-            "Time that reads from objects waited so that producers did not.",
-            lambda: streams.pace.waited_s,
-        ),
-        "uploads_abandoned": ("Uploads that took too long and began anew.", lambda: streams.uploader.abandoned_uploads),
-        "gc_failures": ("Rounds of garbage collection that failed.", lambda: streams.gc.failed_rounds),
-        "metadata_commits_failed": ("Transactions that failed.", lambda: sources.database.failed_groups),
-        "objects_deleted": ("Objects that garbage collection deleted.", lambda: streams.gc.deleted_objects),
-        "metadata_commits": ("Transactions of the metadata store.", lambda: sources.database.commits),
-        "metadata_writes": ("Writes that shared them.", lambda: sources.database.writes),
-    }
+        "wal_records": ("Records appended to the write-ahead log, each one or more record batches.",
+            lambda: wal.appended_records),
+        "wal_bytes": ("Bytes of record batches appended to the write-ahead log.", lambda: wal.appended_bytes),
+        "wal_syncs": ("Writes that made records durable: syncs of a file WAL, uploads of an object WAL.",
+            lambda: _writes(writes)),
+        "wal_sync_milliseconds": ("Total duration of WAL syncs (or uploads), in milliseconds.",
+            lambda: writes.latency_sum_ms),
+        "lease_renewals": ("Renewals of the broker's lease in the metadata store.", lambda: membership.renewals),
+        "lease_renewals_failed": ("Renewals of the broker's lease that failed.", lambda: membership.failed_renewals),
+        "uploads": ("Stream-set objects uploaded and committed.", lambda: streams.uploader.uploads),
+        "upload_bytes": ("Bytes of stream-set objects uploaded and committed.", lambda: streams.uploader.upload_bytes),
+        "upload_retries": ("Retries of a failed step of an upload.", lambda: streams.uploader.retries),
+        "damaged_reads": ("Reads of objects whose content was corrupt.", lambda: streams.reads.reader.damaged_reads),
+        "block_cache_hits": ("Blocks and indexes found in the block cache.", lambda: streams.blocks.hits),
+        "block_cache_misses": ("Blocks and indexes not found in the block cache.", lambda: streams.blocks.misses),
+        "catch_up_wait_seconds": ("Total time that reads from objects were throttled in favour of producers.",
+            lambda: streams.pace.waited_s),
+        "uploads_abandoned": ("Uploads abandoned because they took too long, and restarted.",
+            lambda: streams.uploader.abandoned_uploads),
+        "gc_failures": ("Rounds of garbage collection that failed and will be retried.",
+            lambda: streams.gc.failed_rounds),
+        "metadata_commits_failed": ("Transactions of the metadata store that failed.",
+            lambda: sources.database.failed_groups),
+        "objects_deleted": ("Objects deleted by garbage collection.", lambda: streams.gc.deleted_objects),
+        "metadata_commits": ("Transactions committed to the metadata store.", lambda: sources.database.commits),
+        "metadata_writes": ("Writes committed to the metadata store; concurrent writes share a transaction.",
+            lambda: sources.database.writes),
+    }  # fmt: skip
     _counters(metrics, counters)
-    pending = "Bytes that are not in objects yet."
+    pending = "Bytes of record batches not yet uploaded to objects."
     metrics.gauge("streamlake_unuploaded_bytes", pending, _one(lambda: streams.appender.unuploaded_bytes))
-    rate = "Bytes a second that readers may take from objects while there are producers."
+    rate = "Bytes per second that reads from objects may take while producers are active."
     metrics.gauge("streamlake_catch_up_rate_bytes", rate, _one(lambda: streams.pace.rate))
     kinds = ("puts", "gets", "lists", "deletes")
     metrics.counter(
         "streamlake_store_requests",
-        "Requests to the object store by kind.",
+        "Requests to the object store, by kind.",
         lambda: [(getattr(store, kind), {"kind": kind.removesuffix("s")}) for kind in kinds],
     )
     metrics.counter(
-        "streamlake_wal_sync_bucket", "Syncs by latency, cumulative.", lambda: _buckets(writes.latency_buckets)
+        "streamlake_wal_sync_bucket",
+        "WAL syncs (or uploads) that took at most le_ms milliseconds.",
+        lambda: _buckets(writes.latency_buckets),
     )
 
 
@@ -136,17 +155,25 @@ def _export_tables(metrics: Metrics, worker: TableWorker) -> None:
     def of_each(read: Callable[[TableReport], float]) -> Read:
         return lambda: [(read(report), {"topic": report.topic, "table": report.table}) for report in worker.reports]
 
-    dead = "Records that became dead letters."
-    metrics.counter("streamlake_table_rows", "Rows committed.", of_each(lambda r: r.rows))
+    dead = "Records written to the dead-letter table since the table was created."
+    metrics.counter(
+        "streamlake_table_rows", "Rows committed to the table since it was created.", of_each(lambda r: r.rows)
+    )
     metrics.counter("streamlake_table_dead_letters", dead, of_each(lambda r: r.dead_letters))
-    metrics.counter("streamlake_table_commits", "Snapshots committed by this worker.", of_each(lambda r: r.commits))
-    metrics.counter("streamlake_table_conflicts", "Commits that somebody overtook.", of_each(lambda r: r.conflicts))
-    metrics.gauge("streamlake_table_lag", "Log positions not in the table yet.", of_each(lambda r: r.lag))
+    metrics.counter(
+        "streamlake_table_commits", "Snapshots committed to the table by this worker.", of_each(lambda r: r.commits)
+    )
+    metrics.counter(
+        "streamlake_table_conflicts",
+        "Commits lost to a concurrent writer, and retried.",
+        of_each(lambda r: r.conflicts),
+    )
+    metrics.gauge("streamlake_table_lag", "Records of the topic not yet in the table.", of_each(lambda r: r.lag))
     running = "1 if the table is being written, 0 if it waits or has failed."
     metrics.gauge("streamlake_table_running", running, of_each(lambda r: float(r.state == "running")))
-    unreadable = "1 if files that the table needs are gone: nothing is committed on top."
+    unreadable = "1 if files of the current snapshot cannot be read, so that nothing is committed; else 0."
     metrics.gauge("streamlake_table_unreadable", unreadable, of_each(lambda r: float(r.state == "unreadable")))
-    failures = "Failures of the table's maintenance: merging manifests, removing files of no use."
+    failures = "Failed runs of table maintenance (merging manifests, deleting unreferenced files)."
     metrics.counter("streamlake_table_maintenance_failures", failures, of_each(lambda r: r.maintenance_failures))
     metrics.counter("streamlake_worker_starts", "Starts of the table worker.", _one(lambda: worker.starts))
 
