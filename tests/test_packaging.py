@@ -72,7 +72,7 @@ def test_the_wheel(sources: Path, tmp_path: Path) -> None:
     for folder in ("catalogs", "docs/guides", "schemas"):
         for file in (ROOT / folder).rglob("*.*"):
             assert f"streamlake/share/{file.relative_to(ROOT)}" in names
-    assert "streamlake/cluster/migrations/versions/v0001_first_tables.py" in names
+    assert "streamlake/cluster/store/migrations/versions/v0001_first_tables.py" in names
     assert not [
         n
         for n in names
