@@ -1,9 +1,11 @@
 """Configuration comes from four places, and a mistake names its key."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.pages import code, rows
 
 from streamlake import config
 from streamlake.core.errors import Invalid
@@ -97,3 +99,27 @@ def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         config.load(tmp_path / "nowhere.toml", {}, {})
+
+
+def literal(cell: str) -> Any:
+    """The value of a cell that holds nothing but one of TOML; None if it says in words how a default is found."""
+    try:
+        return tomllib.loads(f"value = {code(cell)}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+SECTIONS: dict[str, Any] = {name: field.annotation for name, field in config.Config.model_fields.items()}
+
+
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name != "kafka"])
+def test_the_page_lists_every_key_with_its_default(section: str) -> None:
+    defaults = SECTIONS[section]().model_dump(mode="json")
+    on_page = rows("configuration.md", f"`[{section}]`")
+    listed = {code(row["key"]): row for row in on_page}
+    assert len(listed) == len(on_page), "a key is on the page twice"
+    assert {key: literal(row["default"]) for key, row in listed.items()} == defaults
+    for key, row in listed.items():
+        value = str(defaults[key] if defaults[key] is not None else "1")
+        loaded = load(environ={code(row["variable"]): value}).model_dump(mode="json")
+        assert str(loaded[section][key]) == value

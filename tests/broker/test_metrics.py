@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from support.pages import code, rows
 
 from streamlake import config
 from streamlake.broker.machine import RealMachine
@@ -18,11 +19,9 @@ from streamlake.table.task.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag
 from streamlake.telemetry.metrics import Metrics
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
 REPORT = TableReport(
     "orders", UUID(int=1), "db.orders", "running", rows=9, dead_letters=2, commits=4, lag=7, maintenance_failures=3
 )
-ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>\w+) \| (?P<labels>.*?) ?\| (?P<unit>.*?) \| (?P<help>.*?) \|", re.M)
 
 
 @pytest.fixture(params=["file", "object"])
@@ -70,11 +69,13 @@ async def test_the_page_lists_every_metric_as_it_is_exported(sources: Sources) -
     helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
     labels = {name: set(re.findall(r'(\w+)="', row)) for name, row in re.findall(r"^(\w+)(.*)$", text, re.MULTILINE)}
     exported = {name: (types[name], labels[name], helps[name]) for name in types}
-    rows = [match.groupdict() for match in ROW.finditer(PAGE.read_text())]
-    written = {row["name"]: (row["type"], set(re.findall(r"`(\w+)`", row["labels"])), row["help"]) for row in rows}
-    assert len(rows) == len(written), "a metric is on the page twice"
+    on_page = [row for row in rows("metrics.md") if "metric" in row]
+    written = {
+        code(row["metric"]): (row["type"], set(re.findall(r"`(\w+)`", row["labels"])), row["meaning"])
+        for row in on_page
+    }
+    assert len(written) == len(on_page), "a metric is on the page twice"
     assert written == exported
-    assert len(exported) == len(re.findall(r"^\| `streamlake_", PAGE.read_text(), re.MULTILINE))
     assert all(text.endswith(".") for text in helps.values())
 
 

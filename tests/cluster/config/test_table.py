@@ -3,11 +3,14 @@ from functools import partial
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pages import code, rows
 
+from streamlake.cluster.broker_configs import BROKER_CONFIGS
 from streamlake.cluster.config.table import (
     AUTOMQ_PREFIX,
     AUTOMQ_SCHEMA_TYPE,
     PREFIX,
+    TABLE_CONFIGS,
     PartitionBy,
     TableSettings,
     check_table_configs,
@@ -268,3 +271,14 @@ def test_what_one_layout_allows_is_taken_where_the_broker_says_the_layout() -> N
         checked(enable="true", partition_by=text)
     with pytest.raises(Invalid, match="there will be no column"):
         checked(enable="true", partition_by="elsewhere")
+
+
+def test_the_page_lists_every_config_with_its_default() -> None:
+    page = rows("configuration.md", "Topic configs of tables")
+    listed = [
+        (code(row["topic config"]), code(row["default"]), row["on the broker"], row["AutoMQ's name"]) for row in page
+    ]
+    yes_no = {True: "yes", False: "no"}
+    known = [(d.name, d.default, yes_no[bool(d.broker_key)], yes_no[bool(d.aliases)]) for d in TABLE_CONFIGS]
+    assert sorted(listed) == sorted(known)
+    assert all(d.name.startswith(PREFIX) and (d.name in BROKER_CONFIGS) == bool(d.broker_key) for d in TABLE_CONFIGS)
