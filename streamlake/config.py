@@ -14,13 +14,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streamlake.catalogs import config as catalog_config
+from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.errors import Invalid
 from streamlake.core.share import shared_files
+from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.wal import uri as wal_uri
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
 MIB = 1024 * 1024
+STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
 SQL_CATALOG = "sql"  # needs no file: beside the metadata
 
 
@@ -55,11 +58,11 @@ class Storage(Section):
     wal_object_bytes: int = Field(default=16 * MIB, ge=64 * 1024)  # of an object WAL
     wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL: one object a linger, unless full
     wal_unflushed_bytes: int = Field(default=64 * MIB, ge=1 * MIB)  # of an object WAL: appended, not yet acknowledged
-    upload_bytes: int = Field(default=64 * MIB, ge=1024)
-    upload_interval_s: float = Field(default=30.0, gt=0)
+    upload_bytes: int = Field(default=STREAMS.upload_bytes, ge=1024)
+    upload_interval_s: float = Field(default=STREAMS.upload_interval_ms / 1000, gt=0)
     retention_interval_s: float = Field(default=30.0, gt=0)
-    gc_interval_s: float = Field(default=60.0, gt=0)
-    gc_grace_s: float = Field(default=60.0, ge=0)
+    gc_interval_s: float = Field(default=STREAMS.gc_interval_ms / 1000, gt=0)
+    gc_grace_s: float = Field(default=STREAMS.gc_grace_ms / 1000, ge=0)
 
     @field_validator("wal_segment_bytes")
     @classmethod
@@ -84,16 +87,16 @@ class Memory(Section):
     """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
 
     total_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
-    log_cache_bytes: int = Field(default=256 * MIB, ge=1 * MIB)
-    block_cache_bytes: int = Field(default=128 * MIB, ge=1 * MIB)
+    log_cache_bytes: int = Field(default=STREAMS.log_cache_bytes, ge=1 * MIB)
+    block_cache_bytes: int = Field(default=STREAMS.block_cache_bytes, ge=1 * MIB)
 
 
 class Groups(Section):
-    initial_rebalance_delay_ms: int = Field(default=200, ge=0, le=60_000)
-    session_timeout_min_ms: int = Field(default=6_000, ge=1)
-    session_timeout_max_ms: int = Field(default=1_800_000, ge=1)
-    group_size_max: int = Field(default=1_000, ge=1)
-    offsets_retention_ms: int = Field(default=7 * 24 * 3_600_000, ge=1)
+    initial_rebalance_delay_ms: int = Field(default=GROUPS.initial_rebalance_delay_ms, ge=0, le=60_000)
+    session_timeout_min_ms: int = Field(default=GROUPS.session_timeout_min_ms, ge=1)
+    session_timeout_max_ms: int = Field(default=GROUPS.session_timeout_max_ms, ge=1)
+    group_size_max: int = Field(default=GROUPS.group_size_max, ge=1)
+    offsets_retention_ms: int = Field(default=GROUPS.offsets_retention_ms, ge=1)
 
 
 class Tables(Section):

@@ -1,53 +1,44 @@
-"""What a topic's configuration means to its log. Names, units and defaults are Kafka's topic configs (4.x)."""
+"""What a topic's configuration means to its log. Names and units are Kafka's; defaults are in cluster/config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamlake.core.errors import Invalid
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
-INT64_MAX = 2**63 - 1
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    max_message_bytes: int = 1_048_588  # of a whole batch, compressed
-    message_timestamp_type: str = CREATE_TIME
-    message_timestamp_before_max_ms: int = INT64_MAX
-    message_timestamp_after_max_ms: int = HOUR_MS
-    cleanup_policy: str = "delete"  # a list, comma-separated; retention works only if `delete` is in it
-    retention_ms: int = 7 * DAY_MS  # -1: no limit
-    retention_bytes: int = -1  # -1: no limit
-    producer_id_expiration_ms: int = DAY_MS
+    max_message_bytes: int  # of a whole batch, compressed
+    message_timestamp_type: str
+    message_timestamp_before_max_ms: int
+    message_timestamp_after_max_ms: int
+    cleanup_policy: str  # a list, comma-separated; retention works only if `delete` is in it
+    retention_ms: int  # -1: no limit
+    retention_bytes: int  # -1: no limit
+    producer_id_expiration_ms: int
     producers_max: int = 2_000  # per partition; the one that was silent longest is forgotten first
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "LogSettings":
-        """From a topic's effective configs, keyed and written as in Kafka; what is absent has its default."""
+        """From a topic's effective configs, all of them, keyed and written as in Kafka. Invalid."""
 
-        def number(name: str, default: int) -> int:
-            text = configs.get(name)
+        def number(name: str) -> int:
             try:
-                return default if text is None else int(text)
+                return int(configs[name])
             except ValueError:
-                raise Invalid(f"{name} must be a whole number, not {text!r}") from None
+                raise Invalid(f"{name} must be a whole number, not {configs[name]!r}") from None
 
-        default = cls()
         return cls(
-            max_message_bytes=number("max.message.bytes", default.max_message_bytes),
-            message_timestamp_type=configs.get("message.timestamp.type", default.message_timestamp_type),
-            message_timestamp_before_max_ms=number(
-                "message.timestamp.before.max.ms", default.message_timestamp_before_max_ms
-            ),
-            message_timestamp_after_max_ms=number(
-                "message.timestamp.after.max.ms", default.message_timestamp_after_max_ms
-            ),
-            cleanup_policy=configs.get("cleanup.policy", default.cleanup_policy),
-            retention_ms=number("retention.ms", default.retention_ms),
-            retention_bytes=number("retention.bytes", default.retention_bytes),
-            producer_id_expiration_ms=number("producer.id.expiration.ms", default.producer_id_expiration_ms),
+            max_message_bytes=number("max.message.bytes"),
+            message_timestamp_type=configs["message.timestamp.type"],
+            message_timestamp_before_max_ms=number("message.timestamp.before.max.ms"),
+            message_timestamp_after_max_ms=number("message.timestamp.after.max.ms"),
+            cleanup_policy=configs["cleanup.policy"],
+            retention_ms=number("retention.ms"),
+            retention_bytes=number("retention.bytes"),
+            producer_id_expiration_ms=number("producer.id.expiration.ms"),
         )
 
     @property

@@ -1,4 +1,6 @@
-"""The numbers of S3Stream, apart from its components. Memory is the sum that `memory_bytes` tells."""
+"""The settings of S3Stream with their defaults, which are the server's too: streamlake/config.py takes them from here.
+
+Memory is the sum of what `memory_bytes` returns."""
 
 from dataclasses import dataclass, replace
 
@@ -12,8 +14,8 @@ WHOLE_OBJECTS_IN_CACHE = 3  # there must be room for: one that is read, the next
 
 @dataclass(frozen=True, slots=True)
 class StreamsSettings:
-    log_cache_bytes: int = 128 * MIB  # chunks not yet uploaded, and recent ones
-    block_cache_bytes: int = 64 * MIB  # blocks and indexes read from objects
+    log_cache_bytes: int = 256 * MIB  # chunks not yet uploaded, and recent ones
+    block_cache_bytes: int = 128 * MIB  # blocks and indexes read from objects
     read_ahead_bytes: int = 4 * MIB  # one range request of a sequential reader
     upload_bytes: int = 64 * MIB  # upload when this much is not in objects yet
     upload_interval_ms: int = 30_000  # and at the latest so long after the first of it
@@ -21,7 +23,7 @@ class StreamsSettings:
     block_bytes: int = 512 * KIB
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
-    gc_grace_ms: int = 600_000  # readers that planned with a destroyed object have finished by then
+    gc_grace_ms: int = 60_000  # readers that planned with a destroyed object have finished by then
     retry_first_ms: int = 100
     retry_max_ms: int = 10_000
     whole_objects: bool = True  # are fetched by who reads much of them

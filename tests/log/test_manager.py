@@ -3,11 +3,11 @@ from uuid import UUID
 
 import pytest
 from support.fake_stream import FakeStream
+from support.log_bench import log_settings
 
 from streamlake.core.errors import Closed, Corrupt, Exists, Unavailable
 from streamlake.log.manager import LogManager, Opening
 from streamlake.log.partition import Partition
-from streamlake.log.settings import LogSettings
 
 A, B = UUID(int=1), UUID(int=2)
 
@@ -20,7 +20,7 @@ def manager(bench) -> LogManager:
 def opening(topic: UUID, index: int, **settings) -> Opening:
     stream = FakeStream(stream_id=10 * topic.int + index)
     stream.auto_durable = True
-    return Opening(stream, topic, index, LogSettings(**settings))
+    return Opening(stream, topic, index, log_settings(**settings))
 
 
 async def test_open_and_find(manager):

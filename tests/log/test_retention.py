@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from streamlake.log.retention import apply_retention
@@ -21,9 +23,9 @@ async def test_by_age(bench):
 
 async def test_by_size(bench):
     partition, size = await four_batches(bench, retention_ms=-1, retention_bytes=0)
-    partition.settings = type(partition.settings)(retention_ms=-1, retention_bytes=2 * size + 1)
+    partition.settings = replace(partition.settings, retention_ms=-1, retention_bytes=2 * size + 1)
     assert await apply_retention(partition, bench.clock.ms) == 0
-    partition.settings = type(partition.settings)(retention_ms=-1, retention_bytes=2 * size)
+    partition.settings = replace(partition.settings, retention_ms=-1, retention_bytes=2 * size)
     assert await apply_retention(partition, bench.clock.ms) == 20
     assert partition.log_start_offset == 20
 
@@ -96,5 +98,5 @@ async def test_what_is_old_stays_behind_what_is_not(bench):
 async def test_without_a_policy_nothing_goes(bench):
     partition, _ = await four_batches(bench, retention_ms=0, cleanup_policy="")
     assert await apply_retention(partition, bench.clock.ms + 10**9) == 0
-    partition.settings = type(partition.settings)(retention_ms=0, cleanup_policy=" delete ")
+    partition.settings = replace(partition.settings, retention_ms=0, cleanup_policy=" delete ")
     assert await apply_retention(partition, bench.clock.ms + 10**9) == 40

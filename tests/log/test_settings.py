@@ -1,13 +1,17 @@
 import pytest
+from support.log_bench import log_settings
 
+from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.core.errors import Invalid
 from streamlake.log.settings import LogSettings
 
 
-def test_defaults():
-    assert LogSettings.from_configs({}) == LogSettings()
-    assert LogSettings().deletes
-    assert not LogSettings().is_log_append_time
+def test_defaults_are_kafkas():
+    week_ms, day_ms = 7 * 24 * 3_600_000, 24 * 3_600_000
+    defaults = LogSettings(1_048_588, "CreateTime", 2**63 - 1, 3_600_000, "delete", week_ms, -1, day_ms, 2_000)
+    assert log_settings() == defaults
+    assert defaults.deletes
+    assert not defaults.is_log_append_time
 
 
 def test_from_topic_configs():
@@ -27,9 +31,9 @@ def test_from_topic_configs():
     assert settings == LogSettings(5, "LogAppendTime", 6, 7, "compact", -1, 8, 9)
     assert settings.is_log_append_time
     assert not settings.deletes
-    assert LogSettings(cleanup_policy="compact,delete").deletes
+    assert log_settings(cleanup_policy="compact,delete").deletes
 
 
 def test_not_a_number():
     with pytest.raises(Invalid, match=r"retention\.ms"):
-        LogSettings.from_configs({"retention.ms": "soon"})
+        LogSettings.from_configs(TOPIC_CONFIGS.effective([]) | {"retention.ms": "soon"})

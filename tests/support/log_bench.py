@@ -1,10 +1,13 @@
 """For tests of the log: a partition on a stream in memory, a clock that stands still, and batches as producers send them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from support.fake_stream import FakeStream
 
+from streamlake.cluster.broker_configs import BROKER_CONFIGS
+from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.core.tasks import InlineExecutor
 from streamlake.log.partition import LogCounters, Partition
 from streamlake.log.settings import LogSettings
@@ -28,6 +31,13 @@ class FixedClock:
         return self.ms / 1000
 
 
+def log_settings(**changes: Any) -> LogSettings:
+    """Of a topic with the default configs, but for `changes`."""
+    name = "producer.id.expiration.ms"
+    configs = TOPIC_CONFIGS.effective([]) | {name: BROKER_CONFIGS[name].default}
+    return replace(LogSettings.from_configs(configs), **changes)
+
+
 @dataclass
 class Bench:
     """What the tests of this package work with."""
@@ -39,7 +49,7 @@ class Bench:
 
     async def open(self, stream: FakeStream | None = None, **settings) -> Partition:
         return await Partition.open(
-            stream or FakeStream(), TOPIC, 0, LogSettings(**settings), self.clock, self.executor, self.counters
+            stream or FakeStream(), TOPIC, 0, log_settings(**settings), self.clock, self.executor, self.counters
         )
 
     def batch(self, count: int = 1, *, at_ms: int | None = None, step_ms: int = 0, size: int = 10, **kind) -> bytes:

@@ -92,7 +92,7 @@ def test_lags_that_do_not_go_together() -> None:
 
 def test_no_policy_keeps_for_ever() -> None:
     effective = TOPIC_CONFIGS.effective([Layer(ConfigSource.DYNAMIC_TOPIC, {"cleanup.policy": ""})])
-    assert not LogSettings.from_configs(effective).deletes
+    assert not LogSettings.from_configs(effective | {"producer.id.expiration.ms": "1"}).deletes
 
 
 def test_hours_and_minutes_of_the_broker_are_defaults_too() -> None:
