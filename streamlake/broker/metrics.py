@@ -1,194 +1,89 @@
-"""Which of the broker's plain integers are exported, and under which names (docs/adr/0004). Read at scrape time only.
+"""What a broker exports: each component offers what it counts (telemetry/metric.py); S3Stream's is gathered here."""
 
-Names are stable: dashboards are built on them. Counters end in `_total` in Prometheus' text.
-"""
+from collections.abc import Iterable, Iterator
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-
+from streamlake.broker.services import Services
 from streamlake.broker.table_worker import TableWorker
-from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import Membership
-from streamlake.coordinator.offsets import Offsets
-from streamlake.coordinator.shell import Groups
-from streamlake.log.manager import LogManager
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.streams import Streams
 from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS, Flusher
 from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.server.connection import Counters
-from streamlake.table.task.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag
-from streamlake.telemetry.metrics import Metrics, Sample
-
-Read = Callable[[], Iterable[Sample]]
+from streamlake.telemetry.metric import Component, Metric, Sample, counter, gauge
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    connections: Counters
-    logs: LogManager
-    streams: Streams
-    wal: FileWal | ObjectWal
-    store: ObjectStore
-    database: Database
-    membership: Membership
-    groups: Groups
-    offsets: Offsets
-    worker: TableWorker
-    loop_lag: LoopLag
-
-
-def export(metrics: Metrics, sources: Sources) -> None:
-    _export_wire(metrics, sources)
-    _export_log(metrics, sources)
-    _export_storage(metrics, sources)
-    _export_tables(metrics, sources.worker)
-
-
-def _export_wire(metrics: Metrics, sources: Sources) -> None:
-    wire = sources.connections
-    requests = "streamlake_requests"
-    metrics.counter(
-        requests,
-        "Kafka requests received, by API.",
-        lambda: [(n, {"api": api}) for api, n in list(wire.requests.items())],
+def metrics_of(services: Services, connections: Counters, worker: TableWorker, loop_lag: LoopLag) -> Iterator[Metric]:
+    components: tuple[Component, ...] = (
+        connections,
+        services.logs,
+        services.groups,
+        services.offsets,
+        services.database,
+        services.membership,
+        worker,
+        loop_lag,
     )
-    metrics.gauge("streamlake_connections", "Open Kafka connections.", _one(lambda: wire.connections))
-    counters = {
-        "connections_accepted": ("Kafka connections accepted.", lambda: wire.connections_accepted),
-        "connections_refused": ("Kafka connections refused because server.connections_max was reached.",
-            lambda: wire.connections_refused),
-        "requests_malformed": ("Kafka connections closed because the client sent a malformed request.",
-            lambda: wire.malformed),
-        "requests_failed": ("Requests that failed with an unexpected error.", lambda: wire.failures),
-        "bytes_received": ("Bytes received from Kafka clients.", lambda: wire.bytes_in),
-        "bytes_sent": ("Bytes sent to Kafka clients.", lambda: wire.bytes_out),
-        "loop_lag_seconds": ("Total lag of the event loop.", lambda: sources.loop_lag.seconds),
-    }  # fmt: skip
-    _counters(metrics, counters)
-    worst = "Largest lag of the event loop since the last scrape."
-    metrics.gauge("streamlake_loop_lag_worst_seconds", worst, _one(sources.loop_lag.take_worst_s))
+    for component in components:
+        yield from component.metrics()
+    yield from _streams(services.streams)
+    yield from _wal(services.wal)
+    yield from _store(services.store)
 
 
-def _export_log(metrics: Metrics, sources: Sources) -> None:
-    logs, log, groups = sources.logs, sources.logs.counters, sources.groups
-    counters = {
-        "log_batches_appended": ("Record batches appended to partitions.", lambda: log.batches_in),
-        "log_records_appended": ("Records appended to partitions.", lambda: log.records_in),
-        "log_bytes_appended": ("Bytes of record batches appended to partitions.", lambda: log.bytes_in),
-        "log_duplicates": ("Duplicate batches from idempotent producers, acknowledged but not appended again.",
-            lambda: log.duplicates),
-        "log_bytes_fetched": ("Bytes of record batches read by consumers and the table worker.", lambda: log.bytes_out),
-        "log_offsets_expired": ("Records deleted by retention.", lambda: logs.offsets_expired),
-        "offset_commits": ("OffsetCommit requests stored.", lambda: sources.offsets.commits),
-        "log_retention_failures": ("Retention runs on a partition that failed and will be retried.",
-            lambda: logs.retention_failures),
-        "log_producers_expired": ("Idempotent producers expired after producer.id.expiration.ms without a batch.",
-            lambda: logs.producers_expired),
-        "offset_commits_failed": ("OffsetCommit requests that could not be stored.",
-            lambda: sources.offsets.failed_commits),
-        "group_saves_failed": ("Group generations that could not be stored.", lambda: groups.failed_saves),
-        "group_joins_refused": ("JoinGroup requests refused because the coordinator is full.",
-            lambda: groups.refused_joins),
-        "group_members_expired": ("Group members removed because their session timed out.",
-            lambda: groups.expired_members),
-    }  # fmt: skip
-    _counters(metrics, counters)
-    metrics.gauge("streamlake_partitions", "Open partitions.", _one(lambda: len(logs)))
-    metrics.gauge("streamlake_groups", "Consumer groups.", _one(lambda: len(groups)))
-    metrics.gauge("streamlake_group_members", "Members of consumer groups.", _one(lambda: groups.member_count))
-
-
-def _export_storage(metrics: Metrics, sources: Sources) -> None:
-    wal, store, streams, membership = sources.wal, sources.store, sources.streams, sources.membership
-    writes = wal.flusher if isinstance(wal, FileWal) else wal
-    counters = {
-        "wal_records": ("Records appended to the write-ahead log, each one or more record batches.",
-            lambda: wal.appended_records),
-        "wal_bytes": ("Bytes of record batches appended to the write-ahead log.", lambda: wal.appended_bytes),
-        "wal_syncs": ("Writes that made records durable: syncs of a file WAL, uploads of an object WAL.",
-            lambda: _writes(writes)),
-        "wal_sync_milliseconds": ("Total duration of WAL syncs (or uploads), in milliseconds.",
-            lambda: writes.latency_sum_ms),
-        "lease_renewals": ("Renewals of the broker's lease in the metadata store.", lambda: membership.renewals),
-        "lease_renewals_failed": ("Renewals of the broker's lease that failed.", lambda: membership.failed_renewals),
-        "uploads": ("Stream-set objects uploaded and committed.", lambda: streams.uploader.uploads),
-        "upload_bytes": ("Bytes of stream-set objects uploaded and committed.", lambda: streams.uploader.upload_bytes),
-        "upload_retries": ("Retries of a failed step of an upload.", lambda: streams.uploader.retries),
-        "damaged_reads": ("Reads of objects whose content was corrupt.", lambda: streams.reads.reader.damaged_reads),
-        "block_cache_hits": ("Blocks and indexes found in the block cache.", lambda: streams.blocks.hits),
-        "block_cache_misses": ("Blocks and indexes not found in the block cache.", lambda: streams.blocks.misses),
-        "catch_up_wait_seconds": ("Total time that reads from objects were throttled in favour of producers.",
+def _streams(streams: Streams) -> Iterable[Metric]:
+    uploader, reader, blocks, gc = streams.uploader, streams.reads.reader, streams.blocks, streams.gc
+    return (
+        gauge("streamlake_unuploaded_bytes", "Bytes of record batches not yet uploaded to objects.",
+            lambda: streams.appender.unuploaded_bytes),
+        counter("streamlake_uploads", "Stream-set objects uploaded and committed.", lambda: uploader.uploads),
+        counter("streamlake_upload_bytes", "Bytes of stream-set objects uploaded and committed.",
+            lambda: uploader.upload_bytes),
+        counter("streamlake_upload_retries", "Retries of a failed step of an upload.", lambda: uploader.retries),
+        counter("streamlake_uploads_abandoned", "Uploads abandoned because they took too long, and restarted.",
+            lambda: uploader.abandoned_uploads),
+        counter("streamlake_damaged_reads", "Reads of objects whose content was corrupt.",
+            lambda: reader.damaged_reads),
+        counter("streamlake_block_cache_hits", "Blocks and indexes found in the block cache.", lambda: blocks.hits),
+        counter("streamlake_block_cache_misses", "Blocks and indexes not found in the block cache.",
+            lambda: blocks.misses),
+        gauge("streamlake_catch_up_rate_bytes",
+            "Bytes per second that reads from objects may take while producers are active.",
+            lambda: streams.pace.rate),
+        counter("streamlake_catch_up_wait_seconds",
+            "Total time that reads from objects were throttled in favour of producers.",
             lambda: streams.pace.waited_s),
-        "uploads_abandoned": ("Uploads abandoned because they took too long, and restarted.",
-            lambda: streams.uploader.abandoned_uploads),
-        "gc_failures": ("Rounds of garbage collection that failed and will be retried.",
-            lambda: streams.gc.failed_rounds),
-        "metadata_commits_failed": ("Transactions of the metadata store that failed.",
-            lambda: sources.database.failed_groups),
-        "objects_deleted": ("Objects deleted by garbage collection.", lambda: streams.gc.deleted_objects),
-        "metadata_commits": ("Transactions committed to the metadata store.", lambda: sources.database.commits),
-        "metadata_writes": ("Writes committed to the metadata store; concurrent writes share a transaction.",
-            lambda: sources.database.writes),
-    }  # fmt: skip
-    _counters(metrics, counters)
-    pending = "Bytes of record batches not yet uploaded to objects."
-    metrics.gauge("streamlake_unuploaded_bytes", pending, _one(lambda: streams.appender.unuploaded_bytes))
-    rate = "Bytes per second that reads from objects may take while producers are active."
-    metrics.gauge("streamlake_catch_up_rate_bytes", rate, _one(lambda: streams.pace.rate))
+        counter("streamlake_objects_deleted", "Objects deleted by garbage collection.", lambda: gc.deleted_objects),
+        counter("streamlake_gc_failures", "Rounds of garbage collection that failed and will be retried.",
+            lambda: gc.failed_rounds),
+    )  # fmt: skip
+
+
+def _wal(wal: FileWal | ObjectWal) -> Iterable[Metric]:
+    writes = wal.flusher if isinstance(wal, FileWal) else wal
+    return (
+        counter("streamlake_wal_records", "Records appended to the write-ahead log, each one or more record batches.",
+            lambda: wal.appended_records),
+        counter("streamlake_wal_bytes", "Bytes of record batches appended to the write-ahead log.",
+            lambda: wal.appended_bytes),
+        counter("streamlake_wal_syncs",
+            "Writes that made records durable: syncs of a file WAL, uploads of an object WAL.",
+            lambda: writes.syncs if isinstance(writes, Flusher) else writes.uploads),
+        counter("streamlake_wal_sync_milliseconds", "Total duration of WAL syncs (or uploads), in milliseconds.",
+            lambda: writes.latency_sum_ms),
+        Metric("counter", "streamlake_wal_sync_bucket", "WAL syncs (or uploads) that took at most le_ms milliseconds.",
+            lambda: _buckets(writes.latency_buckets)),
+    )  # fmt: skip
+
+
+def _store(store: ObjectStore) -> Iterable[Metric]:
     kinds = ("puts", "gets", "lists", "deletes")
-    metrics.counter(
-        "streamlake_store_requests",
-        "Requests to the object store, by kind.",
-        lambda: [(getattr(store, kind), {"kind": kind.removesuffix("s")}) for kind in kinds],
-    )
-    metrics.counter(
-        "streamlake_wal_sync_bucket",
-        "WAL syncs (or uploads) that took at most le_ms milliseconds.",
-        lambda: _buckets(writes.latency_buckets),
-    )
 
+    def requests() -> list[Sample]:
+        return [(getattr(store, kind), {"kind": kind.removesuffix("s")}) for kind in kinds]
 
-def _export_tables(metrics: Metrics, worker: TableWorker) -> None:
-    def of_each(read: Callable[[TableReport], float]) -> Read:
-        return lambda: [(read(report), {"topic": report.topic, "table": report.table}) for report in worker.reports]
-
-    dead = "Records written to the dead-letter table since the table was created."
-    metrics.counter(
-        "streamlake_table_rows", "Rows committed to the table since it was created.", of_each(lambda r: r.rows)
-    )
-    metrics.counter("streamlake_table_dead_letters", dead, of_each(lambda r: r.dead_letters))
-    metrics.counter(
-        "streamlake_table_commits", "Snapshots committed to the table by this worker.", of_each(lambda r: r.commits)
-    )
-    metrics.counter(
-        "streamlake_table_conflicts",
-        "Commits lost to a concurrent writer, and retried.",
-        of_each(lambda r: r.conflicts),
-    )
-    metrics.gauge("streamlake_table_lag", "Records of the topic not yet in the table.", of_each(lambda r: r.lag))
-    running = "1 if the table is being written, 0 if it waits or has failed."
-    metrics.gauge("streamlake_table_running", running, of_each(lambda r: float(r.state == "running")))
-    unreadable = "1 if files of the current snapshot cannot be read, so that nothing is committed; else 0."
-    metrics.gauge("streamlake_table_unreadable", unreadable, of_each(lambda r: float(r.state == "unreadable")))
-    failures = "Failed runs of table maintenance (merging manifests, deleting unreferenced files)."
-    metrics.counter("streamlake_table_maintenance_failures", failures, of_each(lambda r: r.maintenance_failures))
-    metrics.counter("streamlake_worker_starts", "Starts of the table worker.", _one(lambda: worker.starts))
-
-
-def _counters(metrics: Metrics, counters: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-    for name, (text, read) in counters.items():
-        metrics.counter(f"streamlake_{name}", text, _one(read))
-
-
-def _one(read: Callable[[], float]) -> Read:
-    return lambda: [(read(), {})]
-
-
-def _writes(writer: Flusher | ObjectWal) -> int:
-    return writer.syncs if isinstance(writer, Flusher) else writer.uploads
+    return (Metric("counter", "streamlake_store_requests", "Requests to the object store, by kind.", requests),)
 
 
 def _buckets(latency_buckets: list[int]) -> list[Sample]:

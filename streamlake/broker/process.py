@@ -20,7 +20,7 @@ import uvloop
 from streamlake.broker import worker_process
 from streamlake.broker.broker import Broker
 from streamlake.broker.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
-from streamlake.broker.metrics import Sources, export
+from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Undo, undo_all
 from streamlake.catalogs import config as catalog_config
 from streamlake.config import SQL_CATALOG, Config, catalog_file
@@ -137,24 +137,9 @@ class ServerProcess:
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()
-        self.broker.tasks.start("loop lag", loop_lag.run())
-        services = self.broker.services
-        export(
-            metrics,
-            Sources(
-                connections=self.broker.listener.counters,
-                logs=services.logs,
-                streams=services.streams,
-                wal=services.wal,
-                store=services.store,
-                database=services.database,
-                membership=services.membership,
-                groups=services.groups,
-                offsets=services.offsets,
-                worker=self._worker,
-                loop_lag=loop_lag,
-            ),
-        )
+        broker = self.broker
+        broker.tasks.start("loop lag", loop_lag.run())
+        metrics.add(metrics_of(broker.services, broker.listener.counters, self._worker, loop_lag))
 
     def _worker_settings(self) -> WorkerSettings:
         tables, catalog = self.config.tables, self._catalog()

@@ -6,7 +6,7 @@ as covered moves the retention holds, durably first.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
@@ -33,6 +33,7 @@ from streamlake.table.task.control import (
     encode,
     read_message,
 )
+from streamlake.telemetry.metric import Metric, Sample, counter
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,33 @@ class TableWorker:
         self.starts = 0
         topics.listeners.append(lambda _change: self._changed.set())
         configs.listeners.append(lambda _keys: self._changed.set())
+
+    def metrics(self) -> Iterable[Metric]:
+        def of_each(value: Callable[[TableReport], float]) -> Callable[[], Iterable[Sample]]:
+            return lambda: [(value(report), {"topic": report.topic, "table": report.table}) for report in self.reports]
+
+        return (
+            counter("streamlake_worker_starts", "Starts of the table worker.", lambda: self.starts),
+            Metric("counter", "streamlake_table_rows", "Rows committed to the table since it was created.",
+                of_each(lambda r: r.rows)),
+            Metric("counter", "streamlake_table_dead_letters",
+                "Records written to the dead-letter table since the table was created.",
+                of_each(lambda r: r.dead_letters)),
+            Metric("counter", "streamlake_table_commits", "Snapshots committed to the table by this worker.",
+                of_each(lambda r: r.commits)),
+            Metric("counter", "streamlake_table_conflicts", "Commits lost to a concurrent writer, and retried.",
+                of_each(lambda r: r.conflicts)),
+            Metric("gauge", "streamlake_table_lag", "Records of the topic not yet in the table.",
+                of_each(lambda r: r.lag)),
+            Metric("gauge", "streamlake_table_running", "1 if the table is being written, 0 if it waits or has failed.",
+                of_each(lambda r: float(r.state == "running"))),
+            Metric("gauge", "streamlake_table_unreadable",
+                "1 if files of the current snapshot cannot be read, so that nothing is committed; else 0.",
+                of_each(lambda r: float(r.state == "unreadable"))),
+            Metric("counter", "streamlake_table_maintenance_failures",
+                "Failed runs of table maintenance (merging manifests, deleting unreferenced files).",
+                of_each(lambda r: r.maintenance_failures)),
+        )  # fmt: skip
 
     @property
     def pid(self) -> int | None:

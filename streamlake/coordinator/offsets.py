@@ -7,7 +7,7 @@ connection cannot make it fail.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
@@ -15,6 +15,7 @@ from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.shell import Entry, Groups, store_error
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
+from streamlake.telemetry.metric import Metric, counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class Offsets:
         self._store = store
         self._clock = clock
         self._has_partition = has_partition
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            counter("streamlake_offset_commits", "OffsetCommit requests stored.", lambda: self.commits),
+            counter("streamlake_offset_commits_failed", "OffsetCommit requests that could not be stored.",
+                lambda: self.failed_commits),
+        )  # fmt: skip
 
     async def commit(self, request: CommitRequest) -> list[GroupError]:
         """One result per offset, in order. Durable if NONE; after COORDINATOR_NOT_AVAILABLE perhaps."""

@@ -7,7 +7,7 @@ and a deletion cannot overtake a save; everything else of a group needs no lock:
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -33,6 +33,7 @@ from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Corrupt, Fenced, StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
+from streamlake.telemetry.metric import Metric, counter, gauge
 
 CLASSIC = "classic"
 EXPIRY_INTERVAL_S = 600.0  # offsets.retention.check.interval.ms
@@ -74,6 +75,18 @@ class Groups:
     @property
     def member_count(self) -> int:
         return sum(entry.group.member_count for entry in list(self._entries.values()))  # scraped on another thread
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            gauge("streamlake_groups", "Consumer groups.", lambda: len(self)),
+            gauge("streamlake_group_members", "Members of consumer groups.", lambda: self.member_count),
+            counter("streamlake_group_saves_failed", "Group generations that could not be stored.",
+                lambda: self.failed_saves),
+            counter("streamlake_group_joins_refused", "JoinGroup requests refused because the coordinator is full.",
+                lambda: self.refused_joins),
+            counter("streamlake_group_members_expired", "Group members removed because their session timed out.",
+                lambda: self.expired_members),
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Load all groups. Their members go on without a rebalance if they heartbeat within their session timeout."""

@@ -5,7 +5,7 @@ task and deletes no stream.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from streamlake.log.partition import LogCounters, Partition
 from streamlake.log.retention import apply_retention
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Stream
+from streamlake.telemetry.metric import Metric, counter, gauge
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,28 @@ class LogManager:
         self._clock = clock
         self._executor = executor
         self._partitions: dict[tuple[UUID, int], Partition] = {}
+
+    def metrics(self) -> Iterable[Metric]:
+        log = self.counters
+        return (
+            gauge("streamlake_partitions", "Open partitions.", lambda: len(self)),
+            counter("streamlake_log_batches_appended", "Record batches appended to partitions.",
+                lambda: log.batches_in),
+            counter("streamlake_log_records_appended", "Records appended to partitions.", lambda: log.records_in),
+            counter("streamlake_log_bytes_appended", "Bytes of record batches appended to partitions.",
+                lambda: log.bytes_in),
+            counter("streamlake_log_duplicates",
+                "Duplicate batches from idempotent producers, acknowledged but not appended again.",
+                lambda: log.duplicates),
+            counter("streamlake_log_bytes_fetched", "Bytes of record batches read by consumers and the table worker.",
+                lambda: log.bytes_out),
+            counter("streamlake_log_offsets_expired", "Records deleted by retention.", lambda: self.offsets_expired),
+            counter("streamlake_log_retention_failures",
+                "Retention runs on a partition that failed and will be retried.", lambda: self.retention_failures),
+            counter("streamlake_log_producers_expired",
+                "Idempotent producers expired after producer.id.expiration.ms without a batch.",
+                lambda: self.producers_expired),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._partitions)

@@ -9,7 +9,7 @@ leave together, and a large frame is received into its own buffer.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import structlog
@@ -23,6 +23,7 @@ from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
 from streamlake.protocol.requests import Call, encode_response, parse
 from streamlake.protocol.wire import Buffer, Malformed
+from streamlake.telemetry.metric import Metric, counter, gauge
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,24 @@ class Counters:
         self.bytes_in = 0
         self.bytes_out = 0
         self.requests: dict[str, int] = {}
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            Metric("counter", "streamlake_requests", "Kafka requests received, by API.",
+                lambda: [(count, {"api": api}) for api, count in list(self.requests.items())]),
+            gauge("streamlake_connections", "Open Kafka connections.", lambda: self.connections),
+            counter("streamlake_connections_accepted", "Kafka connections accepted.",
+                lambda: self.connections_accepted),
+            counter("streamlake_connections_refused",
+                "Kafka connections refused because server.connections_max was reached.",
+                lambda: self.connections_refused),
+            counter("streamlake_requests_malformed",
+                "Kafka connections closed because the client sent a malformed request.", lambda: self.malformed),
+            counter("streamlake_requests_failed", "Requests that failed with an unexpected error.",
+                lambda: self.failures),
+            counter("streamlake_bytes_received", "Bytes received from Kafka clients.", lambda: self.bytes_in),
+            counter("streamlake_bytes_sent", "Bytes sent to Kafka clients.", lambda: self.bytes_out),
+        )  # fmt: skip
 
 
 class Exchange:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -11,8 +11,9 @@ from support.pages import code, rows
 
 from streamlake import config
 from streamlake.broker.machine import RealMachine
-from streamlake.broker.metrics import Sources, export
+from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Services
+from streamlake.broker.table_worker import TableWorker
 from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS
 from streamlake.server.connection import Counters
 from streamlake.table.task.control import TableReport
@@ -24,47 +25,57 @@ REPORT = TableReport(
 )
 
 
+class ReportedOnce(TableWorker):
+    """Its process never ran, and reported a table all the same."""
+
+    reports = (REPORT,)
+
+
+@dataclass
+class Site:
+    """The real services of a broker, and what counts beside them."""
+
+    services: Services
+    connections: Counters
+    worker: TableWorker
+
+    def metrics(self) -> Metrics:
+        metrics = Metrics()
+        metrics.add(metrics_of(self.services, self.connections, self.worker, LoopLag()))
+        return metrics
+
+    def render(self) -> str:
+        metrics = self.metrics()
+        text = metrics.render().decode()
+        metrics.close()
+        return text
+
+
 @pytest.fixture(params=["file", "object"])
-async def sources(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Sources]:
-    """Of the real services of a broker, with either WAL. Only the table worker is not there: its report is."""
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """With either WAL."""
     storage = {"data_dir": tmp_path, "wal": request.param, "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 1 << 16}
     loaded = config.load(None, {}, {"storage": storage})
     machine = RealMachine(loaded.s3)
     failures: list[BaseException] = []
     services = Services(loaded, machine, failures.append)
     await services.start("127.0.0.1", 9092)
-    connections = Counters()
-    connections.requests = {"produce": 5, "fetch": 6}
-    yield Sources(
-        connections=connections,
-        logs=services.logs,
-        streams=services.streams,
-        wal=services.wal,
-        store=services.store,
-        database=services.database,
-        membership=services.membership,
-        groups=services.groups,
-        offsets=services.offsets,
-        worker=SimpleNamespace(reports=[REPORT], starts=2),
-        loop_lag=LoopLag(),
+    worker = ReportedOnce(
+        None, services.topics, services.configs, services.progress, services.logs, machine.clock, None
     )
+    site = Site(services, Counters(), worker)
+    site.connections.requests = {"produce": 5, "fetch": 6}
+    worker.starts = 2
+    yield site
     await services.stop()
     machine.close()
     assert not failures
 
 
-def render(sources: Sources) -> str:
-    metrics = Metrics()
-    export(metrics, sources)
-    text = metrics.render().decode()
-    metrics.close()
-    return text
-
-
-async def test_the_page_lists_every_metric_as_it_is_exported(sources: Sources) -> None:
+async def test_the_page_lists_every_metric_as_it_is_exported(site: Site) -> None:
     """Name, type, labels and meaning. What differs is to be changed on the page, or, for a name, not at all: dashboards
     are built on it."""
-    text = render(sources)
+    text = site.render()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
     labels = {name: set(re.findall(r'(\w+)="', row)) for name, row in re.findall(r"^(\w+)(.*)$", text, re.MULTILINE)}
@@ -79,11 +90,11 @@ async def test_the_page_lists_every_metric_as_it_is_exported(sources: Sources) -
     assert all(text.endswith(".") for text in helps.values())
 
 
-async def test_values(sources: Sources) -> None:
-    sources.logs.counters.count(batches=2, records=20, size_bytes=200)
-    sources.logs.offsets_expired = 12
-    sources.store.deletes = 4
-    lines = render(sources).splitlines()
+async def test_values(site: Site) -> None:
+    site.services.logs.counters.count(batches=2, records=20, size_bytes=200)
+    site.services.logs.offsets_expired = 12
+    site.services.store.deletes = 4
+    lines = site.render().splitlines()
     assert 'streamlake_requests_total{api="produce"} 5.0' in lines
     assert "streamlake_log_records_appended_total 20.0" in lines
     assert "streamlake_log_offsets_expired_total 12.0" in lines
@@ -92,28 +103,27 @@ async def test_values(sources: Sources) -> None:
     assert "streamlake_worker_starts_total 2.0" in lines
 
 
-async def test_the_latencies_of_both_wals_are_cumulative(sources: Sources) -> None:
-    writes = getattr(sources.wal, "flusher", sources.wal)
+async def test_the_latencies_of_both_wals_are_cumulative(site: Site) -> None:
+    writes = getattr(site.services.wal, "flusher", site.services.wal)
     writes.latency_buckets[:] = [1] * (len(LATENCY_BOUNDS_MS) + 1)
     writes.latency_sum_ms = 9.5
-    lines = render(sources).splitlines()
+    lines = site.render().splitlines()
     assert f'streamlake_wal_sync_bucket_total{{le_ms="{LATENCY_BOUNDS_MS[0]:g}"}} 1.0' in lines
     assert f'streamlake_wal_sync_bucket_total{{le_ms="+Inf"}} {len(LATENCY_BOUNDS_MS) + 1}.0' in lines
     assert "streamlake_wal_sync_milliseconds_total 9.5" in lines
 
 
-async def test_tables(sources: Sources) -> None:
-    lines = render(sources).splitlines()
+async def test_tables(site: Site) -> None:
+    lines = site.render().splitlines()
     values = {"rows_total": 9, "lag": 7, "running": 1, "unreadable": 0, "maintenance_failures_total": 3}
     for name, value in values.items():
         assert f'streamlake_table_{name}{{table="db.orders",topic="orders"}} {value:.1f}' in lines
 
 
-async def test_they_are_read_at_scrape_time(sources: Sources) -> None:
-    metrics = Metrics()
-    export(metrics, sources)
-    sources.connections.requests["metadata"] = 1
-    sources.connections.connections = 9
+async def test_they_are_read_at_scrape_time(site: Site) -> None:
+    metrics = site.metrics()
+    site.connections.requests["metadata"] = 1
+    site.connections.connections = 9
     rendered = metrics.render().decode()
     metrics.close()
     assert 'streamlake_requests_total{api="metadata"} 1.0' in rendered

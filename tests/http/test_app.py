@@ -14,6 +14,7 @@ from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Unavailable
 from streamlake.http.app import HttpServer, bind
+from streamlake.telemetry.metric import Metric
 from streamlake.telemetry.metrics import Metrics
 
 
@@ -25,7 +26,7 @@ class Broker:
         self.tables: list[dict[str, Any]] = []
         self.worker_pid: int | None = None
         self.metrics = Metrics()
-        self.metrics.counter("streamlake_things", "Things.", lambda: [(5, {"kind": "a"})])
+        self.metrics.add([Metric("counter", "streamlake_things", "Things.", lambda: [(5, {"kind": "a"})])])
         bound = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{bound.getsockname()[1]}"
 

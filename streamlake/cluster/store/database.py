@@ -13,7 +13,7 @@ but what the database undid because two transactions were in each other's way (a
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ from streamlake.core.errors import (
     Unavailable,
 )
 from streamlake.core.tasks import Executor
+from streamlake.telemetry.metric import Metric, counter
 
 T = TypeVar("T")
 
@@ -91,6 +92,16 @@ class Database:
         self._reads: deque[_Operation] = deque()
         self._drain: asyncio.Task[None] | None = None
         self._closed = False
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            counter("streamlake_metadata_commits", "Transactions committed to the metadata store.",
+                lambda: self.commits),
+            counter("streamlake_metadata_writes",
+                "Writes committed to the metadata store; concurrent writes share a transaction.", lambda: self.writes),
+            counter("streamlake_metadata_commits_failed", "Transactions of the metadata store that failed.",
+                lambda: self.failed_groups),
+        )  # fmt: skip
 
     @classmethod
     async def open(cls, url: str, executor: Executor, clock: Clock) -> "Database":

@@ -13,6 +13,7 @@ that, and finds all that was durable before, also what was synced while the leas
 
 import asyncio
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, select, update
@@ -23,6 +24,7 @@ from streamlake.cluster.store.schema import insert_into
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Conflict, Fenced, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.telemetry.metric import Metric, counter
 
 CLUSTER_ROW = 1
 RENEWALS_PER_LEASE = 3  # two may get lost
@@ -92,6 +94,14 @@ class Membership:
         self._left = False
         self._former_until_ms = LEFT
         self._identity: BrokerIdentity | None = None
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            counter("streamlake_lease_renewals", "Renewals of the broker's lease in the metadata store.",
+                lambda: self.renewals),
+            counter("streamlake_lease_renewals_failed", "Renewals of the broker's lease that failed.",
+                lambda: self.failed_renewals),
+        )  # fmt: skip
 
     @property
     def identity(self) -> BrokerIdentity:
