@@ -177,15 +177,8 @@ class Services:
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
-        settings = GroupSettings(
-            initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
-            session_timeout_min_ms=groups.session_timeout_min_ms,
-            session_timeout_max_ms=groups.session_timeout_max_ms,
-            group_size_max=groups.group_size_max,
-            offsets_retention_ms=groups.offsets_retention_ms,
-        )
         store = GroupStore(self.database, self.identity)
-        self.groups = Groups(store, clock, ids, settings)
+        self.groups = Groups(store, clock, ids, GroupSettings(**groups.model_dump()))
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
