@@ -11,7 +11,7 @@ If the WAL fails, or anything says that this broker is fenced, all pending appen
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock
@@ -32,6 +32,7 @@ from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.stream import Reads, Stream
 from streamlake.s3stream.uploader import Uploader
 from streamlake.s3stream.wal.port import Wal
+from streamlake.telemetry.metric import Metric, counter, gauge
 
 
 class Streams:
@@ -80,6 +81,33 @@ class Streams:
         self._claimed: dict[str, int] = {}
         self.recovered_streams = 0
         self.skipped_records = 0
+
+    def metrics(self) -> Iterable[Metric]:
+        uploader, reader, blocks, gc = self.uploader, self.reads.reader, self.blocks, self.gc
+        return (
+            gauge("streamlake_unuploaded_bytes", "Bytes of record batches not yet uploaded to objects.",
+                lambda: self.appender.unuploaded_bytes),
+            counter("streamlake_uploads", "Stream-set objects uploaded and committed.", lambda: uploader.uploads),
+            counter("streamlake_upload_bytes", "Bytes of stream-set objects uploaded and committed.",
+                lambda: uploader.upload_bytes),
+            counter("streamlake_upload_retries", "Retries of a failed step of an upload.", lambda: uploader.retries),
+            counter("streamlake_uploads_abandoned", "Uploads abandoned because they took too long, and restarted.",
+                lambda: uploader.abandoned_uploads),
+            counter("streamlake_damaged_reads", "Reads of objects whose content was corrupt.",
+                lambda: reader.damaged_reads),
+            counter("streamlake_block_cache_hits", "Blocks and indexes found in the block cache.", lambda: blocks.hits),
+            counter("streamlake_block_cache_misses", "Blocks and indexes not found in the block cache.",
+                lambda: blocks.misses),
+            gauge("streamlake_catch_up_rate_bytes",
+                "Bytes per second that reads from objects may take while producers are active.",
+                lambda: self.pace.rate),
+            counter("streamlake_catch_up_wait_seconds",
+                "Total time that reads from objects were throttled in favour of producers.",
+                lambda: self.pace.waited_s),
+            counter("streamlake_objects_deleted", "Objects deleted by garbage collection.", lambda: gc.deleted_objects),
+            counter("streamlake_gc_failures", "Rounds of garbage collection that failed and will be retried.",
+                lambda: gc.failed_rounds),
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Recover, then serve. Corrupt if WAL and metadata contradict each other, Invalid if memory is too small."""

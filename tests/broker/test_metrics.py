@@ -14,7 +14,6 @@ from streamlake.broker.machine import RealMachine
 from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Services
 from streamlake.broker.table_worker import TableWorker
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS
 from streamlake.server.connection import Counters
 from streamlake.table.task.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag
@@ -104,13 +103,13 @@ async def test_values(site: Site) -> None:
 
 
 async def test_the_latencies_of_both_wals_are_cumulative(site: Site) -> None:
-    writes = getattr(site.services.wal, "flusher", site.services.wal)
-    writes.latency_buckets[:] = [1] * (len(LATENCY_BOUNDS_MS) + 1)
-    writes.latency_sum_ms = 9.5
+    for latency_ms in (0.1, 3, 5000):
+        site.services.wal.writes.add(latency_ms)
     lines = site.render().splitlines()
-    assert f'streamlake_wal_sync_bucket_total{{le_ms="{LATENCY_BOUNDS_MS[0]:g}"}} 1.0' in lines
-    assert f'streamlake_wal_sync_bucket_total{{le_ms="+Inf"}} {len(LATENCY_BOUNDS_MS) + 1}.0' in lines
-    assert "streamlake_wal_sync_milliseconds_total 9.5" in lines
+    for bound, count in (("0.1", 1), ("2.5", 1), ("5", 2), ("+Inf", 3)):
+        assert f'streamlake_wal_sync_bucket_total{{le_ms="{bound}"}} {count}.0' in lines
+    assert "streamlake_wal_syncs_total 3.0" in lines
+    assert "streamlake_wal_sync_milliseconds_total 5003.1" in lines
 
 
 async def test_tables(site: Site) -> None:

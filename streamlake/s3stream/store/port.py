@@ -9,9 +9,11 @@ late put makes an object that was deleted appear again.
 Keys are slash-separated ASCII paths without a leading slash. Bytes handed over must never change afterwards.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from streamlake.telemetry.metric import Metric, Sample
 
 Buffer = bytes | memoryview
 
@@ -25,6 +27,10 @@ class ObjectMeta:
 class ObjectStore(Protocol):
     requests_cost: bool
     """Each request has its price and its way over a network: a few large ones are better than many small ones."""
+    puts: int
+    gets: int
+    lists: int
+    deletes: int
 
     async def put(self, key: str, parts: Sequence[Buffer]) -> None:
         """Store the concatenated parts, replacing what is there. Returns only when durable."""
@@ -54,3 +60,11 @@ class ObjectStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def store_metrics(store: ObjectStore) -> Iterable[Metric]:
+    def requests() -> list[Sample]:
+        counts = {"put": store.puts, "get": store.gets, "list": store.lists, "delete": store.deletes}
+        return [(count, {"kind": kind}) for kind, count in counts.items()]
+
+    return (Metric("counter", "streamlake_store_requests", "Requests to the object store, by kind.", requests),)

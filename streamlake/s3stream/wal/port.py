@@ -10,10 +10,13 @@ record up to a position becomes durable, or the whole WAL fails and says so once
 What an earlier life, another kind or another broker left is a `FormerWal`: replayed into objects, then discarded.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 import msgspec
+
+from streamlake.s3stream.wal.writes import Writes
+from streamlake.telemetry.metric import Metric, Sample, counter
 
 Buffer = bytes | memoryview
 
@@ -32,6 +35,9 @@ class WalRecord(msgspec.Struct, frozen=True, gc=False):
 class Wal(Protocol):
     durable_position: int
     """All records at positions <= this one survive a crash."""
+    appended_records: int
+    appended_bytes: int
+    writes: Writes
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
         """Replay the durable records at positions > trim_position, in order, up to the first that is torn,
@@ -102,3 +108,22 @@ class Lease(Protocol):
     async def until_held(self) -> None:
         """Returns once it is held (again). Where it never is, whoever renews it ends the process."""
         ...
+
+
+def wal_metrics(wal: Wal) -> Iterable[Metric]:
+    def buckets() -> list[Sample]:
+        return [(count, {"le_ms": bound}) for bound, count in wal.writes.cumulative()]
+
+    return (
+        counter("streamlake_wal_records", "Records appended to the write-ahead log, each one or more record batches.",
+            lambda: wal.appended_records),
+        counter("streamlake_wal_bytes", "Bytes of record batches appended to the write-ahead log.",
+            lambda: wal.appended_bytes),
+        counter("streamlake_wal_syncs",
+            "Writes that made records durable: syncs of a file WAL, uploads of an object WAL.",
+            lambda: wal.writes.count),
+        counter("streamlake_wal_sync_milliseconds", "Total duration of WAL syncs (or uploads), in milliseconds.",
+            lambda: wal.writes.sum_ms),
+        Metric("counter", "streamlake_wal_sync_bucket", "WAL syncs (or uploads) that took at most le_ms milliseconds.",
+            buckets),
+    )  # fmt: skip

@@ -5,14 +5,12 @@ and never for other work. The caller keeps one call in flight. What happens afte
 durable content of the file is then unknown for ever and nobody may sync it again (fsyncgate).
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 from streamlake.core.clock import Clock
 from streamlake.core.disk import Buffer, DiskFile
 from streamlake.core.tasks import Executor
-
-LATENCY_BOUNDS_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+from streamlake.s3stream.wal.writes import Writes
 
 
 class Flusher:
@@ -20,20 +18,15 @@ class Flusher:
         """`executor` should have one thread of its own. It stays the caller's to close."""
         self._executor = executor
         self._clock = clock
-        self.syncs = 0
+        self.writes = Writes()
         self.written_bytes = 0
-        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)  # count per bound, the last one above all bounds
-        self.latency_sum_ms = 0.0
 
     async def flush(self, file: DiskFile, buffers: Sequence[Buffer], offset: int) -> None:
         """Write `buffers` one after the other at `offset`; returns when they are on stable storage. OSError."""
         started = self._clock.boottime()
         written_bytes = await self._write_and_sync(file, buffers, offset)
-        latency_ms = (self._clock.boottime() - started) * 1000
-        self.syncs += 1
+        self.writes.add((self._clock.boottime() - started) * 1000)
         self.written_bytes += written_bytes
-        self.latency_buckets[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
-        self.latency_sum_ms += latency_ms
 
     async def close(self) -> None:
         """Nothing to do here: the executor is the caller's."""

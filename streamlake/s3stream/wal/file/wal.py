@@ -111,7 +111,8 @@ class FileWal:
         self.lease_waits = 0  # times that something durable could not be acknowledged for want of the lease
         self._directory = WalDirectory(directory, disk, ids, self.settings.segment_bytes)
         self._executor = executor
-        self.flusher = flusher
+        self._flusher = flusher
+        self.writes = flusher.writes
         self._broker_epoch = broker_epoch
         self._lease = lease
         self._must_exist = must_exist
@@ -321,7 +322,7 @@ class FileWal:
         while True:
             if self._groups:
                 group = self._groups.popleft()
-                await self.flusher.flush(group.segment.file, group.buffers, group.offset)
+                await self._flusher.flush(group.segment.file, group.buffers, group.offset)
                 if self._state is State.FAILED:
                     return
                 self._synced_position = group.last_position

@@ -12,7 +12,6 @@ It keeps no copies: the parts of an object are the buffers that were appended. I
 
 import asyncio
 import math
-from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -35,7 +34,6 @@ from streamlake.core.errors import (
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS
 from streamlake.s3stream.wal.object.format import (
     NONCE_BYTES,
     DataEncoder,
@@ -48,6 +46,7 @@ from streamlake.s3stream.wal.object.format import (
 )
 from streamlake.s3stream.wal.object.space import ObjectWalSpace
 from streamlake.s3stream.wal.port import Buffer, WalRecord
+from streamlake.s3stream.wal.writes import Writes
 
 PASSING = (Unavailable, OutcomeUnknown, Full)
 KEYS_PER_DELETE = 1000
@@ -115,12 +114,10 @@ class ObjectWal:
         self.durable_position = 0
         self.appended_records = 0
         self.appended_bytes = 0
-        self.uploads = 0
+        self.writes = Writes()
         self.upload_bytes = 0
         self.retries = 0
         self.deleted_objects = 0
-        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)  # of uploads, retries included; see file/flusher.py
-        self.latency_sum_ms = 0.0
         self._store = store
         self._node = node
         self._broker_epoch = broker_epoch
@@ -325,11 +322,8 @@ class ObjectWal:
             return
         finally:
             del self._uploads[batch.seq]
-        latency_ms = (self._loop.time() - started) * 1000
-        self.uploads += 1
+        self.writes.add((self._loop.time() - started) * 1000)
         self.upload_bytes += batch.encoder.size_bytes
-        self.latency_buckets[bisect_left(LATENCY_BOUNDS_MS, latency_ms)] += 1
-        self.latency_sum_ms += latency_ms
         batch.landed = True
         self._ack()
         self._send()

@@ -4,7 +4,8 @@ import pytest
 from simulation.world.disk import SimDisk
 
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS, Flusher
+from streamlake.s3stream.wal.file.flusher import Flusher
+from streamlake.s3stream.wal.writes import LATENCY_BOUNDS_MS
 
 
 class TickingClock:
@@ -29,7 +30,7 @@ async def test_a_flush_is_a_write_and_then_a_sync() -> None:
     await flusher.flush(file, [b"ab", b"c"], 1)
     assert operations == ["pwrite", "sync"]
     assert file.pread(9, 0) == b"\0abc"
-    assert (flusher.syncs, flusher.written_bytes) == (1, 3)
+    assert (flusher.writes.count, flusher.written_bytes) == (1, 3)
 
 
 async def test_a_failed_sync_is_raised_and_not_repeated() -> None:
@@ -47,7 +48,7 @@ async def test_a_failed_sync_is_raised_and_not_repeated() -> None:
     with pytest.raises(OSError):
         await flusher.flush(file, [b"ab"], 0)
     assert len(syncs) == 1
-    assert (flusher.syncs, flusher.written_bytes) == (0, 0)
+    assert (flusher.writes.count, flusher.written_bytes) == (0, 0)
 
 
 async def test_latencies_fall_into_buckets() -> None:
@@ -55,6 +56,6 @@ async def test_latencies_fall_into_buckets() -> None:
     flusher = Flusher(InlineExecutor(), TickingClock(0.0001, 0, 0.0007, 0, 0.0008, 0, 5))
     for _ in range(4):
         await flusher.flush(file, [b"x"], 0)
-    counts = dict(zip((*LATENCY_BOUNDS_MS, "more"), flusher.latency_buckets, strict=True))
+    counts = dict(zip((*LATENCY_BOUNDS_MS, "more"), flusher.writes.buckets, strict=True))
     assert {bound: n for bound, n in counts.items() if n} == {0.1: 1, 1: 2, "more": 1}
-    assert round(flusher.latency_sum_ms, 1) == 5001.6
+    assert round(flusher.writes.sum_ms, 1) == 5001.6

@@ -49,7 +49,7 @@ async def test_buffers_are_written_one_after_the_other_and_counted(file, flusher
     for n in range(50):
         await flusher.flush(file, [b"ab", b"", bytearray(b"cd"), memoryview(b"xefx")[1:3]], n * 6)
     assert file.pread(1000, 0) == b"abcdef" * 50
-    assert (flusher.syncs, flusher.written_bytes, sum(flusher.latency_buckets)) == (50, 300, 50)
+    assert (flusher.writes.count, flusher.written_bytes, sum(flusher.writes.buckets)) == (50, 300, 50)
 
 
 @needs_kernel
@@ -70,7 +70,7 @@ async def test_twin_and_kernel_leave_the_same_bytes(tmp_path, flusher) -> None:
         for one, file in zip((twin, flusher), files, strict=True):
             await one.flush(file, buffers, n * 50)
     assert files[0].pread(1 << 20, 0) == files[1].pread(1 << 20, 0)
-    assert (twin.syncs, twin.written_bytes) == (flusher.syncs, flusher.written_bytes)
+    assert (twin.writes.count, twin.written_bytes) == (flusher.writes.count, flusher.written_bytes)
     for file in files:
         file.close()
     executor.close()
@@ -135,7 +135,7 @@ async def test_a_failure_is_an_os_error_and_counts_nothing(file, flusher) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert raised.value.errno == errno.EFBIG
-    assert (flusher.syncs, flusher.written_bytes) == (0, 0)
+    assert (flusher.writes.count, flusher.written_bytes) == (0, 0)
     await flusher.flush(file, [b"z"], 0)  # the thread lives on: whether to go on is the caller's decision
     assert file.pread(2, 0) == b"zx"
 
@@ -221,7 +221,7 @@ async def test_files_of_the_simulation_go_to_the_twin() -> None:
     flusher = NativeFlusher(InlineExecutor(), SystemClock())
     await flusher.flush(file, [b"ab"], 0)
     assert file.pread(9, 0) == b"ab"
-    assert flusher.syncs == 1
+    assert flusher.writes.count == 1
     await flusher.close()
 
 

@@ -89,9 +89,9 @@ async def test_what_one_tick_appends_is_one_object(place: Place, store: MemorySt
     assert sizes(store) == [HEADER_BYTES + 5 * (ENTRY_BYTES + 100)]
     await watcher.until(append(wal, record(6))[0])
     assert len(store.objects) == 2
-    assert (wal.appended_records, wal.appended_bytes, wal.uploads) == (6, 600, 2)
+    assert (wal.appended_records, wal.appended_bytes, wal.writes.count) == (6, 600, 2)
     assert wal.upload_bytes == sum(sizes(store))
-    assert sum(wal.latency_buckets) == 2
+    assert sum(wal.writes.buckets) == 2
     assert (wal.retries, wal.unflushed_bytes, wal.used_bytes) == (0, 0, wal.upload_bytes + 2 * OBJECT_OVERHEAD_BYTES)
     await wal.close()
 
@@ -202,7 +202,7 @@ async def test_a_put_is_repeated_until_it_has_landed(place: Place, store: Memory
     store.fail("get", "unavailable", times=2)
     positions = append(wal, record(1), record(2))
     await watcher.until(positions[-1])
-    assert (watcher.failed, wal.uploads) == ([], 1)
+    assert (watcher.failed, wal.writes.count) == ([], 1)
     assert wal.retries >= 2
     await wal.close()
     replayed, again, _ = await place.reopen(0)
