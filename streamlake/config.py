@@ -212,7 +212,7 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
         if section not in Config.model_fields or section == "kafka" or not key:
             known = ", ".join(sorted(s for s in Config.model_fields if s != "kafka"))
-            raise Invalid(f"{name} names no setting: it must be {ENV_PREFIX}<SECTION>_<KEY>, sections are {known}")
+            raise Invalid(f"{name} is not a setting: it must be {ENV_PREFIX}<SECTION>_<KEY>, sections are {known}")
         found.append((section, key, value))
     return found
 

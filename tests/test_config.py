@@ -80,7 +80,7 @@ def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
         ({"storage": {"wal": "tape"}}, r"storage.wal: 'tape' is no WAL"),
         (
             {"kafka": {"num.partition": "1"}},
-            r"\[kafka\] .*'num.partition' is no broker config; did you mean num.partitions",
+            r"\[kafka\] .*'num.partition' is not a broker config; did you mean num.partitions",
         ),
         ({"kafka": {"num.partitions": "x"}}, r"\[kafka\] .*num.partitions"),
     ],

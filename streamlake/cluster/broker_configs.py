@@ -53,7 +53,7 @@ def _of_kafka(fact: Fact, topic_defaults: Mapping[str, ConfigDef]) -> ConfigDef:
     if name in HONOURED:
         return from_fact(fact, HONOURED[name], None, name, dynamic=fact.dynamic)
     if name in OWN:
-        doc = f"Read-only here: {OWN[name]} of the configuration file says it." if OWN[name] else "Always so."
+        doc = f"Read-only here: set {OWN[name]} in the configuration file." if OWN[name] else "Read-only: fixed."
         return from_fact(fact, doc, any_text, name, dynamic=False)
     found = family(name)
     parser = _refused(fact.default, found.refused) if found.refused else None
@@ -197,7 +197,7 @@ def check_alter(values: Mapping[str, str]) -> dict[str, str]:
         definition = BROKER_CONFIGS[name]
         if not definition.dynamic:
             where = OWN.get(name, f"kafka.{name}")
-            how = f"set {where} in the configuration file and restart" if where else "it is always so"
+            how = f"set {where} in the configuration file and restart" if where else "it is fixed"
             raise Invalid(f"{name} cannot be changed while the broker runs: {how}")
     return checked | BROKER_CONFIGS.check(known)
 

@@ -83,7 +83,7 @@ def _changes() -> Iterator[Case]:
         *((("compression.type", SET, c), 0) for c in ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")),
         (("retention.mz", SET, "5"), INVALID_CONFIG, "did you mean retention.ms?"),
         (("retention.mz", DELETE, None), 0),
-        (("", SET, "5"), INVALID_CONFIG, "no topic config"),
+        (("", SET, "5"), INVALID_CONFIG, "not a topic config"),
         (("retention.ms", APPEND, "5"), INVALID_CONFIG, "can only be set or deleted"),
         (("retention.ms", SUBTRACT, "5"), INVALID_CONFIG, "can only be set or deleted"),
         (("no.such.key", APPEND, "5"), INVALID_CONFIG, "can only be set or deleted"),
@@ -99,7 +99,7 @@ def _changes() -> Iterator[Case]:
         (("follower.replication.throttled.replicas", SET, "*"), 0),
         (("remote.storage.enable", SET, "true"), INVALID_CONFIG, "on object storage already"),
         (("remote.log.copy.disable", SET, "true"), 0),
-        (("message.format.version", SET, "3.0"), INVALID_CONFIG, "no topic config"),
+        (("message.format.version", SET, "3.0"), INVALID_CONFIG, "not a topic config"),
         (("retention.ms", 4, "5"), UNKNOWN_SERVER_ERROR, "0 set, 1 delete", INVALID_REQUEST, npe),
     ]
     broker = [
@@ -158,7 +158,7 @@ def _named() -> Iterator[Case]:
         (("share.partition.max.record.locks", SET, "99"), INVALID_CONFIG, "from 100"),
         (("streams.num.standby.replicas", SET, "50"), INVALID_CONFIG, "from 0 to 2"),
         (("share.renew.acknowledge.enable", SET, "maybe"), INVALID_CONFIG, "true or false"),
-        (("no.such.key", SET, "1"), INVALID_CONFIG, "no group config"),
+        (("no.such.key", SET, "1"), INVALID_CONFIG, "not a group config"),
         (("no.such.key", DELETE, None), 0),
         (("no.such.key", APPEND, "1"), INVALID_CONFIG, "can only be set or deleted"),
     ]
@@ -172,7 +172,7 @@ def _named() -> Iterator[Case]:
         (("match", SET, "client_id=x"), 0),
         (("match", SET, "x"), INVALID_CONFIG, "PROPERTY=PATTERN"),
         (("match", SET, "foo=x"), INVALID_CONFIG, "PROPERTY=PATTERN"),
-        (("no.such.key", SET, "1"), INVALID_REQUEST, "no client metrics config", INVALID_CONFIG, one_code),
+        (("no.such.key", SET, "1"), INVALID_REQUEST, "not a client metrics config", INVALID_CONFIG, one_code),
         (("no.such.key", DELETE, None), 0),
     ]
     fixed = "the level is that of the configuration file"
@@ -235,7 +235,7 @@ def _alters() -> Iterator[Case]:
     yield Case("alter", BROKER, "{broker}", (("num.partitions", "8"),), INVALID_REQUEST, "in the configuration file")
     yield Case("alter", LOGGER, "{broker}", (("root", "WARN"),), INVALID_REQUEST, "IncrementalAlterConfigs")
     yield Case("alter", GROUP, "g", (("share.session.timeout.ms", "45001"),), 0)
-    yield Case("alter", GROUP, "g", (("x", "1"),), INVALID_CONFIG, "no group config")
+    yield Case("alter", GROUP, "g", (("x", "1"),), INVALID_CONFIG, "not a group config")
     yield Case("alter", GROUP, "g", (("share.session.timeout.ms", None),), INVALID_REQUEST, "needs a value")
     yield Case("alter", CLIENT_METRICS, "m", (("interval.ms", "60000"),), 0)
 

@@ -121,7 +121,7 @@ class ConfigDefs:
         if name not in self._canonical:
             near = get_close_matches(name[:255], self._canonical, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise Invalid(f"{name[:255]!r} is no {self.what} config{hint}")
+            raise Invalid(f"{name[:255]!r} is not a {self.what} config{hint}")
         return self._canonical[name]
 
     def check(self, values: Mapping[str, str]) -> dict[str, str]:

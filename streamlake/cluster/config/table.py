@@ -124,12 +124,12 @@ class TableSettings:
             kind = columns.get(name)
             if kind is not None and item.transform not in _TRANSFORMS[kind]:
                 use = f": use {' or '.join(_TRANSFORMS[kind])}" if _TRANSFORMS[kind] else ""
-                return f"{PREFIX}partition.by: {item} cannot be, because {item.column} is {kind}{use}"
+                return f"{PREFIX}partition.by: {item} is not possible, because {item.column} is {kind}{use}"
             root = name.partition(".")[0]
             of_a_schema = any(name == s or name.startswith(s + ".") for s in self._columns_of_schemas())
             flattened = self.transform_value == "flatten" and root not in columns
             if kind is None and not (of_a_schema or flattened):
-                return f"{PREFIX}partition.by: {item} cannot be, because there will be no column {item.column}"
+                return f"{PREFIX}partition.by: {item} is not possible, because there will be no column {item.column}"
         return ""
 
     def _known_columns(self) -> dict[str, str]:
@@ -216,7 +216,7 @@ def _partition_field(item: str) -> PartitionBy:
                 raise ValueError(f"the number in {item} must be from 1 to {INT32_MAX}")
             return PartitionBy(column, transform, int(digits))
     raise ValueError(
-        f"{item!r} is no partition field; write a column, {', '.join(f'{t}(column)' for t in _PLAIN_TRANSFORMS)}, "
+        f"{item!r} is not a partition field; use a column, {', '.join(f'{t}(column)' for t in _PLAIN_TRANSFORMS)}, "
         "bucket(column, n) or truncate(column, n)"
     )
 
@@ -287,7 +287,7 @@ TABLE_CONFIGS = (
         ConfigType.LONG,
         "10000",
         integer(1, 900_000),
-        "Time from one commit to the table to the next, which is how fresh the table is.",
+        "Time from one commit to the next: how fresh the table is.",
         broker=True,
     ),
     _config(
@@ -295,9 +295,9 @@ TABLE_CONFIGS = (
         ConfigType.STRING,
         "raw",
         _CONVERT,
-        "How values are read: as bytes, as UTF-8 text, or by the schema whose id they begin with.",
+        "How values are decoded: as bytes (raw), as UTF-8 text (string), or by the schema whose id they begin with.",
     ),
-    _config("convert.key.type", ConfigType.STRING, "string", _CONVERT, "How keys are read."),
+    _config("convert.key.type", ConfigType.STRING, "string", _CONVERT, "How keys are decoded; as convert.value.type."),
     _config(
         "transform.value.type",
         ConfigType.STRING,
@@ -317,7 +317,7 @@ TABLE_CONFIGS = (
         ConfigType.STRING,
         "streamlake",
         one_of(*LAYOUTS),
-        "Where Kafka's own facts of a record go: one struct `_kafka`, or AutoMQ's columns.",
+        "Where offset, timestamp, key and headers go: one struct `_kafka`, or AutoMQ's columns.",
         automq=False,
         broker=True,
     ),

@@ -28,9 +28,9 @@ def _kafka(name: str, doc: str, parser: Parser | None = None) -> ConfigDef:
 def _cleanup_policy(value: str) -> Value:
     policies = comma_list(value)
     if "compact" in policies and set(policies) <= {"compact", "delete"}:
-        raise ValueError("compaction is not implemented yet; use delete, or nothing to keep records for ever")
+        raise ValueError("compaction is not implemented yet; use delete, or nothing to keep records forever")
     if set(policies) - {"delete"}:
-        raise ValueError("must be delete, or nothing to keep records for ever")
+        raise ValueError("must be delete, or nothing to keep records forever")
     return policies
 
 
@@ -55,13 +55,14 @@ TIERED = ACCEPTED + "all data is on object storage already."
 _CODECS = ACCEPTED + "the broker does not compress; batches are kept as their producer compressed them."
 
 KAFKA_TOPIC_CONFIGS = (
-    _kafka("cleanup.policy", "delete: old records go by retention.ms and retention.bytes; empty: they are kept for "
-           "ever. Compaction is not implemented yet.", _cleanup_policy),
-    _kafka("retention.ms", "How long records are kept, by their timestamps; -1 for ever. What has expired goes at the "
-           "next look (log.retention.check.interval.ms), as far as a table has translated it."),
-    _kafka("retention.bytes", "How many bytes of a partition are kept; -1 for no bound."),
-    _kafka("max.message.bytes", "The largest record batch, in bytes, compressed."),
-    _kafka("message.timestamp.type", "Whose clock stamps records: the producer's or the broker's."),
+    _kafka("cleanup.policy", "delete: retention.ms and retention.bytes delete old records; empty: they are kept "
+           "forever. Compaction is not implemented yet.", _cleanup_policy),
+    _kafka("retention.ms", "How long records are kept, by their timestamps; -1 forever. Expired records are deleted "
+           "at the next check (log.retention.check.interval.ms), but not before they are in the topic's table."),
+    _kafka("retention.bytes", "How many bytes of a partition are kept; -1 for no limit."),
+    _kafka("max.message.bytes", "The largest record batch in bytes, after compression."),
+    _kafka("message.timestamp.type",
+           "Whether records have the producer's timestamp (CreateTime) or the broker's (LogAppendTime)."),
     _kafka("message.timestamp.before.max.ms", "How far a producer's timestamp may lie in the past."),
     _kafka("message.timestamp.after.max.ms", "How far a producer's timestamp may lie in the future."),
     _kafka("compression.type", _CODECS),

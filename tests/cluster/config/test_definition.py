@@ -33,9 +33,9 @@ def test_keys_have_one_canonical_name() -> None:
 
 
 def test_unknown_keys_name_the_nearest() -> None:
-    with pytest.raises(Invalid, match="'siez' is no test config; did you mean size"):
+    with pytest.raises(Invalid, match="'siez' is not a test config; did you mean size"):
         DEFS.check({"siez": "1"})
-    with pytest.raises(Invalid, match=r"'zzzzzzzz' is no test config$"):
+    with pytest.raises(Invalid, match=r"'zzzzzzzz' is not a test config$"):
         DEFS.canonical("zzzzzzzz")
     with pytest.raises(Invalid):
         DEFS.canonical("x" * 100_000)
