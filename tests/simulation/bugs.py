@@ -15,7 +15,7 @@ import msgspec
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy import update
 
-from streamlake.broker.takeover import FormerWals
+from streamlake.broker.takeover import Takeover
 from streamlake.cluster.store import groups as groups_store
 from streamlake.cluster.store import object_ranges, stream_metadata
 from streamlake.cluster.store import schema as tables
@@ -194,12 +194,12 @@ def ack_after_lease(replace: Replace) -> None:
 @bug(*LOST)
 def replay_before_lease_ends(replace: Replace) -> None:
     """A WAL on a shared disk is replayed at once, though its owner may still acknowledge what it adds (C4)."""
-    init = FormerWals.__init__
+    init = Takeover.__init__
 
-    def impatient(self: FormerWals, *args: Any) -> None:
+    def impatient(self: Takeover, *args: Any) -> None:
         init(self, *args[:-1], 0)
 
-    replace(FormerWals, "__init__", impatient)
+    replace(Takeover, "__init__", impatient)
 
 
 @bug(*LOST, *DAMAGED)

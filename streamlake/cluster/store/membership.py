@@ -50,12 +50,12 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`former_lease_ms`: how long the node's former life may still acknowledge what it syncs to a WAL on a shared disk,
-    should it live on, on another machine: wait so long before that is replayed. 0 if it left cleanly. Else a whole
-    lease, whatever the wall clock says of it: that may be set, by hand or by a failover of the metadata store."""
+    """`previous_lease_ms`: how long the previous life of the node, if alive on another machine, may still acknowledge
+    what it syncs to a WAL on a shared disk: wait that long before that WAL is replayed. 0 if it left cleanly. Else a
+    whole lease, whatever the wall clock says: it may be set, by hand or by a failover of the metadata store."""
 
     identity: BrokerIdentity
-    former_lease_ms: int
+    previous_lease_ms: int
 
 
 class LeaseTerm:
@@ -90,7 +90,7 @@ class Membership:
         self._lease = LeaseTerm(lease_ms / 1000)
         self._granted = asyncio.Event()
         self._left = False
-        self._former_until_ms = LEFT
+        self._previous_until_ms = LEFT
         self._identity: BrokerIdentity | None = None
 
     @property
@@ -125,9 +125,9 @@ class Membership:
             first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
             cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
-            epoch, self._former_until_ms = self._take_epoch(connection, node, host, port)
-            former_lease_ms = 0 if self._former_until_ms == LEFT else self.lease_ms
-            return Registration(BrokerIdentity(cluster, node, epoch), former_lease_ms)
+            epoch, self._previous_until_ms = self._take_epoch(connection, node, host, port)
+            previous_lease_ms = 0 if self._previous_until_ms == LEFT else self.lease_ms
+            return Registration(BrokerIdentity(cluster, node, epoch), previous_lease_ms)
 
         # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
         # before the fence.
@@ -137,18 +137,18 @@ class Membership:
         return registration
 
     def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
-        """The next epoch, and until when the former life has its lease. The row is made first, so that it can be
-        locked: of two processes that register one node at once, one is the former life of the other."""
+        """The next epoch, and until when the previous life has its lease. The row is made first, so that it can be
+        locked: of two processes that register one node at once, one is the previous life of the other."""
         facts = {"node": node, "host": host, "port": port}
         first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
         connection.execute(first.on_conflict_do_nothing())
-        former = _locked_broker(connection, node)
-        assert former is not None
+        previous = _locked_broker(connection, node)
+        assert previous is not None
         now_ms = self._database.now_ms(connection)
-        epoch: int = former["epoch"] + 1
+        epoch: int = previous["epoch"] + 1
         mine = update(tables.broker).where(tables.broker.c.node == node)
         connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
-        return epoch, min(former["lease_until_ms"], now_ms + self.lease_ms)
+        return epoch, min(previous["lease_until_ms"], now_ms + self.lease_ms)
 
     async def renew(self) -> None:
         """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
@@ -191,14 +191,14 @@ class Membership:
     async def leave(self) -> None:
         """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs.
 
-        That of the node's former life does not: if this life was short, others still have to wait for it."""
+        That of the node's previous life does not: if this life was short, others still have to wait for it."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
             mine = tables.broker.c.node == identity.node
-            former_runs = self._former_until_ms > self._database.now_ms(connection)
-            until_ms = self._former_until_ms if former_runs else LEFT
+            previous_runs = self._previous_until_ms > self._database.now_ms(connection)
+            until_ms = self._previous_until_ms if previous_runs else LEFT
             connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
 
         # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.

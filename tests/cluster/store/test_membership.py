@@ -121,12 +121,12 @@ async def test_whoever_waits_for_the_lease_goes_on_when_it_is_granted_again(data
     assert member.held()
 
 
-async def test_a_registration_tells_how_long_the_former_life_may_acknowledge(database, clock) -> None:
+async def test_a_registration_tells_how_long_the_previous_life_may_acknowledge(database, clock) -> None:
     """A whole lease unless it left: the wall clock, by which it may be over, may have been set."""
 
     async def register() -> Membership:
         us = membership(database, clock)
-        told.append((await us.register(0, "localhost", 9092)).former_lease_ms)
+        told.append((await us.register(0, "localhost", 9092)).previous_lease_ms)
         return us
 
     told: list[int] = []
