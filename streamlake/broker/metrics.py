@@ -107,7 +107,7 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
         "block_cache_misses": ("Blocks read from the store.", lambda: streams.blocks.misses),
         "catch_up_wait_seconds": (
             "Time that reads from objects waited so that producers did not.",
-            lambda: streams.pace.waited_s,
+            lambda: streams.read_throttle.waited_s,
         ),
         "uploads_abandoned": ("Uploads that took too long and began anew.", lambda: streams.uploader.abandoned_uploads),
         "gc_failures": ("Rounds of garbage collection that failed.", lambda: streams.gc.failed_rounds),
@@ -120,7 +120,7 @@ def _export_storage(metrics: Metrics, sources: Sources) -> None:
     pending = "Bytes that are not in objects yet."
     metrics.gauge("streamlake_unuploaded_bytes", pending, _one(lambda: streams.appender.unuploaded_bytes))
     rate = "Bytes a second that readers may take from objects while there are producers."
-    metrics.gauge("streamlake_catch_up_rate_bytes", rate, _one(lambda: streams.pace.rate))
+    metrics.gauge("streamlake_catch_up_rate_bytes", rate, _one(lambda: streams.read_throttle.rate))
     kinds = ("puts", "gets", "lists", "deletes")
     metrics.counter(
         "streamlake_store_requests",

@@ -113,8 +113,8 @@ class Services:
         except Unavailable:
             if not used_before or wal_uri(self._config).kind != "file":
                 raise
-            # A file WAL serves while the store is away. Whose it is, we ask until it answers; a wrong one ends us.
-            self.tasks.start("whose the store is", self._claim_later())
+            # A file WAL serves while the store is away. The marker is read once the store answers; a wrong one ends us.
+            self.tasks.start("cluster marker", self._claim_later())
         settings = streams_settings(self._config)
         opener = WalOpener(self._config, machine, self.database, self.membership, self.store)
         self._undo.append(("wal store", opener.close))

@@ -24,8 +24,8 @@ from streamlake.s3stream.drain import drain
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains, sweep
-from streamlake.s3stream.wal.port import FormerWal
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery, sweep
+from streamlake.s3stream.wal.port import DrainableWal
 from streamlake.s3stream.wal.uri import WalUri
 
 log = structlog.get_logger(__name__)
@@ -171,12 +171,12 @@ class Takeover:
             await wal.close()
         log.info("WAL drained", node=row.node, wal=row.uri, records=done.records, skipped_records=done.skipped_records)
 
-    async def _open(self, row: WalRow, acting: BrokerIdentity) -> FormerWal:
+    async def _open(self, row: WalRow, acting: BrokerIdentity) -> DrainableWal:
         uri = self._parsed(row)
         if uri.kind == "object":
             store = await self._opener.store_at(uri.place)
             await claim(store, self._identity.cluster_id, uri.place, used_before=True)
-            return ObjectWalRemains(
+            return ObjectWalRecovery(
                 store,
                 node=row.node,
                 epoch=row.epoch,

@@ -86,7 +86,7 @@ class WalOpener:
         wal = self.file_wal(WalKey(identity.node, text, identity.epoch), must_exist=entry is not None)
         if entry is None:
             # Before it is entered in the list: a listed WAL that is missing, or another one, has lost records.
-            text += IDENTITY + await wal.introduce()
+            text += IDENTITY + await wal.create()
         return wal, await self._wals.adopt(text, keep_trim=self.uri.continues)
 
     async def _open_object(self, entry: WalRow | None) -> tuple[ObjectWal, WalKey]:

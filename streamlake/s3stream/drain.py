@@ -20,7 +20,7 @@ from streamlake.s3stream.recovery import RECORDS_PER_SLICE, Replay
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.uploader import Uploader
-from streamlake.s3stream.wal.port import Buffer, FormerWal
+from streamlake.s3stream.wal.port import Buffer, DrainableWal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Drained:
 
 
 async def drain(
-    wal: FormerWal,
+    wal: DrainableWal,
     store: ObjectStore,
     metadata: StreamMetadata,
     clock: Clock,

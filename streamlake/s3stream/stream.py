@@ -16,7 +16,7 @@ from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import Piece, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
-from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.read_throttle import ReadThrottle
 from streamlake.s3stream.objects.reader import BlockRef, ObjectReader
 from streamlake.s3stream.wal.port import Buffer, Wal
 
@@ -28,11 +28,11 @@ CHUNKS_PER_SLICE = 2048  # looked through before others may run
 class Reads:
     """What all streams of a broker read through, and what it counted."""
 
-    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, pace: CatchUpPace) -> None:
+    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, throttle: ReadThrottle) -> None:
         self.wal = wal
         self.objects = objects
         self.reader = reader
-        self.pace = pace
+        self.throttle = throttle
         self.cache_bytes = 0
         self.wal_bytes = 0
         self.object_bytes = 0
@@ -123,7 +123,7 @@ class Stream:
                     f"offset {offset} was deleted: the stream starts at {self.start_offset}, if it still exists"
                 )
             entry = None if offset >= self._log.first_offset else self._reads.objects.find(self.stream_id, offset)
-            if entry is not None and out and self._reads.pace.limited and max_bytes - left >= ENOUGH_BYTES:
+            if entry is not None and out and self._reads.throttle.limited and max_bytes - left >= ENOUGH_BYTES:
                 break
             try:
                 if entry is None:
@@ -167,7 +167,7 @@ class Stream:
     async def _read_object(
         self, entry: RangeInObject, offset: int, end: int, max_bytes: int, sequential: bool, *, at_least_one: bool
     ) -> tuple[list[Buffer], int, int] | None:
-        await self._reads.pace.turn()
+        await self._reads.throttle.acquire()
         data: Buffer = b""
         try:
             block = await self._reads.reader.block_at(self.stream_id, entry, offset, max_bytes, sequential=sequential)
@@ -176,7 +176,7 @@ class Stream:
                 return None
             data, chunks_end = found
         finally:
-            self._reads.pace.took(len(data))
+            self._reads.throttle.consumed(len(data))
         self._reads.object_bytes += len(data)
         return [data], len(data), chunks_end
 

@@ -24,7 +24,7 @@ from streamlake.s3stream.metadata import StreamMetadata, StreamState
 from streamlake.s3stream.objects.block_cache import BlockCache
 from streamlake.s3stream.objects.gc import GarbageCollector
 from streamlake.s3stream.objects.map import ObjectMap
-from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.read_throttle import ReadThrottle
 from streamlake.s3stream.objects.reader import ObjectReader
 from streamlake.s3stream.recovery import recover
 from streamlake.s3stream.settings import MAX_FETCHES, StreamsSettings
@@ -60,8 +60,8 @@ class Streams:
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
         reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
-        self.pace = CatchUpPace(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
-        self.reads = Reads(wal, self._objects, reader, self.pace)
+        self.read_throttle = ReadThrottle(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
+        self.reads = Reads(wal, self._objects, reader, self.read_throttle)
         self.uploader = Uploader(
             settings=settings,
             store=store,
@@ -180,7 +180,7 @@ class Streams:
         await self._wal.close()
         self.appender.close()
         self.uploader.abort()
-        self.pace.close()
+        self.read_throttle.close()
         await self.blocks.close()
         for account, size in self._claimed.items():
             self._budget.give(account, size)

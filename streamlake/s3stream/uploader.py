@@ -26,7 +26,7 @@ from streamlake.s3stream.objects.format import ObjectEncoder, object_key
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.wal.port import Buffer, FormerWal, Wal
+from streamlake.s3stream.wal.port import Buffer, DrainableWal, Wal
 
 T = TypeVar("T")
 STREAMS_PER_SLICE = 16
@@ -121,7 +121,7 @@ class Uploader:
         store: ObjectStore,
         metadata: StreamMetadata,
         ownership: asyncio.Lock,
-        wal: Wal | FormerWal,
+        wal: Wal | DrainableWal,
         appender: Backlog,
         cache: LogCache,
         objects: ObjectMap,

@@ -1,7 +1,7 @@
 """What every Wal does. A test class inherits this and gives `place`, the storage on which WALs follow one another.
 
 Kinds differ in how one life follows another: a file WAL goes on where it stopped, an object WAL begins anew under a new
-broker epoch and leaves what was to a FormerWal. `place.reopen` is either, and tells what was replayed.
+broker epoch and leaves what was to a DrainableWal. `place.reopen` is either, and tells what was replayed.
 """
 
 import asyncio

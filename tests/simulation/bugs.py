@@ -34,7 +34,7 @@ from streamlake.s3stream.uploader import Uploader
 from streamlake.s3stream.wal.file import flusher
 from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.object.format import ObjectKind, encode_mark, object_wal_key, seq_of
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
 from streamlake.s3stream.wal.object.wal import PASSING, ObjectWal
 from streamlake.table.commit import committer
 from streamlake.table.commit.iceberg import IcebergTable
@@ -159,24 +159,24 @@ def exists_is_ours(replace: Replace) -> None:
 @bug(*LOST)
 def fence_deleted(replace: Replace) -> None:
     """The fence goes with the WAL that was recovered, so a zombie's late put lands and is acknowledged (C3)."""
-    discard = ObjectWalRemains.discard
+    discard = ObjectWalRecovery.discard
 
-    async def all_of_it(self: ObjectWalRemains) -> None:
+    async def all_of_it(self: ObjectWalRecovery) -> None:
         await discard(self)
         assert self._fence_seq is not None
         await self._delete([self._key(self._fence_seq)])
 
-    replace(ObjectWalRemains, "discard", all_of_it)
+    replace(ObjectWalRecovery, "discard", all_of_it)
 
 
 @bug(*LOST)
 def recovery_without_fence(replace: Replace) -> None:
     """Recovery ends at the first absent object, and puts no fence there (C3)."""
 
-    async def no_fence(self: ObjectWalRemains, seq: int) -> bytes:
+    async def no_fence(self: ObjectWalRecovery, seq: int) -> bytes:
         return encode_mark(self._mark(ObjectKind.FENCE, seq))
 
-    replace(ObjectWalRemains, "_fence", no_fence)
+    replace(ObjectWalRecovery, "_fence", no_fence)
 
 
 @bug(*LOST)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 MIB = 1 << 20
-RATE_MIN, RATE_FIRST, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
+RATE_MIN, RATE_INITIAL, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
 SAMPLE_S = 0.005
 SAMPLES = 20  # between two changes of the rate
 LATE_S = 0.002  # a timer of the loop is due to a millisecond, and late by another one when nothing is wrong
@@ -21,11 +21,11 @@ WAIT_MAX_S = 5.0  # however many wait: a client gives a request up after 30 s
 QUIET_S = 1.0  # nothing is read any more: what was found out about the rate is out of date
 
 
-class CatchUpPace:
+class ReadThrottle:
     """`appended`: how many chunks were, ever."""
 
     def __init__(self, appended: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
-        self.rate = RATE_FIRST
+        self.rate = RATE_INITIAL
         self.waited_s = 0.0
         self._appended = appended
         self._appended_before = 0
@@ -43,15 +43,15 @@ class CatchUpPace:
         """Somebody produces: a read should take little, so that all readers get on."""
         return self._limited
 
-    async def turn(self) -> None:
-        """Wait until a read from objects may begin; tell by `took` how much it was."""
+    async def acquire(self) -> None:
+        """Wait until a read from objects may begin; tell by `consumed` how much it was."""
         wait_s = self.wait_s()
         if wait_s:
             self.waited_s += wait_s
             try:
                 await asyncio.sleep(wait_s)
             except BaseException:
-                self.took(0)
+                self.consumed(0)
                 raise
 
     def wait_s(self) -> float:
@@ -63,7 +63,7 @@ class CatchUpPace:
         self._free_at = start + STEP_BYTES / self.rate
         return start - now
 
-    def took(self, size_bytes: int) -> None:
+    def consumed(self, size_bytes: int) -> None:
         self._free_at += (size_bytes - STEP_BYTES) / self.rate
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class CatchUpPace:
             self._timer.cancel()
 
     def _begin(self, now: float) -> None:
-        self.rate, self._samples, self._late, self._limited = RATE_FIRST, 0, False, True
+        self.rate, self._samples, self._late, self._limited = RATE_INITIAL, 0, False, True
         self._appended_before = self._appended()
         self._next_sample(now)
 

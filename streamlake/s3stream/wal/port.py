@@ -7,7 +7,7 @@ Life: `recover` once, then `start`, then append / trim / read until `close`. Roo
 offsets are given, so `append` cannot fail for lack of space and the WAL never skips a record: either every
 record up to a position becomes durable, or the whole WAL fails and says so once, and nothing more is acked.
 
-What an earlier life, another kind or another broker left is a `FormerWal`: replayed into objects, then discarded.
+What an earlier life, another kind or another broker left is a `DrainableWal`: replayed into objects, then discarded.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -73,7 +73,7 @@ class Wal(Protocol):
         ...
 
 
-class FormerWal(Protocol):
+class DrainableWal(Protocol):
     """A WAL that nobody may append to any more: its records go into objects (recovery.py), then it is discarded."""
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:

@@ -49,7 +49,7 @@ def parse(text: str, data_dir: str, store_url: str) -> WalUri:
     if local or (parts.netloc and parts.scheme not in ("file", "")):
         place = place.rstrip("/")
         return WalUri("object", place, text=OBJECT + place)
-    raise Invalid(f"{text!r} is no WAL: say file, object, file:///directory or s3://bucket/prefix")
+    raise Invalid(f"{text!r} is not a valid WAL: use file, object, file:///directory or s3://bucket/prefix")
 
 
 def _file(text: str) -> WalUri:
@@ -57,6 +57,8 @@ def _file(text: str) -> WalUri:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     shared = options.pop("shared", "false")
     if parts.netloc or not parts.path.startswith("/") or options or shared not in ("true", "false"):
-        raise Invalid(f"{text!r} is no WAL: say file:///directory, or file:///directory?shared=true if others mount it")
+        raise Invalid(
+            f"{text!r} is not a valid WAL: use file:///directory, or file:///directory?shared=true if others mount it"
+        )
     place = parts.path.rstrip("/") or "/"
     return WalUri("file", place, shared == "true", f"file://{place}" + ("?shared=true" if shared == "true" else ""))

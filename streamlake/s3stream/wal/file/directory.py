@@ -69,31 +69,40 @@ class WalDirectory:
         self._lock = lock
         self._disk.sync_dir(self.path)
 
-    def identify(self, expected: str | None) -> str:
-        """Which WAL this directory is, by a text in its lock file. `expected`: as the metadata store knows it ("" if it
-        was entered before there were such texts); None for a new WAL, which gets its text here. Unavailable if it is
-        another one: every machine has such a directory, and a broker that is started on another machine must not take
-        the WAL that it finds there for its own.
-
-        An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
-        assert self._lock, "lock comes first"
-        found = self._lock.pread(IDENTITY_BYTES_MAX, 0).decode("ascii", "replace")
-        if expected is None and any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):
+    def create(self) -> str:
+        """Write a new identity to the lock file, durably. Unavailable if there are segments: they are not ours."""
+        if any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):
             raise Unavailable(
                 f"{self.path} holds a write-ahead log that the metadata store does not know of: it is another broker's,"
                 " or the metadata are older; give this broker another directory, or move that one away"
             )
+        identity = self._ids.uuid().hex
+        self._write_identity(identity)
+        return identity
+
+    def check_identity(self, expected: str) -> None:
+        """`expected`: the identity in the metadata store ("" if it was entered before there were any). Unavailable if
+        this WAL has another one: every machine has such a directory, and a broker that is started on another machine
+        must not use the WAL that it finds there.
+
+        An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
+        found = self._read_identity()
         if expected and found and found != expected:
             raise Unavailable(
                 f"the WAL in {self.path} is not the one that this broker wrote last: that one is on another machine, or"
                 " its directory was moved. It may hold records that are nowhere else: start the broker where it is"
             )
-        if expected == "" or (expected and found):
-            return expected
-        identity = expected or self._ids.uuid().hex
+        if expected and not found:
+            self._write_identity(expected)
+
+    def _read_identity(self) -> str:
+        assert self._lock, "lock comes first"
+        return self._lock.pread(IDENTITY_BYTES_MAX, 0).decode("ascii", "replace")
+
+    def _write_identity(self, identity: str) -> None:
+        assert self._lock, "lock comes first"
         self._lock.pwrite([identity.encode()], 0)
         self._lock.sync()  # durable before the metadata store hears of it
-        return identity
 
     def unlock(self) -> None:
         if self._lock:

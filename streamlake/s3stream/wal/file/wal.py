@@ -83,7 +83,7 @@ class Group:
 
 
 class FileWal:
-    """Implements s3stream.wal.Wal, and before `start` FormerWal. Tasks and files are its own; `executor` and the
+    """Implements s3stream.wal.Wal, and before `start` DrainableWal. Tasks and files are its own; `executor` and the
     flusher's stay the caller's."""
 
     def __init__(
@@ -101,8 +101,8 @@ class FileWal:
         settings: FileWalSettings | None = None,
     ) -> None:
         """`lease`: what is durable is acknowledged while it is held; None: always, the lock alone decides.
-        `must_exist`: a WAL was here before, so a directory without one is no empty WAL but an error; `identity` says
-        which one it was ("" if that was never written down)."""
+        `must_exist`: a WAL was here before, so a directory without one is an error, not an empty WAL; `identity` is the
+        identity that it had ("" if none was recorded)."""
         self.settings = settings or FileWalSettings()
         self.durable_position = 0
         self.appended_records = 0
@@ -153,16 +153,16 @@ class FileWal:
         try:
             await self._executor.run(self._directory.lock, self._must_exist)
             if self._must_exist and self._identity is not None:
-                await self._executor.run(self._directory.identify, self._identity)
+                await self._executor.run(self._directory.check_identity, self._identity)
         except OSError as error:
             raise self._unavailable("make", error) from error
 
-    async def introduce(self) -> str:
-        """Prepare a new WAL; which one it is from now on. Done before the metadata store is told that a WAL is here:
-        whoever then finds no directory, or another one, knows that it was lost."""
+    async def create(self) -> str:
+        """Prepare a new WAL; its identity. Done before it is entered in the metadata store: whoever then finds no
+        directory, or one of another identity, knows that the WAL was lost."""
         await self.prepare()
         try:
-            return await self._executor.run(self._directory.identify, None)
+            return await self._executor.run(self._directory.create)
         except OSError as error:
             raise self._unavailable("make", error) from error
 
@@ -227,7 +227,7 @@ class FileWal:
             self._tasks.start("wal lease", self._await_lease(self._lease))
 
     async def discard(self) -> None:
-        """See FormerWal.discard: the segments go, the lock stays. Invalid if there are records that are not trimmed."""
+        """See DrainableWal.discard: the segments go, the lock stays. Invalid if there are untrimmed records."""
         assert self._state is State.RECOVERED, "only a WAL that nobody writes to is discarded"
         if self._trimmed_position < self.durable_position:
             raise Invalid(

@@ -41,8 +41,8 @@ FENCE_AHEAD = 256  # objects: more than an owner puts while the fence is on its 
 log = structlog.get_logger(__name__)
 
 
-class ObjectWalRemains:
-    """Implements s3stream.wal.FormerWal for one broker epoch of one node. The store stays the caller's.
+class ObjectWalRecovery:
+    """Implements s3stream.wal.DrainableWal for one broker epoch of one node. The store stays the caller's.
 
     The store may throttle, lose answers or be away: everything is tried again for ever, so callers bring a timeout.
     """
@@ -76,7 +76,7 @@ class ObjectWalRemains:
         self._warned = False
 
     async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
-        """See FormerWal.recover. Fenced if a newer broker recovers this WAL too; Corrupt names the object."""
+        """See DrainableWal.recover. Fenced if a newer broker recovers this WAL too; Corrupt names the object."""
         self._first_seq = max(1, seq_of(trim_position))
         ahead: deque[asyncio.Task[bytes | None]] = deque()
         try:
@@ -108,11 +108,11 @@ class ObjectWalRemains:
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def trim(self, position: int) -> None:
-        """See FormerWal.trim. Nothing is deleted before `discard`: another broker that recovers this WAL at the same
+        """See DrainableWal.trim. Nothing is deleted before `discard`: another broker that recovers this WAL at the same
         time, rightly or not, must never take a deleted object for the end."""
 
     async def discard(self) -> None:
-        """See FormerWal.discard. The fence stays."""
+        """See DrainableWal.discard. The fence stays."""
         if self._fence_seq is None:
             raise Invalid("a WAL can be discarded when it was recovered to its end")
         header = self._mark(ObjectKind.DISCARDED, self._fence_seq)
@@ -128,7 +128,7 @@ class ObjectWalRemains:
             await self._delete(keys[at : at + KEYS_PER_DELETE])
 
     async def close(self) -> None:
-        """See FormerWal.close. Nothing runs between calls."""
+        """See DrainableWal.close. Nothing runs between calls."""
 
     # -- replaying -----------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class ObjectWalRemains:
                 self.retries += 1
                 if attempt == WARN_AT_ATTEMPT and not self._warned:
                     self._warned = True  # once: there may be thousands of objects
-                    log.warning("recovery of a WAL is held up, trying on", what=what, error=str(error))
+                    log.warning("recovery of a WAL is held up, retrying", what=what, error=str(error))
             await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
 
 

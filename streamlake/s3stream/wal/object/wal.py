@@ -358,7 +358,7 @@ class ObjectWal:
             except PASSING as error:
                 reason = str(error)
             if attempt == WARN_AT_ATTEMPT:
-                log.warning("the WAL cannot be written, trying on", key=key, attempts=attempt, reason=reason)
+                log.warning("cannot write the WAL, retrying", key=key, attempts=attempt, reason=reason)
             self.retries += 1
             await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
 
@@ -468,7 +468,7 @@ class ObjectWal:
             except PASSING as error:
                 attempt += 1
                 if attempt == WARN_AT_ATTEMPT:
-                    log.warning("objects of the WAL cannot be deleted, trying on", attempts=attempt, error=str(error))
+                    log.warning("cannot delete objects of the WAL, retrying", attempts=attempt, error=str(error))
                 await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
                 continue
             attempt = 0

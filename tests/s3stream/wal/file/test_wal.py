@@ -18,7 +18,7 @@ from streamlake.core.errors import Closed, Corrupt, Full, Invalid, NotFound, Out
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, InlineExecutor, ThreadExecutor
 from streamlake.s3stream.wal.file import directory as wal_directory
-from streamlake.s3stream.wal.file import wal as file_wal
+from streamlake.s3stream.wal.file import wal as wal_module
 from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
@@ -265,7 +265,7 @@ async def test_acks_never_wait_for_the_making_of_a_segment(place: Place) -> None
 async def test_a_full_disk_is_said_and_the_wal_lives_on(
     place: Place, disk: SimDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_wal, "PREPARE_RETRY_S", 0.01)
+    monkeypatch.setattr(wal_module, "PREPARE_RETRY_S", 0.01)
     disk.capacity_bytes = 3 * SEGMENT_BYTES + 100
     wal = place.make()
     _, watcher = await started(wal)
