@@ -29,7 +29,7 @@ class Budget:
         return True
 
     async def take(self, account: str, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room. Raises Unavailable after `timeout_s`, Invalid if it could never fit."""
+        """Wait for capacity. Raises Unavailable after `timeout_s`, Invalid if it could never fit."""
         if size_bytes > self.total_bytes:
             raise Invalid(f"{size_bytes} bytes never fit the memory budget of {self.total_bytes}: raise memory.total")
         if self.try_take(account, size_bytes):

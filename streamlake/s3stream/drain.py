@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from streamlake.core.clock import Clock
 from streamlake.core.ids import Ids
-from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
+from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata
 from streamlake.s3stream.objects.map import ObjectMap
 from streamlake.s3stream.recovery import RECORDS_PER_SLICE, Replay
@@ -99,6 +99,6 @@ class _Replayed:
         pass
 
 
-async def _in_memory(piece: Piece) -> list[Buffer]:
-    assert piece.view is not None, "nothing is spilled to a WAL that is being drained"
-    return [piece.view]
+async def _in_memory(extent: Extent) -> list[Buffer]:
+    assert extent.view is not None, "nothing is spilled to a WAL that is being drained"
+    return [extent.view]

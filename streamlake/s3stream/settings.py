@@ -7,7 +7,7 @@ MIB = 1024 * KIB
 MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
 WHOLE_OBJECTS_MAX = 2  # fetched at once
 LITTLE_BYTES = 1 * MIB  # what a reader fetches at once where a request costs next to nothing
-WHOLE_OBJECTS_IN_CACHE = 3  # there must be room for: one that is read, the next, and what others read
+WHOLE_OBJECTS_IN_CACHE = 3  # that it must hold: one that is read, the next, and what others read
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class StreamsSettings:
     @property
     def whole_objects_max(self) -> int:
         """How many objects readers may fetch whole at once: none where the cache would lose them before their use."""
-        has_room = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
-        return WHOLE_OBJECTS_MAX if self.whole_objects and has_room else 0
+        fits = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
+        return WHOLE_OBJECTS_MAX if self.whole_objects and fits else 0
 
     def where_requests_are_free(self) -> "StreamsSettings":
         """As for a local disk: what is read in one go takes a processor, caches and memory from whoever produces."""

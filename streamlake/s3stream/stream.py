@@ -10,10 +10,10 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Corrupt, Invalid, NotFound
-from streamlake.core.placed import Placed
 from streamlake.s3stream.appender import Appender
-from streamlake.s3stream.log_cache import Piece, StreamLog
+from streamlake.s3stream.log_cache import Extent, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
 from streamlake.s3stream.objects.read_throttle import ReadThrottle
@@ -37,12 +37,12 @@ class Reads:
         self.wal_bytes = 0
         self.object_bytes = 0
 
-    async def fetch(self, piece: Piece) -> list[Buffer]:
-        """The bytes of a piece. NotFound if it left the WAL meanwhile: then it lies in an object."""
-        if piece.view is not None:
-            return [piece.view]
-        records = await asyncio.gather(*(self.wal.read(position) for position in piece.positions))
-        for record, base in zip(records, piece.bases, strict=True):
+    async def fetch(self, extent: Extent) -> list[Buffer]:
+        """The bytes of a extent. NotFound if it left the WAL meanwhile: then it lies in an object."""
+        if extent.view is not None:
+            return [extent.view]
+        records = await asyncio.gather(*(self.wal.read(position) for position in extent.positions))
+        for record, base in zip(records, extent.bases, strict=True):
             if record.base_offset != base:
                 raise Corrupt(f"the WAL gave offset {record.base_offset} where {base} was appended")
         return [record.data for record in records]
@@ -99,9 +99,9 @@ class Stream:
         self._log.checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
     ) -> "asyncio.Future[None]":
-        """Append a chunk, `head` and then `data`, of `count` offsets, whose room was reserved; resolves when it is
+        """Append a chunk, `head` and then `data`, of `count` offsets, whose capacity was reserved; resolves when it is
         durable, in order. Many may wait for it, so nobody cancels it."""
         assert base_offset == self._log.next_offset, "chunks are appended without gap"
         assert count > 0 and len(data) > 0, "a chunk holds something"
@@ -154,15 +154,15 @@ class Stream:
     ) -> tuple[list[Buffer], int, int] | None:
         if offset < self._log.first_offset:
             raise Corrupt(f"stream {self.stream_id}: offset {offset} lies in no object and not in the log cache")
-        piece = self._log.piece(offset, end, max_bytes, at_least_one=at_least_one)
-        if piece is None:
+        extent = self._log.extent(offset, end, max_bytes, at_least_one=at_least_one)
+        if extent is None:
             return None
-        buffers = await self._reads.fetch(piece)
-        if piece.view is None:
-            self._reads.wal_bytes += piece.size_bytes
+        buffers = await self._reads.fetch(extent)
+        if extent.view is None:
+            self._reads.wal_bytes += extent.size_bytes
         else:
-            self._reads.cache_bytes += piece.size_bytes
-        return buffers, piece.size_bytes, piece.end_offset
+            self._reads.cache_bytes += extent.size_bytes
+        return buffers, extent.size_bytes, extent.end_offset
 
     async def _read_object(
         self, entry: RangeInObject, offset: int, end: int, max_bytes: int, sequential: bool, *, at_least_one: bool

@@ -1,8 +1,8 @@
-"""All streams of one broker: recovery, open, room, upload, garbage collection, one clear end.
+"""All streams of one broker: recovery, open, capacity, upload, garbage collection, one clear end.
 
     start()   metadata + WAL → what is not in objects yet (recovery.py), then WAL, uploader and gc run
     open()    take ownership of streams: their epoch grows, an older owner can commit nothing more
-    reserve() room in WAL and memory, before offsets are given; then Stream.append
+    reserve() capacity of WAL and memory, before offsets are given; then Stream.append
     flush()   everything appended so far lies in committed objects
     close()   what was appended becomes durable, then all stops
 
@@ -151,22 +151,23 @@ class Streams:
                 log.deleted = True
                 if self.appender.dirty.pop(stream_id, None) is not None:
                     self.appender.unuploaded_bytes -= log.unuploaded_bytes
-                self.cache.forget(log)
-            self._objects.forget(stream_id)
+                self.cache.evict_stream(log)
+            self._objects.remove(stream_id)
         self.appender.relieve()
 
-    # -- room --------------------------------------------------------------------------------------------------------
+    # -- capacity ----------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
-        """Room in WAL and memory for chunks of so many bytes, or False. Fenced, Closed when appends have ended."""
+        """Reserve WAL and memory for chunks of this many bytes; False if either is full. Fenced or Closed when appends
+        have ended."""
         return self.appender.try_reserve(size_bytes)
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room. Full or Unavailable after timeout_s, Invalid if it can never fit."""
+        """Wait for capacity. Full or Unavailable after timeout_s, Invalid if it can never fit."""
         await self.appender.reserve(size_bytes, timeout_s)
 
     def release(self, size_bytes: int) -> None:
-        """Give back room that was reserved and not used."""
+        """Give back what was reserved and not used."""
         self.appender.release(size_bytes)
 
     # -- the end -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Moves durable chunks from WAL and log cache into stream-set objects, then lets go of the WAL.
+"""Moves durable chunks from WAL and log cache into stream-set objects, then trims the WAL.
 
 A round: note the WAL position reached; for every stream with new chunks take, in one tick, its next offset as the cut
 and the checkpoint of the layer above at that very offset; wait until the cuts are durable; encode, store and commit
@@ -20,7 +20,7 @@ import structlog
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
-from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
+from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
 from streamlake.s3stream.objects.format import ObjectEncoder, object_key
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
@@ -41,7 +41,7 @@ class Backlog(Protocol):
     dirty: dict[int, StreamLog]  # streams with chunks that are not in objects
     unuploaded_bytes: int
     on_dirty: Callable[[], None]  # the first dirty stream
-    on_pressure: Callable[[], None]  # enough to upload, or no room left without it
+    on_pressure: Callable[[], None]  # enough to upload, or no capacity left without it
 
     async def until_durable(self, position: int) -> None: ...
 
@@ -125,7 +125,7 @@ class Uploader:
         appender: Backlog,
         cache: LogCache,
         objects: ObjectMap,
-        fetch: Callable[[Piece], Awaitable[list[Buffer]]],
+        fetch: Callable[[Extent], Awaitable[list[Buffer]]],
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -157,7 +157,7 @@ class Uploader:
         self._committed_trim = self.uploaded_position = trim_position
 
     def wake(self) -> None:
-        """Upload now what there is; if that is nothing, let go of deleted streams' records that the WAL still holds."""
+        """Upload now what there is; if that is nothing, trim the records of deleted streams from the WAL."""
         if self._appender.dirty or self._committed_trim < self._appender.last_position:
             self._wanted.set()
             self._dirty.set()
@@ -243,18 +243,18 @@ class Uploader:
         block = GatheredBlock()
         left, size = self._settings.block_bytes, 0
         while offset < cut.offset and left > 0 and not cut.log.deleted:
-            piece = cut.log.piece(offset, cut.offset, left, at_least_one=not block.parts)
-            if piece is None:
+            extent = cut.log.extent(offset, cut.offset, left, at_least_one=not block.parts)
+            if extent is None:
                 break
-            block.parts.extend(await self._fetch(piece))
-            block.bases.extend(piece.bases)
-            block.timestamps.extend(piece.timestamps)
-            shift = size - piece.begins[0]
-            block.ends.extend(array("I", (begin + shift for begin in piece.begins[1:])))
-            size += piece.size_bytes
-            left -= piece.size_bytes
+            block.parts.extend(await self._fetch(extent))
+            block.bases.extend(extent.bases)
+            block.timestamps.extend(extent.timestamps)
+            shift = size - extent.begins[0]
+            block.ends.extend(array("I", (begin + shift for begin in extent.begins[1:])))
+            size += extent.size_bytes
+            left -= extent.size_bytes
             block.ends.append(size)
-            offset = block.end_offset = piece.end_offset
+            offset = block.end_offset = extent.end_offset
         return block
 
     # -- one object --------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ class Uploader:
         return committed
 
     async def _apply(self, object_id: int, draft: Draft, wal_trim: int) -> None:
-        """Readers go to the object for these chunks from now on, and memory may let go of them."""
+        """Readers go to the object for these chunks from now on, and they may be evicted from memory."""
         self._committed_trim = wal_trim
         async for r in _sliced(draft.ranges):
             if r.log.deleted:

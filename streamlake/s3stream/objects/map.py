@@ -113,7 +113,7 @@ class ObjectMap:
             for column in stream.columns:
                 del column[:count]
 
-    def forget(self, stream_id: int) -> None:
+    def remove(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
 
 

@@ -53,7 +53,7 @@ class BlockRef:
 
 
 class ObjectReader:
-    """`whole_objects_max`: how many are fetched whole at once; 0 if the cache has no room for them."""
+    """`whole_objects_max`: how many are fetched whole at once; 0 if the cache is too small for them."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ObjectReader:
         return len(rows)
 
     def _fetch_whole(self, entry: RangeInObject | None) -> None:
-        """In the background. Where the index is known, the object was fetched already, or is read piece by piece."""
+        """In the background. Where the index is known, the object was fetched already, or is read piece by extent."""
         if entry is None or self._whole_objects.locked() or self._cache.has((entry.object_id, INDEX_ROW)):
             return
         self._cache.start([(entry.object_id, INDEX_ROW)], lambda: self._load_whole(entry))

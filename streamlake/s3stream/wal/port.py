@@ -3,7 +3,7 @@
 One WAL per broker holds the batches of all its streams in append order. A *position* is an integer that grows
 with each record and never repeats within a WAL: 0 is before all of them. Kinds count in their own way.
 
-Life: `recover` once, then `start`, then append / trim / read until `close`. Room is reserved before
+Life: `recover` once, then `start`, then append / trim / read until `close`. Capacity is reserved before
 offsets are given, so `append` cannot fail for lack of space and the WAL never skips a record: either every
 record up to a position becomes durable, or the whole WAL fails and says so once, and nothing more is acked.
 
@@ -44,15 +44,15 @@ class Wal(Protocol):
         ...
 
     def try_reserve(self, size_bytes: int) -> bool:
-        """Set aside room for records of this many data bytes; False if the WAL is full (trim makes room)."""
+        """Reserve capacity for records of this many data bytes; False if the WAL is full (a trim frees capacity)."""
         ...
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room; Full after `timeout_s`."""
+        """Wait for capacity; Full after `timeout_s`."""
         ...
 
     def release(self, size_bytes: int) -> None:
-        """Give back room that was reserved and not used."""
+        """Give back what was reserved and not used."""
         ...
 
     def append(self, record: WalRecord) -> int:

@@ -1,7 +1,7 @@
 """The directory of a file WAL: its lock, its segment files, and what recovery finds in them.
 
     data/wal/lock                 held as long as the process lives; says which WAL this is
-    data/wal/000000000001.wal     segments; a file keeps its name when it is headed anew for the next use
+    data/wal/000000000001.wal     segments; a file keeps its name when it is recycled for the next use
 
 Segments are used in the order of their generations, and a group of records lies within one segment, so all records but
 those of the last group are known to have been durable; whatever is wrong with them is damage, never a torn tail.
@@ -34,7 +34,7 @@ IDENTITY_BYTES_MAX = 64
 @dataclass(frozen=True, slots=True)
 class Recovered:
     live: list[Segment]  # hold records above the trim position, in order; the last one can be filled further
-    spares: list[Segment]  # empty, headed anew
+    spares: list[Segment]  # empty, recycled
     next_position: int
 
 
@@ -134,7 +134,7 @@ class WalDirectory:
         self._disk.sync_dir(self.path)
 
     def make_segment(self) -> Segment:
-        """A new file, zeroed and headed; all of it durable."""
+        """A new file of zeros with a header; all of it durable."""
         header = self._next_header()
         path = posixpath.join(self.path, f"{header.generation:012d}{SEGMENT_SUFFIX}")
         try:
@@ -144,7 +144,7 @@ class WalDirectory:
             raise
 
     def reuse(self, segment: Segment) -> Segment | None:
-        """The segment, headed anew; None if it is of another size than is wanted now: its file is removed."""
+        """The segment, recycled; None if it is of another size than is wanted now: its file is removed."""
         try:
             if segment.header.segment_bytes == self._segment_bytes:
                 return recycle_segment(segment, self._next_header())
@@ -181,7 +181,7 @@ class WalDirectory:
     def _harden(self, free: list[Segment], last: Segment | None, tail: Tail | None) -> list[Segment]:
         """Make what was found durable before anybody hears of it, and before any new record is written.
 
-        Every segment without live records is headed anew: a torn group in it could else be taken for the
+        Every segment without live records is recycled: a torn group in it could else be taken for the
         continuation of what is appended from now on.
         """
         if last and tail:

@@ -28,7 +28,7 @@ RECORD_HEADER_BYTES = _RECORD.size + 4  # and the header's own CRC32C
 SEGMENT_MAGIC = b"SLWS"
 _SEGMENT = struct.Struct(">4sHHQQI")
 _SEGMENT_HEADER_USED_BYTES = _SEGMENT.size + 4
-SEGMENT_HEADER_BYTES = 4096  # a block of its own: re-heading a segment never touches the block of a record
+SEGMENT_HEADER_BYTES = 4096  # a block of its own: recycling a segment never touches the block of a record
 
 _CRC = struct.Struct(">I")
 

@@ -1,4 +1,4 @@
-"""One segment of the file WAL: a file of fixed size, zeroed once, headed anew for each use, filled front to back.
+"""One segment of the file WAL: a file of fixed size, zeroed once, filled front to back, recycled by a new header.
 
 Overwriting zeroed blocks needs no change of the file's metadata, so a sync costs about half of one that grows the
 file; therefore segments are recycled, never shrunk. What a former use left behind stays in the file until it is

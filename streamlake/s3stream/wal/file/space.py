@@ -1,4 +1,4 @@
-"""Room in the WAL, reserved before offsets are given, so that appending can never fail for lack of it.
+"""Capacity of the WAL, reserved before offsets are given, so that appending can never fail for lack of it.
 
 The hard part is waste: a record lies in one segment, so the rest of a segment is lost when the next record does not
 fit. Which records will come, in which order, is unknown when they are reserved; so a reservation is granted only if
@@ -15,10 +15,10 @@ from streamlake.core.errors import Full, Invalid, StreamLakeError
 
 
 class WalSpace:
-    def __init__(self, segment_room_bytes: int, record_header_bytes: int) -> None:
-        self._segment_room_bytes = segment_room_bytes
+    def __init__(self, segment_capacity_bytes: int, record_header_bytes: int) -> None:
+        self._segment_capacity_bytes = segment_capacity_bytes
         self._record_header_bytes = record_header_bytes
-        self.active_room_bytes = 0  # left in the segment being filled
+        self.active_free_bytes = 0  # left in the segment being filled
         self.spare_segments = 0  # ready to be filled
         self.reserved_bytes = 0  # of data; headers come on top
         self._reserved_headers = 0
@@ -28,7 +28,7 @@ class WalSpace:
 
     @property
     def wanted(self) -> bool:
-        """True if somebody waits for room."""
+        """True if somebody waits for capacity."""
         return bool(self._waiters)
 
     def try_reserve(self, size_bytes: int) -> bool:
@@ -41,7 +41,7 @@ class WalSpace:
         return True
 
     async def reserve(self, size_bytes: int, timeout_s: float, describe_full: str) -> None:
-        """Wait for room; Full with `describe_full` after `timeout_s`."""
+        """Wait for capacity; Full with `describe_full` after `timeout_s`."""
         if self.try_reserve(size_bytes):
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -63,18 +63,18 @@ class WalSpace:
 
     def starts_next(self, size_bytes: int) -> bool:
         """True if a record of this many data bytes goes to the next spare segment."""
-        starts_next = size_bytes + self._record_header_bytes > self.active_room_bytes
+        starts_next = size_bytes + self._record_header_bytes > self.active_free_bytes
         if starts_next and self.spare_segments == 0:
             raise Full("more was appended to the WAL than had been reserved")
         return starts_next
 
     def use(self, size_bytes: int) -> bool:
-        """Take the room of one record of this many data bytes. True if it starts the next spare segment."""
+        """Take the capacity for one record of this many data bytes. True if it starts the next spare segment."""
         record_bytes = size_bytes + self._record_header_bytes
         if starts_next := self.starts_next(size_bytes):
             self.spare_segments -= 1
-            self.active_room_bytes = self._segment_room_bytes
-        self.active_room_bytes -= record_bytes
+            self.active_free_bytes = self._segment_capacity_bytes
+        self.active_free_bytes -= record_bytes
         self._unreserve(size_bytes)
         self._wake()  # the worst packing of what is still reserved may have become better
         return starts_next
@@ -84,7 +84,7 @@ class WalSpace:
         self._wake()
 
     def fail(self, error: StreamLakeError) -> None:
-        """No more room will be given: everybody gets `error`, now and later."""
+        """No more capacity will be given: everybody gets `error`, now and later."""
         self._failure = error
         for _, granted in self._waiters:
             if not granted.done():
@@ -92,7 +92,7 @@ class WalSpace:
         self._waiters.clear()
 
     def _check(self, size_bytes: int) -> None:
-        limit_bytes = self._segment_room_bytes - self._record_header_bytes
+        limit_bytes = self._segment_capacity_bytes - self._record_header_bytes
         if size_bytes > limit_bytes:
             raise Invalid(
                 f"a record of {size_bytes} bytes can never fit a WAL segment, which has room for {limit_bytes}: "
@@ -107,12 +107,12 @@ class WalSpace:
         spares = self.spare_segments - 1  # one is the slack
         if spares < 0:
             return False
-        if total <= self.active_room_bytes:
+        if total <= self.active_free_bytes:
             return True
         if spares == 0:
             return False
-        between = (spares - 1) * (self._segment_room_bytes - waste)
-        return total <= max(0, self.active_room_bytes - waste) + between + self._segment_room_bytes
+        between = (spares - 1) * (self._segment_capacity_bytes - waste)
+        return total <= max(0, self.active_free_bytes - waste) + between + self._segment_capacity_bytes
 
     def _grant(self, size_bytes: int) -> None:
         self.reserved_bytes += size_bytes

@@ -1,7 +1,7 @@
 """The WAL on a local disk: a directory of zeroed, recycled segments, written in groups, one sync per group.
 
     append ─► open group ─► flusher: one write, one fdatasync ─► on_durable
-    trim   ─► segments whose records are all trimmed ─► headed anew in the background ─► spare segments ─► append
+    trim   ─► segments whose records are all trimmed ─► recycled in the background ─► spare segments ─► append
 
 One group is in flight at a time; what is appended meanwhile forms the next, so the busier the broker the larger the
 group. Segments are made and recycled ahead of need, by a task of their own. A failed write or sync is the end of the
@@ -121,8 +121,8 @@ class FileWal:
         self._synced_position = 0  # durable; acknowledged to durable_position
         self._trimmed_position = 0
         self._live: list[Segment] = []  # hold records that are not trimmed, in order; the last one is being filled
-        self._spares: deque[Segment] = deque()  # headed, empty
-        self._freed: deque[Segment] = deque()  # wait to be headed anew
+        self._spares: deque[Segment] = deque()  # new or recycled, empty
+        self._freed: deque[Segment] = deque()  # wait to be recycled
         self._space = WalSpace(self.settings.segment_bytes - SEGMENT_HEADER_BYTES, RECORD_HEADER_BYTES)
         self._groups: deque[Group] = deque()
         self._group_ready = asyncio.Event()
@@ -179,7 +179,7 @@ class FileWal:
         self._trimmed_position = trim_position
         self.durable_position = self._synced_position = found.next_position - 1
         if found.live:
-            self._space.active_room_bytes = found.live[-1].header.segment_bytes - found.live[-1].end
+            self._space.active_free_bytes = found.live[-1].header.segment_bytes - found.live[-1].end
         for spare in found.spares:
             self._add_spare(spare)
         self._state = State.RECOVERED
@@ -208,7 +208,7 @@ class FileWal:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
-        """See Wal.start. A full disk is no error here: records wait for room, and what was replayed can be uploaded."""
+        """See Wal.start. A full disk is no error here: appends wait, and what was replayed can be uploaded."""
         assert self._state is State.RECOVERED, "start follows recover"
         self._on_durable, self._on_failed = on_durable, on_failed
         try:
@@ -254,7 +254,7 @@ class FileWal:
         close_segments([*self._live, *self._spares, *self._freed])
         self._directory.unlock()
 
-    # -- room ----------------------------------------------------------------------------------------------------------
+    # -- capacity ------------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
         """See Wal.try_reserve. Invalid if a record of this size could never fit a segment."""
@@ -413,7 +413,7 @@ class FileWal:
         """See Wal.trim.
 
         Safe because the caller trims only what a committed metadata transaction holds in objects, this position
-        included. If the machine dies before a segment is headed anew, `recover` gets that position and skips it.
+        included. If the machine dies before a segment is recycled, `recover` gets that position and skips it.
         """
         if position > self.durable_position:
             raise Invalid(f"cannot trim the WAL to {position}: it is durable to {self.durable_position} only")

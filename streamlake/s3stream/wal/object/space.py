@@ -1,7 +1,7 @@
-"""Room in the object WAL, reserved before offsets are given, so that nothing piles up while the store is slow.
+"""Capacity of the object WAL, reserved before offsets are given, so that nothing piles up while the store is slow.
 
 Two limits: bytes on their way (memory of the broker: reserved, or appended and not yet durable), and bytes that are
-not trimmed (what a recovery would have to read). Objects cannot run out of room as a disk can, so headers and tables
+not trimmed (what a recovery would have to read). Objects cannot run out of space as a disk can, so headers and tables
 are counted when they arise and may go over a limit by their own size.
 
 Plain counting, no I/O. Waiters are served first come, first served, so a large one is not starved by small ones.
@@ -46,7 +46,7 @@ class ObjectWalSpace:
         return True
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room; Full after `timeout_s`."""
+        """Wait for capacity; Full after `timeout_s`."""
         if self.try_reserve(size_bytes):
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -82,7 +82,7 @@ class ObjectWalSpace:
         self._wake()
 
     def fail(self, error: StreamLakeError) -> None:
-        """No more room will be given: everybody gets `error`, now and later."""
+        """No more capacity will be given: everybody gets `error`, now and later."""
         self._failure = error
         for _, granted in self._waiters:
             if not granted.done():

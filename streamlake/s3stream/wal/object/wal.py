@@ -218,7 +218,7 @@ class ObjectWal:
         self._unacked.clear()
         self._open = None
 
-    # -- room ----------------------------------------------------------------------------------------------------------
+    # -- capacity ------------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
         """See Wal.try_reserve. Invalid if this size could never fit."""

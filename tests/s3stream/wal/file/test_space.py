@@ -14,9 +14,9 @@ ROOM = 1000
 HEADER = 10
 
 
-def space(spares: int, active_room_bytes: int = 0) -> WalSpace:
+def space(spares: int, active_free_bytes: int = 0) -> WalSpace:
     made = WalSpace(ROOM, HEADER)
-    made.active_room_bytes = active_room_bytes
+    made.active_free_bytes = active_free_bytes
     for _ in range(spares):
         made.add_spare()
     return made
@@ -85,7 +85,7 @@ def test_too_large_for_a_segment_is_invalid() -> None:
 
 
 def test_appending_what_was_never_reserved_is_refused_at_the_very_end() -> None:
-    wal = space(1, active_room_bytes=100)
+    wal = space(1, active_free_bytes=100)
     assert not wal.use(90)
     assert wal.use(90)
     with pytest.raises(Full):
