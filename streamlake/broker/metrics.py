@@ -14,9 +14,10 @@ from streamlake.coordinator.shell import Groups
 from streamlake.log.manager import LogManager
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.streams import Streams
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS, Flusher
+from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.object.wal import ObjectWal
+from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS
 from streamlake.server.connection import Counters
 from streamlake.table.task.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag

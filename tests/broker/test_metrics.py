@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from streamlake.broker.metrics import Sources, export
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS
+from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS
 from streamlake.server.connection import Counters
 from streamlake.table.task.control import TableReport
 from streamlake.telemetry.loop_lag import LoopLag

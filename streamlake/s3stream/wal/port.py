@@ -11,11 +11,24 @@ What an earlier life, another kind or another broker left is a `DrainableWal`: r
 """
 
 from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
 
 Buffer = bytes | memoryview
+# Upper bounds of the buckets in which a WAL counts how long a write takes to become durable; one more bucket is above.
+LATENCY_BOUNDS_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+
+class State(Enum):
+    """Where a WAL is in its life, in this order; after FAILED only CLOSED follows."""
+
+    NEW = auto()
+    RECOVERED = auto()
+    RUNNING = auto()
+    FAILED = auto()
+    CLOSED = auto()
 
 
 class WalRecord(msgspec.Struct, frozen=True, gc=False):

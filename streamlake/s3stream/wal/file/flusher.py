@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from streamlake.core.clock import Clock
 from streamlake.core.disk import Buffer, DiskFile
 from streamlake.core.tasks import Executor
-
-LATENCY_BOUNDS_MS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS
 
 
 class Flusher:
@@ -22,7 +21,7 @@ class Flusher:
         self._clock = clock
         self.syncs = 0
         self.written_bytes = 0
-        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)  # count per bound, the last one above all bounds
+        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self.latency_sum_ms = 0.0
 
     async def flush(self, file: DiskFile, buffers: Sequence[Buffer], offset: int) -> None:

@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from streamlake.core.disk import Buffer, Disk, is_full
 from streamlake.core.errors import (
@@ -41,7 +40,7 @@ from streamlake.s3stream.wal.file.format import (
 )
 from streamlake.s3stream.wal.file.segment import Segment
 from streamlake.s3stream.wal.file.space import WalSpace
-from streamlake.s3stream.wal.port import Lease, WalRecord
+from streamlake.s3stream.wal.port import Lease, State, WalRecord
 
 SPARE_SEGMENTS = 3  # made ahead of need: the slack, and two to fill
 GROUP_RECORDS_MAX = 512  # keeps a group within one vectored write
@@ -60,14 +59,6 @@ class FileWalSettings:
             raise Invalid(f"a WAL segment has 16 KiB to 1 GiB, not {self.segment_bytes} bytes")
         if self.capacity_bytes < 3 * self.segment_bytes:
             raise Invalid(f"a WAL has at least 3 segments: {self.capacity_bytes} < 3 × {self.segment_bytes} bytes")
-
-
-class State(Enum):
-    NEW = auto()
-    RECOVERED = auto()
-    RUNNING = auto()
-    FAILED = auto()
-    CLOSED = auto()
 
 
 @dataclass(slots=True, eq=False)

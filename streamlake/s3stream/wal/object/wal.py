@@ -16,7 +16,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 import structlog
 
@@ -35,7 +34,6 @@ from streamlake.core.errors import (
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS
 from streamlake.s3stream.wal.object.format import (
     NONCE_BYTES,
     DataEncoder,
@@ -47,7 +45,7 @@ from streamlake.s3stream.wal.object.format import (
     seq_of,
 )
 from streamlake.s3stream.wal.object.space import ObjectWalSpace
-from streamlake.s3stream.wal.port import Buffer, WalRecord
+from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS, Buffer, State, WalRecord
 
 PASSING = (Unavailable, OutcomeUnknown, Full)
 KEYS_PER_DELETE = 1000
@@ -83,14 +81,6 @@ class ObjectWalSettings:
         return ids.random.uniform(0, min(self.retry_max_ms, self.retry_first_ms << min(attempt - 1, 20))) / 1000
 
 
-class State(Enum):
-    NEW = auto()
-    RECOVERED = auto()
-    RUNNING = auto()
-    FAILED = auto()
-    CLOSED = auto()
-
-
 @dataclass(slots=True, eq=False)
 class Batch:
     """Records that become one object. Its place in the WAL is decided when it opens."""
@@ -119,7 +109,7 @@ class ObjectWal:
         self.upload_bytes = 0
         self.retries = 0
         self.deleted_objects = 0
-        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)  # of uploads, retries included; see file/flusher.py
+        self.latency_buckets = [0] * (len(LATENCY_BOUNDS_MS) + 1)  # of uploads, retries included
         self.latency_sum_ms = 0.0
         self._store = store
         self._node = node

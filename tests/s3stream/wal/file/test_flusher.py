@@ -4,7 +4,8 @@ import pytest
 from simulation.world.disk import SimDisk
 
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.wal.file.flusher import LATENCY_BOUNDS_MS, Flusher
+from streamlake.s3stream.wal.file.flusher import Flusher
+from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS
 
 
 class TickingClock:
