@@ -30,7 +30,9 @@ class Budget(Admission[tuple[str, int]]):
     async def take(self, account: str, size_bytes: int, timeout_s: float) -> None:
         """Wait for capacity. Raises Unavailable after `timeout_s`, Invalid if it could never fit."""
         if size_bytes > self.total_bytes:
-            raise Invalid(f"{size_bytes} bytes never fit the memory budget of {self.total_bytes}: raise memory.total")
+            raise Invalid(
+                f"{size_bytes} bytes never fit the memory budget of {self.total_bytes}: raise memory.total_bytes"
+            )
         if not self.try_take(account, size_bytes) and not await self._wait((account, size_bytes), timeout_s):
             raise Unavailable(f"no {size_bytes} bytes of memory came free within {timeout_s:g} s: try again")
 

@@ -197,6 +197,6 @@ class Streams:
             if not self._budget.try_take(account, size):
                 raise Invalid(
                     f"the memory budget of {self._budget.total_bytes} bytes has {self._budget.free_bytes} left, but"
-                    f" {account} needs {size}: raise memory.total or lower the caches"
+                    f" {account} needs {size}: raise memory.total_bytes or lower the caches"
                 )
             self._claimed[account] = size

@@ -42,7 +42,7 @@ async def test_waiters_are_served_in_order_and_none_is_overtaken() -> None:
 
 async def test_too_much_is_invalid_and_too_late_is_unavailable() -> None:
     budget = Budget(10)
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match=r"raise memory\.total_bytes"):
         await budget.take("a", 11, timeout_s=1)
     assert budget.try_take("a", 10)
     with pytest.raises(Unavailable):
