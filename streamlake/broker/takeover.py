@@ -19,7 +19,8 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import LEFT, BrokerIdentity, Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.wals import WalRow, Wals
-from streamlake.core.errors import Conflict, Full, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Conflict, Unavailable
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.drain import drain
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
@@ -90,7 +91,7 @@ class Takeover:
         if uri.kind == "object":
             try:
                 deleted = await sweep(await self._opener.store_at(uri.place), acting.node, acting.epoch)
-            except (Unavailable, OutcomeUnknown, Full) as error:
+            except TRANSIENT as error:
                 log.warning("could not look for stray objects of earlier WALs", reason=str(error))
             else:
                 log.info("stray objects of earlier WALs deleted", objects=deleted)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
+
 KIB = 1024
 MIB = 1024 * KIB
 MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
@@ -41,6 +44,9 @@ class StreamsSettings:
     def where_requests_are_free(self) -> "StreamsSettings":
         """As for a local disk: what is read in one go takes a processor, caches and memory from whoever produces."""
         return replace(self, read_ahead_bytes=min(self.read_ahead_bytes, LITTLE_BYTES), whole_objects=False)
+
+    def backoff(self, ids: Ids) -> Backoff:
+        return Backoff(ids, self.retry_first_ms / 1000, self.retry_max_ms / 1000)
 
     def memory_bytes(self) -> dict[str, int]:
         """What is taken from the memory budget for good, by account."""

@@ -51,6 +51,7 @@ class Streams:
         self._wal = wal
         self._metadata = metadata
         self._settings = settings
+        self._ids = ids
         self._budget = budget
         self._on_fatal = on_fatal
         self._ownership = asyncio.Lock()
@@ -107,7 +108,7 @@ class Streams:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by
         ourselves. So no commit may come in between, and one epoch more does no harm."""
         unknown: OutcomeUnknown | None = None
-        pause_ms = self._settings.retry_first_ms
+        backoff = self._settings.backoff(self._ids)
         while True:
             try:
                 return await self._metadata.open_streams(stream_ids, starts)
@@ -116,8 +117,7 @@ class Streams:
             except (Unavailable, Full):
                 if unknown is None:
                     raise
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(2 * pause_ms, self._settings.retry_max_ms)
+            await backoff.pause()
 
     def _end_of(self, stream_id: int, state: StreamState | None) -> int:
         """The end of a stream, its recovered tail included."""

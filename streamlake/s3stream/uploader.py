@@ -20,6 +20,7 @@ import structlog
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT, Backoff
 from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
 from streamlake.s3stream.objects.format import ObjectEncoder, object_key
@@ -30,7 +31,6 @@ from streamlake.s3stream.wal.port import Buffer, DrainableWal, Wal
 
 T = TypeVar("T")
 STREAMS_PER_SLICE = 16
-PASSING = (Unavailable, OutcomeUnknown, Full)
 log = structlog.get_logger(__name__)
 
 
@@ -278,7 +278,7 @@ class Uploader:
 
     async def _commit(self, object_id: int, draft: Draft, wal_trim: int) -> bool:
         """True when committed, False if the object was destroyed before (it took too long)."""
-        attempt = 0
+        backoff = self._backoff()
         while True:
             try:
                 async with self._ownership:
@@ -296,10 +296,9 @@ class Uploader:
                     return True
                 if isinstance(error, Conflict):
                     return False
-                await self._back_off(attempt, error)
+                await self._pause(backoff, error)
             except (Unavailable, Full) as error:
-                await self._back_off(attempt, error)
-            attempt += 1
+                await self._pause(backoff, error)
 
     async def _landed(self, object_id: int) -> bool:
         objects = await self._persist(self._metadata.objects)
@@ -339,24 +338,25 @@ class Uploader:
                 del self._appender.dirty[r.log.stream_id]
         self._appender.relieve()
 
-    # -- trying again ------------------------------------------------------------------------------------------------
+    # -- retrying ----------------------------------------------------------------------------------------------------
 
     async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step that is safe to repeat until it succeeds."""
-        attempt = 0
+        backoff = self._backoff()
         while True:
             try:
                 return await step()
-            except PASSING as error:
-                await self._back_off(attempt, error)
-            attempt += 1
+            except TRANSIENT as error:
+                await self._pause(backoff, error)
 
-    async def _back_off(self, attempt: int, error: StreamLakeError) -> None:
+    def _backoff(self) -> Backoff:
+        return self._settings.backoff(self._ids)
+
+    async def _pause(self, backoff: Backoff, error: StreamLakeError) -> None:
         self.retries += 1
-        if attempt == 0:
-            log.warning("upload will be tried again", error=str(error))
-        pause_ms = min(self._settings.retry_max_ms, self._settings.retry_first_ms << min(attempt, 20))
-        await asyncio.sleep(pause_ms / 1000 * self._ids.random.uniform(0.5, 1.0))
+        if backoff.failures == 0:
+            log.warning("upload failed, retrying", error=str(error))
+        await backoff.pause()
 
 
 async def _sliced(items: Sequence[T]) -> AsyncIterator[T]:

@@ -25,6 +25,7 @@ from streamlake.cluster.topics import Topics
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.classic.group import Group
 from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
+from streamlake.core.retry import TRANSIENT
 from streamlake.log.partition import Partition
 from streamlake.s3stream.store.bucket import S3Store
 from streamlake.s3stream.store.client import RequestFailed
@@ -35,7 +36,7 @@ from streamlake.s3stream.wal.file import flusher
 from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.object.format import ObjectKind, encode_mark, object_wal_key, seq_of
 from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
-from streamlake.s3stream.wal.object.wal import PASSING, ObjectWal
+from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.table.commit import committer
 from streamlake.table.commit.iceberg import IcebergTable
 from streamlake.table.commit.machine import judge
@@ -130,13 +131,14 @@ def exists_is_fenced(replace: Replace) -> None:
 
     async def create(self: S3Store, key: str, parts: Any) -> None:
         body = b"".join(parts)
-        for attempt in range(1, 7):
+        backoff = self._backoff()
+        for _ in range(6):
             try:
                 return await self._send_put(key, body, create=True)
             except RequestFailed as failure:
                 if failure.status == 412:
                     raise Exists(f"object {key} exists") from None
-            await self._pause(attempt)
+            await self._pause(backoff)
         raise OutcomeUnknown(f"create object {key}")
 
     async def fenced(self: ObjectWal, key: str, seq: int) -> bool:
@@ -264,7 +266,7 @@ def wal_skips_a_failed_object(replace: Replace) -> None:
     """An object that could not be put is given up, and the WAL goes on behind it (C6)."""
 
     async def put(self: ObjectWal, seq: int, parts: Any) -> None:
-        with contextlib.suppress(*PASSING):
+        with contextlib.suppress(*TRANSIENT):
             await self._store.create(object_wal_key(self._node, self._broker_epoch, seq), parts)
 
     replace(ObjectWal, "_put", put)

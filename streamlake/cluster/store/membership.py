@@ -21,8 +21,9 @@ from streamlake.cluster.store import schema as tables
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.schema import insert_into
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Closed, Conflict, Fenced, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Closed, Conflict, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 
 CLUSTER_ROW = 1
 RENEWALS_PER_LEASE = 3  # two may get lost
@@ -185,7 +186,7 @@ class Membership:
             await asyncio.sleep(max(retry_s, self._lease.renewal_at() - self._clock.boottime()))
             try:
                 await self.renew()
-            except (Unavailable, OutcomeUnknown, Full):
+            except TRANSIENT:
                 continue
 
     async def leave(self) -> None:

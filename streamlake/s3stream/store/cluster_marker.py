@@ -7,7 +7,8 @@ disk that is not mounted) would be taken for a log that is empty. So a broker cl
 
 import asyncio
 
-from streamlake.core.errors import Corrupt, Exists, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Corrupt, Exists, Invalid, NotFound, Unavailable
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.store.port import ObjectStore
 
 KEY = "cluster"
@@ -48,7 +49,7 @@ async def _write(store: ObjectStore, cluster_id: bytes) -> bytes:
         try:
             # Durable before anything else is stored: whoever comes next knows whose all that is.
             await store.create(KEY, [cluster_id])
-        except (Exists, OutcomeUnknown, Unavailable, Full):
+        except (Exists, *TRANSIENT):
             await asyncio.sleep(PAUSE_S)
         owner = await _read(store)
         if owner is not None:

@@ -18,6 +18,7 @@ import structlog
 
 from streamlake.core.errors import Corrupt, Exists, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import (
     HEADER_BYTES,
@@ -32,7 +33,7 @@ from streamlake.s3stream.wal.object.format import (
     object_wal_key,
     seq_of,
 )
-from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, PASSING, WARN_AT_ATTEMPT, ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, WARN_AT_FAILURE, ObjectWalSettings
 from streamlake.s3stream.wal.port import WalRecord
 
 T = TypeVar("T")
@@ -241,19 +242,19 @@ class ObjectWalRecovery:
 
     async def _persist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """For calls that do no harm when repeated: create too, as what is at the key is read afterwards."""
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while True:
-            attempt += 1
             try:
                 return await call()
-            except (Corrupt, *PASSING) as error:
-                if isinstance(error, Corrupt) and attempt == WARN_AT_ATTEMPT:  # not just cut short on its way
+            except (Corrupt, *TRANSIENT) as error:
+                delay_s = backoff.next_delay_s()
+                if isinstance(error, Corrupt) and backoff.failures == WARN_AT_FAILURE:  # not just cut short on its way
                     raise
                 self.retries += 1
-                if attempt == WARN_AT_ATTEMPT and not self._warned:
+                if backoff.failures == WARN_AT_FAILURE and not self._warned:
                     self._warned = True  # once: there may be thousands of objects
                     log.warning("recovery of a WAL is held up, retrying", what=what, error=str(error))
-            await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+            await asyncio.sleep(delay_s)
 
 
 async def sweep(store: ObjectStore, node: int, current_epoch: int) -> int:

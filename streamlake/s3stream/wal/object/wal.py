@@ -24,14 +24,13 @@ from streamlake.core.errors import (
     Corrupt,
     Exists,
     Fenced,
-    Full,
     Invalid,
     NotFound,
     OutcomeUnknown,
     StreamLakeError,
-    Unavailable,
 )
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT, Backoff
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import (
@@ -47,9 +46,8 @@ from streamlake.s3stream.wal.object.format import (
 from streamlake.s3stream.wal.object.space import ObjectWalSpace
 from streamlake.s3stream.wal.port import LATENCY_BOUNDS_MS, Buffer, State, WalRecord
 
-PASSING = (Unavailable, OutcomeUnknown, Full)
 KEYS_PER_DELETE = 1000
-WARN_AT_ATTEMPT = 5
+WARN_AT_FAILURE = 5
 # What an object counts beside its bytes, so that the capacity bounds their number too: recovery gets them one by one.
 OBJECT_OVERHEAD_BYTES = 16 << 10
 log = structlog.get_logger(__name__)
@@ -76,9 +74,8 @@ class ObjectWalSettings:
                 f" {self.object_bytes}, {self.unflushed_bytes_max}, {self.capacity_bytes}"
             )
 
-    def pause_s(self, ids: Ids, attempt: int) -> float:
-        """Before attempt + 1: anything up to a growing bound, so that not all come back at once."""
-        return ids.random.uniform(0, min(self.retry_max_ms, self.retry_first_ms << min(attempt - 1, 20))) / 1000
+    def backoff(self, ids: Ids) -> Backoff:
+        return Backoff(ids, self.retry_first_ms / 1000, self.retry_max_ms / 1000)
 
 
 @dataclass(slots=True, eq=False)
@@ -335,9 +332,8 @@ class ObjectWal:
         have the same bytes.
         """
         key = object_wal_key(self._node, self._broker_epoch, seq)
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while True:
-            attempt += 1
             try:
                 await self._store.create(key, parts)
                 return
@@ -345,12 +341,13 @@ class ObjectWal:
                 if await self._is_ours(key, seq):
                     return
                 reason = "it exists, and cannot be read back"
-            except PASSING as error:
+            except TRANSIENT as error:
                 reason = str(error)
-            if attempt == WARN_AT_ATTEMPT:
-                log.warning("cannot write the WAL, retrying", key=key, attempts=attempt, reason=reason)
             self.retries += 1
-            await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+            delay_s = backoff.next_delay_s()
+            if backoff.failures == WARN_AT_FAILURE:
+                log.warning("cannot write the WAL, retrying", key=key, attempts=backoff.failures, reason=reason)
+            await asyncio.sleep(delay_s)
 
     async def _is_ours(self, key: str, seq: int) -> bool:
         """True if an attempt of this life has landed at the key; False if that is not known. Fenced, Corrupt.
@@ -359,7 +356,7 @@ class ObjectWal:
         """
         try:
             data = await self._store.get(key)
-        except (NotFound, Corrupt, *PASSING):  # Corrupt: cut short on its way
+        except (NotFound, Corrupt, *TRANSIENT):  # Corrupt: cut short on its way
             return False
         found = self._decoded(key, data)
         header = found.header
@@ -449,19 +446,19 @@ class ObjectWal:
 
     async def _delete_trimmed(self) -> None:
         """Delete until all is deleted. What is left at a crash is found by the sweep of a later life."""
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while self._deleted_seq < self._deletable_seq:
             last = min(self._deletable_seq, self._deleted_seq + KEYS_PER_DELETE)
             seqs = range(self._deleted_seq + 1, last + 1)
             try:
                 await self._store.delete([object_wal_key(self._node, self._broker_epoch, seq) for seq in seqs])
-            except PASSING as error:
-                attempt += 1
-                if attempt == WARN_AT_ATTEMPT:
-                    log.warning("cannot delete objects of the WAL, retrying", attempts=attempt, error=str(error))
-                await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+            except TRANSIENT as error:
+                delay_s = backoff.next_delay_s()
+                if backoff.failures == WARN_AT_FAILURE:
+                    log.warning("cannot delete objects of the WAL, retrying", error=str(error))
+                await asyncio.sleep(delay_s)
                 continue
-            attempt = 0
+            backoff.reset()
             self.deleted_objects += len(seqs)
             self._deleted_seq = last
         self._deleting = None

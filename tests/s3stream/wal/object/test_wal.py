@@ -14,9 +14,9 @@ from support.object_wal_place import NODE, Place
 from streamlake.core.disk import RealDisk
 from streamlake.core.errors import Closed, Corrupt, Exists, Fenced, Full, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 from streamlake.s3stream.store.local import LocalStore
-from streamlake.s3stream.wal.object import recovery as object_recovery
 from streamlake.s3stream.wal.object import wal as object_wal
 from streamlake.s3stream.wal.object.format import (
     ENTRY_BYTES,
@@ -533,7 +533,7 @@ async def test_ending_at_a_gap_that_is_filled_before_the_fence_is_noticed(monkey
         mark = encode_mark(self._mark(ObjectKind.FENCE, seq))
         try:
             await self._store.create(self._key(seq), [mark])
-        except (Exists, *object_recovery.PASSING):
+        except (Exists, *TRANSIENT):
             pass
         return mark
 
