@@ -146,8 +146,6 @@ class LogCache:
         self._wal_readable = wal_readable
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
-        self.evicted_bytes = 0
-        self.spilled_bytes = 0
 
     def copy_in(self, log: StreamLog, data: Buffer | DeferredBuffer, head: Buffer = b"") -> memoryview:
         """Copy a chunk, `head` and then `data`, to the end of its stream; its size was taken from `capacity` before.
@@ -199,7 +197,7 @@ class LogCache:
         """Evict until `size_bytes` are free, or nothing more may go: uploaded slabs first, then durable ones."""
         while self._uploaded and self.capacity.free_bytes < size_bytes:
             slab, _ = self._uploaded.popitem(last=False)
-            self.evicted_bytes += self._drop(slab)
+            self._drop(slab)
         if not self._wal_readable:
             return
         for _ in range(len(self._recent)):
@@ -209,7 +207,7 @@ class LogCache:
             if slab.last_position <= durable_position:
                 # safe at a crash: every chunk of it is durable in the WAL, which is trimmed only after their upload
                 del self._recent[slab]
-                self.spilled_bytes += self._drop(slab)
+                self._drop(slab)
             elif slab is slab.log.slabs[-1]:
                 self._recent.move_to_end(slab)  # old, but still being filled
             else:
@@ -223,10 +221,9 @@ class LogCache:
             self._drop(slab)
         log.evict_all()
 
-    def _drop(self, slab: Slab) -> int:
+    def _drop(self, slab: Slab) -> None:
         oldest = slab.log.slabs.pop(0)
         assert oldest is slab, "a stream's slabs leave memory oldest first"
         size = slab.end - slab.begin
         slab.log.evict_uploaded()
         self.capacity.give(ACCOUNT, size)
-        return size

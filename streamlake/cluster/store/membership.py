@@ -101,11 +101,6 @@ class Membership:
             raise Closed("this broker is not registered yet")
         return self._identity
 
-    @property
-    def deadline_boottime(self) -> float:
-        """Nothing may be acknowledged on the strength of the lease at or after this `Clock.boottime`."""
-        return self._lease.deadline
-
     def held(self) -> bool:
         """See s3stream.wal.Lease. Counts time that the machine slept."""
         return self._lease.held(self._clock.boottime())
@@ -234,17 +229,6 @@ class Membership:
         # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
         # has made this a Conflict.
         return await self._database.write(run)
-
-    async def others_alive(self) -> list[int]:
-        """Nodes with a running lease, but for this one."""
-        b = tables.broker.c
-
-        def run(connection: Connection) -> list[int]:
-            running = b.lease_until_ms > self._database.now_ms(connection)
-            query = select(b.node).where(running & (b.node != self.identity.node)).order_by(b.node)
-            return list(connection.execute(query).scalars())
-
-        return await self._database.read(run)
 
     async def brokers(self) -> list[BrokerInfo]:
         """All that ever registered, by node; those whose lease has run out are dead or about to be."""

@@ -70,7 +70,6 @@ class S3Store:
         self.lists = 0
         self.deletes = 0
         self.retries = 0
-        self.read_backs = 0
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -200,7 +199,6 @@ class S3Store:
 
     async def _read_back(self, key: str, failure: RequestFailed) -> bytes | None:
         """What is there after a conditional put that failed; None if nothing."""
-        self.read_backs += 1
         try:
             return await self.get(key)
         except NotFound:

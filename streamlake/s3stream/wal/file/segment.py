@@ -19,7 +19,6 @@ from streamlake.s3stream.wal.file.format import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     RecordHeader,
-    RecordKind,
     SegmentHeader,
     decode_record_header,
     decode_segment_header,
@@ -164,10 +163,8 @@ def _end_of_data(data: bytes) -> int:
 
 
 def whole_record(segment: SegmentHeader, data: bytes, at: int) -> RecordHeader:
-    """The header of the data record at `at`; Corrupt unless it and its body are sound."""
+    """The header of the record at `at`; Corrupt unless it and its body are sound."""
     header = decode_record_header(segment, data, at)
-    if header.kind is not RecordKind.DATA:
-        raise Corrupt(f"record of kind {header.kind.name}, which a file WAL does not hold")
     body = memoryview(data)[at + RECORD_HEADER_BYTES : at + header.record_bytes]
     if len(body) != header.body_bytes or crc32c(body) != header.body_crc:
         raise Corrupt("record body fails its checksum")

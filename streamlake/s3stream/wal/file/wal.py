@@ -99,7 +99,6 @@ class FileWal:
         self.appended_records = 0
         self.appended_bytes = 0
         self.replayed_records = 0
-        self.lease_waits = 0  # times that something durable could not be acknowledged for want of the lease
         self._directory = WalDirectory(directory, disk, ids, self.settings.segment_bytes)
         self._executor = executor
         self.flusher = flusher
@@ -335,7 +334,6 @@ class FileWal:
         if self._state is State.FAILED or self._synced_position == self.durable_position:
             return
         if self._lease is not None and not self._lease.held():
-            self.lease_waits += 1
             self._lease_missed.set()
             return
         self.durable_position = self._synced_position
