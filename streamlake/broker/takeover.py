@@ -99,16 +99,16 @@ class Takeover:
     # -- dead brokers --------------------------------------------------------------------------------------------------
 
     async def _take_over(self) -> dict[int, BrokerIdentity]:
-        """Fence all other nodes; as whom we act for each node from now on.
+        """Fence all other nodes; the identity under which we act for each node from now on.
 
-        Under the identity of the node's next life, so that whoever takes that life, be it the node itself, fences us.
+        Under the identity of the node's next life: another broker that takes that life, or the node itself, fences us.
         """
         ours = self._identity
         acting = {ours.node: ours}
         shared = {row.node for row in await self._wals.all() if self._parsed(row).shared}
         for broker in await self._membership.brokers():
             if broker.node != ours.node:
-                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up beside us.
+                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up while we serve.
                 acting[broker.node] = await self._act_for(broker.node, shared=broker.node in shared)
         return acting
 
@@ -119,7 +119,8 @@ class Takeover:
 
     async def _watch(self, node: int) -> None:
         """Returns when the node has left, or has not renewed its lease for as long as one lasts by our own clock. What
-        the wall clock of the metadata store says is not enough: it may be set, while the other one counts on (C4)."""
+        the wall clock of the metadata store says is not enough: it may be set, while the other broker still counts on
+        its lease (C4)."""
         loop = asyncio.get_running_loop()
         until = loop.time() + TAKE_OVER_PATIENCE_S
         seen: int | None = None

@@ -21,12 +21,12 @@ from streamlake.s3stream.objects.reader import BlockRef, ObjectReader
 from streamlake.s3stream.wal.port import Buffer, Wal
 
 ENOUGH_BYTES = 1 << 20  # from objects, for one read, while readers are slowed down
-MAX_TAILED_READERS = 16  # places where readers stopped, to tell who reads on
+MAX_TAILED_READERS = 16  # offsets where readers stopped, to recognise a reader that continues
 CHUNKS_PER_SLICE = 2048  # looked through before others may run
 
 
 class Reads:
-    """What all streams of a broker read through, and what it counted."""
+    """What all streams of a broker read through, with counters."""
 
     def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, throttle: ReadThrottle) -> None:
         self.wal = wal
@@ -133,7 +133,7 @@ class Stream:
             except NotFound as error:
                 if missing == (offset, entry):
                     raise Corrupt(f"stream {self.stream_id}: the data at offset {offset} is gone: {error}") from error
-                missing = offset, entry  # it left the WAL for an object, or was trimmed: look again
+                missing = offset, entry  # it moved from the WAL to an object, or was trimmed: look again
                 continue
             if step is None:
                 break
@@ -274,7 +274,7 @@ class Stream:
             checkpoint = Checkpoint(self.stream_id, self._log.next_offset, self._log.checkpointer())
             await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
         # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint
-        # goes with it: the state that was built from what is trimmed here could not be rebuilt by whoever opens it next
+        # goes with it: the state that was built from what is trimmed here could not be rebuilt by the next owner
         await self._metadata.trim_streams([StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint)])
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)

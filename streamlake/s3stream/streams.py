@@ -7,7 +7,7 @@
     close()   what was appended becomes durable, then all stops
 
 If the WAL fails, or anything says that this broker is fenced, all pending appends of all streams fail together and
-`on_fatal` is called once: the broker must stop. Consensus, placement and Kafka's meaning of the bytes live elsewhere.
+`on_fatal` is called once: the broker must stop. Consensus, placement and the meaning of the bytes are not known here.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class Streams:
         return Stream(log, state, self.appender, self.reads, self._metadata)
 
     def delete(self, stream_ids: Sequence[int]) -> None:
-        """Forget streams that the metadata store has dropped; gc deletes their objects."""
+        """Drop streams that the metadata store has deleted; gc deletes their objects."""
         for stream_id in stream_ids:
             log = self._logs.pop(stream_id, None)
             if log is not None:

@@ -1,12 +1,12 @@
-"""Moves durable chunks from WAL and log cache into stream-set objects, then trims the WAL.
+"""Moves durable chunks from the WAL and the log cache into stream-set objects, then trims the WAL.
 
 A round: note the WAL position reached; for every stream with new chunks take, in one tick, its next offset as the cut
 and the checkpoint of the layer above at that very offset; wait until the cuts are durable; encode, store and commit
 one object after the other; trim the WAL to the noted position, which all of these cover. Rounds never overlap.
 
-The store or the metadata store may be away for hours: every step is tried again for ever, while Produce goes on until
+The store or the metadata store may be away for hours: every step is retried for ever, while Produce goes on until
 WAL or memory is full. A commit whose answer was lost is looked up before it is repeated. Only Fenced ends it.
-Big rounds become several objects; the loop is given back after each block.
+Big rounds become several objects; the event loop may run other tasks after each block.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Backlog(Protocol):
-    """What is to be uploaded: the appender's part of a running broker, or a WAL that is drained."""
+    """What is to be uploaded: by a running broker from its appender, or from a WAL that is drained."""
 
     last_position: int  # of the newest record
     dirty: dict[int, StreamLog]  # streams with chunks that are not in objects
@@ -46,7 +46,7 @@ class Backlog(Protocol):
     async def until_durable(self, position: int) -> None: ...
 
     def relieve(self) -> None:
-        """More may leave memory now."""
+        """More can be evicted from memory now."""
         ...
 
     def raise_if_failed(self) -> None: ...
@@ -360,7 +360,7 @@ class Uploader:
 
 
 async def _sliced(items: Sequence[T]) -> AsyncIterator[T]:
-    """All items; after every few the loop is given back."""
+    """All items; after every few the event loop may run other tasks."""
     for number, item in enumerate(items, 1):
         yield item
         if number % STREAMS_PER_SLICE == 0:

@@ -250,7 +250,7 @@ class WalContract:
             await large
 
     async def test_more_than_the_wal_holds_goes_through_it(self, place: WalPlace) -> None:
-        """Segments are recycled many times; nothing of a former use comes back."""
+        """Segments are recycled many times; nothing of an earlier use comes back."""
         wal = place.make()
         _, watcher = await started(wal)
         positions: list[int] = []

@@ -48,7 +48,7 @@ class Wal(Protocol):
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
         """Replay the durable records at positions > trim_position, in order, up to the first that is torn,
-        missing or left over from a former use. Corrupt if damage lies before records that were acked."""
+        missing or left over from an earlier use. Corrupt if damage lies before records that were acked."""
         ...
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
@@ -78,7 +78,7 @@ class Wal(Protocol):
         ...
 
     async def trim(self, position: int) -> None:
-        """Forget records at positions <= position; their data is durable elsewhere. Idempotent."""
+        """Drop records at positions <= position; their data is durable elsewhere. Idempotent."""
         ...
 
     async def close(self) -> None:
@@ -90,8 +90,8 @@ class DrainableWal(Protocol):
     """A WAL that nobody may append to any more: its records go into objects (recovery.py), then it is discarded."""
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
-        """See Wal.recover. Its former owner is kept out before the end is decided (by a fence, a lock, a lease that ran
-        out), so that no record is acknowledged that this replay did not see."""
+        """See Wal.recover. The previous owner is kept out before the end is decided (by a fence, a lock, a lease that
+        ran out), so that no record is acknowledged that this replay did not see."""
         ...
 
     async def trim(self, position: int) -> None:
@@ -113,5 +113,5 @@ class Lease(Protocol):
         ...
 
     async def until_held(self) -> None:
-        """Returns once it is held (again). Where it never is, whoever renews it ends the process."""
+        """Returns once it is held (again). If it never is, the task that renews it ends the process."""
         ...

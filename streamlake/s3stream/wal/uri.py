@@ -1,4 +1,4 @@
-"""Which WAL a broker writes to, as a URI: in its configuration, and in the metadata store for whoever recovers it.
+"""The WAL of a broker as a URI: in its configuration, and in the metadata store for the broker that recovers it.
 
     file:///dir                  a directory that only this machine has (the embedded default)
     file:///dir?shared=true      a directory that several machines mount: others may recover it
@@ -28,7 +28,7 @@ class WalUri:
     @property
     def continues(self) -> bool:
         """True if the next life of the broker goes on where this one stopped. Where others could write, it does not:
-        its former life is drained, as a dead broker's WAL is."""
+        its previous life is drained, as a dead broker's WAL is."""
         return self.kind == "file" and not self.shared
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Bytes of the file WAL: segment headers, record headers, and their checks. Documented in docs/formats/wal.md.
 
 A record is a fixed header and a body of whole batches. Two fields exist for recovery only: `generation` tells this
-use of a recycled segment from its former uses, and `flushed_position` says which records were already durable when
+use of a recycled segment from its earlier uses, and `flushed_position` says which records were already durable when
 this one was written; so a reader can tell a torn tail (allowed) from damage (not). The salt of the segment, chosen at
 random for each use, seeds the checksum of every header: bytes that a client sent can never pass for a record.
 

@@ -148,7 +148,7 @@ class FileWal:
             raise self._unavailable("make", error) from error
 
     async def create(self) -> str:
-        """Prepare a new WAL; its identity. Done before it is entered in the metadata store: whoever then finds no
+        """Prepare a new WAL; its identity. Done before it is entered in the metadata store: a start that then finds no
         directory, or one of another identity, knows that the WAL was lost."""
         await self.prepare()
         try:
@@ -341,7 +341,7 @@ class FileWal:
 
     async def _await_lease(self, lease: Lease) -> None:
         """Acknowledge what was held back, as soon as the lease is held again. If it never is, this process has been
-        fenced, and whoever renews the lease ends it."""
+        fenced, and the task that renews the lease ends it."""
         while True:
             await self._lease_missed.wait()
             await lease.until_held()

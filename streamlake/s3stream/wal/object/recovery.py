@@ -1,11 +1,11 @@
-"""What a former life of a broker left in an object WAL: fenced, replayed, discarded.
+"""Recovers an object WAL of an earlier broker epoch: fences it, replays it, discards it.
 
 First a fence is put far ahead, so that an owner that is alive cannot run away from its recovery. Objects are read from
 the trim position on, some at a time, in order. At the first key that is absent a fence is created, if absent: either
-it lands, and the former owner can never get an object stored there, nor acknowledge what lies behind;
+it lands, and the previous owner can never get an object stored there, nor acknowledge what lies behind;
 or its object was there first, and is replayed like the others. So what was acknowledged, or ever will be, is replayed.
 
-A fence is never deleted: its absence would let the owner, asleep for long, store and acknowledge (hazards C3). Before
+A fence is never deleted: without it an owner that wakes late could store and acknowledge (hazards C3). Before
 anything else is deleted a mark says so, so that an absent object is told from a lost one.
 """
 
@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 class ObjectWalRecovery:
     """Implements s3stream.wal.DrainableWal for one broker epoch of one node. The store stays the caller's.
 
-    The store may throttle, lose answers or be away: everything is tried again for ever, so callers bring a timeout.
+    The store may throttle, lose answers or be away: all requests are retried for ever, so callers set a timeout.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ObjectWalRecovery:
         ids: Ids,
         settings: ObjectWalSettings | None = None,
     ) -> None:
-        """`fencing_epoch`: the broker epoch of whoever recovers; it tells the newer of two."""
+        """`fencing_epoch`: the broker epoch that recovers; of two recoveries the higher one wins."""
         if fencing_epoch <= epoch:
             raise Invalid(f"the WAL of broker epoch {epoch} is recovered under a newer one, not {fencing_epoch}")
         self.settings = settings or ObjectWalSettings()
@@ -169,7 +169,7 @@ class ObjectWalRecovery:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def _fence(self, seq: int) -> bytes:
-        """Fence at the key, which was absent; what is there now, by all means: our fence, or what came before it."""
+        """Create a fence at the key, which was absent; the object that is there then: our fence or an earlier one."""
         await self._create(self._key(seq), encode_mark(self._mark(ObjectKind.FENCE, seq)))
         while (data := await self._get(self._key(seq))) is None:
             await self._create(self._key(seq), encode_mark(self._mark(ObjectKind.FENCE, seq)))
@@ -177,7 +177,7 @@ class ObjectWalRecovery:
 
     async def _fence_ahead(self) -> None:
         """Bound what the owner can still write, should it be alive: it cannot get past a fence far ahead of it, while
-        whoever follows it object by object might never catch up. The first gap ends the WAL all the same."""
+        a recovery that follows it object by object might never catch up. The first gap ends the WAL all the same."""
         seq = self._first_seq + FENCE_AHEAD
         while self._checked(seq, await self._fence(seq)).header.kind is ObjectKind.DATA:
             seq += seq - self._first_seq
@@ -194,7 +194,7 @@ class ObjectWalRecovery:
         await self._find_discarded()
 
     async def _find_discarded(self) -> bool:
-        """True if an earlier recovery has committed all records; its mark then tells where the fence is."""
+        """True if an earlier recovery has committed all records; its mark says where the fence is."""
         data = await self._get(discarded_key(self._node, self._epoch))
         if data is None:
             return False

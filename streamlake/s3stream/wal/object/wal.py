@@ -4,7 +4,7 @@
     trim   ─► objects below the trimmed position ─► deleted in the background
 
 Each life of a broker has a broker epoch and so keys of its own: wal/<node>/<broker epoch>/<seq>, seq from 1 without a
-gap. A new ObjectWal is therefore empty; what a former life left is for recovery.py. A put is repeated with
+gap. A new ObjectWal is therefore empty; earlier epochs are left to recovery.py. A put is repeated with
 the same bytes until it has landed, or until another object is found at its key: a successor's fence.
 
 It keeps no copies: the parts of an object are the buffers that were appended. It deletes only what is trimmed.

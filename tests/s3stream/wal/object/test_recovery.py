@@ -1,4 +1,4 @@
-"""ObjectWalRecovery: what a former life left is replayed, fenced and discarded, whatever its zombie and the store do."""
+"""ObjectWalRecovery: what an earlier epoch left is replayed, fenced and discarded, whatever its zombie and the store do."""
 
 import asyncio
 from dataclasses import replace
@@ -423,7 +423,7 @@ async def test_the_loss_of_the_first_object_is_noticed(store: MemoryStore) -> No
 # -- sweeping ----------------------------------------------------------------------------------------------------------
 
 
-async def test_sweep_deletes_data_of_former_epochs_only(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sweep_deletes_data_of_earlier_epochs_only(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_recovery, "KEYS_PER_DELETE", 2)
     wal, _ = await written(store, 5)
     await replay(recoverer(store))
