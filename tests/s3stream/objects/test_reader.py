@@ -5,8 +5,8 @@ from support.wait import turns, until
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.s3stream import settings as settings_module
-from streamlake.s3stream import stream as module
-from streamlake.s3stream.objects import reader as object_reader
+from streamlake.s3stream import stream as stream_module
+from streamlake.s3stream.objects import reader as reader_module
 from streamlake.s3stream.objects.read_throttle import RATE_INITIAL, STEP_BYTES
 
 
@@ -191,7 +191,7 @@ async def test_a_slow_client_that_holds_a_block_holds_little_more(media, monkeyp
         return len(view.obj)  # type: ignore[union-attr]
 
     assert await memory_of_a_block() > 6000, "all that came with one request is one piece of memory"
-    monkeypatch.setattr(object_reader, "HELD_BYTES_MAX", 2000)
+    monkeypatch.setattr(reader_module, "HELD_BYTES_MAX", 2000)
     assert await memory_of_a_block() < 2000
 
 
@@ -212,7 +212,7 @@ async def test_who_fails_or_leaves_gives_back_his_part_of_the_pace(media) -> Non
 
 
 async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch) -> None:
-    monkeypatch.setattr(module, "ENOUGH_BYTES", 700)
+    monkeypatch.setattr(stream_module, "ENOUGH_BYTES", 700)
     broker, stream = await uploaded(media)
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 900, "one block is over the limit"
     await until(lambda: not broker.streams.read_throttle.limited)  # it is known that nobody produces

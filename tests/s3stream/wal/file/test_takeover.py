@@ -1,4 +1,4 @@
-"""FileWal and others: acknowledging under a lease (hazard C4), and being drained and discarded as a former WAL."""
+"""FileWal and others: acknowledging under a lease (hazard C4), and being drained and discarded as an earlier WAL."""
 
 import asyncio
 import errno

@@ -17,7 +17,7 @@ from streamlake.core.disk import Disk, RealDisk
 from streamlake.core.errors import Closed, Corrupt, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, InlineExecutor, ThreadExecutor
-from streamlake.s3stream.wal.file import directory as wal_directory
+from streamlake.s3stream.wal.file import directory as directory_module
 from streamlake.s3stream.wal.file import wal as wal_module
 from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
@@ -443,7 +443,7 @@ async def test_without_sync_records_are_lost_and_it_is_noticed() -> None:
 
 
 async def test_without_hardening_the_end_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal_directory, "harden_segment", lambda segment, tail: None)
+    monkeypatch.setattr(directory_module, "harden_segment", lambda segment, tail: None)
     with pytest.raises(Violation):
         await live(range(400))
 

@@ -11,7 +11,7 @@ from support.object_wal_lives import copied
 
 from streamlake.core.errors import Corrupt, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
-from streamlake.s3stream.wal.object import recovery as object_recovery
+from streamlake.s3stream.wal.object import recovery as recovery_module
 from streamlake.s3stream.wal.object.format import (
     HEADER_BYTES,
     DataEncoder,
@@ -424,7 +424,7 @@ async def test_the_loss_of_the_first_object_is_noticed(store: MemoryStore) -> No
 
 
 async def test_sweep_deletes_data_of_earlier_epochs_only(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_recovery, "KEYS_PER_DELETE", 2)
+    monkeypatch.setattr(recovery_module, "KEYS_PER_DELETE", 2)
     wal, _ = await written(store, 5)
     await replay(recoverer(store))
     present = owner(store, epoch=2)

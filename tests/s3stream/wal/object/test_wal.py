@@ -17,7 +17,7 @@ from streamlake.core.ids import Ids
 from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 from streamlake.s3stream.store.local import LocalStore
-from streamlake.s3stream.wal.object import wal as object_wal
+from streamlake.s3stream.wal.object import wal as wal_module
 from streamlake.s3stream.wal.object.format import (
     ENTRY_BYTES,
     HEADER_BYTES,
@@ -369,7 +369,7 @@ async def test_trimmed_objects_are_deleted_but_not_the_one_that_holds_the_positi
 
 
 async def test_deletes_go_in_groups(place: Place, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_wal, "KEYS_PER_DELETE", 3)
+    monkeypatch.setattr(wal_module, "KEYS_PER_DELETE", 3)
     wal = place.make()
     _, watcher = await started(wal)
     position = 0
