@@ -15,7 +15,8 @@ import structlog
 
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
-from streamlake.broker.takeover import FormerWals
+from streamlake.broker.takeover import Takeover
+from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.store.groups import GroupStore
@@ -91,7 +92,7 @@ class Services:
         self.membership = Membership(self.database, machine.clock, machine.ids)
         registration = await self.membership.register(config.server.node_id, host, port)
         self.identity = registration.identity
-        self._former_lease_ms = registration.former_lease_ms
+        self._previous_lease_ms = registration.previous_lease_ms
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
         self.tasks.start("lease", self.membership.run())
@@ -112,15 +113,16 @@ class Services:
         except Unavailable:
             if not used_before or wal_uri(self._config).kind != "file":
                 raise
-            # A file WAL serves while the store is away. Whose it is, we ask until it answers; a wrong one ends us.
-            self.tasks.start("whose the store is", self._claim_later())
+            # A file WAL serves while the store is away. The marker is read once the store answers; a wrong one ends us.
+            self.tasks.start("cluster marker", self._claim_later())
         settings = streams_settings(self._config)
-        former = FormerWals(
-            self._config, machine, self.database, self.membership, self.store, settings, self._former_lease_ms
+        opener = WalOpener(self._config, machine, self.database, self.membership, self.store)
+        self._undo.append(("wal store", opener.close))
+        takeover = Takeover(
+            opener, machine, self.database, self.membership, self.store, settings, self._previous_lease_ms
         )
-        self._undo.append(("wal store", former.close))
-        self.wal, wal_key = await former.replace()
-        self.tasks.start("sweep of former WALs", former.sweep())
+        self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
+        self.tasks.start("sweep of earlier WALs", takeover.sweep())
         self.streams = Streams(
             self.store,
             self.wal,

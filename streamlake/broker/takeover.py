@@ -1,10 +1,10 @@
-"""Which WALs hold records that are in no object yet, and who brings them there: done before a broker serves.
+"""Takes over the WALs that hold records in no object yet, and drains them: done before a broker serves.
 
-A broker that starts looks through the metadata store's list of WALs. Its own file WAL, on a disk of its own, goes on as
-it is. All others are drained into objects (s3stream/drain.py), then discarded: its own WAL of another place or kind,
-the WAL of its former life in a bucket or on a shared disk (each life has keys, or a directory, of its own), and the
-WALs of dead brokers, which are fenced first. Only then is the WAL of this life entered in the list and written to. A
-crash anywhere in between repeats what was not finished.
+A broker that starts reads the metadata store's list of WALs. Its own file WAL, on a disk of its own, continues as it
+is. All others are drained into objects (s3stream/drain.py), then discarded: its own WAL of another place or kind, the
+WAL of its previous life in a bucket or on a shared disk (each life has keys, or a directory, of its own), and the WALs
+of dead brokers, which are fenced first. Only then is the WAL of this life opened (wal.py). A crash anywhere in between
+repeats what was not finished.
 
 One broker at a time serves a metadata store yet: while another one is alive, this one refuses to start.
 """
@@ -13,60 +13,55 @@ import asyncio
 
 import structlog
 
-from streamlake.broker.machine import Machine, store_url, wal_uri
+from streamlake.broker.machine import Machine
+from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import LEFT, BrokerIdentity, Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
-from streamlake.cluster.store.wals import WalKey, WalRow, Wals
-from streamlake.config import Config
-from streamlake.core.errors import Conflict, Full, OutcomeUnknown, Unavailable
+from streamlake.cluster.store.wals import WalRow, Wals
+from streamlake.core.errors import Conflict, Unavailable
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.drain import drain
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.store.probe import probe_conditional_writes
-from streamlake.s3stream.wal.file.native_flusher import NativeFlusher
-from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains, sweep
-from streamlake.s3stream.wal.object.wal import ObjectWal, ObjectWalSettings
-from streamlake.s3stream.wal.port import FormerWal
-from streamlake.s3stream.wal.uri import WalUri, parse
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery, sweep
+from streamlake.s3stream.wal.port import DrainableWal
+from streamlake.s3stream.wal.uri import WalUri
 
 log = structlog.get_logger(__name__)
 
-IDENTITY = "#"  # in the list, between the URI of a file WAL and which one it is
 TAKE_OVER_MARGIN_MS = 1_000  # more than clocks of one machine drift apart within a lease
 TAKE_OVER_PATIENCE_S = 30.0  # a broker that is dead by then has no lease any more
 TAKE_OVER_PAUSE_S = 0.5
 
 
-class FormerWals:
+class Takeover:
     def __init__(
         self,
-        config: Config,
+        opener: WalOpener,
         machine: Machine,
         database: Database,
         membership: Membership,
         store: ObjectStore,
         settings: StreamsSettings,
-        former_lease_ms: int,
+        previous_lease_ms: int,
     ) -> None:
-        self._config = config
+        """`previous_lease_ms`: see membership.Registration."""
+        self._opener = opener
         self._machine = machine
         self._database = database
         self._membership = membership
         self._identity = membership.identity
         self._store = store
         self._settings = settings
-        self._former_lease_ms = former_lease_ms
+        self._previous_lease_ms = previous_lease_ms
         self._wals = Wals(database, self._identity)
-        self._uri = wal_uri(config)
-        self._stores = {store_url(config): store}
-        self._flushers: list[NativeFlusher] = []
 
-    async def replace(self) -> "tuple[FileWal | ObjectWal, WalKey]":
-        """The WAL of this life, all others drained. Unavailable, Corrupt, Fenced."""
-        uri = self._uri
+    async def drain_others(self) -> WalRow | None:
+        """Drain every WAL but the one of this life; the entry of that one, if it is listed. Unavailable, Corrupt,
+        Fenced."""
+        uri = self._opener.uri
         acting = await self._take_over()
         own: WalRow | None = None
         for row in await self._wals.all():
@@ -77,7 +72,7 @@ class FormerWals:
                 if uri.continues:
                     continue
             if row.node != self._identity.node:
-                # Again: while we waited for others, somebody else may have begun to take it over, and given up.
+                # Again: while we waited for others, another broker may have begun to take it over, and given up.
                 acting[row.node] = await self._act_for(row.node, shared=False)
             await self._drain(row, acting[row.node])
             if row is not own:
@@ -85,42 +80,35 @@ class FormerWals:
                 # zombie can add nothing: it is fenced in the metadata store and in the WAL itself.
                 await Wals(self._database, acting[row.node]).forget(row.node, row.uri, row.epoch)
                 await self._sweep(self._parsed(row), acting[row.node])
-        return await self._adopt(uri, own)
+        return own
 
     async def sweep(self) -> None:
-        """Delete strays of former lives in the object WAL of this one; after `replace`. Another start tries again."""
-        await self._sweep(self._uri, self._identity)
+        """Delete strays of earlier broker epochs from the object WAL of this one; after `drain_others`. If it fails,
+        the next start tries again."""
+        await self._sweep(self._opener.uri, self._identity)
 
     async def _sweep(self, uri: WalUri, acting: BrokerIdentity) -> None:
         if uri.kind == "object":
             try:
-                deleted = await sweep(await self._store_at(uri.place), acting.node, acting.epoch)
-            except (Unavailable, OutcomeUnknown, Full) as error:
-                log.warning("strays of former write-ahead logs were not looked for", reason=str(error))
+                deleted = await sweep(await self._opener.store_at(uri.place), acting.node, acting.epoch)
+            except TRANSIENT as error:
+                log.warning("could not look for stray objects of earlier WALs", reason=str(error))
             else:
-                log.info("strays of former write-ahead logs deleted", objects=deleted)
-
-    async def close(self) -> None:
-        """After the WALs that came from here."""
-        for flusher in self._flushers:
-            await flusher.close()
-        for store in self._stores.values():
-            if store is not self._store:
-                await store.close()
+                log.info("stray objects of earlier WALs deleted", objects=deleted)
 
     # -- dead brokers --------------------------------------------------------------------------------------------------
 
     async def _take_over(self) -> dict[int, BrokerIdentity]:
-        """Fence all other nodes; as whom we act for each node from now on.
+        """Fence all other nodes; the identity under which we act for each node from now on.
 
-        Under the identity of the node's next life, so that whoever takes that life, be it the node itself, fences us.
+        Under the identity of the node's next life: another broker that takes that life, or the node itself, fences us.
         """
         ours = self._identity
         acting = {ours.node: ours}
         shared = {row.node for row in await self._wals.all() if self._parsed(row).shared}
         for broker in await self._membership.brokers():
             if broker.node != ours.node:
-                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up beside us.
+                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up while we serve.
                 acting[broker.node] = await self._act_for(broker.node, shared=broker.node in shared)
         return acting
 
@@ -131,7 +119,8 @@ class FormerWals:
 
     async def _watch(self, node: int) -> None:
         """Returns when the node has left, or has not renewed its lease for as long as one lasts by our own clock. What
-        the wall clock of the metadata store says is not enough: it may be set, while the other one counts on (C4)."""
+        the wall clock of the metadata store says is not enough: it may be set, while the other broker still counts on
+        its lease (C4)."""
         loop = asyncio.get_running_loop()
         until = loop.time() + TAKE_OVER_PATIENCE_S
         seen: int | None = None
@@ -153,16 +142,16 @@ class FormerWals:
     async def _fence(self, node: int) -> int:
         loop = asyncio.get_running_loop()
         until = loop.time() + TAKE_OVER_PATIENCE_S
-        told = False
+        logged = False
         while True:
             try:
                 return await self._membership.take_over(node, TAKE_OVER_MARGIN_MS)
             except Conflict as error:
                 if loop.time() >= until:
                     raise self._still_alive(node, str(error)) from None
-                if not told:
+                if not logged:
                     log.info("another broker holds its lease; waiting for its end", node=node, reason=str(error))
-                told = True
+                logged = True
             await self._pause(TAKE_OVER_PAUSE_S)
 
     async def _pause(self, seconds: float) -> None:
@@ -171,10 +160,10 @@ class FormerWals:
     # -- draining ------------------------------------------------------------------------------------------------------
 
     async def _drain(self, row: WalRow, acting: BrokerIdentity) -> None:
-        wal = await self._former(row, acting)
+        wal = await self._open(row, acting)
         metadata = SqlStreamMetadata(self._database, acting, row.key)
         machine = self._machine
-        log.info("a former write-ahead log goes into objects", node=row.node, wal=row.uri)
+        log.info("draining the WAL of an earlier broker epoch", node=row.node, wal=row.uri, epoch=row.epoch)
         try:
             done = await drain(wal, self._store, metadata, machine.clock, machine.ids, self._settings)
             # Safe at a crash: all records are in committed objects and the trim says so. What is discarded is never
@@ -182,98 +171,30 @@ class FormerWals:
             await wal.discard()
         finally:
             await wal.close()
-        log.info(
-            "it is empty now", node=row.node, wal=row.uri, records=done.records, skipped_records=done.skipped_records
-        )
+        log.info("WAL drained", node=row.node, wal=row.uri, records=done.records, skipped_records=done.skipped_records)
 
-    async def _former(self, row: WalRow, acting: BrokerIdentity) -> FormerWal:
+    async def _open(self, row: WalRow, acting: BrokerIdentity) -> DrainableWal:
         uri = self._parsed(row)
         if uri.kind == "object":
-            store = await self._store_at(uri.place)
+            store = await self._opener.store_at(uri.place)
             await claim(store, self._identity.cluster_id, uri.place, used_before=True)
-            return ObjectWalRemains(
+            return ObjectWalRecovery(
                 store,
                 node=row.node,
                 epoch=row.epoch,
                 fencing_epoch=acting.epoch,
                 ids=self._machine.ids,
             )
-        if row.node == self._identity.node and uri.shared and self._former_lease_ms > 0:
-            # Our former life may be alive on another machine: until its lease ends it acknowledges what it syncs (C4).
+        if row.node == self._identity.node and uri.shared and self._previous_lease_ms > 0:
+            # Our previous life may live on another machine: it acknowledges what it syncs until its lease ends (C4).
             # In a bucket the fence keeps it out, and on a disk of its own the lock proves that it is dead.
-            await self._pause((self._former_lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
+            await self._pause((self._previous_lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
         if row.node != self._identity.node and not uri.shared:
             raise Unavailable(
                 f"{row.uri} of broker {row.node} may hold records that are in no object, and is on that broker's own"
                 f" disk: start with node_id {row.node} on its machine, once with `wal` set to what this one uses"
             )
-        return self._file_wal(row.key, must_exist=True)
-
-    # -- this life -----------------------------------------------------------------------------------------------------
-
-    async def _adopt(self, uri: WalUri, own: WalRow | None) -> "tuple[FileWal | ObjectWal, WalKey]":
-        identity, storage = self._identity, self._config.storage
-        if uri.kind == "file":
-            text = own.uri if own else str(uri)
-            wal = self._file_wal(WalKey(identity.node, text, identity.epoch), must_exist=own is not None)
-            if own is None:
-                # Before it is entered in the list: a listed WAL that is missing, or another one, has lost records.
-                text += IDENTITY + await wal.introduce()
-            return wal, await self._wals.adopt(text, keep_trim=uri.continues)
-        store = await self._store_at(uri.place)
-        await claim(store, identity.cluster_id, uri.place, used_before=own is not None)
-        await probe_conditional_writes(store, self._machine.ids, uri.place)
-        # Durable before the first record is written under the new epoch: from then on recovery looks there.
-        key = await self._wals.adopt(str(uri), keep_trim=False, drained_epoch=own.epoch if own else None)
-        unflushed_bytes_max = min(storage.wal_unflushed_bytes, storage.wal_capacity_bytes)
-        settings = ObjectWalSettings(
-            object_bytes=min(storage.wal_object_bytes, unflushed_bytes_max),
-            linger_ms=storage.wal_linger_ms,
-            unflushed_bytes_max=unflushed_bytes_max,
-            capacity_bytes=storage.wal_capacity_bytes,
-        )
-        return (
-            ObjectWal(store, node=identity.node, broker_epoch=identity.epoch, ids=self._machine.ids, settings=settings),
-            key,
-        )
-
-    def _directory(self, key: WalKey) -> str:
-        """On a shared disk each life has its own: a zombie that wakes writes where nobody looks any more."""
-        uri = self._parse(key.uri)
-        return uri.place if uri.continues else f"{uri.place}/{key.node}-{key.epoch}"
-
-    def _file_wal(self, key: WalKey, *, must_exist: bool) -> FileWal:
-        machine, storage = self._machine, self._config.storage
-        return FileWal(
-            self._directory(key),
-            machine.disk,
-            executor=machine.executor("wal-files"),
-            flusher=self._flusher(),
-            ids=machine.ids,
-            broker_epoch=self._identity.epoch,
-            lease=self._membership,
-            must_exist=must_exist,
-            identity=key.uri.partition(IDENTITY)[2] if must_exist else None,
-            settings=FileWalSettings(
-                capacity_bytes=storage.wal_capacity_bytes, segment_bytes=storage.wal_segment_bytes
-            ),
-        )
-
-    def _flusher(self) -> NativeFlusher:
-        flusher = NativeFlusher(self._machine.executor("wal-sync"), self._machine.clock)
-        self._flushers.append(flusher)
-        return flusher
+        return self._opener.file_wal(row.key, must_exist=True)
 
     def _parsed(self, row: WalRow) -> WalUri:
-        return self._parse(row.uri)
-
-    def _parse(self, text: str) -> WalUri:
-        """As it means to us: `file` and `object` are our own places. A directory's identity is no part of the place."""
-        return parse(
-            text.partition(IDENTITY)[0], str(self._config.storage.data_dir.absolute()), store_url(self._config)
-        )
-
-    async def _store_at(self, url: str) -> ObjectStore:
-        if url not in self._stores:
-            self._stores[url] = await self._machine.open_store(url)
-        return self._stores[url]
+        return self._opener.parse(row.uri)

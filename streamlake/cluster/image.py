@@ -8,7 +8,7 @@ whoever asks for it. So what was missed is remembered, and read again until it i
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
+from streamlake.core.retry import TRANSIENT
 
 RETRY_S = 1.0
 
@@ -19,5 +19,5 @@ async def keep_fresh(stale: asyncio.Event, refresh: Callable[[], Awaitable[None]
         await stale.wait()
         try:
             await refresh()
-        except (Unavailable, OutcomeUnknown, Full):
+        except TRANSIENT:
             await asyncio.sleep(RETRY_S)

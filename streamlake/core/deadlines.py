@@ -1,6 +1,7 @@
-"""Deadlines of many things few of which are ever late: one costs an entry in a dictionary, and no timer of its own.
+"""A timer wheel for timeouts that are usually cancelled; many deadlines share one loop timer.
 
-A deadline is met up to TICK_S late, never early. One timer runs while there is anything to watch.
+Adding and removing a deadline costs one dictionary entry. It fires up to TICK_S late, never early. The timer runs only
+while there is a deadline to watch.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: Late, timeout_s: float) -> int:
-        """`item.time_is_up()` is called after `timeout_s`, unless it is removed before with the number given here."""
+        """Call `item.time_is_up()` after `timeout_s`, unless the item is removed before. Returns the tick, which
+        `remove` needs."""
         tick = int((self._loop.time() + timeout_s) / TICK_S) + 1
         due = self._ticks.get(tick)
         if due is None:
@@ -31,7 +33,7 @@ class Deadlines:
         return tick
 
     def remove(self, item: Late, tick: int) -> None:
-        """No error if its time was up."""
+        """No error if it has fired."""
         due = self._ticks.get(tick)
         if due is not None:
             due.pop(item, None)

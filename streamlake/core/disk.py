@@ -228,7 +228,7 @@ class RealDisk:
             self.makedirs(parent)
             os.makedirs(path, exist_ok=True)
             try:
-                # Also if it was there: whoever made it, a thread beside us or a process that was killed, may not have.
+                # Also if it was there: its maker, another thread or a process that was killed, may not have synced it.
                 self.sync_dir(parent)
             except PermissionError:
                 if not there:

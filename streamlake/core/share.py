@@ -1,4 +1,4 @@
-"""Where the files lie that people copy or read: examples of catalogs and schemas, the guides."""
+"""The directory of the files that people copy or read: examples of catalogs and schemas, the guides."""
 
 from pathlib import Path
 

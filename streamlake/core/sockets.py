@@ -12,7 +12,7 @@ UNKNOWN_NAME = int(socket.EAI_NONAME)
 def bind(host: str, port: int, what: str, host_key: str, port_key: str, backlog: int) -> socket.socket:
     """A socket that listens for `what`; errors name the key of the configuration that must change.
 
-    Invalid: not an address of this machine, or a port that may not be had. Unavailable: somebody has the port."""
+    Invalid: not an address of this machine, or a port that may not be had. Unavailable: the port is in use."""
     where = f"cannot listen on {host}:{port} for {what}"
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""Which StreamLake this is. The distribution has a name of its own: `streamlake` on PyPI belongs to somebody else."""
+"""The version of StreamLake. The distribution is not named `streamlake`: on PyPI that is another project."""
 
 DISTRIBUTION = "streamlake-server"
 

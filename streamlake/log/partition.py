@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 
 from streamlake.core.clock import Clock
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
-from streamlake.core.placed import Placed
 from streamlake.core.tasks import Executor
 from streamlake.log import checkpoint, epochs
 from streamlake.log.errors import InvalidTimestamp, OffsetOutOfRange
@@ -91,7 +91,7 @@ class BatchRun(Protocol):
         """Batches."""
         ...
 
-    def placed(self, base_offset: int, leader_epoch: int) -> Placed:
+    def placed(self, base_offset: int, leader_epoch: int) -> DeferredBuffer:
         """All of them, one after the other, with their places in the log."""
         ...
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from streamlake.core.placed import Placed
+from streamlake.core.deferred_buffer import DeferredBuffer
 
 Buffer = bytes | memoryview
 
@@ -61,7 +61,7 @@ class Stream(Protocol):
         ...
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         """Add one chunk at `next_offset`, `head` and then `data`, copied; its room was reserved. The future resolves
         when it is durable, in order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.

@@ -1,4 +1,4 @@
-"""From append to acknowledgement: reserve room, give offsets, queue in the WAL, become durable.
+"""From append to acknowledgement: reserve capacity, give offsets, queue in the WAL, become durable.
 
 The order of one append, all in one tick: copied into its stream's slab, queued in the WAL, listed at its WAL position.
 Its future resolves when the WAL reports that position durable; positions grow, so futures resolve in order.
@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Fenced, Invalid, StreamLakeError
-from streamlake.core.placed import Placed
 from streamlake.s3stream.log_cache import ACCOUNT, LogCache, StreamLog
 from streamlake.s3stream.wal.port import Buffer, Wal, WalRecord
 
@@ -32,7 +32,7 @@ class Appender:
         self.dirty: dict[int, StreamLog] = {}  # streams with chunks that are not in objects
         self.unuploaded_bytes = 0
         self.on_dirty: Callable[[], None] = lambda: None  # the first dirty stream
-        self.on_pressure: Callable[[], None] = lambda: None  # enough to upload, or no room left without it
+        self.on_pressure: Callable[[], None] = lambda: None  # enough to upload, or no capacity left without it
         self.appended_chunks = 0
         self.appended_bytes = 0
 
@@ -41,7 +41,7 @@ class Appender:
         self.durable_position = self.last_position = position
         await self._wal.start(self._durable, self.fail)
 
-    # -- room --------------------------------------------------------------------------------------------------------
+    # -- capacity ----------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
         self.raise_if_failed()
@@ -56,7 +56,7 @@ class Appender:
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
         self.raise_if_failed()
-        if size_bytes > (limit := self._cache.room.total_bytes):
+        if size_bytes > (limit := self._cache.capacity.total_bytes):
             raise Invalid(
                 f"{size_bytes} bytes can never fit the log cache of {limit}: send less at once or raise its limit"
             )
@@ -74,32 +74,32 @@ class Appender:
 
     def release(self, size_bytes: int) -> None:
         self._wal.release(size_bytes)
-        self._cache.room.give(ACCOUNT, size_bytes)
+        self._cache.capacity.give(ACCOUNT, size_bytes)
 
     def _try_take(self, size_bytes: int) -> bool:
-        if self._cache.room.free_bytes < size_bytes:
-            self._cache.make_room(size_bytes, self.durable_position)
-        return self._cache.room.try_take(ACCOUNT, size_bytes)
+        if self._cache.capacity.free_bytes < size_bytes:
+            self._cache.evict(size_bytes, self.durable_position)
+        return self._cache.capacity.try_take(ACCOUNT, size_bytes)
 
     async def _take(self, size_bytes: int, timeout_s: float) -> None:
         self._waiting_bytes += size_bytes
         self.on_pressure()
         try:
-            await self._cache.room.take(ACCOUNT, size_bytes, timeout_s)
+            await self._cache.capacity.take(ACCOUNT, size_bytes, timeout_s)
         finally:
             self._waiting_bytes -= size_bytes
 
     def relieve(self) -> None:
-        """More may leave memory now: make room for those who wait."""
+        """More may leave memory now: evict for those who wait."""
         if self._waiting_bytes:
-            self._cache.make_room(self._waiting_bytes, self.durable_position)
+            self._cache.evict(self._waiting_bytes, self.durable_position)
 
     # -- append ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
+        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
     ) -> "asyncio.Future[None]":
-        """Give the stream's next `count` offsets to this chunk, whose room was reserved. Resolves when durable.
+        """Give the stream's next `count` offsets to this chunk, whose capacity was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""
         self.raise_if_failed()
         if log.deleted:

@@ -1,10 +1,10 @@
-"""What a former WAL holds goes into objects: an earlier life's, one of another kind, a dead broker's.
+"""Drains a WAL into objects: that of an earlier life, of another kind, or of a dead broker.
 
     recover() of the WAL ─► log cache, part by part ─► objects, each part committed with the trim it allows
 
 Memory is bounded by the upload trigger, whatever the WAL holds. A crash at any point leaves the WAL with a trim that
 is true: the next drain goes on from there. Checkpoints of the layer above are not taken, as nobody runs it for these
-streams; whoever opens one reads its tail once.
+streams; the next owner of a stream reads its tail once.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from streamlake.core.clock import Clock
 from streamlake.core.ids import Ids
-from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
+from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata
 from streamlake.s3stream.objects.map import ObjectMap
 from streamlake.s3stream.recovery import RECORDS_PER_SLICE, Replay
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.uploader import Uploader
-from streamlake.s3stream.wal.port import Buffer, FormerWal
+from streamlake.s3stream.wal.port import Buffer, DrainableWal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Drained:
 
 
 async def drain(
-    wal: FormerWal,
+    wal: DrainableWal,
     store: ObjectStore,
     metadata: StreamMetadata,
     clock: Clock,
@@ -40,8 +40,9 @@ async def drain(
 ) -> Drained:
     """Returns when every record of `wal` lies in a committed object and the WAL is trimmed; it may then be discarded.
 
-    `metadata` is bound to this WAL: its trim moves. Tries again for ever while store or metadata are away. Fenced if
-    somebody took the WAL or one of the streams over; Corrupt if the WAL and the metadata store contradict each other.
+    `metadata` is bound to this WAL: its trim moves. Retries for ever while store or metadata are away. Fenced if
+    another broker took the WAL or one of the streams over; Corrupt if the WAL and the metadata store contradict each
+    other.
     """
     states = {state.stream_id: state for state in await metadata.stream_states()}
     cache = LogCache(settings.log_cache_bytes, wal_readable=False)
@@ -80,7 +81,7 @@ async def drain(
 
 
 class _Replayed:
-    """What the uploader asks of an appender, of records that are durable already. Implements uploader.Backlog."""
+    """Stands in for the appender, with records that are durable already. Implements uploader.Backlog."""
 
     def __init__(self) -> None:
         self.last_position = 0
@@ -99,6 +100,6 @@ class _Replayed:
         pass
 
 
-async def _in_memory(piece: Piece) -> list[Buffer]:
-    assert piece.view is not None, "nothing is spilled to a WAL that is being drained"
-    return [piece.view]
+async def _in_memory(extent: Extent) -> list[Buffer]:
+    assert extent.view is not None, "nothing is spilled to a WAL that is being drained"
+    return [extent.view]

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from streamlake.core.budget import Budget
-from streamlake.core.placed import Placed
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.s3stream.metadata import StreamState
 from streamlake.s3stream.wal.port import Buffer
 
 SLAB_MIN_BYTES = 4 * 1024
 SLAB_MAX_BYTES = 1024 * 1024
-MAX_SPILLED_CHUNKS = 256  # per piece: what one batch of WAL reads fetches
+MAX_SPILLED_CHUNKS = 256  # per extent: what one batch of WAL reads fetches
 ACCOUNT = "log_cache"
 
 
@@ -41,7 +41,7 @@ class Slab:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Extent:
     """Consecutive whole chunks of one stream: in memory (`view`), or in the WAL at `positions`."""
 
     start_offset: int
@@ -92,7 +92,7 @@ class StreamLog:
     def unuploaded_bytes(self) -> int:
         return self.next_byte - self.byte_at(self.uploaded_offset)
 
-    def piece(self, start: int, end: int, max_bytes: int, *, at_least_one: bool) -> Piece | None:
+    def extent(self, start: int, end: int, max_bytes: int, *, at_least_one: bool) -> Extent | None:
         """Whole chunks from the one that contains `start`, below `end`, up to max_bytes, that lie together."""
         at = bisect_right(self.bases, start) - 1
         stop = bisect_left(self.bases, end)
@@ -110,7 +110,7 @@ class StreamLog:
             stop = at + 1
         more = stop < len(self.bases)
         end_byte = self.begins[stop] if more else self.next_byte
-        return Piece(
+        return Extent(
             self.bases[at],
             self.bases[stop] if more else self.next_offset,
             end_byte - begin,
@@ -125,34 +125,32 @@ class StreamLog:
         at = bisect_right(self.slabs, byte, key=attrgetter("begin")) - 1
         return self.slabs[at] if at >= 0 else None
 
-    def forget_uploaded(self) -> None:
+    def evict_uploaded(self) -> None:
         """Drop the index of chunks that are in objects and not in memory: the WAL may not have them any more."""
-        self._forget_before(min(self.byte_at(self.uploaded_offset), self.resident_byte))
+        self._evict_before(min(self.byte_at(self.uploaded_offset), self.resident_byte))
 
-    def forget_all(self) -> None:
-        self._forget_before(self.next_byte)
+    def evict_all(self) -> None:
+        self._evict_before(self.next_byte)
 
-    def _forget_before(self, byte: int) -> None:
+    def _evict_before(self, byte: int) -> None:
         count = bisect_left(self.begins, byte)
         for column in (self.bases, self.begins, self.timestamps, self.positions):
             del column[:count]
 
 
 class LogCache:
-    """The slabs of all streams of a broker within one limit. `room` counts reserved and held bytes."""
+    """The slabs of all streams of a broker within one limit. `capacity` counts reserved and held bytes."""
 
     def __init__(self, limit_bytes: int, *, wal_readable: bool) -> None:
-        self.room = Budget(limit_bytes)
+        self.capacity = Budget(limit_bytes)
         self._wal_readable = wal_readable
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
-        self.evicted_bytes = 0
-        self.spilled_bytes = 0
 
-    def copy_in(self, log: StreamLog, data: Buffer | Placed, head: Buffer = b"") -> memoryview:
-        """Copy a chunk, `head` and then `data`, whose room was taken before, to the end of its stream; `add` must
-        follow in the same tick. If not (the WAL refused the chunk), the bytes are nobody's, and the next chunk
-        overwrites them."""
+    def copy_in(self, log: StreamLog, data: Buffer | DeferredBuffer, head: Buffer = b"") -> memoryview:
+        """Copy a chunk, `head` and then `data`, to the end of its stream; its size was taken from `capacity` before.
+
+        `add` must follow in the same tick. If not (the WAL refused the chunk), the next chunk overwrites the bytes."""
         middle = len(head)
         size = middle + len(data)
         slab = log.slabs[-1] if log.slabs else None
@@ -166,7 +164,7 @@ class LogCache:
             slab.target[begin : begin + middle] = head
             slab.target[begin + middle : begin + size] = data
         else:
-            assert not head, "what is placed brings all its bytes"
+            assert not head, "a deferred buffer has no separate head"
             data.copy_to(slab.target, begin)
         return slab.view[begin : begin + size]
 
@@ -183,7 +181,7 @@ class LogCache:
         log.next_byte = slab.end
 
     def uploaded(self, log: StreamLog, offset: int) -> None:
-        """Chunks below `offset` lie in committed objects: their slabs may go, spilled ones are forgotten."""
+        """Chunks below `offset` lie in committed objects: their slabs may be evicted, spilled ones leave the index."""
         log.uploaded_offset = offset
         boundary = log.byte_at(offset)
         for slab in log.slabs:
@@ -193,40 +191,39 @@ class LogCache:
                 slab.sealed = True
                 del self._recent[slab]
                 self._uploaded[slab] = None
-        log.forget_uploaded()
+        log.evict_uploaded()
 
-    def make_room(self, size_bytes: int, durable_position: int) -> None:
+    def evict(self, size_bytes: int, durable_position: int) -> None:
         """Evict until `size_bytes` are free, or nothing more may go: uploaded slabs first, then durable ones."""
-        while self._uploaded and self.room.free_bytes < size_bytes:
+        while self._uploaded and self.capacity.free_bytes < size_bytes:
             slab, _ = self._uploaded.popitem(last=False)
-            self.evicted_bytes += self._drop(slab)
+            self._drop(slab)
         if not self._wal_readable:
             return
         for _ in range(len(self._recent)):
             slab = next(iter(self._recent))
-            if self.room.free_bytes >= size_bytes:
+            if self.capacity.free_bytes >= size_bytes:
                 return
             if slab.last_position <= durable_position:
                 # safe at a crash: every chunk of it is durable in the WAL, which is trimmed only after their upload
                 del self._recent[slab]
-                self.spilled_bytes += self._drop(slab)
+                self._drop(slab)
             elif slab is slab.log.slabs[-1]:
                 self._recent.move_to_end(slab)  # old, but still being filled
             else:
                 return  # younger ones are not durable either
 
-    def forget(self, log: StreamLog) -> None:
+    def evict_stream(self, log: StreamLog) -> None:
         """The stream is gone: free its slabs. Views that readers hold stay whole."""
         for slab in list(log.slabs):
             self._recent.pop(slab, None)
             self._uploaded.pop(slab, None)
             self._drop(slab)
-        log.forget_all()
+        log.evict_all()
 
-    def _drop(self, slab: Slab) -> int:
+    def _drop(self, slab: Slab) -> None:
         oldest = slab.log.slabs.pop(0)
         assert oldest is slab, "a stream's slabs leave memory oldest first"
         size = slab.end - slab.begin
-        slab.log.forget_uploaded()
-        self.room.give(ACCOUNT, size)
-        return size
+        slab.log.evict_uploaded()
+        self.capacity.give(ACCOUNT, size)

@@ -66,10 +66,10 @@ class Replay:
 
     def _add(self, log: StreamLog, record: WalRecord, position: int) -> None:
         cache, size = self._cache, len(record.data)
-        cache.make_room(size, position)
-        if not cache.room.try_take(ACCOUNT, size):
+        cache.evict(size, position)
+        if not cache.capacity.try_take(ACCOUNT, size):
             raise Full(
-                f"the WAL holds more than the log cache of {cache.room.total_bytes} bytes can take:"
+                f"the WAL holds more than the log cache of {cache.capacity.total_bytes} bytes can take:"
                 " raise its limit and start again"
             )
         cache.copy_in(log, record.data)

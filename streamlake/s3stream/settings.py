@@ -4,12 +4,15 @@ Memory is the sum of what `memory_bytes` returns."""
 
 from dataclasses import dataclass, replace
 
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
+
 KIB = 1024
 MIB = 1024 * KIB
 MAX_FETCHES = 8  # range requests for blocks in flight at once, each up to read_ahead_bytes
 WHOLE_OBJECTS_MAX = 2  # fetched at once
 LITTLE_BYTES = 1 * MIB  # what a reader fetches at once where a request costs next to nothing
-WHOLE_OBJECTS_IN_CACHE = 3  # there must be room for: one that is read, the next, and what others read
+WHOLE_OBJECTS_IN_CACHE = 3  # that it must hold: one that is read, the next, and what others read
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +21,15 @@ class StreamsSettings:
     block_cache_bytes: int = 128 * MIB  # blocks and indexes read from objects
     read_ahead_bytes: int = 4 * MIB  # one range request of a sequential reader
     upload_bytes: int = 64 * MIB  # upload when this much is not in objects yet
-    upload_interval_ms: int = 30_000  # and at the latest so long after the first of it
+    upload_interval_ms: int = 30_000  # and at the latest this long after the first of it
     object_bytes: int = 32 * MIB  # an object is closed when it is this large: the memory of one upload
     block_bytes: int = 512 * KIB
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
-    gc_grace_ms: int = 60_000  # readers that planned with a destroyed object have finished by then
+    gc_grace_ms: int = 60_000  # readers that planned to read a destroyed object have finished by then
     retry_first_ms: int = 100
     retry_max_ms: int = 10_000
-    whole_objects: bool = True  # are fetched by who reads much of them
+    whole_objects: bool = True  # a reader that reads much of an object fetches it whole
     wal_readable: bool = True  # chunks that are durable may leave memory, the WAL reads them back
 
     @property
@@ -37,15 +40,18 @@ class StreamsSettings:
     @property
     def whole_objects_max(self) -> int:
         """How many objects readers may fetch whole at once: none where the cache would lose them before their use."""
-        has_room = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
-        return WHOLE_OBJECTS_MAX if self.whole_objects and has_room else 0
+        fits = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
+        return WHOLE_OBJECTS_MAX if self.whole_objects and fits else 0
 
     def where_requests_are_free(self) -> "StreamsSettings":
-        """As for a local disk: what is read in one go takes a processor, caches and memory from whoever produces."""
+        """For a local disk: large reads take processor time, caches and memory from producers, and save no requests."""
         return replace(self, read_ahead_bytes=min(self.read_ahead_bytes, LITTLE_BYTES), whole_objects=False)
 
+    def backoff(self, ids: Ids) -> Backoff:
+        return Backoff(ids, self.retry_first_ms / 1000, self.retry_max_ms / 1000)
+
     def memory_bytes(self) -> dict[str, int]:
-        """What is taken from the memory budget for good, by account."""
+        """What is taken from the memory budget at start, by account."""
         return {
             "log_cache": self.log_cache_bytes,
             "block_cache": self.block_cache_bytes,

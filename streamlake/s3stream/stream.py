@@ -10,39 +10,39 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Corrupt, Invalid, NotFound
-from streamlake.core.placed import Placed
 from streamlake.s3stream.appender import Appender
-from streamlake.s3stream.log_cache import Piece, StreamLog
+from streamlake.s3stream.log_cache import Extent, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
-from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.read_throttle import ReadThrottle
 from streamlake.s3stream.objects.reader import BlockRef, ObjectReader
 from streamlake.s3stream.wal.port import Buffer, Wal
 
 ENOUGH_BYTES = 1 << 20  # from objects, for one read, while readers are slowed down
-MAX_TAILED_READERS = 16  # places where readers stopped, to tell who reads on
+MAX_TAILED_READERS = 16  # offsets where readers stopped, to recognise a reader that continues
 CHUNKS_PER_SLICE = 2048  # looked through before others may run
 
 
 class Reads:
-    """What all streams of a broker read through, and what it counted."""
+    """What all streams of a broker read through, with counters."""
 
-    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, pace: CatchUpPace) -> None:
+    def __init__(self, wal: Wal, objects: ObjectMap, reader: ObjectReader, throttle: ReadThrottle) -> None:
         self.wal = wal
         self.objects = objects
         self.reader = reader
-        self.pace = pace
+        self.throttle = throttle
         self.cache_bytes = 0
         self.wal_bytes = 0
         self.object_bytes = 0
 
-    async def fetch(self, piece: Piece) -> list[Buffer]:
-        """The bytes of a piece. NotFound if it left the WAL meanwhile: then it lies in an object."""
-        if piece.view is not None:
-            return [piece.view]
-        records = await asyncio.gather(*(self.wal.read(position) for position in piece.positions))
-        for record, base in zip(records, piece.bases, strict=True):
+    async def fetch(self, extent: Extent) -> list[Buffer]:
+        """The bytes of a extent. NotFound if it left the WAL meanwhile: then it lies in an object."""
+        if extent.view is not None:
+            return [extent.view]
+        records = await asyncio.gather(*(self.wal.read(position) for position in extent.positions))
+        for record, base in zip(records, extent.bases, strict=True):
             if record.base_offset != base:
                 raise Corrupt(f"the WAL gave offset {record.base_offset} where {base} was appended")
         return [record.data for record in records]
@@ -99,9 +99,9 @@ class Stream:
         self._log.checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
     ) -> "asyncio.Future[None]":
-        """Append a chunk, `head` and then `data`, of `count` offsets, whose room was reserved; resolves when it is
+        """Append a chunk, `head` and then `data`, of `count` offsets, whose capacity was reserved; resolves when it is
         durable, in order. Many may wait for it, so nobody cancels it."""
         assert base_offset == self._log.next_offset, "chunks are appended without gap"
         assert count > 0 and len(data) > 0, "a chunk holds something"
@@ -123,7 +123,7 @@ class Stream:
                     f"offset {offset} was deleted: the stream starts at {self.start_offset}, if it still exists"
                 )
             entry = None if offset >= self._log.first_offset else self._reads.objects.find(self.stream_id, offset)
-            if entry is not None and out and self._reads.pace.limited and max_bytes - left >= ENOUGH_BYTES:
+            if entry is not None and out and self._reads.throttle.limited and max_bytes - left >= ENOUGH_BYTES:
                 break
             try:
                 if entry is None:
@@ -133,7 +133,7 @@ class Stream:
             except NotFound as error:
                 if missing == (offset, entry):
                     raise Corrupt(f"stream {self.stream_id}: the data at offset {offset} is gone: {error}") from error
-                missing = offset, entry  # it left the WAL for an object, or was trimmed: look again
+                missing = offset, entry  # it moved from the WAL to an object, or was trimmed: look again
                 continue
             if step is None:
                 break
@@ -154,20 +154,20 @@ class Stream:
     ) -> tuple[list[Buffer], int, int] | None:
         if offset < self._log.first_offset:
             raise Corrupt(f"stream {self.stream_id}: offset {offset} lies in no object and not in the log cache")
-        piece = self._log.piece(offset, end, max_bytes, at_least_one=at_least_one)
-        if piece is None:
+        extent = self._log.extent(offset, end, max_bytes, at_least_one=at_least_one)
+        if extent is None:
             return None
-        buffers = await self._reads.fetch(piece)
-        if piece.view is None:
-            self._reads.wal_bytes += piece.size_bytes
+        buffers = await self._reads.fetch(extent)
+        if extent.view is None:
+            self._reads.wal_bytes += extent.size_bytes
         else:
-            self._reads.cache_bytes += piece.size_bytes
-        return buffers, piece.size_bytes, piece.end_offset
+            self._reads.cache_bytes += extent.size_bytes
+        return buffers, extent.size_bytes, extent.end_offset
 
     async def _read_object(
         self, entry: RangeInObject, offset: int, end: int, max_bytes: int, sequential: bool, *, at_least_one: bool
     ) -> tuple[list[Buffer], int, int] | None:
-        await self._reads.pace.turn()
+        await self._reads.throttle.acquire()
         data: Buffer = b""
         try:
             block = await self._reads.reader.block_at(self.stream_id, entry, offset, max_bytes, sequential=sequential)
@@ -176,7 +176,7 @@ class Stream:
                 return None
             data, chunks_end = found
         finally:
-            self._reads.pace.took(len(data))
+            self._reads.throttle.consumed(len(data))
         self._reads.object_bytes += len(data)
         return [data], len(data), chunks_end
 
@@ -274,7 +274,7 @@ class Stream:
             checkpoint = Checkpoint(self.stream_id, self._log.next_offset, self._log.checkpointer())
             await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
         # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint
-        # goes with it: the state that was built from what is trimmed here could not be rebuilt by whoever opens it next
+        # goes with it: the state that was built from what is trimmed here could not be rebuilt by the next owner
         await self._metadata.trim_streams([StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint)])
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)

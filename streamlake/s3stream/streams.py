@@ -1,13 +1,13 @@
-"""All streams of one broker: recovery, open, room, upload, garbage collection, one clear end.
+"""All streams of one broker: recovery, open, capacity, upload, garbage collection, one clear end.
 
     start()   metadata + WAL → what is not in objects yet (recovery.py), then WAL, uploader and gc run
     open()    take ownership of streams: their epoch grows, an older owner can commit nothing more
-    reserve() room in WAL and memory, before offsets are given; then Stream.append
+    reserve() capacity of WAL and memory, before offsets are given; then Stream.append
     flush()   everything appended so far lies in committed objects
     close()   what was appended becomes durable, then all stops
 
 If the WAL fails, or anything says that this broker is fenced, all pending appends of all streams fail together and
-`on_fatal` is called once: the broker must stop. Consensus, placement and Kafka's meaning of the bytes live elsewhere.
+`on_fatal` is called once: the broker must stop. Consensus, placement and the meaning of the bytes are not known here.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from streamlake.s3stream.metadata import StreamMetadata, StreamState
 from streamlake.s3stream.objects.block_cache import BlockCache
 from streamlake.s3stream.objects.gc import GarbageCollector
 from streamlake.s3stream.objects.map import ObjectMap
-from streamlake.s3stream.objects.read_throttle import CatchUpPace
+from streamlake.s3stream.objects.read_throttle import ReadThrottle
 from streamlake.s3stream.objects.reader import ObjectReader
 from streamlake.s3stream.recovery import recover
 from streamlake.s3stream.settings import MAX_FETCHES, StreamsSettings
@@ -52,6 +52,7 @@ class Streams:
         self._wal = wal
         self._metadata = metadata
         self._settings = settings
+        self._ids = ids
         self._budget = budget
         self._on_fatal = on_fatal
         self._ownership = asyncio.Lock()
@@ -61,8 +62,8 @@ class Streams:
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
         reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
-        self.pace = CatchUpPace(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
-        self.reads = Reads(wal, self._objects, reader, self.pace)
+        self.read_throttle = ReadThrottle(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
+        self.reads = Reads(wal, self._objects, reader, self.read_throttle)
         self.uploader = Uploader(
             settings=settings,
             store=store,
@@ -100,10 +101,10 @@ class Streams:
                 lambda: blocks.misses),
             gauge("streamlake_catch_up_rate_bytes",
                 "Bytes per second that reads from objects may take while producers are active.",
-                lambda: self.pace.rate),
+                lambda: self.read_throttle.rate),
             counter("streamlake_catch_up_wait_seconds",
                 "Total time that reads from objects were throttled in favour of producers.",
-                lambda: self.pace.waited_s),
+                lambda: self.read_throttle.waited_s),
             counter("streamlake_objects_deleted", "Objects deleted by garbage collection.", lambda: gc.deleted_objects),
             counter("streamlake_gc_failures", "Rounds of garbage collection that failed and will be retried.",
                 lambda: gc.failed_rounds),
@@ -135,7 +136,7 @@ class Streams:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by
         ourselves. So no commit may come in between, and one epoch more does no harm."""
         unknown: OutcomeUnknown | None = None
-        pause_ms = self._settings.retry_first_ms
+        backoff = self._settings.backoff(self._ids)
         while True:
             try:
                 return await self._metadata.open_streams(stream_ids, starts)
@@ -144,8 +145,7 @@ class Streams:
             except (Unavailable, Full):
                 if unknown is None:
                     raise
-            await asyncio.sleep(pause_ms / 1000)
-            pause_ms = min(2 * pause_ms, self._settings.retry_max_ms)
+            await backoff.pause()
 
     def _end_of(self, stream_id: int, state: StreamState | None) -> int:
         """The end of a stream, its recovered tail included."""
@@ -172,29 +172,30 @@ class Streams:
         return Stream(log, state, self.appender, self.reads, self._metadata)
 
     def delete(self, stream_ids: Sequence[int]) -> None:
-        """Forget streams that the metadata store has dropped; gc deletes their objects."""
+        """Drop streams that the metadata store has deleted; gc deletes their objects."""
         for stream_id in stream_ids:
             log = self._logs.pop(stream_id, None)
             if log is not None:
                 log.deleted = True
                 if self.appender.dirty.pop(stream_id, None) is not None:
                     self.appender.unuploaded_bytes -= log.unuploaded_bytes
-                self.cache.forget(log)
-            self._objects.forget(stream_id)
+                self.cache.evict_stream(log)
+            self._objects.remove(stream_id)
         self.appender.relieve()
 
-    # -- room --------------------------------------------------------------------------------------------------------
+    # -- capacity ----------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
-        """Room in WAL and memory for chunks of so many bytes, or False. Fenced, Closed when appends have ended."""
+        """Reserve WAL and memory for chunks of this many bytes; False if either is full. Fenced or Closed when appends
+        have ended."""
         return self.appender.try_reserve(size_bytes)
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room. Full or Unavailable after timeout_s, Invalid if it can never fit."""
+        """Wait for capacity. Full or Unavailable after timeout_s, Invalid if it can never fit."""
         await self.appender.reserve(size_bytes, timeout_s)
 
     def release(self, size_bytes: int) -> None:
-        """Give back room that was reserved and not used."""
+        """Give back what was reserved and not used."""
         self.appender.release(size_bytes)
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ class Streams:
         await self._wal.close()
         self.appender.close()
         self.uploader.abort()
-        self.pace.close()
+        self.read_throttle.close()
         await self.blocks.close()
         for account, size in self._claimed.items():
             self._budget.give(account, size)
@@ -224,6 +225,6 @@ class Streams:
             if not self._budget.try_take(account, size):
                 raise Invalid(
                     f"the memory budget of {self._budget.total_bytes} bytes has {self._budget.free_bytes} left, but"
-                    f" {account} needs {size}: raise memory.total or lower the caches"
+                    f" {account} needs {size}: raise memory.total_bytes or lower the caches"
                 )
             self._claimed[account] = size

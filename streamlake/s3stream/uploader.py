@@ -1,12 +1,12 @@
-"""Moves durable chunks from WAL and log cache into stream-set objects, then lets go of the WAL.
+"""Moves durable chunks from the WAL and the log cache into stream-set objects, then trims the WAL.
 
 A round: note the WAL position reached; for every stream with new chunks take, in one tick, its next offset as the cut
 and the checkpoint of the layer above at that very offset; wait until the cuts are durable; encode, store and commit
 one object after the other; trim the WAL to the noted position, which all of these cover. Rounds never overlap.
 
-The store or the metadata store may be away for hours: every step is tried again for ever, while Produce goes on until
+The store or the metadata store may be away for hours: every step is retried for ever, while Produce goes on until
 WAL or memory is full. A commit whose answer was lost is looked up before it is repeated. Only Fenced ends it.
-Big rounds become several objects; the loop is given back after each block.
+Big rounds become several objects; the event loop may run other tasks after each block.
 """
 
 import asyncio
@@ -20,33 +20,33 @@ import structlog
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
-from streamlake.s3stream.log_cache import LogCache, Piece, StreamLog
+from streamlake.core.retry import TRANSIENT, Backoff
+from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamRange
 from streamlake.s3stream.objects.format import ObjectEncoder, object_key
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.port import ObjectStore
-from streamlake.s3stream.wal.port import Buffer, FormerWal, Wal
+from streamlake.s3stream.wal.port import Buffer, DrainableWal, Wal
 
 T = TypeVar("T")
 STREAMS_PER_SLICE = 16
-PASSING = (Unavailable, OutcomeUnknown, Full)
 log = structlog.get_logger(__name__)
 
 
 class Backlog(Protocol):
-    """What is to be uploaded: the appender's part of a running broker, or a WAL that is drained."""
+    """What is to be uploaded: by a running broker from its appender, or from a WAL that is drained."""
 
     last_position: int  # of the newest record
     dirty: dict[int, StreamLog]  # streams with chunks that are not in objects
     unuploaded_bytes: int
     on_dirty: Callable[[], None]  # the first dirty stream
-    on_pressure: Callable[[], None]  # enough to upload, or no room left without it
+    on_pressure: Callable[[], None]  # enough to upload, or no capacity left without it
 
     async def until_durable(self, position: int) -> None: ...
 
     def relieve(self) -> None:
-        """More may leave memory now."""
+        """More can be evicted from memory now."""
         ...
 
     def raise_if_failed(self) -> None: ...
@@ -121,11 +121,11 @@ class Uploader:
         store: ObjectStore,
         metadata: StreamMetadata,
         ownership: asyncio.Lock,
-        wal: Wal | FormerWal,
+        wal: Wal | DrainableWal,
         appender: Backlog,
         cache: LogCache,
         objects: ObjectMap,
-        fetch: Callable[[Piece], Awaitable[list[Buffer]]],
+        fetch: Callable[[Extent], Awaitable[list[Buffer]]],
         clock: Clock,
         ids: Ids,
     ) -> None:
@@ -157,7 +157,7 @@ class Uploader:
         self._committed_trim = self.uploaded_position = trim_position
 
     def wake(self) -> None:
-        """Upload now what there is; if that is nothing, let go of deleted streams' records that the WAL still holds."""
+        """Upload now what there is; if that is nothing, trim the records of deleted streams from the WAL."""
         if self._appender.dirty or self._committed_trim < self._appender.last_position:
             self._wanted.set()
             self._dirty.set()
@@ -243,18 +243,18 @@ class Uploader:
         block = GatheredBlock()
         left, size = self._settings.block_bytes, 0
         while offset < cut.offset and left > 0 and not cut.log.deleted:
-            piece = cut.log.piece(offset, cut.offset, left, at_least_one=not block.parts)
-            if piece is None:
+            extent = cut.log.extent(offset, cut.offset, left, at_least_one=not block.parts)
+            if extent is None:
                 break
-            block.parts.extend(await self._fetch(piece))
-            block.bases.extend(piece.bases)
-            block.timestamps.extend(piece.timestamps)
-            shift = size - piece.begins[0]
-            block.ends.extend(array("I", (begin + shift for begin in piece.begins[1:])))
-            size += piece.size_bytes
-            left -= piece.size_bytes
+            block.parts.extend(await self._fetch(extent))
+            block.bases.extend(extent.bases)
+            block.timestamps.extend(extent.timestamps)
+            shift = size - extent.begins[0]
+            block.ends.extend(array("I", (begin + shift for begin in extent.begins[1:])))
+            size += extent.size_bytes
+            left -= extent.size_bytes
             block.ends.append(size)
-            offset = block.end_offset = piece.end_offset
+            offset = block.end_offset = extent.end_offset
         return block
 
     # -- one object --------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class Uploader:
 
     async def _commit(self, object_id: int, draft: Draft, wal_trim: int) -> bool:
         """True when committed, False if the object was destroyed before (it took too long)."""
-        attempt = 0
+        backoff = self._backoff()
         while True:
             try:
                 async with self._ownership:
@@ -296,10 +296,9 @@ class Uploader:
                     return True
                 if isinstance(error, Conflict):
                     return False
-                await self._back_off(attempt, error)
+                await self._pause(backoff, error)
             except (Unavailable, Full) as error:
-                await self._back_off(attempt, error)
-            attempt += 1
+                await self._pause(backoff, error)
 
     async def _landed(self, object_id: int) -> bool:
         objects = await self._persist(self._metadata.objects)
@@ -324,7 +323,7 @@ class Uploader:
         return committed
 
     async def _apply(self, object_id: int, draft: Draft, wal_trim: int) -> None:
-        """Readers go to the object for these chunks from now on, and memory may let go of them."""
+        """Readers go to the object for these chunks from now on, and they may be evicted from memory."""
         self._committed_trim = wal_trim
         async for r in _sliced(draft.ranges):
             if r.log.deleted:
@@ -339,28 +338,29 @@ class Uploader:
                 del self._appender.dirty[r.log.stream_id]
         self._appender.relieve()
 
-    # -- trying again ------------------------------------------------------------------------------------------------
+    # -- retrying ----------------------------------------------------------------------------------------------------
 
     async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step that is safe to repeat until it succeeds."""
-        attempt = 0
+        backoff = self._backoff()
         while True:
             try:
                 return await step()
-            except PASSING as error:
-                await self._back_off(attempt, error)
-            attempt += 1
+            except TRANSIENT as error:
+                await self._pause(backoff, error)
 
-    async def _back_off(self, attempt: int, error: StreamLakeError) -> None:
+    def _backoff(self) -> Backoff:
+        return self._settings.backoff(self._ids)
+
+    async def _pause(self, backoff: Backoff, error: StreamLakeError) -> None:
         self.retries += 1
-        if attempt == 0:
-            log.warning("upload will be tried again", error=str(error))
-        pause_ms = min(self._settings.retry_max_ms, self._settings.retry_first_ms << min(attempt, 20))
-        await asyncio.sleep(pause_ms / 1000 * self._ids.random.uniform(0.5, 1.0))
+        if backoff.failures == 0:
+            log.warning("upload failed, retrying", error=str(error))
+        await backoff.pause()
 
 
 async def _sliced(items: Sequence[T]) -> AsyncIterator[T]:
-    """All items; after every few the loop is given back."""
+    """All items; after every few the event loop may run other tasks."""
     for number, item in enumerate(items, 1):
         yield item
         if number % STREAMS_PER_SLICE == 0:

@@ -33,7 +33,7 @@ def test_with_metadata_elsewhere_the_wal_goes_to_the_store() -> None:
 
 
 def test_a_wal_that_is_none() -> None:
-    with pytest.raises(Invalid, match="'tape' is no WAL"):
+    with pytest.raises(Invalid, match="'tape' is not a valid WAL"):
         wal_uri(of(wal="tape"))
 
 

@@ -1,15 +1,13 @@
 """Brokers that follow one another, overlap, sleep and take each other over, on one metadata store, bucket and disk.
 
-The real FormerWals, WALs, metadata and streams, in memory; waiting moves the clock. What these tests tell was found by an
+The real Takeover, WalOpener, WALs, metadata and streams, in memory; waiting moves the clock. What these tests tell was found by an
 adversarial review. Real processes: tests/faults/test_wal_change.py; everything at once: tests/simulation.
 """
 
 import asyncio
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +15,9 @@ from simulation.world.disk import SimDisk, SimFile
 from support.memory_store import MemoryStore
 from support.wait import DEADLINE_S
 
-from streamlake import config
-from streamlake.broker import takeover as former_wals
-from streamlake.broker.machine import RealMachine
-from streamlake.broker.process import ServerProcess
-from streamlake.broker.takeover import FormerWals
+from streamlake.broker import takeover as takeover_module
+from streamlake.broker.takeover import Takeover
+from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
@@ -74,7 +70,7 @@ class World:
 
     async def serving(self, node: int, wal: str) -> "Life":
         life = await self.life(node, wal)
-        await life.replace()
+        await life.open_wal()
         return await life.serve()
 
 
@@ -101,15 +97,16 @@ class Life:
         self.membership = Membership(world.database, world.clock, self.machine.ids)  # type: ignore[arg-type]
         self.fatal: list[BaseException] = []
 
-    async def replace(self) -> None:
+    async def open_wal(self) -> None:
         self.store = await self.machine.open_store(DATA)
         await claim(self.store, self.membership.identity.cluster_id, DATA, used_before=False)
         machine: Any = self.machine
-        lease_ms = self.registration.former_lease_ms
-        self.former = FormerWals(
-            self.config, machine, self.world.database, self.membership, self.store, StreamsSettings(), lease_ms
+        lease_ms = self.registration.previous_lease_ms
+        opener = WalOpener(self.config, machine, self.world.database, self.membership, self.store)
+        self.takeover = Takeover(
+            opener, machine, self.world.database, self.membership, self.store, StreamsSettings(), lease_ms
         )
-        self.wal, self.key = await self.former.replace()
+        self.wal, self.key = await opener.open_wal(await self.takeover.drain_others())
 
     async def serve(self) -> "Life":
         metadata = SqlStreamMetadata(self.world.database, self.membership.identity, self.key)
@@ -142,11 +139,11 @@ def waiting_moves_the_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of the world whose broker waits; and locks do not reach beyond a machine."""
     sleep = asyncio.sleep
 
-    async def wait(life: FormerWals, seconds: float) -> None:
+    async def wait(life: Takeover, seconds: float) -> None:
         life._machine.clock.advance(seconds)  # type: ignore[attr-defined]
         await sleep(0)
 
-    monkeypatch.setattr(FormerWals, "_pause", wait)
+    monkeypatch.setattr(Takeover, "_pause", wait)
     monkeypatch.setattr(SimFile, "lock", lambda self: True)
     yield
 
@@ -190,7 +187,7 @@ async def test_a_broker_that_sleeps_before_it_has_a_wal_is_fenced_too() -> None:
     store = world.stores.setdefault(DATA, MemoryStore())
     store.fail("create", "slow", key="probe/")
     one = await world.life(1, "object")
-    starting = asyncio.create_task(one.replace())
+    starting = asyncio.create_task(one.open_wal())
     while not store.calls or not store.calls[-1][1].startswith("probe/"):
         await asyncio.sleep(0)
     world.clock.advance(20)
@@ -249,22 +246,22 @@ async def test_of_two_that_start_the_one_that_stays_goes_on(monkeypatch: pytest.
     await (await world.serving(0, "object")).append(b"keep")
     world.clock.advance(20)
     a, b = await world.life(1, "object"), await world.life(2, "object")
-    fence, blocked = FormerWals._fence, asyncio.Event()
+    fence, blocked = Takeover._fence, asyncio.Event()
 
-    async def fence_slowly(former: FormerWals, node: int) -> int:
-        if former is a.former and node == 2:
+    async def fence_slowly(takeover: Takeover, node: int) -> int:
+        if takeover is a.takeover and node == 2:
             await blocked.wait()
-        return await fence(former, node)
+        return await fence(takeover, node)
 
-    monkeypatch.setattr(FormerWals, "_fence", fence_slowly)
-    starting = asyncio.create_task(a.replace())
-    while not hasattr(a, "former"):
+    monkeypatch.setattr(Takeover, "_fence", fence_slowly)
+    starting = asyncio.create_task(a.open_wal())
+    while not hasattr(a, "takeover"):
         await asyncio.sleep(0)
     for _ in range(50):
         await asyncio.sleep(0)
-    monkeypatch.setattr(former_wals, "TAKE_OVER_PATIENCE_S", 0)
+    monkeypatch.setattr(takeover_module, "TAKE_OVER_PATIENCE_S", 0)
     with pytest.raises(Unavailable, match="broker 1 is running"):
-        await b.replace()
+        await b.open_wal()
     await b.membership.leave()
     blocked.set()
     await starting
@@ -290,46 +287,3 @@ async def test_nothing_is_left_of_a_dead_node_whose_drain_was_interrupted() -> N
     assert len(await two.everything()) == 30
     left = [key for key, data in store.objects.items() if key.startswith("wal/0/") and len(data) > 100]
     assert left == []
-
-
-def broker(data_dir: Path, wal: str | None = None) -> ServerProcess:
-    storage = {"data_dir": data_dir, "wal": wal, "wal_segment_bytes": 65_536, "wal_capacity_bytes": 1 << 20}
-    sections = {"server": {"port": 0, "http_port": 0}, "tables": {"enabled": False}, "storage": storage}
-    loaded = config.load(None, {}, sections)
-    return ServerProcess(loaded, RealMachine(loaded.s3))
-
-
-async def kept(data_dir: Path, wal: str | None = None) -> list[int]:
-    """One acknowledged record, not uploaded, and the broker gone; the ids of its streams."""
-    first = broker(data_dir, wal)
-    await first.start()
-    ids = list(await first.broker.services.database.write(lambda c: create_streams(c, 1)))
-    (stream,) = await first.broker.services.streams.open(ids)
-    assert first.broker.services.streams.try_reserve(4)
-    await stream.append(0, 1, 0, b"keep")
-    first.broker.services._failed = True  # a crash: nothing is uploaded at the end
-    await first.stop()
-    return ids
-
-
-async def check_kept(data_dir: Path, ids: list[int], wal: str | None = None) -> None:
-    again = broker(data_dir, wal)
-    await again.start()
-    (stream,) = await again.broker.services.streams.open(ids)
-    assert b"".join(await stream.read(0, 1, 100)) == b"keep"
-    await again.stop()
-
-
-@pytest.mark.parametrize("wal", ["file", "object"])
-async def test_a_data_directory_that_was_moved(tmp_path: Path, wal: str) -> None:
-    ids = await kept(tmp_path / "old", wal)
-    (tmp_path / "old").rename(tmp_path / "new")
-    await check_kept(tmp_path / "new", ids, wal)
-
-
-@pytest.mark.parametrize("wal", ["file", "object"])
-async def test_a_copy_of_a_data_directory_leaves_the_original_alone(tmp_path: Path, wal: str) -> None:
-    ids = await kept(tmp_path / "data", wal)
-    shutil.copytree(tmp_path / "data", tmp_path / "copy")
-    await check_kept(tmp_path / "copy", ids, wal)
-    await check_kept(tmp_path / "data", ids, wal)

@@ -1,7 +1,7 @@
 """What every Wal does. A test class inherits this and gives `place`, the storage on which WALs follow one another.
 
 Kinds differ in how one life follows another: a file WAL goes on where it stopped, an object WAL begins anew under a new
-broker epoch and leaves what was to a FormerWal. `place.reopen` is either, and tells what was replayed.
+broker epoch and leaves what was to a DrainableWal. `place.reopen` is either, and tells what was replayed.
 """
 
 import asyncio
@@ -250,7 +250,7 @@ class WalContract:
             await large
 
     async def test_more_than_the_wal_holds_goes_through_it(self, place: WalPlace) -> None:
-        """Segments are recycled many times; nothing of a former use comes back."""
+        """Segments are recycled many times; nothing of an earlier use comes back."""
         wal = place.make()
         _, watcher = await started(wal)
         positions: list[int] = []

@@ -42,33 +42,9 @@ async def test_waiters_are_served_in_order_and_none_is_overtaken() -> None:
 
 async def test_too_much_is_invalid_and_too_late_is_unavailable() -> None:
     budget = Budget(10)
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match=r"raise memory\.total_bytes"):
         await budget.take("a", 11, timeout_s=1)
     assert budget.try_take("a", 10)
     with pytest.raises(Unavailable):
         await budget.take("a", 1, timeout_s=0)
     assert budget.used_bytes == 10
-
-
-async def test_a_waiter_that_leaves_lets_the_next_one_in() -> None:
-    budget = Budget(10)
-    assert budget.try_take("a", 5)
-    large = asyncio.create_task(budget.take("large", 10, timeout_s=60))
-    await asyncio.sleep(0)
-    small = asyncio.create_task(budget.take("small", 5, timeout_s=60))
-    await asyncio.sleep(0)
-    large.cancel()
-    await small
-    assert budget.accounts == {"a": 5, "small": 5}
-
-
-async def test_what_is_granted_to_one_just_cancelled_comes_back() -> None:
-    budget = Budget(10)
-    assert budget.try_take("a", 10)
-    waiter = asyncio.create_task(budget.take("b", 10, timeout_s=60))
-    await asyncio.sleep(0)
-    budget.give("a", 10)  # grants
-    waiter.cancel()  # in the same tick
-    with pytest.raises(asyncio.CancelledError):
-        await waiter
-    assert budget.used_bytes == 0

@@ -13,7 +13,7 @@ from support.seaweedfs import SeaweedFS
 from streamlake.core.errors import Exists, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.store import client as s3_client
+from streamlake.s3stream.store import client as client_module
 from streamlake.s3stream.store.bucket import RequestPolicy, S3Store, open_s3
 from streamlake.s3stream.store.client import S3Options
 from streamlake.s3stream.store.probe import probe_conditional_writes
@@ -307,8 +307,8 @@ async def test_a_multipart_put_survives(proxy: FaultProxy, store: S3Store, truth
 async def test_a_multipart_put_is_repeated_whole(
     proxy: FaultProxy, store: S3Store, truth: S3Store, monkeypatch: pytest.MonkeyPatch, operation: str, fault: str
 ) -> None:
-    monkeypatch.setattr(s3_client, "MULTIPART_BYTES_MIN", 6 << 20)
-    monkeypatch.setattr(s3_client, "MULTIPART_CHUNK_BYTES", 5 << 20)
+    monkeypatch.setattr(client_module, "MULTIPART_BYTES_MIN", 6 << 20)
+    monkeypatch.setattr(client_module, "MULTIPART_CHUNK_BYTES", 5 << 20)
     body = bytes(range(256)) * (28 << 10)
     proxy.plan(operation, "large", fault)
     await store.put("large", [body])

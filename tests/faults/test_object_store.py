@@ -249,6 +249,6 @@ def test_a_bucket_that_cannot_be_reached_is_told_at_the_first_start_later_with_t
     server.start()
     with RawClient(server.port) as client:
         assert client.produce("t", batch([b"a"])).error_code == 0
-    wait_until(lambda: "upload will be tried again" in server.log, lambda: server.log)
-    line = next(x for x in server.log.splitlines() if "upload will be tried again" in x)
+    wait_until(lambda: "upload failed, retrying" in server.log, lambda: server.log)
+    line = next(x for x in server.log.splitlines() if "upload failed, retrying" in x)
     assert says in line

@@ -60,7 +60,7 @@ class Broker:
         return await self.streams.open(stream_ids)
 
     def append(self, stream: Stream, data: bytes, count: int = 1, timestamp: int = 0) -> "asyncio.Future[None]":
-        assert self.streams.try_reserve(len(data)), "no room"
+        assert self.streams.try_reserve(len(data)), "no capacity"
         return stream.append(stream.next_offset, count, timestamp, data)
 
     async def crash(self, random: Random | None = None) -> None:

@@ -72,15 +72,15 @@ async def test_room_is_wal_and_memory_together(media) -> None:
     (stream,) = await broker.start(1)
     reserve = broker.streams.try_reserve
     assert reserve(600) and not reserve(1)
-    assert broker.wal.room.used_bytes == 600, "the WAL's room is given back when memory lacks"
+    assert broker.wal.capacity.used_bytes == 600, "the WAL's room is given back when memory lacks"
     broker.streams.release(600)
-    assert broker.wal.room.used_bytes == broker.streams.cache.room.used_bytes == 0
+    assert broker.wal.capacity.used_bytes == broker.streams.cache.capacity.used_bytes == 0
     with pytest.raises(Unavailable):
         broker.append(stream, bytes(500))
         await broker.streams.reserve(200, 0.01)
     with pytest.raises(Full):
         await broker.streams.reserve(501, 0.01)
-    assert broker.wal.room.used_bytes == broker.streams.cache.room.used_bytes == 500
+    assert broker.wal.capacity.used_bytes == broker.streams.cache.capacity.used_bytes == 500
     with pytest.raises(Invalid):
         await broker.streams.reserve(601, 0.01)
 

@@ -12,7 +12,7 @@ from streamlake.s3stream.wal.port import WalRecord
 SIZE = 5000
 
 
-class Former(MemoryWal):
+class Drainable(MemoryWal):
     async def discard(self) -> None:
         raise AssertionError("the caller's business")
 
@@ -30,7 +30,7 @@ def preset(media, count: int, *stream_ids: int) -> None:
 async def drained(media, **settings: object) -> Drained:
     broker = media.broker(**settings)  # the settings and the metadata handle of a new life
     return await drain(
-        Former(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings
+        Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings
     )
 
 
@@ -82,7 +82,7 @@ async def test_metadata_that_fail_are_tried_again(media, fault: str) -> None:
     preset(media, 20, 1)
     broker = media.broker()
     broker.metadata.fail("commit_object", fault, times=2)
-    await drain(Former(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
+    await drain(Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
     await check(media, 20, 1)
 
 
@@ -100,9 +100,9 @@ async def test_a_stream_that_somebody_opened_meanwhile_ends_it(media) -> None:
     preset(media, 5, 1)
     broker = media.broker()
     broker.metadata.gate = asyncio.Event()
-    former = Former(media.wal_log)
+    drainable = Drainable(media.wal_log)
     running = asyncio.create_task(
-        drain(former, media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
+        drain(drainable, media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
     )
     for _ in range(200):
         await asyncio.sleep(0)
@@ -118,7 +118,9 @@ async def test_a_zombie_drains_nothing(media) -> None:
     broker = media.broker()
     media.tables.register()
     with pytest.raises(Fenced):
-        await drain(Former(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
+        await drain(
+            Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings
+        )
     assert len(media.wal_log.records) == 5
 
 

@@ -16,7 +16,7 @@ class Writer:
         self.position = 0
 
     def append(self, log: StreamLog, data: bytes, count: int = 1, timestamp: int = 0) -> memoryview:
-        assert self.cache.room.try_take(ACCOUNT, len(data))
+        assert self.cache.capacity.try_take(ACCOUNT, len(data))
         view = self.cache.copy_in(log, data)
         self.position += 1
         self.cache.add(log, count, timestamp, self.position, len(data))
@@ -25,10 +25,10 @@ class Writer:
 
 def read(log: StreamLog, start: int, end: int, max_bytes: int = 1 << 30) -> bytes:
     out = b""
-    while start < end and (piece := log.piece(start, end, max_bytes - len(out), at_least_one=not out)):
-        assert piece.view is not None
-        out += piece.view
-        start = piece.end_offset
+    while start < end and (extent := log.extent(start, end, max_bytes - len(out), at_least_one=not out)):
+        assert extent.view is not None
+        out += extent.view
+        start = extent.end_offset
     return out
 
 
@@ -36,14 +36,14 @@ def test_chunks_lie_together_and_come_back_whole() -> None:
     writer, log = Writer(), new_log(end=100)
     for data in (b"aa", b"bbb", b"c"):
         writer.append(log, data, count=10, timestamp=len(data))
-    piece = log.piece(115, 130, 100, at_least_one=True)
-    assert piece is not None and piece.view == b"bbbc"
-    assert (piece.start_offset, piece.end_offset) == (110, 130)
-    assert (list(piece.bases), list(piece.timestamps), list(piece.positions)) == ([110, 120], [3, 1], [2, 3])
+    extent = log.extent(115, 130, 100, at_least_one=True)
+    assert extent is not None and extent.view == b"bbbc"
+    assert (extent.start_offset, extent.end_offset) == (110, 130)
+    assert (list(extent.bases), list(extent.timestamps), list(extent.positions)) == ([110, 120], [3, 1], [2, 3])
     assert read(log, 100, 111) == b"aabbb"
     assert read(log, 100, 130, 4) == b"aa"
     assert read(log, 110, 130, 1) == b"bbb"
-    assert log.piece(110, 130, 2, at_least_one=False) is None
+    assert log.extent(110, 130, 2, at_least_one=False) is None
 
 
 def test_slabs_begin_small_and_grow_to_their_limit() -> None:
@@ -62,12 +62,12 @@ def test_views_stay_whole_after_eviction_and_deletion() -> None:
     writer, log, other = Writer(limit=10_000), new_log(), new_log(2)
     view = writer.append(log, b"x" * 6000)
     writer.cache.uploaded(log, 1)
-    writer.cache.make_room(6000, 0)
+    writer.cache.evict(6000, 0)
     for _ in range(2):
         writer.append(other, b"y" * 5000)
     assert view == b"x" * 6000 and view.readonly
-    writer.cache.forget(other)
-    assert writer.cache.room.used_bytes == 0
+    writer.cache.evict_stream(other)
+    assert writer.cache.capacity.used_bytes == 0
 
 
 def test_uploaded_slabs_leave_first_and_only_when_room_is_needed() -> None:
@@ -77,19 +77,18 @@ def test_uploaded_slabs_leave_first_and_only_when_room_is_needed() -> None:
     for log in logs[1:3]:
         writer.cache.uploaded(log, 1)
         assert read(log, 0, 1) == bytes(5000)
-    writer.cache.make_room(5000, durable_position=4)
+    writer.cache.evict(5000, durable_position=4)
     assert [log.first_offset for log in logs] == [0, 1, 0, 0]
-    assert writer.cache.evicted_bytes == 5000 and writer.cache.spilled_bytes == 0
 
 
 def test_durable_chunks_spill_to_the_wal_oldest_first() -> None:
     writer, log = Writer(limit=20_000), new_log()
     for n in range(4):
         writer.append(log, bytes([n]) * 5000)
-    writer.cache.make_room(10_000, durable_position=3)
-    piece = log.piece(0, 4, 1 << 20, at_least_one=True)
-    assert piece is not None and piece.view is None
-    assert (list(piece.positions), piece.end_offset, piece.size_bytes) == ([1, 2], 2, 10_000)
+    writer.cache.evict(10_000, durable_position=3)
+    extent = log.extent(0, 4, 1 << 20, at_least_one=True)
+    assert extent is not None and extent.view is None
+    assert (list(extent.positions), extent.end_offset, extent.size_bytes) == ([1, 2], 2, 10_000)
     assert read(log, 2, 4) == b"\2" * 5000 + b"\3" * 5000
     writer.cache.uploaded(log, 1)  # a spilled chunk that is uploaded is forgotten
     assert log.first_offset == 1
@@ -103,7 +102,7 @@ def test_an_uploaded_chunk_is_forgotten_when_its_half_uploaded_slab_spills() -> 
         writer.append(log, bytes(1000))
     writer.cache.uploaded(log, 2)
     assert log.first_offset == 0
-    writer.cache.make_room(1000, durable_position=4)
+    writer.cache.evict(1000, durable_position=4)
     assert log.first_offset == 2
 
 
@@ -111,12 +110,12 @@ def test_what_is_not_durable_or_not_readable_stays() -> None:
     writer, log = Writer(limit=10_000), new_log()
     for _ in range(2):
         writer.append(log, bytes(5000))
-    writer.cache.make_room(1, durable_position=0)
-    assert writer.cache.room.free_bytes == 0
+    writer.cache.evict(1, durable_position=0)
+    assert writer.cache.capacity.free_bytes == 0
     blind = Writer(limit=10_000, wal_readable=False)
     blind.append(new_log(), bytes(10_000))
-    blind.cache.make_room(1, durable_position=9)
-    assert blind.cache.room.free_bytes == 0
+    blind.cache.evict(1, durable_position=9)
+    assert blind.cache.capacity.free_bytes == 0
 
 
 def test_an_old_slab_that_is_still_filled_does_not_hold_up_the_others() -> None:
@@ -125,8 +124,8 @@ def test_an_old_slab_that_is_still_filled_does_not_hold_up_the_others() -> None:
     for _ in range(6):
         writer.append(fast, bytes(5000))
     writer.append(slow, bytes(100))  # in the oldest slab, not durable
-    writer.cache.make_room(20_000, durable_position=7)
-    assert writer.cache.room.free_bytes >= 20_000
+    writer.cache.evict(20_000, durable_position=7)
+    assert writer.cache.capacity.free_bytes >= 20_000
     assert read(slow, 0, 2) == bytes(200)
 
 
@@ -142,8 +141,8 @@ def test_against_a_list(seed: int) -> None:
         action = random.random()
         if action < 0.6:
             data = random.randbytes(random.choice((1, 50, 700, 9000)))
-            writer.cache.make_room(len(data), durable)
-            if writer.cache.room.free_bytes >= len(data):
+            writer.cache.evict(len(data), durable)
+            if writer.cache.capacity.free_bytes >= len(data):
                 base, count = log.next_offset, random.randint(1, 5)
                 writer.append(log, data, count)
                 chunks.append((base, base + count, data, writer.position))
@@ -157,13 +156,13 @@ def test_against_a_list(seed: int) -> None:
         assert log.unuploaded_bytes == sum(len(c[2]) for c in chunks if c[0] >= log.uploaded_offset)
         known = [c for c in chunks if c[0] >= log.first_offset]
         for base, end, data, position in known:
-            piece = log.piece(base, end, 1, at_least_one=True)
-            assert piece is not None and (piece.start_offset, piece.end_offset) == (base, end)
-            assert list(piece.positions) == [position]
-            if piece.view is None:
+            extent = log.extent(base, end, 1, at_least_one=True)
+            assert extent is not None and (extent.start_offset, extent.end_offset) == (base, end)
+            assert list(extent.positions) == [position]
+            if extent.view is None:
                 assert base >= log.uploaded_offset, "only what the WAL still has is looked for there"
                 assert position <= durable, "what is not durable must not leave memory"
             else:
-                assert piece.view == data
+                assert extent.view == data
         held = sum(slab.end - slab.begin for every in logs for slab in every.slabs)
-        assert writer.cache.room.used_bytes == held <= 60_000
+        assert writer.cache.capacity.used_bytes == held <= 60_000

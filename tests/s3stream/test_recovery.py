@@ -33,7 +33,9 @@ async def test_the_tail_beyond_the_committed_end_comes_back(media) -> None:
     assert one.epochs == ((1, 0), (2, 20))
     assert b"".join(await one.read(0, 20, 100)) == b"aabb"
     assert b"".join(await two.read(0, 20, 100)) == b"cc"
-    assert not again.streams.cache.room.try_take("x", again.streams.cache.room.total_bytes), "the tail is counted"
+    assert not again.streams.cache.capacity.try_take("x", again.streams.cache.capacity.total_bytes), (
+        "the tail is counted"
+    )
 
 
 async def test_a_tail_larger_than_memory_stays_in_the_wal(media) -> None:
@@ -42,7 +44,7 @@ async def test_a_tail_larger_than_memory_stays_in_the_wal(media) -> None:
     preset(media, *(record(1, n, data=bytes([n]) * 5000) for n in range(20)))
     broker = media.broker(log_cache_bytes=30_000)
     (stream,) = await broker.start(1)
-    assert broker.streams.cache.room.used_bytes <= 30_000
+    assert broker.streams.cache.capacity.used_bytes <= 30_000
     assert b"".join(await stream.read(0, 20, 1 << 20)) == b"".join(bytes([n]) * 5000 for n in range(20))
     assert broker.wal.reads > 10
     await broker.streams.flush()

@@ -53,7 +53,7 @@ async def spread(media):  # type: ignore[no-untyped-def]
         if n == 13:
             await broker.streams.flush()
         if n == 18:
-            broker.streams.cache.make_room(20_000, broker.streams.appender.durable_position)
+            broker.streams.cache.evict(20_000, broker.streams.appender.durable_position)
     await broker.append(other, b"x")
     assert len(media.store.objects) == 2
     assert 0 < stream._log.first_offset < stream._log.bases[-1]

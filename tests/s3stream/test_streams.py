@@ -86,7 +86,7 @@ async def test_deleting_streams_frees_their_memory(media) -> None:
     (stream,) = await broker.start(1)
     await broker.append(stream, bytes(5000))
     broker.streams.delete([1, 99])
-    assert broker.streams.cache.room.used_bytes == 0
+    assert broker.streams.cache.capacity.used_bytes == 0
     assert broker.streams.appender.unuploaded_bytes == 0
     with pytest.raises(NotFound):
         await stream.read(0, 1, 1)

@@ -15,7 +15,7 @@ import msgspec
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy import update
 
-from streamlake.broker.takeover import FormerWals
+from streamlake.broker.takeover import Takeover
 from streamlake.cluster.store import groups as groups_store
 from streamlake.cluster.store import object_ranges, stream_metadata
 from streamlake.cluster.store import schema as tables
@@ -25,6 +25,7 @@ from streamlake.cluster.topics import Topics
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.classic.group import Group
 from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
+from streamlake.core.retry import TRANSIENT
 from streamlake.log.partition import Partition
 from streamlake.s3stream.store.bucket import S3Store
 from streamlake.s3stream.store.client import RequestFailed
@@ -34,8 +35,8 @@ from streamlake.s3stream.uploader import Uploader
 from streamlake.s3stream.wal.file import flusher
 from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.object.format import ObjectKind, encode_mark, object_wal_key, seq_of
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
-from streamlake.s3stream.wal.object.wal import PASSING, ObjectWal
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
+from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.table.commit import committer
 from streamlake.table.commit.iceberg import IcebergTable
 from streamlake.table.commit.machine import judge
@@ -130,13 +131,14 @@ def exists_is_fenced(replace: Replace) -> None:
 
     async def create(self: S3Store, key: str, parts: Any) -> None:
         body = b"".join(parts)
-        for attempt in range(1, 7):
+        backoff = self._backoff()
+        for _ in range(6):
             try:
                 return await self._send_put(key, body, create=True)
             except RequestFailed as failure:
                 if failure.status == 412:
                     raise Exists(f"object {key} exists") from None
-            await self._pause(attempt)
+            await self._pause(backoff)
         raise OutcomeUnknown(f"create object {key}")
 
     async def fenced(self: ObjectWal, key: str, seq: int) -> bool:
@@ -159,24 +161,24 @@ def exists_is_ours(replace: Replace) -> None:
 @bug(*LOST)
 def fence_deleted(replace: Replace) -> None:
     """The fence goes with the WAL that was recovered, so a zombie's late put lands and is acknowledged (C3)."""
-    discard = ObjectWalRemains.discard
+    discard = ObjectWalRecovery.discard
 
-    async def all_of_it(self: ObjectWalRemains) -> None:
+    async def all_of_it(self: ObjectWalRecovery) -> None:
         await discard(self)
         assert self._fence_seq is not None
         await self._delete([self._key(self._fence_seq)])
 
-    replace(ObjectWalRemains, "discard", all_of_it)
+    replace(ObjectWalRecovery, "discard", all_of_it)
 
 
 @bug(*LOST)
 def recovery_without_fence(replace: Replace) -> None:
     """Recovery ends at the first absent object, and puts no fence there (C3)."""
 
-    async def no_fence(self: ObjectWalRemains, seq: int) -> bytes:
+    async def no_fence(self: ObjectWalRecovery, seq: int) -> bytes:
         return encode_mark(self._mark(ObjectKind.FENCE, seq))
 
-    replace(ObjectWalRemains, "_fence", no_fence)
+    replace(ObjectWalRecovery, "_fence", no_fence)
 
 
 @bug(*LOST)
@@ -194,12 +196,12 @@ def ack_after_lease(replace: Replace) -> None:
 @bug(*LOST)
 def replay_before_lease_ends(replace: Replace) -> None:
     """A WAL on a shared disk is replayed at once, though its owner may still acknowledge what it adds (C4)."""
-    init = FormerWals.__init__
+    init = Takeover.__init__
 
-    def impatient(self: FormerWals, *args: Any) -> None:
+    def impatient(self: Takeover, *args: Any) -> None:
         init(self, *args[:-1], 0)
 
-    replace(FormerWals, "__init__", impatient)
+    replace(Takeover, "__init__", impatient)
 
 
 @bug(*LOST, *DAMAGED)
@@ -264,7 +266,7 @@ def wal_skips_a_failed_object(replace: Replace) -> None:
     """An object that could not be put is given up, and the WAL goes on behind it (C6)."""
 
     async def put(self: ObjectWal, seq: int, parts: Any) -> None:
-        with contextlib.suppress(*PASSING):
+        with contextlib.suppress(*TRANSIENT):
             await self._store.create(object_wal_key(self._node, self._broker_epoch, seq), parts)
 
     replace(ObjectWal, "_put", put)

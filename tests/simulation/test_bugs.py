@@ -23,7 +23,7 @@ FOUND_BY = {
     "duplicate-before-original": 31,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
-    "retry-of-pyiceberg": 19,
+    "retry-of-pyiceberg": 66,
     "revision-out-of-order": 7,
     "zombie-commits-offsets": 8,
 }

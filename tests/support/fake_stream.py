@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed
-from streamlake.core.placed import Placed
 from streamlake.log.stream_port import Buffer
 
 
@@ -48,7 +48,7 @@ class FakeStream:
         self._checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | Placed, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
     ) -> "asyncio.Future[None]":
         if self._dead:
             raise Closed("the write-ahead log has failed") from self._dead

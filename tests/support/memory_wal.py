@@ -24,7 +24,7 @@ class MemoryWal:
     def __init__(self, log: WalLog, capacity_bytes: int = 1 << 30, *, manual: bool = False) -> None:
         self.log = log
         self.manual = manual
-        self.room = Budget(capacity_bytes)
+        self.capacity = Budget(capacity_bytes)
         self.durable_position = 0
         self.queued: list[tuple[int, WalRecord]] = []
         self.dead = False
@@ -39,7 +39,7 @@ class MemoryWal:
         self._next = max(trim_position, self.log.last_position)
         self.log.records = {p: r for p, r in self.log.records.items() if p > trim_position}
         for position, record in sorted(self.log.records.items()):
-            self.room.try_take("wal", len(record.data))
+            self.capacity.try_take("wal", len(record.data))
             yield position, record
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
@@ -47,16 +47,16 @@ class MemoryWal:
         self.durable_position = self._next
 
     def try_reserve(self, size_bytes: int) -> bool:
-        return self.room.try_take("wal", size_bytes)
+        return self.capacity.try_take("wal", size_bytes)
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
         try:
-            await self.room.take("wal", size_bytes, timeout_s)
+            await self.capacity.take("wal", size_bytes, timeout_s)
         except Unavailable as error:
             raise Full(f"the WAL is full: {error}") from None
 
     def release(self, size_bytes: int) -> None:
-        self.room.give("wal", size_bytes)
+        self.capacity.give("wal", size_bytes)
 
     def append(self, record: WalRecord) -> int:
         if self.dead:
@@ -115,7 +115,7 @@ class MemoryWal:
             return
         self.trims.append(position)
         for known in [p for p in self.log.records if p <= position]:
-            self.room.give("wal", len(self.log.records.pop(known).data))
+            self.capacity.give("wal", len(self.log.records.pop(known).data))
         self.log.trimmed = max(self.log.trimmed, position)
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from streamlake.core.errors import Exists, Fenced, NotFound, OutcomeUnknown, Str
 from streamlake.core.ids import Ids
 from streamlake.s3stream.store.port import Buffer, ObjectMeta
 from streamlake.s3stream.wal.object.format import HEADER_BYTES
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains, sweep
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery, sweep
 from streamlake.s3stream.wal.object.wal import ObjectWal, ObjectWalSettings
 from streamlake.s3stream.wal.port import WalRecord
 
@@ -182,18 +182,18 @@ class Lives:
         return True
 
     async def _drain(self, epoch: Epoch, me: int) -> None:
-        remains = ObjectWalRemains(
+        recovery = ObjectWalRecovery(
             self.store, node=NODE, epoch=epoch.number, fencing_epoch=me, ids=self._ids(), settings=SETTINGS
         )
         start, found = epoch.trim, []
         try:
-            async for position, record in remains.recover(start):
+            async for position, record in recovery.recover(start):
                 found.append((position, copied(record)))
                 if self.random.random() < 0.1:
                     await turns(self.random.randrange(20))
                 if me == self.current and self.random.random() < 0.1:
                     epoch.trim = max(epoch.trim, position)
-                    await remains.trim(position)
+                    await recovery.trim(position)
         except Fenced as error:
             if me == self.current:
                 self.violations.append(f"the newest is fenced: {error}")
@@ -208,7 +208,7 @@ class Lives:
             epoch.trim = max(epoch.trim, found[-1][0])
         await turns(self.random.randrange(10))
         epoch.discarders.append(me)
-        await remains.discard()
+        await recovery.discard()
         if epoch in self.undrained:
             self.undrained.remove(epoch)
 

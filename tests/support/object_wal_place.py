@@ -8,7 +8,7 @@ from support.object_wal_lives import SETTINGS, copied
 from streamlake.core.ids import Ids
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import object_wal_key
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
 from streamlake.s3stream.wal.object.wal import ObjectWal
 
 NODE = 3
@@ -28,10 +28,10 @@ class Place:
             self.store, node=NODE, broker_epoch=self.epoch, ids=Ids(self.epoch), settings=replace(SETTINGS, **settings)
         )
 
-    def remains(self) -> ObjectWalRemains:
+    def recovery(self) -> ObjectWalRecovery:
         """Of the present epoch; the next one begins."""
         self.epoch += 1
-        return ObjectWalRemains(
+        return ObjectWalRecovery(
             self.store,
             node=NODE,
             epoch=self.epoch - 1,
@@ -41,10 +41,10 @@ class Place:
         )
 
     async def reopen(self, trim_position: int) -> tuple[Replayed, ObjectWal, Watcher]:
-        remains = self.remains()
-        replayed = [(p, copied(r)) async for p, r in remains.recover(trim_position)]
-        await remains.discard()
-        await remains.close()
+        recovery = self.recovery()
+        replayed = [(p, copied(r)) async for p, r in recovery.recover(trim_position)]
+        await recovery.discard()
+        await recovery.close()
         wal = self.make()
         _, watcher = await started(wal)
         return replayed, wal, watcher

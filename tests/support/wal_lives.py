@@ -2,7 +2,7 @@
 
 One seed is one story: appends, trims, reads, power cuts, kills and failing disks, also in the middle of recovery.
 After each recovery: every acked record above the trim is replayed, in order, with its bytes; a record that was never
-acked may be there, but only as the last life wrote it; nothing of a former life of a segment comes back; and no
+acked may be there, but only as the last life wrote it; nothing of an earlier use of a segment comes back; and no
 position is given twice once it was seen durable. `Violation` says which of these broke.
 """
 

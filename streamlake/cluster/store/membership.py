@@ -22,8 +22,9 @@ from streamlake.cluster.store import schema as tables
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.schema import insert_into
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Closed, Conflict, Fenced, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Closed, Conflict, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 from streamlake.telemetry.metric import Metric, counter
 
 CLUSTER_ROW = 1
@@ -52,12 +53,12 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`former_lease_ms`: how long the node's former life may still acknowledge what it syncs to a WAL on a shared disk,
-    should it live on, on another machine: wait so long before that is replayed. 0 if it left cleanly. Else a whole
-    lease, whatever the wall clock says of it: that may be set, by hand or by a failover of the metadata store."""
+    """`previous_lease_ms`: how long the previous life of the node, if alive on another machine, may still acknowledge
+    what it syncs to a WAL on a shared disk: wait that long before that WAL is replayed. 0 if it left cleanly. Else a
+    whole lease, whatever the wall clock says: it may be set, by hand or by a failover of the metadata store."""
 
     identity: BrokerIdentity
-    former_lease_ms: int
+    previous_lease_ms: int
 
 
 class LeaseTerm:
@@ -92,7 +93,7 @@ class Membership:
         self._lease = LeaseTerm(lease_ms / 1000)
         self._granted = asyncio.Event()
         self._left = False
-        self._former_until_ms = LEFT
+        self._previous_until_ms = LEFT
         self._identity: BrokerIdentity | None = None
 
     def metrics(self) -> Iterable[Metric]:
@@ -109,11 +110,6 @@ class Membership:
         if self._identity is None:
             raise Closed("this broker is not registered yet")
         return self._identity
-
-    @property
-    def deadline_boottime(self) -> float:
-        """Nothing may be acknowledged on the strength of the lease at or after this `Clock.boottime`."""
-        return self._lease.deadline
 
     def held(self) -> bool:
         """See s3stream.wal.Lease. Counts time that the machine slept."""
@@ -135,9 +131,9 @@ class Membership:
             first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
             cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
-            epoch, self._former_until_ms = self._take_epoch(connection, node, host, port)
-            former_lease_ms = 0 if self._former_until_ms == LEFT else self.lease_ms
-            return Registration(BrokerIdentity(cluster, node, epoch), former_lease_ms)
+            epoch, self._previous_until_ms = self._take_epoch(connection, node, host, port)
+            previous_lease_ms = 0 if self._previous_until_ms == LEFT else self.lease_ms
+            return Registration(BrokerIdentity(cluster, node, epoch), previous_lease_ms)
 
         # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
         # before the fence.
@@ -147,18 +143,18 @@ class Membership:
         return registration
 
     def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
-        """The next epoch, and until when the former life has its lease. The row is made first, so that it can be
-        locked: of two processes that register one node at once, one is the former life of the other."""
+        """The next epoch, and until when the previous life has its lease. The row is made first, so that it can be
+        locked: of two processes that register one node at once, one is the previous life of the other."""
         facts = {"node": node, "host": host, "port": port}
         first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
         connection.execute(first.on_conflict_do_nothing())
-        former = _locked_broker(connection, node)
-        assert former is not None
+        previous = _locked_broker(connection, node)
+        assert previous is not None
         now_ms = self._database.now_ms(connection)
-        epoch: int = former["epoch"] + 1
+        epoch: int = previous["epoch"] + 1
         mine = update(tables.broker).where(tables.broker.c.node == node)
         connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
-        return epoch, min(former["lease_until_ms"], now_ms + self.lease_ms)
+        return epoch, min(previous["lease_until_ms"], now_ms + self.lease_ms)
 
     async def renew(self) -> None:
         """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
@@ -195,20 +191,20 @@ class Membership:
             await asyncio.sleep(max(retry_s, self._lease.renewal_at() - self._clock.boottime()))
             try:
                 await self.renew()
-            except (Unavailable, OutcomeUnknown, Full):
+            except TRANSIENT:
                 continue
 
     async def leave(self) -> None:
         """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs.
 
-        That of the node's former life does not: if this life was short, others still have to wait for it."""
+        That of the node's previous life does not: if this life was short, others still have to wait for it."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
             mine = tables.broker.c.node == identity.node
-            former_runs = self._former_until_ms > self._database.now_ms(connection)
-            until_ms = self._former_until_ms if former_runs else LEFT
+            previous_runs = self._previous_until_ms > self._database.now_ms(connection)
+            until_ms = self._previous_until_ms if previous_runs else LEFT
             connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
 
         # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
@@ -243,17 +239,6 @@ class Membership:
         # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
         # has made this a Conflict.
         return await self._database.write(run)
-
-    async def others_alive(self) -> list[int]:
-        """Nodes with a running lease, but for this one."""
-        b = tables.broker.c
-
-        def run(connection: Connection) -> list[int]:
-            running = b.lease_until_ms > self._database.now_ms(connection)
-            query = select(b.node).where(running & (b.node != self.identity.node)).order_by(b.node)
-            return list(connection.execute(query).scalars())
-
-        return await self._database.read(run)
 
     async def brokers(self) -> list[BrokerInfo]:
         """All that ever registered, by node; those whose lease has run out are dead or about to be."""

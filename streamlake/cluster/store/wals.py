@@ -52,8 +52,8 @@ class Wals:
     async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
         """This life begins to write to `uri`. Repeating it changes nothing.
 
-        `keep_trim`: positions go on where the former life stopped (file WAL). Else they begin anew (object WAL), and
-        what the former life left must have been drained: Conflict if the row is there with another epoch than
+        `keep_trim`: positions go on where the previous life stopped (file WAL). Else they begin anew (object WAL), and
+        what the previous life left must have been drained: Conflict if the row is there with another epoch than
         `drained_epoch`.
         """
         key = WalKey(self._identity.node, uri, self._identity.epoch)
@@ -74,7 +74,7 @@ class Wals:
             return key
 
         # Durable before the first record is written: whoever recovers this node after a crash looks here. Whoever still
-        # drains what a former life left is Fenced from here on.
+        # drains what an earlier life left is Fenced from here on.
         return await self._database.write(run)
 
     async def forget(self, node: int, uri: str, epoch: int) -> None:

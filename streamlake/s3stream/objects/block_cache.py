@@ -1,7 +1,7 @@
 """Blocks and indexes read from objects, in memory up to a limit of bytes; the least recently used goes first.
 
-One load serves everybody who waits for it, and may bring several entries. Those that lie in one piece of memory (blocks
-that came with one range request) are an extent: they leave together, so the limit is true to the byte.
+One load serves all readers that wait for it, and may bring several entries. Those that share memory (blocks that came
+with one range request) are an extent: they are evicted together, so the limit is exact to the byte.
 Failures are not cached: the next reader tries again. A reader that is cancelled does not stop the load.
 """
 

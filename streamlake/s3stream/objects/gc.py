@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.metadata import StreamMetadata
 from streamlake.s3stream.objects.format import object_key
 from streamlake.s3stream.store.port import ObjectStore
@@ -37,9 +37,9 @@ class GarbageCollector:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.collect()
-            except (Unavailable, OutcomeUnknown, Full) as error:
+            except TRANSIENT as error:
                 self.failed_rounds += 1
-                log.warning("garbage collection will be tried again", error=str(error))
+                log.warning("garbage collection failed, retrying", error=str(error))
 
     async def collect(self) -> None:
         """One round. Objects that became garbage just now go in a round after their grace period."""

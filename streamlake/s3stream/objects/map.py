@@ -2,7 +2,7 @@
 
 Loaded from the metadata store at start, moved on by every commit and trim of this broker. The ranges of a stream
 adjoin. How many bytes of a stream a range holds, and its greatest timestamp, are known exactly for what this process
-committed or whose index it has read (`learn`); until then the size is the object's, shared out by offsets.
+committed or whose index it has read (`learn`); until then the size is the object's, apportioned by offsets.
 """
 
 from array import array
@@ -106,14 +106,14 @@ class ObjectMap:
         return sum(stream.sizes[row:]) - below
 
     def trim(self, stream_id: int, start_offset: int) -> None:
-        """Forget ranges that end at or below `start_offset`."""
+        """Drop ranges that end at or below `start_offset`."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             count = bisect_right(stream.ends, start_offset)
             for column in stream.columns:
                 del column[:count]
 
-    def forget(self, stream_id: int) -> None:
+    def remove(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
 
 

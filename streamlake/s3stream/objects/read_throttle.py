@@ -1,31 +1,31 @@
 """How fast readers may read from objects while producers are served by the same broker.
 
-Who catches up takes all he can get: the processor, its caches, the memory bus. What producers lose by that is seen in
-their slowest requests first. So while anything is appended, reads from objects share a rate. It is found as TCP finds
-its own: it grows slowly as long as the event loop is punctual, and shrinks by a part as soon as it is not, whatever
-made it late (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always get on. Without producers
-there is none, but for the first tenth of a second of reading, in which it shows whether there are any.
+A reader that catches up takes all it can get: the processor, its caches, the memory bus. Producers feel that in their
+slowest requests first. So while anything is appended, all reads from objects share one rate. It adapts as TCP's does:
+it grows slowly as long as the event loop is punctual, and shrinks by a constant factor as soon as it is not, whatever
+the cause (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always make progress. Without
+producers there is no limit, except in the first tenth of a second, which shows whether there are any.
 """
 
 import asyncio
 from collections.abc import Callable
 
 MIB = 1 << 20
-RATE_MIN, RATE_FIRST, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
+RATE_MIN, RATE_INITIAL, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
 SAMPLE_S = 0.005
 SAMPLES = 20  # between two changes of the rate
 LATE_S = 0.002  # a timer of the loop is due to a millisecond, and late by another one when nothing is wrong
 FASTER, SLOWER = 1.1, 0.7
-STEP_BYTES = 512 * 1024  # what a read is thought to take until it tells: a block
-WAIT_MAX_S = 5.0  # however many wait: a client gives a request up after 30 s
-QUIET_S = 1.0  # nothing is read any more: what was found out about the rate is out of date
+STEP_BYTES = 512 * 1024  # assumed size of a read until `consumed` is called: a block
+WAIT_MAX_S = 5.0  # at most, however many wait: clients give a request up after 30 s
+QUIET_S = 1.0  # after that long without a read the rate is out of date
 
 
-class CatchUpPace:
-    """`appended`: how many chunks were, ever."""
+class ReadThrottle:
+    """`appended`: the number of chunks appended so far."""
 
     def __init__(self, appended: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
-        self.rate = RATE_FIRST
+        self.rate = RATE_INITIAL
         self.waited_s = 0.0
         self._appended = appended
         self._appended_before = 0
@@ -40,22 +40,22 @@ class CatchUpPace:
 
     @property
     def limited(self) -> bool:
-        """Somebody produces: a read should take little, so that all readers get on."""
+        """True while there are producers: a read should take little, so that all readers make progress."""
         return self._limited
 
-    async def turn(self) -> None:
-        """Wait until a read from objects may begin; tell by `took` how much it was."""
+    async def acquire(self) -> None:
+        """Wait until a read from objects may begin; call `consumed` when it ends."""
         wait_s = self.wait_s()
         if wait_s:
             self.waited_s += wait_s
             try:
                 await asyncio.sleep(wait_s)
             except BaseException:
-                self.took(0)
+                self.consumed(0)
                 raise
 
     def wait_s(self) -> float:
-        """How long whoever comes now is to wait: until all who came before him have had their part."""
+        """How long a read that comes now must wait: until all reads before it have had their share."""
         now = self._asked_at = self._loop.time()
         if self._timer is None:
             self._begin(now)
@@ -63,7 +63,7 @@ class CatchUpPace:
         self._free_at = start + STEP_BYTES / self.rate
         return start - now
 
-    def took(self, size_bytes: int) -> None:
+    def consumed(self, size_bytes: int) -> None:
         self._free_at += (size_bytes - STEP_BYTES) / self.rate
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class CatchUpPace:
             self._timer.cancel()
 
     def _begin(self, now: float) -> None:
-        self.rate, self._samples, self._late, self._limited = RATE_FIRST, 0, False, True
+        self.rate, self._samples, self._late, self._limited = RATE_INITIAL, 0, False, True
         self._appended_before = self._appended()
         self._next_sample(now)
 

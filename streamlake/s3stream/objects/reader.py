@@ -4,8 +4,8 @@ An index is read with one request for the end of the object, in most cases. A bl
 the same stream that the caller wants too (`want_bytes`), or will want as it reads on sequentially: then also the next
 ones are on their way while the last of these is served.
 
-Who catches up reads object after object. When a good part of one was asked for, by whomever, the next one comes whole,
-with one request. A reader of one stream among a hundred never gets there, and pays for its own blocks only.
+A reader that catches up reads object after object. When a good part of an object was asked for, by any reader, the
+next one is fetched whole, with one request. A reader of one stream among a hundred never causes that.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class BlockRef:
 
 
 class ObjectReader:
-    """`whole_objects_max`: how many are fetched whole at once; 0 if the cache has no room for them."""
+    """`whole_objects_max`: how many are fetched whole at once; 0 if the cache is too small for them."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ObjectReader:
         return len(rows)
 
     def _fetch_whole(self, entry: RangeInObject | None) -> None:
-        """In the background. Where the index is known, the object was fetched already, or is read piece by piece."""
+        """In the background. Where the index is known, the object was fetched already, or is read piece by extent."""
         if entry is None or self._whole_objects.locked() or self._cache.has((entry.object_id, INDEX_ROW)):
             return
         self._cache.start([(entry.object_id, INDEX_ROW)], lambda: self._load_whole(entry))
@@ -187,7 +187,7 @@ class ObjectReader:
                     with self._naming(entry):  # a copy: a slow client that holds a block must not hold an object
                         block = decode_block(bytes(data[at : at + size]), index, row)
                 except Corrupt:
-                    continue  # a bad block is the business of who asks for it
+                    continue  # a bad block is reported to the reader that asks for it
                 loaded.append(Extent({(entry.object_id, row): block}, size))
                 await asyncio.sleep(0)  # a copy and a checksum each: together they would hold the loop
             return loaded
@@ -208,7 +208,7 @@ class ObjectReader:
             except Corrupt:
                 if not blocks:
                     raise
-                break  # a bad neighbour is the business of who asks for it
+                break  # a bad neighbour is reported to the reader that asks for it
             await asyncio.sleep(0)  # a checksum each: together they would hold the loop
         if shared:
             return [Extent(blocks, len(data))]
@@ -216,7 +216,7 @@ class ObjectReader:
 
     @contextmanager
     def _naming(self, entry: RangeInObject) -> Iterator[None]:
-        """Adds the object's name to what is wrong with its bytes, and says so where people look."""
+        """Add the name of the object to errors about its bytes, and log them."""
         try:
             yield
         except Corrupt as error:

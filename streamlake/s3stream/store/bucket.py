@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from streamlake.core.errors import Corrupt, Exists, Invalid, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.core.tasks import Executor
 from streamlake.s3stream.store.client import (
     DELETE_KEYS_MAX,
@@ -69,7 +70,6 @@ class S3Store:
         self.lists = 0
         self.deletes = 0
         self.retries = 0
-        self.read_backs = 0
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -86,6 +86,7 @@ class S3Store:
         """See ObjectStore.create. An object with the very same bytes is taken for our own, landed earlier."""
         checked_key(key)
         body = await self._joined(parts)
+        backoff = self._backoff()
         for attempt in range(1, self._policy.attempts + 1):
             try:
                 # Returning is the ack. Safe: the store answered that this request, whose condition held, is stored.
@@ -102,7 +103,7 @@ class S3Store:
             # what is found then are these bytes.
             if attempt == self._policy.attempts or not (is_passing(failure) or failure.status == 412):
                 break
-            await self._pause(attempt)
+            await self._pause(backoff)
         raise OutcomeUnknown(f"{translated(f'create object {key}', failure)}; it may or may not be created")
 
     async def get(self, key: str) -> bytes:
@@ -186,18 +187,18 @@ class S3Store:
 
     async def _retried(self, what: str, send: Callable[[], Awaitable[T]]) -> T:
         """Repeat an operation that does no harm when repeated, until it succeeds or cannot. NotFound, Unavailable."""
+        backoff = self._backoff()
         for attempt in range(1, self._policy.attempts + 1):
             try:
                 return await send()
             except RequestFailed as failure:
                 if attempt == self._policy.attempts or not is_passing(failure):
                     raise translated(what, failure) from failure
-            await self._pause(attempt)
+            await self._pause(backoff)
         raise AssertionError("attempts is at least 1")
 
     async def _read_back(self, key: str, failure: RequestFailed) -> bytes | None:
         """What is there after a conditional put that failed; None if nothing."""
-        self.read_backs += 1
         try:
             return await self.get(key)
         except NotFound:
@@ -207,11 +208,12 @@ class S3Store:
                 f"object {key} may or may not be created ({failure.reason}), and cannot be read back: {error}"
             ) from error
 
-    async def _pause(self, attempt: int) -> None:
-        """Full jitter: anything up to the growing bound, so that brokers do not come back all at once."""
+    def _backoff(self) -> Backoff:
+        return Backoff(self._ids, self._policy.pause_first_s, self._policy.pause_max_s)
+
+    async def _pause(self, backoff: Backoff) -> None:
         self.retries += 1
-        bound_s = min(self._policy.pause_max_s, self._policy.pause_first_s * 2 ** (attempt - 1))
-        await asyncio.sleep(self._ids.random.uniform(0, bound_s))
+        await backoff.pause()
 
     async def _joined(self, parts: Sequence[Buffer]) -> bytes:
         """The parts as one immutable object, which the client sends without a copy."""

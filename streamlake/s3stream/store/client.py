@@ -1,6 +1,6 @@
 """One request to a bucket at a time: the seam between the three outcomes (bucket.py) and the wire.
 
-A StoreClient sends what it is told, once, and says what came back: a result, or RequestFailed with the HTTP status, or
+A StoreClient sends a request once and reports what came back: a result, or RequestFailed with the HTTP status, or
 without one if no whole answer came. It decides nothing; the simulator has one of its own. ObstoreClient speaks to S3,
 and to what speaks like it, through obstore, whose own retry is off: after a retry it reports our own landed write as
 AlreadyExists. It holds no tasks; its connections end with it.

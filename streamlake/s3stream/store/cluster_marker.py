@@ -1,13 +1,14 @@
-"""Whose an object store is: one object at its root holds the id of the cluster that writes there.
+"""The object `cluster` at the root of a store names the cluster that owns the store.
 
 Object ids and WAL keys are numbers that every cluster counts from one. Two metadata stores on one bucket and prefix
 would overwrite and discard each other's objects; and a store that was exchanged for an empty one (another endpoint, a
-disk that is not mounted) would be taken for a log that is empty. So a broker claims a store before it uses it.
+disk that is not mounted) would be taken for a log that is empty. Therefore a broker claims a store before it uses it.
 """
 
 import asyncio
 
-from streamlake.core.errors import Corrupt, Exists, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Corrupt, Exists, Invalid, NotFound, Unavailable
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.store.port import ObjectStore
 
 KEY = "cluster"
@@ -16,9 +17,10 @@ PAUSE_S = 0.2
 
 
 async def claim(store: ObjectStore, cluster_id: str, url: str, *, used_before: bool) -> None:
-    """Returns when the store is this cluster's. `used_before`: the metadata know of something in it, so it must say so.
+    """Returns when the store belongs to this cluster. `used_before`: the metadata store knows of data in it, so the
+    marker must be there.
 
-    Invalid if it is another cluster's, Corrupt if it should be ours and says nothing, Unavailable.
+    Invalid if it belongs to another cluster, Corrupt if it should be ours and has no marker, Unavailable.
     """
     owner = await _read(store)
     if owner is None and used_before:
@@ -43,12 +45,12 @@ async def _read(store: ObjectStore) -> bytes | None:
 
 
 async def _write(store: ObjectStore, cluster_id: bytes) -> bytes:
-    """Whoever is first; what is there then."""
+    """Create the marker; the one that is stored then, ours or that of a broker that was faster."""
     for _ in range(TRIES):
         try:
-            # Durable before anything else is stored: whoever comes next knows whose all that is.
+            # Durable before anything else is stored: the next broker knows to which cluster all of it belongs.
             await store.create(KEY, [cluster_id])
-        except (Exists, OutcomeUnknown, Unavailable, Full):
+        except (Exists, *TRANSIENT):
             await asyncio.sleep(PAUSE_S)
         owner = await _read(store)
         if owner is not None:

@@ -116,7 +116,7 @@ class LocalStore:
             try:
                 self._give_name(temporary, path, key, replace)
             finally:
-                # Returning is the ack, and so is Exists to whoever finds their own bytes there. Safe: the bytes were
+                # Returning is the ack, and so is Exists for a caller that finds its own bytes. Safe: the bytes were
                 # synced under the temporary name before they got this name, and the name is synced here; a power cut
                 # before it leaves the old state or the new one, both whole.
                 self._sync_name(path, key)

@@ -3,14 +3,15 @@
 One WAL per broker holds the batches of all its streams in append order. A *position* is an integer that grows
 with each record and never repeats within a WAL: 0 is before all of them. Kinds count in their own way.
 
-Life: `recover` once, then `start`, then append / trim / read until `close`. Room is reserved before
+Life: `recover` once, then `start`, then append / trim / read until `close`. Capacity is reserved before
 offsets are given, so `append` cannot fail for lack of space and the WAL never skips a record: either every
 record up to a position becomes durable, or the whole WAL fails and says so once, and nothing more is acked.
 
-What an earlier life, another kind or another broker left is a `FormerWal`: replayed into objects, then discarded.
+What an earlier life, another kind or another broker left is a `DrainableWal`: replayed into objects, then discarded.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,16 @@ from streamlake.s3stream.wal.writes import Writes
 from streamlake.telemetry.metric import Metric, Sample, counter
 
 Buffer = bytes | memoryview
+
+
+class State(Enum):
+    """Where a WAL is in its life, in this order; after FAILED only CLOSED follows."""
+
+    NEW = auto()
+    RECOVERED = auto()
+    RUNNING = auto()
+    FAILED = auto()
+    CLOSED = auto()
 
 
 class WalRecord(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +52,7 @@ class Wal(Protocol):
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
         """Replay the durable records at positions > trim_position, in order, up to the first that is torn,
-        missing or left over from a former use. Corrupt if damage lies before records that were acked."""
+        missing or left over from an earlier use. Corrupt if damage lies before records that were acked."""
         ...
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
@@ -50,15 +61,15 @@ class Wal(Protocol):
         ...
 
     def try_reserve(self, size_bytes: int) -> bool:
-        """Set aside room for records of this many data bytes; False if the WAL is full (trim makes room)."""
+        """Reserve capacity for records of this many data bytes; False if the WAL is full (a trim frees capacity)."""
         ...
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room; Full after `timeout_s`."""
+        """Wait for capacity; Full after `timeout_s`."""
         ...
 
     def release(self, size_bytes: int) -> None:
-        """Give back room that was reserved and not used."""
+        """Give back what was reserved and not used."""
         ...
 
     def append(self, record: WalRecord) -> int:
@@ -71,7 +82,7 @@ class Wal(Protocol):
         ...
 
     async def trim(self, position: int) -> None:
-        """Forget records at positions <= position; their data is durable elsewhere. Idempotent."""
+        """Drop records at positions <= position; their data is durable elsewhere. Idempotent."""
         ...
 
     async def close(self) -> None:
@@ -79,12 +90,12 @@ class Wal(Protocol):
         ...
 
 
-class FormerWal(Protocol):
+class DrainableWal(Protocol):
     """A WAL that nobody may append to any more: its records go into objects (recovery.py), then it is discarded."""
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
-        """See Wal.recover. Its former owner is kept out before the end is decided (by a fence, a lock, a lease that ran
-        out), so that no record is acknowledged that this replay did not see."""
+        """See Wal.recover. The previous owner is kept out before the end is decided (by a fence, a lock, a lease that
+        ran out), so that no record is acknowledged that this replay did not see."""
         ...
 
     async def trim(self, position: int) -> None:
@@ -106,7 +117,7 @@ class Lease(Protocol):
         ...
 
     async def until_held(self) -> None:
-        """Returns once it is held (again). Where it never is, whoever renews it ends the process."""
+        """Returns once it is held (again). If it never is, the task that renews it ends the process."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Which WAL a broker writes to, as a URI: in its configuration, and in the metadata store for whoever recovers it.
+"""The WAL of a broker as a URI: in its configuration, and in the metadata store for the broker that recovers it.
 
     file:///dir                  a directory that only this machine has (the embedded default)
     file:///dir?shared=true      a directory that several machines mount: others may recover it
@@ -28,7 +28,7 @@ class WalUri:
     @property
     def continues(self) -> bool:
         """True if the next life of the broker goes on where this one stopped. Where others could write, it does not:
-        its former life is drained, as a dead broker's WAL is."""
+        its previous life is drained, as a dead broker's WAL is."""
         return self.kind == "file" and not self.shared
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ def parse(text: str, data_dir: str, store_url: str) -> WalUri:
     if local or (parts.netloc and parts.scheme not in ("file", "")):
         place = place.rstrip("/")
         return WalUri("object", place, text=OBJECT + place)
-    raise Invalid(f"{text!r} is no WAL: say file, object, file:///directory or s3://bucket/prefix")
+    raise Invalid(f"{text!r} is not a valid WAL: use file, object, file:///directory or s3://bucket/prefix")
 
 
 def _file(text: str) -> WalUri:
@@ -57,6 +57,8 @@ def _file(text: str) -> WalUri:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     shared = options.pop("shared", "false")
     if parts.netloc or not parts.path.startswith("/") or options or shared not in ("true", "false"):
-        raise Invalid(f"{text!r} is no WAL: say file:///directory, or file:///directory?shared=true if others mount it")
+        raise Invalid(
+            f"{text!r} is not a valid WAL: use file:///directory, or file:///directory?shared=true if others mount it"
+        )
     place = parts.path.rstrip("/") or "/"
     return WalUri("file", place, shared == "true", f"file://{place}" + ("?shared=true" if shared == "true" else ""))

@@ -16,7 +16,7 @@ async def trimmed(cluster, wals: Wals, key: WalKey, position: int) -> None:
     await SqlStreamMetadata(cluster.database, wals._identity, key).trim_wal(position)
 
 
-async def test_a_file_wal_goes_on_where_the_former_life_stopped(cluster) -> None:
+async def test_a_file_wal_goes_on_where_the_previous_life_stopped(cluster) -> None:
     first = await life(cluster)
     key = await first.adopt(FILE, keep_trim=True)
     epoch = first._identity.epoch

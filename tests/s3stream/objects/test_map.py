@@ -52,7 +52,7 @@ def test_trim_and_forget() -> None:
     ranges = loaded((4, 0, 10), (5, 10, 20), end=20)
     ranges.trim(1, 10)
     assert ranges.find(1, 9) is None and ranges.find(1, 10) is not None
-    ranges.forget(1)
+    ranges.remove(1)
     assert ranges.find(1, 10) is None
 
 

@@ -5,14 +5,14 @@ from streamlake.s3stream.objects.read_throttle import (
     LATE_S,
     MIB,
     QUIET_S,
-    RATE_FIRST,
+    RATE_INITIAL,
     RATE_MIN,
     SAMPLE_S,
     SAMPLES,
     SLOWER,
     STEP_BYTES,
     WAIT_MAX_S,
-    CatchUpPace,
+    ReadThrottle,
 )
 
 
@@ -51,7 +51,7 @@ class Loop:
 class Broker:
     def __init__(self, *, produces: bool = True) -> None:
         self.loop, self.produces, self.appended = Loop(), produces, 0
-        self.pace = CatchUpPace(self._appended, self.loop)  # type: ignore[arg-type]
+        self.throttle = ReadThrottle(self._appended, self.loop)  # type: ignore[arg-type]
 
     def _appended(self) -> int:
         self.appended += self.produces
@@ -61,8 +61,8 @@ class Broker:
         """One reader that reads on and on: bytes a second."""
         end, size = self.loop.now + seconds, 0
         while self.loop.now < end:
-            wait_s = self.pace.wait_s()
-            self.pace.took(STEP_BYTES)
+            wait_s = self.throttle.wait_s()
+            self.throttle.consumed(STEP_BYTES)
             size += STEP_BYTES
             self.loop.pass_s(max(wait_s, 0.0001))
         return size / seconds
@@ -74,7 +74,7 @@ ROUND_S = SAMPLES * SAMPLE_S
 def test_without_producers_nobody_waits() -> None:
     broker = Broker(produces=False)
     broker.read(2 * ROUND_S)  # to find out
-    assert broker.read(1.0) > 50 * RATE_FIRST
+    assert broker.read(1.0) > 50 * RATE_INITIAL
 
 
 def test_what_was_read_without_a_limit_is_not_to_be_waited_for() -> None:
@@ -83,42 +83,42 @@ def test_what_was_read_without_a_limit_is_not_to_be_waited_for() -> None:
     broker.read(2.0)
     broker.produces = True
     broker.loop.pass_s(2 * ROUND_S)
-    assert broker.pace.limited and broker.pace.wait_s() < 0.1
+    assert broker.throttle.limited and broker.throttle.wait_s() < 0.1
 
 
 def test_readers_keep_to_the_rate_and_it_grows_while_the_loop_is_punctual() -> None:
     broker = Broker()
     first = broker.read(0.9 * ROUND_S)
-    assert 0.7 * RATE_FIRST < first < 1.2 * RATE_FIRST
+    assert 0.7 * RATE_INITIAL < first < 1.2 * RATE_INITIAL
     broker.read(1.0)
-    assert broker.pace.rate > RATE_FIRST * FASTER**9
-    rate = broker.pace.rate
+    assert broker.throttle.rate > RATE_INITIAL * FASTER**9
+    rate = broker.throttle.rate
     assert 0.8 * rate < broker.read(0.9 * ROUND_S) < 1.3 * rate
 
 
 def test_one_late_turn_makes_it_slower() -> None:
     broker = Broker()
     broker.read(ROUND_S * 2.5)
-    rate = broker.pace.rate
+    rate = broker.throttle.rate
     broker.loop.late_s = LATE_S * 1.1
     broker.read(SAMPLE_S * 2)
     broker.loop.late_s = 0.0
     broker.read(ROUND_S)
-    assert broker.pace.rate in (rate * SLOWER, rate * SLOWER * FASTER)
+    assert broker.throttle.rate in (rate * SLOWER, rate * SLOWER * FASTER)
 
 
 def test_readers_always_get_on() -> None:
     broker = Broker()
     broker.loop.late_s = 2 * LATE_S
     broker.read(5.0)
-    assert broker.pace.rate == RATE_MIN
+    assert broker.throttle.rate == RATE_MIN
     assert 0.9 * RATE_MIN < broker.read(2.0) < 1.1 * RATE_MIN
 
 
 def test_a_crowd_of_readers_does_not_wait_for_ever() -> None:
     broker = Broker()
     broker.read(0.2)
-    waits = [broker.pace.wait_s() for _ in range(10_000)]
+    waits = [broker.throttle.wait_s() for _ in range(10_000)]
     assert waits == sorted(waits) and waits[-1] == WAIT_MAX_S
     assert sum(wait < WAIT_MAX_S for wait in waits) > 100  # one after the other, not all at once
 
@@ -126,10 +126,10 @@ def test_a_crowd_of_readers_does_not_wait_for_ever() -> None:
 def test_what_was_less_or_more_than_thought_counts_as_it_was() -> None:
     broker = Broker()
     for size in (0, 8 * MIB):
-        broker.pace.wait_s()
-        broker.pace.took(size)
-        assert abs(broker.pace.wait_s() - size / broker.pace.rate) < 0.001
-        broker.pace.took(0)
+        broker.throttle.wait_s()
+        broker.throttle.consumed(size)
+        assert abs(broker.throttle.wait_s() - size / broker.throttle.rate) < 0.001
+        broker.throttle.consumed(0)
         broker.loop.pass_s(1.0)
 
 
@@ -137,7 +137,7 @@ def test_an_idle_broker_has_no_timer() -> None:
     broker = Broker()
     broker.read(1.0)
     broker.loop.pass_s(2 * QUIET_S)
-    assert not broker.loop.timers and not broker.pace.limited
-    assert broker.pace.wait_s() == 0.0 and broker.pace.rate == RATE_FIRST
-    broker.pace.close()
+    assert not broker.loop.timers and not broker.throttle.limited
+    assert broker.throttle.wait_s() == 0.0 and broker.throttle.rate == RATE_INITIAL
+    broker.throttle.close()
     assert all(handle.cancelled for _, _, handle in broker.loop.timers)

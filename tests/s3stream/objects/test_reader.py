@@ -5,9 +5,9 @@ from support.wait import turns, until
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.s3stream import settings as settings_module
-from streamlake.s3stream import stream as module
-from streamlake.s3stream.objects import reader as object_reader
-from streamlake.s3stream.objects.read_throttle import RATE_FIRST, STEP_BYTES
+from streamlake.s3stream import stream as stream_module
+from streamlake.s3stream.objects import reader as reader_module
+from streamlake.s3stream.objects.read_throttle import RATE_INITIAL, STEP_BYTES
 
 
 async def uploaded(media, chunks: int = 20, **settings: object):  # type: ignore[no-untyped-def]
@@ -191,29 +191,29 @@ async def test_a_slow_client_that_holds_a_block_holds_little_more(media, monkeyp
         return len(view.obj)  # type: ignore[union-attr]
 
     assert await memory_of_a_block() > 6000, "all that came with one request is one piece of memory"
-    monkeypatch.setattr(object_reader, "HELD_BYTES_MAX", 2000)
+    monkeypatch.setattr(reader_module, "HELD_BYTES_MAX", 2000)
     assert await memory_of_a_block() < 2000
 
 
 async def test_who_fails_or_leaves_gives_back_his_part_of_the_pace(media) -> None:
     broker, stream = await uploaded(media)
-    pace, part_s = broker.streams.pace, STEP_BYTES / RATE_FIRST
+    throttle, part_s = broker.streams.read_throttle, STEP_BYTES / RATE_INITIAL
     media.store.fail("get_range", "unavailable", times=50)
     for _ in range(50):
         with pytest.raises(Unavailable):
             await stream.read(0, 20, 300)
-    assert pace.wait_s() <= part_s
+    assert throttle.wait_s() <= part_s
     leaving = [asyncio.create_task(stream.read(0, 20, 300)) for _ in range(50)]
     await asyncio.sleep(0)
     for task in leaving:
         task.cancel()
     await asyncio.wait(leaving)
-    assert pace.wait_s() <= 3 * part_s
+    assert throttle.wait_s() <= 3 * part_s
 
 
 async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch) -> None:
-    monkeypatch.setattr(module, "ENOUGH_BYTES", 700)
+    monkeypatch.setattr(stream_module, "ENOUGH_BYTES", 700)
     broker, stream = await uploaded(media)
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 900, "one block is over the limit"
-    await until(lambda: not broker.streams.pace.limited)  # it is known that nobody produces
+    await until(lambda: not broker.streams.read_throttle.limited)  # it is known that nobody produces
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 6000

@@ -7,7 +7,7 @@ import pytest
 from support.fake_s3 import FakeS3, give_up_s
 
 from streamlake.core.errors import Invalid
-from streamlake.s3stream.store import client as s3_client
+from streamlake.s3stream.store import client as client_module
 from streamlake.s3stream.store.client import NO_SUCH_BUCKET, ObstoreClient, RequestFailed, S3Options, put_requests
 from streamlake.s3stream.store.port import ObjectMeta
 
@@ -159,7 +159,7 @@ async def test_a_large_put_goes_in_parts_but_a_large_create_does_not(
         sent.append(use_multipart)
 
     monkeypatch.setattr(obstore, "put_async", put)
-    monkeypatch.setattr(s3_client, "MULTIPART_BYTES_MIN", 10)
+    monkeypatch.setattr(client_module, "MULTIPART_BYTES_MIN", 10)
     for body, create in ((bytes(9), False), (bytes(10), False), (bytes(10), True)):
         await client.put("a", body, create=create)
     assert sent == [False, True, False]

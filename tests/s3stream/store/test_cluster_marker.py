@@ -2,13 +2,13 @@ import pytest
 from support.memory_store import MemoryStore
 
 from streamlake.core.errors import Corrupt, Invalid, Unavailable
-from streamlake.s3stream.store import cluster_marker as store_identity
+from streamlake.s3stream.store import cluster_marker
 from streamlake.s3stream.store.cluster_marker import KEY, claim
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_identity, "PAUSE_S", 0)
+    monkeypatch.setattr(cluster_marker, "PAUSE_S", 0)
 
 
 async def test_the_first_cluster_takes_it_and_keeps_it() -> None:

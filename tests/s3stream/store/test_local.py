@@ -176,7 +176,7 @@ async def test_a_disk_that_is_really_full() -> None:
     await store.put("b", [bytes(600)])
 
 
-async def test_temporary_files_of_a_former_life_are_swept() -> None:
+async def test_temporary_files_of_an_earlier_life_are_swept() -> None:
     disk = SimDisk()
     store = await open_store(disk)
     stop_at(disk, 3, Power())

@@ -39,5 +39,5 @@ def test_our_own_places_move_with_us() -> None:
      "object+", "object+file://host/d", "object+dir", "/mnt/wal"],
 )  # fmt: skip
 def test_what_is_no_wal(text: str) -> None:
-    with pytest.raises(Invalid, match="is no WAL: say"):
+    with pytest.raises(Invalid, match="is not a valid WAL: use"):
         parse(text, "/data", "s3://b/p")

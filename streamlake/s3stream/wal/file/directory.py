@@ -1,7 +1,7 @@
 """The directory of a file WAL: its lock, its segment files, and what recovery finds in them.
 
     data/wal/lock                 held as long as the process lives; says which WAL this is
-    data/wal/000000000001.wal     segments; a file keeps its name when it is headed anew for the next use
+    data/wal/000000000001.wal     segments; a file keeps its name when it is recycled for the next use
 
 Segments are used in the order of their generations, and a group of records lies within one segment, so all records but
 those of the last group are known to have been durable; whatever is wrong with them is damage, never a torn tail.
@@ -34,7 +34,7 @@ IDENTITY_BYTES_MAX = 64
 @dataclass(frozen=True, slots=True)
 class Recovered:
     live: list[Segment]  # hold records above the trim position, in order; the last one can be filled further
-    spares: list[Segment]  # empty, headed anew
+    spares: list[Segment]  # empty, recycled
     next_position: int
 
 
@@ -69,31 +69,40 @@ class WalDirectory:
         self._lock = lock
         self._disk.sync_dir(self.path)
 
-    def identify(self, expected: str | None) -> str:
-        """Which WAL this directory is, by a text in its lock file. `expected`: as the metadata store knows it ("" if it
-        was entered before there were such texts); None for a new WAL, which gets its text here. Unavailable if it is
-        another one: every machine has such a directory, and a broker that is started on another machine must not take
-        the WAL that it finds there for its own.
-
-        An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
-        assert self._lock, "lock comes first"
-        found = self._lock.pread(IDENTITY_BYTES_MAX, 0).decode("ascii", "replace")
-        if expected is None and any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):
+    def create(self) -> str:
+        """Write a new identity to the lock file, durably. Unavailable if there are segments: they are not ours."""
+        if any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):
             raise Unavailable(
                 f"{self.path} holds a write-ahead log that the metadata store does not know of: it is another broker's,"
                 " or the metadata are older; give this broker another directory, or move that one away"
             )
+        identity = self._ids.uuid().hex
+        self._write_identity(identity)
+        return identity
+
+    def check_identity(self, expected: str) -> None:
+        """`expected`: the identity in the metadata store ("" if it was entered before there were any). Unavailable if
+        this WAL has another one: every machine has such a directory, and a broker that is started on another machine
+        must not use the WAL that it finds there.
+
+        An empty lock file, made by hand, says that the WAL is lost and the broker shall go on without it."""
+        found = self._read_identity()
         if expected and found and found != expected:
             raise Unavailable(
                 f"the WAL in {self.path} is not the one that this broker wrote last: that one is on another machine, or"
                 " its directory was moved. It may hold records that are nowhere else: start the broker where it is"
             )
-        if expected == "" or (expected and found):
-            return expected
-        identity = expected or self._ids.uuid().hex
+        if expected and not found:
+            self._write_identity(expected)
+
+    def _read_identity(self) -> str:
+        assert self._lock, "lock comes first"
+        return self._lock.pread(IDENTITY_BYTES_MAX, 0).decode("ascii", "replace")
+
+    def _write_identity(self, identity: str) -> None:
+        assert self._lock, "lock comes first"
         self._lock.pwrite([identity.encode()], 0)
         self._lock.sync()  # durable before the metadata store hears of it
-        return identity
 
     def unlock(self) -> None:
         if self._lock:
@@ -125,7 +134,7 @@ class WalDirectory:
         self._disk.sync_dir(self.path)
 
     def make_segment(self) -> Segment:
-        """A new file, zeroed and headed; all of it durable."""
+        """A new file of zeros with a header; all of it durable."""
         header = self._next_header()
         path = posixpath.join(self.path, f"{header.generation:012d}{SEGMENT_SUFFIX}")
         try:
@@ -135,7 +144,7 @@ class WalDirectory:
             raise
 
     def reuse(self, segment: Segment) -> Segment | None:
-        """The segment, headed anew; None if it is of another size than is wanted now: its file is removed."""
+        """The segment, recycled; None if it is of another size than is wanted now: its file is removed."""
         try:
             if segment.header.segment_bytes == self._segment_bytes:
                 return recycle_segment(segment, self._next_header())
@@ -172,7 +181,7 @@ class WalDirectory:
     def _harden(self, free: list[Segment], last: Segment | None, tail: Tail | None) -> list[Segment]:
         """Make what was found durable before anybody hears of it, and before any new record is written.
 
-        Every segment without live records is headed anew: a torn group in it could else be taken for the
+        Every segment without live records is recycled: a torn group in it could else be taken for the
         continuation of what is appended from now on.
         """
         if last and tail:

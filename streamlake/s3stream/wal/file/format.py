@@ -1,7 +1,7 @@
 """Bytes of the file WAL: segment headers, record headers, and their checks. Documented in docs/formats/wal.md.
 
 A record is a fixed header and a body of whole batches. Two fields exist for recovery only: `generation` tells this
-use of a recycled segment from its former uses, and `flushed_position` says which records were already durable when
+use of a recycled segment from its earlier uses, and `flushed_position` says which records were already durable when
 this one was written; so a reader can tell a torn tail (allowed) from damage (not). The salt of the segment, chosen at
 random for each use, seeds the checksum of every header: bytes that a client sent can never pass for a record.
 
@@ -11,7 +11,6 @@ Numbers are big-endian. All input is foreign: decoding raises Corrupt and nothin
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 
 import msgspec
 from crc32c import crc32c
@@ -20,6 +19,7 @@ from streamlake.core.errors import Corrupt
 from streamlake.s3stream.wal.port import Buffer, WalRecord
 
 VERSION = 1
+KIND = 1  # of a record: data, the only kind
 
 RECORD_MAGIC = b"SLWR"
 _RECORD = struct.Struct(">4sBBHQQQQQiIQqII")
@@ -28,17 +28,9 @@ RECORD_HEADER_BYTES = _RECORD.size + 4  # and the header's own CRC32C
 SEGMENT_MAGIC = b"SLWS"
 _SEGMENT = struct.Struct(">4sHHQQI")
 _SEGMENT_HEADER_USED_BYTES = _SEGMENT.size + 4
-SEGMENT_HEADER_BYTES = 4096  # a block of its own: re-heading a segment never touches the block of a record
+SEGMENT_HEADER_BYTES = 4096  # a block of its own: recycling a segment never touches the block of a record
 
 _CRC = struct.Struct(">I")
-
-
-class RecordKind(IntEnum):
-    """What a record says. The file WAL, whose owner holds a lock, writes DATA only."""
-
-    DATA = 1
-    TRIM = 2  # records up to this position are no longer needed
-    FENCE = 3  # a newer broker epoch took over: nothing may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,6 @@ class SegmentHeader:
 
 
 class RecordHeader(msgspec.Struct, frozen=True):
-    kind: RecordKind
     broker_epoch: int
     generation: int
     position: int
@@ -89,9 +80,9 @@ def decode_segment_header(data: Buffer) -> SegmentHeader | None:
 def encode_record_header(
     segment: SegmentHeader, record: WalRecord, *, broker_epoch: int, position: int, flushed_position: int
 ) -> bytes:
-    """The header of a data record; its body, `record.data`, follows it unchanged."""
+    """The header of a record; its body, `record.data`, follows it unchanged."""
     fields = _RECORD.pack(
-        RECORD_MAGIC, VERSION, RecordKind.DATA, 0, broker_epoch, segment.generation, position, flushed_position,
+        RECORD_MAGIC, VERSION, KIND, 0, broker_epoch, segment.generation, position, flushed_position,
         record.stream_id, record.stream_epoch, record.count, record.base_offset, record.max_timestamp,
         len(record.data), crc32c(record.data),
     )  # fmt: skip
@@ -110,11 +101,11 @@ def decode_record_header(segment: SegmentHeader, data: Buffer, at: int = 0) -> R
     (crc,) = _CRC.unpack_from(data, at + _RECORD.size)
     if crc != crc32c(data[at : at + _RECORD.size], segment.salt):
         raise Corrupt("record header fails its checksum")
-    if version != VERSION or kind not in (RecordKind.DATA, RecordKind.TRIM, RecordKind.FENCE):
+    if version != VERSION or kind != KIND:
         raise Corrupt(f"record kind {kind} of WAL format {version}; this version reads format {VERSION}")
     return RecordHeader(
-        RecordKind(kind), broker_epoch, generation, position, flushed_position, stream_id, stream_epoch, base_offset,
-        count, max_timestamp, body_bytes, body_crc,
+        broker_epoch, generation, position, flushed_position, stream_id, stream_epoch, base_offset, count,
+        max_timestamp, body_bytes, body_crc,
     )  # fmt: skip
 
 

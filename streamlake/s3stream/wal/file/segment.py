@@ -1,7 +1,7 @@
-"""One segment of the file WAL: a file of fixed size, zeroed once, headed anew for each use, filled front to back.
+"""One segment of the file WAL: a file of fixed size, zeroed once, filled front to back, recycled by a new header.
 
 Overwriting zeroed blocks needs no change of the file's metadata, so a sync costs about half of one that grows the
-file; therefore segments are recycled, never shrunk. What a former use left behind stays in the file until it is
+file; therefore segments are recycled, never shrunk. What an earlier use left behind stays in the file until it is
 overwritten: a record counts only if it carries the generation of the segment's header.
 
 The functions here block: they run in an executor. When a segment is made, freed and recycled is decided elsewhere.
@@ -19,7 +19,6 @@ from streamlake.s3stream.wal.file.format import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     RecordHeader,
-    RecordKind,
     SegmentHeader,
     decode_record_header,
     decode_segment_header,
@@ -77,7 +76,7 @@ def create_segment(disk: Disk, path: str, header: SegmentHeader) -> Segment:
 
 
 def recycle_segment(segment: Segment, header: SegmentHeader) -> Segment:
-    """The same file with a new header, durable: from here on the records in it are nobody's.
+    """The same file with a new header, durable: from here on the records in it do not count.
 
     Safe because the caller frees a segment only when all its records are durable elsewhere. If the machine dies in
     between, the old header or the new one is found: with the old one, the records are known as trimmed.
@@ -112,7 +111,7 @@ def open_segment(disk: Disk, path: str, trim_position: int) -> Segment | None:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What recovery must write anew behind and before the end of the records, see `harden_segment`."""
+    """What recovery must write again before and behind the end of the records, see `harden_segment`."""
 
     group_offset: int  # where the last group starts
     end: int  # where the records end
@@ -164,10 +163,8 @@ def _end_of_data(data: bytes) -> int:
 
 
 def whole_record(segment: SegmentHeader, data: bytes, at: int) -> RecordHeader:
-    """The header of the data record at `at`; Corrupt unless it and its body are sound."""
+    """The header of the record at `at`; Corrupt unless it and its body are sound."""
     header = decode_record_header(segment, data, at)
-    if header.kind is not RecordKind.DATA:
-        raise Corrupt(f"record of kind {header.kind.name}, which a file WAL does not hold")
     body = memoryview(data)[at + RECORD_HEADER_BYTES : at + header.record_bytes]
     if len(body) != header.body_bytes or crc32c(body) != header.body_crc:
         raise Corrupt("record body fails its checksum")
@@ -189,7 +186,7 @@ def harden_segment(segment: Segment, tail: Tail) -> None:
     """Make what was found durable, and what was not found impossible to find later.
 
     After a kill or a failed sync the last group may stand in the page cache only, its pages marked clean: a sync
-    alone would write nothing. So it is written anew. And everything behind it is zeroed: the records to come may be
+    alone would write nothing. So it is written again. And everything behind it is zeroed: the records to come may be
     as long as the ones that were torn, and whole old ones behind the new, or the old half of a header that
     straddles a page behind its new half, would then continue them (position, generation and checksum fit).
     """

@@ -1,7 +1,7 @@
 """The WAL on a local disk: a directory of zeroed, recycled segments, written in groups, one sync per group.
 
     append ─► open group ─► flusher: one write, one fdatasync ─► on_durable
-    trim   ─► segments whose records are all trimmed ─► headed anew in the background ─► spare segments ─► append
+    trim   ─► segments whose records are all trimmed ─► recycled in the background ─► spare segments ─► append
 
 One group is in flight at a time; what is appended meanwhile forms the next, so the busier the broker the larger the
 group. Segments are made and recycled ahead of need, by a task of their own. A failed write or sync is the end of the
@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from streamlake.core.disk import Buffer, Disk, is_full
 from streamlake.core.errors import (
@@ -41,7 +40,7 @@ from streamlake.s3stream.wal.file.format import (
 )
 from streamlake.s3stream.wal.file.segment import Segment
 from streamlake.s3stream.wal.file.space import WalSpace
-from streamlake.s3stream.wal.port import Lease, WalRecord
+from streamlake.s3stream.wal.port import Lease, State, WalRecord
 
 SPARE_SEGMENTS = 3  # made ahead of need: the slack, and two to fill
 GROUP_RECORDS_MAX = 512  # keeps a group within one vectored write
@@ -62,14 +61,6 @@ class FileWalSettings:
             raise Invalid(f"a WAL has at least 3 segments: {self.capacity_bytes} < 3 × {self.segment_bytes} bytes")
 
 
-class State(Enum):
-    NEW = auto()
-    RECOVERED = auto()
-    RUNNING = auto()
-    FAILED = auto()
-    CLOSED = auto()
-
-
 @dataclass(slots=True, eq=False)
 class Group:
     """Records that become durable together, one after the other in one segment."""
@@ -83,7 +74,7 @@ class Group:
 
 
 class FileWal:
-    """Implements s3stream.wal.Wal, and before `start` FormerWal. Tasks and files are its own; `executor` and the
+    """Implements s3stream.wal.Wal, and before `start` DrainableWal. Tasks and files are its own; `executor` and the
     flusher's stay the caller's."""
 
     def __init__(
@@ -101,14 +92,13 @@ class FileWal:
         settings: FileWalSettings | None = None,
     ) -> None:
         """`lease`: what is durable is acknowledged while it is held; None: always, the lock alone decides.
-        `must_exist`: a WAL was here before, so a directory without one is no empty WAL but an error; `identity` says
-        which one it was ("" if that was never written down)."""
+        `must_exist`: a WAL was here before, so a directory without one is an error, not an empty WAL; `identity` is the
+        identity that it had ("" if none was recorded)."""
         self.settings = settings or FileWalSettings()
         self.durable_position = 0
         self.appended_records = 0
         self.appended_bytes = 0
         self.replayed_records = 0
-        self.lease_waits = 0  # times that something durable could not be acknowledged for want of the lease
         self._directory = WalDirectory(directory, disk, ids, self.settings.segment_bytes)
         self._executor = executor
         self._flusher = flusher
@@ -122,8 +112,8 @@ class FileWal:
         self._synced_position = 0  # durable; acknowledged to durable_position
         self._trimmed_position = 0
         self._live: list[Segment] = []  # hold records that are not trimmed, in order; the last one is being filled
-        self._spares: deque[Segment] = deque()  # headed, empty
-        self._freed: deque[Segment] = deque()  # wait to be headed anew
+        self._spares: deque[Segment] = deque()  # new or recycled, empty
+        self._freed: deque[Segment] = deque()  # wait to be recycled
         self._space = WalSpace(self.settings.segment_bytes - SEGMENT_HEADER_BYTES, RECORD_HEADER_BYTES)
         self._groups: deque[Group] = deque()
         self._group_ready = asyncio.Event()
@@ -154,16 +144,16 @@ class FileWal:
         try:
             await self._executor.run(self._directory.lock, self._must_exist)
             if self._must_exist and self._identity is not None:
-                await self._executor.run(self._directory.identify, self._identity)
+                await self._executor.run(self._directory.check_identity, self._identity)
         except OSError as error:
             raise self._unavailable("make", error) from error
 
-    async def introduce(self) -> str:
-        """Prepare a new WAL; which one it is from now on. Done before the metadata store is told that a WAL is here:
-        whoever then finds no directory, or another one, knows that it was lost."""
+    async def create(self) -> str:
+        """Prepare a new WAL; its identity. Done before it is entered in the metadata store: a start that then finds no
+        directory, or one of another identity, knows that the WAL was lost."""
         await self.prepare()
         try:
-            return await self._executor.run(self._directory.identify, None)
+            return await self._executor.run(self._directory.create)
         except OSError as error:
             raise self._unavailable("make", error) from error
 
@@ -180,7 +170,7 @@ class FileWal:
         self._trimmed_position = trim_position
         self.durable_position = self._synced_position = found.next_position - 1
         if found.live:
-            self._space.active_room_bytes = found.live[-1].header.segment_bytes - found.live[-1].end
+            self._space.active_free_bytes = found.live[-1].header.segment_bytes - found.live[-1].end
         for spare in found.spares:
             self._add_spare(spare)
         self._state = State.RECOVERED
@@ -209,7 +199,7 @@ class FileWal:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     async def start(self, on_durable: Callable[[int], None], on_failed: Callable[[BaseException], None]) -> None:
-        """See Wal.start. A full disk is no error here: records wait for room, and what was replayed can be uploaded."""
+        """See Wal.start. A full disk is no error here: appends wait, and what was replayed can be uploaded."""
         assert self._state is State.RECOVERED, "start follows recover"
         self._on_durable, self._on_failed = on_durable, on_failed
         try:
@@ -228,7 +218,7 @@ class FileWal:
             self._tasks.start("wal lease", self._await_lease(self._lease))
 
     async def discard(self) -> None:
-        """See FormerWal.discard: the segments go, the lock stays. Invalid if there are records that are not trimmed."""
+        """See DrainableWal.discard: the segments go, the lock stays. Invalid if there are untrimmed records."""
         assert self._state is State.RECOVERED, "only a WAL that nobody writes to is discarded"
         if self._trimmed_position < self.durable_position:
             raise Invalid(
@@ -255,7 +245,7 @@ class FileWal:
         close_segments([*self._live, *self._spares, *self._freed])
         self._directory.unlock()
 
-    # -- room ----------------------------------------------------------------------------------------------------------
+    # -- capacity ------------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
         """See Wal.try_reserve. Invalid if a record of this size could never fit a segment."""
@@ -345,7 +335,6 @@ class FileWal:
         if self._state is State.FAILED or self._synced_position == self.durable_position:
             return
         if self._lease is not None and not self._lease.held():
-            self.lease_waits += 1
             self._lease_missed.set()
             return
         self.durable_position = self._synced_position
@@ -353,7 +342,7 @@ class FileWal:
 
     async def _await_lease(self, lease: Lease) -> None:
         """Acknowledge what was held back, as soon as the lease is held again. If it never is, this process has been
-        fenced, and whoever renews the lease ends it."""
+        fenced, and the task that renews the lease ends it."""
         while True:
             await self._lease_missed.wait()
             await lease.until_held()
@@ -414,7 +403,7 @@ class FileWal:
         """See Wal.trim.
 
         Safe because the caller trims only what a committed metadata transaction holds in objects, this position
-        included. If the machine dies before a segment is headed anew, `recover` gets that position and skips it.
+        included. If the machine dies before a segment is recycled, `recover` gets that position and skips it.
         """
         if position > self.durable_position:
             raise Invalid(f"cannot trim the WAL to {position}: it is durable to {self.durable_position} only")

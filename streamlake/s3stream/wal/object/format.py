@@ -4,7 +4,7 @@ An object is a header, a table with one entry per record, and the records' bodie
 are a header alone: a FENCE takes the place of the first object that a broker did not get stored before it was taken
 over, and DISCARDED says that a recovery has begun to delete what it has committed elsewhere.
 
-Keys follow from node, broker epoch and sequence number, so whoever recovers computes them and never lists. Bodies are
+Keys follow from node, broker epoch and sequence number, so a recovery computes them and never lists. Bodies are
 neither copied when an object is encoded nor looked at before they are asked for. Numbers are big-endian. All input is
 foreign: decoding raises Corrupt and nothing else, and makes nothing larger than what it was given.
 """
@@ -43,7 +43,7 @@ class ObjectKind(IntEnum):
 class ObjectHeader:
     kind: ObjectKind
     node: int
-    broker_epoch: int  # whose WAL this is
+    broker_epoch: int  # of the owner of this WAL
     seq: int  # number of the object, from 1; of a DISCARDED, where the fence is
     writer_epoch: int  # who wrote it: of DATA the broker epoch itself, else who recovers it
     nonce: bytes  # random, of one life of the writer: no two lives write the same bytes

@@ -1,11 +1,11 @@
-"""What a former life of a broker left in an object WAL: fenced, replayed, discarded.
+"""Recovers an object WAL of an earlier broker epoch: fences it, replays it, discards it.
 
 First a fence is put far ahead, so that an owner that is alive cannot run away from its recovery. Objects are read from
 the trim position on, some at a time, in order. At the first key that is absent a fence is created, if absent: either
-it lands, and the former owner can never get an object stored there, nor acknowledge what lies behind;
+it lands, and the previous owner can never get an object stored there, nor acknowledge what lies behind;
 or its object was there first, and is replayed like the others. So what was acknowledged, or ever will be, is replayed.
 
-A fence is never deleted: its absence would let the owner, asleep for long, store and acknowledge (hazards C3). Before
+A fence is never deleted: without it an owner that wakes late could store and acknowledge (hazards C3). Before
 anything else is deleted a mark says so, so that an absent object is told from a lost one.
 """
 
@@ -18,6 +18,7 @@ import structlog
 
 from streamlake.core.errors import Corrupt, Exists, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import (
     HEADER_BYTES,
@@ -32,7 +33,7 @@ from streamlake.s3stream.wal.object.format import (
     object_wal_key,
     seq_of,
 )
-from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, PASSING, WARN_AT_ATTEMPT, ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, WARN_AT_FAILURE, ObjectWalSettings
 from streamlake.s3stream.wal.port import WalRecord
 
 T = TypeVar("T")
@@ -41,10 +42,10 @@ FENCE_AHEAD = 256  # objects: more than an owner puts while the fence is on its 
 log = structlog.get_logger(__name__)
 
 
-class ObjectWalRemains:
-    """Implements s3stream.wal.FormerWal for one broker epoch of one node. The store stays the caller's.
+class ObjectWalRecovery:
+    """Implements s3stream.wal.DrainableWal for one broker epoch of one node. The store stays the caller's.
 
-    The store may throttle, lose answers or be away: everything is tried again for ever, so callers bring a timeout.
+    The store may throttle, lose answers or be away: all requests are retried for ever, so callers set a timeout.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ObjectWalRemains:
         ids: Ids,
         settings: ObjectWalSettings | None = None,
     ) -> None:
-        """`fencing_epoch`: the broker epoch of whoever recovers; it tells the newer of two."""
+        """`fencing_epoch`: the broker epoch that recovers; of two recoveries the higher one wins."""
         if fencing_epoch <= epoch:
             raise Invalid(f"the WAL of broker epoch {epoch} is recovered under a newer one, not {fencing_epoch}")
         self.settings = settings or ObjectWalSettings()
@@ -76,7 +77,7 @@ class ObjectWalRemains:
         self._warned = False
 
     async def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
-        """See FormerWal.recover. Fenced if a newer broker recovers this WAL too; Corrupt names the object."""
+        """See DrainableWal.recover. Fenced if a newer broker recovers this WAL too; Corrupt names the object."""
         self._first_seq = max(1, seq_of(trim_position))
         ahead: deque[asyncio.Task[bytes | None]] = deque()
         try:
@@ -108,11 +109,11 @@ class ObjectWalRemains:
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def trim(self, position: int) -> None:
-        """See FormerWal.trim. Nothing is deleted before `discard`: another broker that recovers this WAL at the same
+        """See DrainableWal.trim. Nothing is deleted before `discard`: another broker that recovers this WAL at the same
         time, rightly or not, must never take a deleted object for the end."""
 
     async def discard(self) -> None:
-        """See FormerWal.discard. The fence stays."""
+        """See DrainableWal.discard. The fence stays."""
         if self._fence_seq is None:
             raise Invalid("a WAL can be discarded when it was recovered to its end")
         header = self._mark(ObjectKind.DISCARDED, self._fence_seq)
@@ -128,7 +129,7 @@ class ObjectWalRemains:
             await self._delete(keys[at : at + KEYS_PER_DELETE])
 
     async def close(self) -> None:
-        """See FormerWal.close. Nothing runs between calls."""
+        """See DrainableWal.close. Nothing runs between calls."""
 
     # -- replaying -----------------------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class ObjectWalRemains:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def _fence(self, seq: int) -> bytes:
-        """Fence at the key, which was absent; what is there now, by all means: our fence, or what came before it."""
+        """Create a fence at the key, which was absent; the object that is there then: our fence or an earlier one."""
         await self._create(self._key(seq), encode_mark(self._mark(ObjectKind.FENCE, seq)))
         while (data := await self._get(self._key(seq))) is None:
             await self._create(self._key(seq), encode_mark(self._mark(ObjectKind.FENCE, seq)))
@@ -176,7 +177,7 @@ class ObjectWalRemains:
 
     async def _fence_ahead(self) -> None:
         """Bound what the owner can still write, should it be alive: it cannot get past a fence far ahead of it, while
-        whoever follows it object by object might never catch up. The first gap ends the WAL all the same."""
+        a recovery that follows it object by object might never catch up. The first gap ends the WAL all the same."""
         seq = self._first_seq + FENCE_AHEAD
         while self._checked(seq, await self._fence(seq)).header.kind is ObjectKind.DATA:
             seq += seq - self._first_seq
@@ -193,7 +194,7 @@ class ObjectWalRemains:
         await self._find_discarded()
 
     async def _find_discarded(self) -> bool:
-        """True if an earlier recovery has committed all records; its mark then tells where the fence is."""
+        """True if an earlier recovery has committed all records; its mark says where the fence is."""
         data = await self._get(discarded_key(self._node, self._epoch))
         if data is None:
             return False
@@ -241,19 +242,19 @@ class ObjectWalRemains:
 
     async def _persist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """For calls that do no harm when repeated: create too, as what is at the key is read afterwards."""
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while True:
-            attempt += 1
             try:
                 return await call()
-            except (Corrupt, *PASSING) as error:
-                if isinstance(error, Corrupt) and attempt == WARN_AT_ATTEMPT:  # not just cut short on its way
+            except (Corrupt, *TRANSIENT) as error:
+                delay_s = backoff.next_delay_s()
+                if isinstance(error, Corrupt) and backoff.failures == WARN_AT_FAILURE:  # not just cut short on its way
                     raise
                 self.retries += 1
-                if attempt == WARN_AT_ATTEMPT and not self._warned:
+                if backoff.failures == WARN_AT_FAILURE and not self._warned:
                     self._warned = True  # once: there may be thousands of objects
-                    log.warning("recovery of a WAL is held up, trying on", what=what, error=str(error))
-            await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+                    log.warning("recovery of a WAL is held up, retrying", what=what, error=str(error))
+            await asyncio.sleep(delay_s)
 
 
 async def sweep(store: ObjectStore, node: int, current_epoch: int) -> int:

@@ -1,27 +1,24 @@
-"""Room in the object WAL, reserved before offsets are given, so that nothing piles up while the store is slow.
+"""Capacity of the object WAL, reserved before offsets are given, so that nothing piles up while the store is slow.
 
 Two limits: bytes on their way (memory of the broker: reserved, or appended and not yet durable), and bytes that are
-not trimmed (what a recovery would have to read). Objects cannot run out of room as a disk can, so headers and tables
+not trimmed (what a recovery would have to read). Objects cannot run out of space as a disk can, so headers and tables
 are counted when they arise and may go over a limit by their own size.
 
 Plain counting, no I/O. Waiters are served first come, first served, so a large one is not starved by small ones.
 """
 
-import asyncio
-from collections import deque
-
-from streamlake.core.errors import Full, Invalid, StreamLakeError
+from streamlake.core.admission import Admission
+from streamlake.core.errors import Full, Invalid
 
 
-class ObjectWalSpace:
+class ObjectWalSpace(Admission[int]):
     def __init__(self, unflushed_bytes_max: int, capacity_bytes: int) -> None:
+        super().__init__()
         self._unflushed_bytes_max = unflushed_bytes_max
         self._capacity_bytes = capacity_bytes
         self.reserved_bytes = 0
         self.appended_bytes = 0  # and not yet durable
         self.kept_bytes = 0  # appended and not trimmed
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._failure: StreamLakeError | None = None
 
     @property
     def unflushed_bytes(self) -> int:
@@ -46,25 +43,14 @@ class ObjectWalSpace:
         return True
 
     async def reserve(self, size_bytes: int, timeout_s: float) -> None:
-        """Wait for room; Full after `timeout_s`."""
-        if self.try_reserve(size_bytes):
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (size_bytes, granted)
-        self._waiters.append(entry)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await granted
-        except TimeoutError:
-            self._withdraw(entry)
-            raise Full(self._describe_full(size_bytes)) from None
-        except asyncio.CancelledError:
-            self._withdraw(entry)
-            raise
+        """Wait for capacity; Full after `timeout_s`."""
+        if not self.try_reserve(size_bytes) and not await self._wait(size_bytes, timeout_s):
+            raise Full(self._describe_full(size_bytes))
 
     def release(self, size_bytes: int) -> None:
         self.reserved_bytes = max(0, self.reserved_bytes - size_bytes)
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     def use(self, size_bytes: int, stored_bytes: int, overhead_bytes: int = 0) -> None:
         """A record of `size_bytes`, which were reserved, takes `stored_bytes` in its object; `overhead_bytes` are kept
@@ -75,22 +61,22 @@ class ObjectWalSpace:
 
     def flushed(self, stored_bytes: int) -> None:
         self.appended_bytes -= stored_bytes
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     def trimmed(self, stored_bytes: int) -> None:
         self.kept_bytes -= stored_bytes
-        self._wake()
-
-    def fail(self, error: StreamLakeError) -> None:
-        """No more room will be given: everybody gets `error`, now and later."""
-        self._failure = error
-        for _, granted in self._waiters:
-            if not granted.done():
-                granted.set_exception(error)
-        self._waiters.clear()
+        if self._waiters:
+            self._wake()
 
     def _fits(self, size_bytes: int) -> bool:
         return self._fits_unflushed(size_bytes) and self.used_bytes + size_bytes <= self._capacity_bytes
+
+    def _grant(self, size_bytes: int) -> None:
+        self.reserved_bytes += size_bytes
+
+    def _revoke(self, size_bytes: int) -> None:
+        self.reserved_bytes -= size_bytes
 
     def _fits_unflushed(self, size_bytes: int) -> bool:
         return self.unflushed_bytes + size_bytes <= self._unflushed_bytes_max
@@ -103,21 +89,3 @@ class ObjectWalSpace:
             )
         why = f"{self.used_bytes} of {self._capacity_bytes} bytes are not trimmed, as uploads do not keep up"
         return f"the WAL has no room for {size_bytes} bytes ({why}): wait, or raise its capacity"
-
-    def _withdraw(self, entry: tuple[int, "asyncio.Future[None]"]) -> None:
-        size_bytes, granted = entry
-        if entry in self._waiters:
-            self._waiters.remove(entry)
-        elif granted.done() and not granted.cancelled() and granted.exception() is None:
-            self.reserved_bytes -= size_bytes  # granted in the very tick we gave up
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiters:
-            size_bytes, granted = self._waiters[0]
-            if not granted.done():
-                if not self._fits(size_bytes):
-                    return
-                self.reserved_bytes += size_bytes
-                granted.set_result(None)
-            self._waiters.popleft()

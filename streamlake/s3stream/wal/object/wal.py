@@ -4,7 +4,7 @@
     trim   ─► objects below the trimmed position ─► deleted in the background
 
 Each life of a broker has a broker epoch and so keys of its own: wal/<node>/<broker epoch>/<seq>, seq from 1 without a
-gap. A new ObjectWal is therefore empty; what a former life left is for recovery.py. A put is repeated with
+gap. A new ObjectWal is therefore empty; earlier epochs are left to recovery.py. A put is repeated with
 the same bytes until it has landed, or until another object is found at its key: a successor's fence.
 
 It keeps no copies: the parts of an object are the buffers that were appended. It deletes only what is trimmed.
@@ -15,7 +15,6 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
 import structlog
 
@@ -24,14 +23,13 @@ from streamlake.core.errors import (
     Corrupt,
     Exists,
     Fenced,
-    Full,
     Invalid,
     NotFound,
     OutcomeUnknown,
     StreamLakeError,
-    Unavailable,
 )
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT, Backoff
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import (
@@ -45,12 +43,11 @@ from streamlake.s3stream.wal.object.format import (
     seq_of,
 )
 from streamlake.s3stream.wal.object.space import ObjectWalSpace
-from streamlake.s3stream.wal.port import Buffer, WalRecord
+from streamlake.s3stream.wal.port import Buffer, State, WalRecord
 from streamlake.s3stream.wal.writes import Writes
 
-PASSING = (Unavailable, OutcomeUnknown, Full)
 KEYS_PER_DELETE = 1000
-WARN_AT_ATTEMPT = 5
+WARN_AT_FAILURE = 5
 # What an object counts beside its bytes, so that the capacity bounds their number too: recovery gets them one by one.
 OBJECT_OVERHEAD_BYTES = 16 << 10
 log = structlog.get_logger(__name__)
@@ -77,17 +74,8 @@ class ObjectWalSettings:
                 f" {self.object_bytes}, {self.unflushed_bytes_max}, {self.capacity_bytes}"
             )
 
-    def pause_s(self, ids: Ids, attempt: int) -> float:
-        """Before attempt + 1: anything up to a growing bound, so that not all come back at once."""
-        return ids.random.uniform(0, min(self.retry_max_ms, self.retry_first_ms << min(attempt - 1, 20))) / 1000
-
-
-class State(Enum):
-    NEW = auto()
-    RECOVERED = auto()
-    RUNNING = auto()
-    FAILED = auto()
-    CLOSED = auto()
+    def backoff(self, ids: Ids) -> Backoff:
+        return Backoff(ids, self.retry_first_ms / 1000, self.retry_max_ms / 1000)
 
 
 @dataclass(slots=True, eq=False)
@@ -215,7 +203,7 @@ class ObjectWal:
         self._unacked.clear()
         self._open = None
 
-    # -- room ----------------------------------------------------------------------------------------------------------
+    # -- capacity ------------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
         """See Wal.try_reserve. Invalid if this size could never fit."""
@@ -339,9 +327,8 @@ class ObjectWal:
         have the same bytes.
         """
         key = object_wal_key(self._node, self._broker_epoch, seq)
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while True:
-            attempt += 1
             try:
                 await self._store.create(key, parts)
                 return
@@ -349,12 +336,13 @@ class ObjectWal:
                 if await self._is_ours(key, seq):
                     return
                 reason = "it exists, and cannot be read back"
-            except PASSING as error:
+            except TRANSIENT as error:
                 reason = str(error)
-            if attempt == WARN_AT_ATTEMPT:
-                log.warning("the WAL cannot be written, trying on", key=key, attempts=attempt, reason=reason)
             self.retries += 1
-            await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+            delay_s = backoff.next_delay_s()
+            if backoff.failures == WARN_AT_FAILURE:
+                log.warning("cannot write the WAL, retrying", key=key, attempts=backoff.failures, reason=reason)
+            await asyncio.sleep(delay_s)
 
     async def _is_ours(self, key: str, seq: int) -> bool:
         """True if an attempt of this life has landed at the key; False if that is not known. Fenced, Corrupt.
@@ -363,7 +351,7 @@ class ObjectWal:
         """
         try:
             data = await self._store.get(key)
-        except (NotFound, Corrupt, *PASSING):  # Corrupt: cut short on its way
+        except (NotFound, Corrupt, *TRANSIENT):  # Corrupt: cut short on its way
             return False
         found = self._decoded(key, data)
         header = found.header
@@ -453,19 +441,19 @@ class ObjectWal:
 
     async def _delete_trimmed(self) -> None:
         """Delete until all is deleted. What is left at a crash is found by the sweep of a later life."""
-        attempt = 0
+        backoff = self.settings.backoff(self._ids)
         while self._deleted_seq < self._deletable_seq:
             last = min(self._deletable_seq, self._deleted_seq + KEYS_PER_DELETE)
             seqs = range(self._deleted_seq + 1, last + 1)
             try:
                 await self._store.delete([object_wal_key(self._node, self._broker_epoch, seq) for seq in seqs])
-            except PASSING as error:
-                attempt += 1
-                if attempt == WARN_AT_ATTEMPT:
-                    log.warning("objects of the WAL cannot be deleted, trying on", attempts=attempt, error=str(error))
-                await asyncio.sleep(self.settings.pause_s(self._ids, attempt))
+            except TRANSIENT as error:
+                delay_s = backoff.next_delay_s()
+                if backoff.failures == WARN_AT_FAILURE:
+                    log.warning("cannot delete objects of the WAL, retrying", error=str(error))
+                await asyncio.sleep(delay_s)
                 continue
-            attempt = 0
+            backoff.reset()
             self.deleted_objects += len(seqs)
             self._deleted_seq = last
         self._deleting = None

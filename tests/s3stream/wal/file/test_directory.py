@@ -180,18 +180,20 @@ async def test_a_directory_says_which_wal_it_is() -> None:
     disk = SimDisk()
     directory = WalDirectory("/wal", disk, Ids(1), 65536)
     directory.lock()
-    which = directory.identify(None)
-    assert len(which) == 32 and directory.identify(which) == which
+    old, which = directory.create(), directory.create()
+    assert old != which, "a new WAL is another one"
+    assert len(which) == 32
+    directory.check_identity(which)
     with pytest.raises(Unavailable, match="not the one that this broker wrote last"):
-        directory.identify("another")
-    assert directory.identify("") == "", "entered in the list before there were any"
+        directory.check_identity("another")
+    directory.check_identity("")  # entered in the list before there were any
     segment = directory.make_segment()
     with pytest.raises(Unavailable, match="does not know of"):
-        directory.identify(None)
+        directory.create()
     segment.file.close()
     again = WalDirectory("/wal", disk.crash(Random(1)), Ids(2), 65536)
     again.lock(must_exist=True)
-    assert again.identify(which) == which, "durable"
+    again.check_identity(which)
 
 
 async def test_an_empty_lock_file_says_that_the_wal_is_lost() -> None:
@@ -200,6 +202,6 @@ async def test_an_empty_lock_file_says_that_the_wal_is_lost() -> None:
     disk.open("/wal/lock", create=True).close()
     directory = WalDirectory("/wal", disk, Ids(1), 65536)
     directory.lock(must_exist=True)
-    assert directory.identify("lost") == "lost"
+    directory.check_identity("lost")
     with pytest.raises(Unavailable):
-        directory.identify("another")
+        directory.check_identity("another")

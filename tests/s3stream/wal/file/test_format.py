@@ -11,7 +11,6 @@ from streamlake.core.errors import Corrupt
 from streamlake.s3stream.wal.file.format import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
-    RecordKind,
     SegmentHeader,
     decode_record,
     decode_record_header,
@@ -49,8 +48,8 @@ def test_golden_record() -> None:
     assert encoded().hex(" ", -4) == GOLDEN_RECORD
     header, record = decode_record(SEGMENT, encoded())
     assert record == RECORD
-    assert (header.kind, header.broker_epoch, header.generation, header.position, header.flushed_position) == (
-        RecordKind.DATA, 5, 7, 99, 97,
+    assert (header.broker_epoch, header.generation, header.position, header.flushed_position) == (
+        5, 7, 99, 97,
     )  # fmt: skip
     assert header.record_bytes == len(encoded())
 

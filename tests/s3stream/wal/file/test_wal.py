@@ -17,8 +17,8 @@ from streamlake.core.disk import Disk, RealDisk
 from streamlake.core.errors import Closed, Corrupt, Full, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, InlineExecutor, ThreadExecutor
-from streamlake.s3stream.wal.file import directory as wal_directory
-from streamlake.s3stream.wal.file import wal as file_wal
+from streamlake.s3stream.wal.file import directory as directory_module
+from streamlake.s3stream.wal.file import wal as wal_module
 from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
@@ -265,7 +265,7 @@ async def test_acks_never_wait_for_the_making_of_a_segment(place: Place) -> None
 async def test_a_full_disk_is_said_and_the_wal_lives_on(
     place: Place, disk: SimDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_wal, "PREPARE_RETRY_S", 0.01)
+    monkeypatch.setattr(wal_module, "PREPARE_RETRY_S", 0.01)
     disk.capacity_bytes = 3 * SEGMENT_BYTES + 100
     wal = place.make()
     _, watcher = await started(wal)
@@ -443,7 +443,7 @@ async def test_without_sync_records_are_lost_and_it_is_noticed() -> None:
 
 
 async def test_without_hardening_the_end_it_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal_directory, "harden_segment", lambda segment, tail: None)
+    monkeypatch.setattr(directory_module, "harden_segment", lambda segment, tail: None)
     with pytest.raises(Violation):
         await live(range(400))
 

@@ -1,4 +1,4 @@
-"""ObjectWalRemains: what a former life left is replayed, fenced and discarded, whatever its zombie and the store do."""
+"""ObjectWalRecovery: what an earlier epoch left is replayed, fenced and discarded, whatever its zombie and the store do."""
 
 import asyncio
 from dataclasses import replace
@@ -11,7 +11,7 @@ from support.object_wal_lives import copied
 
 from streamlake.core.errors import Corrupt, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
-from streamlake.s3stream.wal.object import recovery as object_wal_remains
+from streamlake.s3stream.wal.object import recovery as recovery_module
 from streamlake.s3stream.wal.object.format import (
     HEADER_BYTES,
     DataEncoder,
@@ -22,7 +22,7 @@ from streamlake.s3stream.wal.object.format import (
     position_of,
     seq_of,
 )
-from streamlake.s3stream.wal.object.recovery import FENCE_AHEAD, ObjectWalRemains, sweep
+from streamlake.s3stream.wal.object.recovery import FENCE_AHEAD, ObjectWalRecovery, sweep
 from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.s3stream.wal.port import WalRecord
 
@@ -45,14 +45,14 @@ def owner(store: MemoryStore, epoch: int = 1, seed: int = 1) -> ObjectWal:
     return ObjectWal(store, node=NODE, broker_epoch=epoch, ids=Ids(seed), settings=SETTINGS)
 
 
-def recoverer(store: MemoryStore, fencing_epoch: int = 2) -> ObjectWalRemains:
-    return ObjectWalRemains(
+def recoverer(store: MemoryStore, fencing_epoch: int = 2) -> ObjectWalRecovery:
+    return ObjectWalRecovery(
         store, node=NODE, epoch=1, fencing_epoch=fencing_epoch, ids=Ids(fencing_epoch), settings=SETTINGS
     )
 
 
-async def replay(remains: ObjectWalRemains, trim_position: int = 0) -> list[WalRecord]:
-    return [copied(r) async for _, r in remains.recover(trim_position)]
+async def replay(recovery: ObjectWalRecovery, trim_position: int = 0) -> list[WalRecord]:
+    return [copied(r) async for _, r in recovery.recover(trim_position)]
 
 
 async def turns(n: int = 30) -> None:
@@ -132,9 +132,9 @@ async def test_a_zombie_put_after_recovery_and_discard(store: MemoryStore) -> No
     store.fail("create", "slow", key=key(3))
     append(wal, record(3))
     await turns()
-    remains = recoverer(store)
-    assert await replay(remains) == [record(1), record(2)]
-    await remains.discard()
+    recovery = recoverer(store)
+    assert await replay(recovery) == [record(1), record(2)]
+    await recovery.discard()
     assert set(store.objects) == {key(3), *MARKS}, "the fence stays"
     store.gate.set()
     await watcher.until_failed()
@@ -150,9 +150,9 @@ async def test_a_zombie_put_that_landed_unseen_lands_again_after_the_discard(sto
     store.fail("create", "slow", key=key(2))
     append(wal, record(2))
     await turns()
-    remains = recoverer(store)
-    assert await replay(remains) == [record(1), record(2)]
-    await remains.discard()
+    recovery = recoverer(store)
+    assert await replay(recovery) == [record(1), record(2)]
+    await recovery.discard()
     store.gate.set()
     await watcher.until(position_of(2, 1))
     assert watcher.durable[-1] == position_of(2, 1), "rightly acked: B has replayed it"
@@ -171,14 +171,14 @@ async def test_nothing_behind_a_gap_is_replayed(store: MemoryStore) -> None:
     append(wal, *(record(n, LARGE) for n in range(1, 5)))
     while key(4) not in store.objects:
         await asyncio.sleep(0)
-    remains = recoverer(store)
-    assert await replay(remains) == [record(1, LARGE)]
+    recovery = recoverer(store)
+    assert await replay(recovery) == [record(1, LARGE)]
     assert kind(store, 2) is ObjectKind.FENCE
     store.heal()
     await watcher.until_failed()
     assert watcher.durable == [position_of(1, 1)]
     assert await replay(recoverer(store, 3)) == [record(1, LARGE)], "nor later"
-    await remains.discard()
+    await recovery.discard()
     assert set(store.objects) == {key(2), *MARKS}, "discard deletes the strays too"
     await wal.close()
 
@@ -187,8 +187,8 @@ async def test_nothing_behind_a_gap_is_replayed(store: MemoryStore) -> None:
 async def test_the_fence_is_put_until_it_is_read_back(store: MemoryStore, fault: str) -> None:
     wal, _ = await written(store, 1)
     store.fail("create", fault, key=key(2), times=3)  # type: ignore[arg-type]
-    remains = recoverer(store)
-    assert await replay(remains) == [record(1)]
+    recovery = recoverer(store)
+    assert await replay(recovery) == [record(1)]
     store.land()
     assert kind(store, 2) is ObjectKind.FENCE
     gets = [call for call in store.calls if call[0] == "get"]
@@ -200,8 +200,8 @@ async def test_data_that_landed_before_the_fence_is_replayed(store: MemoryStore)
     """The gap is filled between our GET and our fence."""
     wal, watcher = await written(store, 1)
     store.fail("create", "slow", key=key(2))
-    remains = recoverer(store)
-    recovering = asyncio.create_task(replay(remains))
+    recovery = recoverer(store)
+    recovering = asyncio.create_task(replay(recovery))
     while ("create", key(2)) not in store.calls:
         await asyncio.sleep(0)
     await watcher.until(append(wal, record(2))[0])  # the first slow put is the fence's
@@ -236,13 +236,13 @@ async def test_recovery_goes_through_throttling_and_lost_answers(store: MemorySt
         store.fail(operation, "unavailable", times=30)
         store.fail(operation, "unknown", times=5)
         store.fail(operation, "full", times=2)
-    remains = recoverer(store)
-    assert await replay(remains) == [record(n) for n in range(1, 21)]
-    await remains.discard()
+    recovery = recoverer(store)
+    assert await replay(recovery) == [record(n) for n in range(1, 21)]
+    await recovery.discard()
     assert set(store.objects) == {key(21), *MARKS}
-    assert remains.retries >= 3 * 37 - 2
-    assert remains.replayed_records == 20
-    await remains.close()
+    assert recovery.retries >= 3 * 37 - 2
+    assert recovery.replayed_records == 20
+    await recovery.close()
     await wal.close()
 
 
@@ -302,9 +302,9 @@ async def test_a_recovery_that_dies_anywhere_is_taken_up_by_the_next(store: Memo
     already = len(store.calls)
 
     async def dies() -> None:
-        remains = recoverer(store, 2)
-        await replay(remains)
-        await remains.discard()
+        recovery = recoverer(store, 2)
+        await replay(recovery)
+        await recovery.discard()
 
     dying = asyncio.create_task(dies())
     while len(store.calls) < already + stop and not dying.done():
@@ -312,11 +312,11 @@ async def test_a_recovery_that_dies_anywhere_is_taken_up_by_the_next(store: Memo
     dying.cancel()
     await asyncio.wait([dying])
     begun = discarded_key(NODE, 1) in store.objects
-    remains = recoverer(store, 3)
-    found = await replay(remains)
+    recovery = recoverer(store, 3)
+    found = await replay(recovery)
     assert found == ([] if begun else [record(n) for n in range(1, 6)])
-    await remains.discard()
-    await remains.discard()
+    await recovery.discard()
+    await recovery.discard()
     assert set(store.objects) == {key(6), *MARKS}
     store.gate.set()
     await watcher.until_failed()
@@ -423,8 +423,8 @@ async def test_the_loss_of_the_first_object_is_noticed(store: MemoryStore) -> No
 # -- sweeping ----------------------------------------------------------------------------------------------------------
 
 
-async def test_sweep_deletes_data_of_former_epochs_only(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_wal_remains, "KEYS_PER_DELETE", 2)
+async def test_sweep_deletes_data_of_earlier_epochs_only(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery_module, "KEYS_PER_DELETE", 2)
     wal, _ = await written(store, 5)
     await replay(recoverer(store))
     present = owner(store, epoch=2)

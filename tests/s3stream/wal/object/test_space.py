@@ -50,29 +50,6 @@ async def test_what_can_never_fit_is_invalid() -> None:
         ObjectWalSpace(100, 250).try_reserve(101)
 
 
-async def test_first_come_first_served() -> None:
-    space = ObjectWalSpace(100, 1000)
-    assert space.try_reserve(100)
-    order: list[int] = []
-
-    async def take(size_bytes: int) -> None:
-        await space.reserve(size_bytes, 60)
-        order.append(size_bytes)
-
-    tasks = [asyncio.create_task(take(size)) for size in (90, 5, 6)]
-    await asyncio.sleep(0)
-    space.release(10)
-    await asyncio.sleep(0)
-    assert order == [], "the small ones do not overtake the large one"
-    assert not space.try_reserve(1)
-    space.release(90)
-    await asyncio.gather(*tasks[:2])
-    assert order == [90, 5]
-    space.release(95)
-    await tasks[2]
-    assert space.reserved_bytes == 6
-
-
 async def test_who_gives_up_lets_the_next_one_pass_and_keeps_nothing() -> None:
     space = ObjectWalSpace(100, 1000)
     assert space.try_reserve(50)

@@ -14,10 +14,10 @@ from support.object_wal_place import NODE, Place
 from streamlake.core.disk import RealDisk
 from streamlake.core.errors import Closed, Corrupt, Exists, Fenced, Full, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 from streamlake.s3stream.store.local import LocalStore
-from streamlake.s3stream.wal.object import recovery as object_wal_remains
-from streamlake.s3stream.wal.object import wal as object_wal
+from streamlake.s3stream.wal.object import wal as wal_module
 from streamlake.s3stream.wal.object.format import (
     ENTRY_BYTES,
     HEADER_BYTES,
@@ -26,7 +26,7 @@ from streamlake.s3stream.wal.object.format import (
     encode_mark,
     position_of,
 )
-from streamlake.s3stream.wal.object.recovery import ObjectWalRemains
+from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
 from streamlake.s3stream.wal.object.wal import OBJECT_OVERHEAD_BYTES, ObjectWal, ObjectWalSettings
 
 NEVER_MS = 3_600_000
@@ -337,8 +337,8 @@ async def test_close_can_be_cancelled_while_the_store_is_away(place: Place, stor
     assert len(store.calls) == calls, "no task is left that would go on"
     assert watcher.durable == []
     store.land()  # the put that was cancelled lands nevertheless: a record that was not promised, nor lost
-    remains = place.remains()
-    assert [copied(r) async for _, r in remains.recover(0)] == [record(1, large)]
+    recovery = place.recovery()
+    assert [copied(r) async for _, r in recovery.recover(0)] == [record(1, large)]
 
 
 # -- trimming ----------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ async def test_trimmed_objects_are_deleted_but_not_the_one_that_holds_the_positi
 
 
 async def test_deletes_go_in_groups(place: Place, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_wal, "KEYS_PER_DELETE", 3)
+    monkeypatch.setattr(wal_module, "KEYS_PER_DELETE", 3)
     wal = place.make()
     _, watcher = await started(wal)
     position = 0
@@ -495,48 +495,48 @@ async def test_acking_out_of_order_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_recovering_without_a_fence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def pretend(self: ObjectWalRemains, seq: int) -> bytes:
+    async def pretend(self: ObjectWalRecovery, seq: int) -> bytes:
         return encode_mark(self._mark(ObjectKind.FENCE, seq))
 
-    monkeypatch.setattr(ObjectWalRemains, "_fence", pretend)
+    monkeypatch.setattr(ObjectWalRecovery, "_fence", pretend)
     with pytest.raises(Violation):
         await live(range(200))
 
 
 async def test_deleting_the_fence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    discard = ObjectWalRemains.discard
+    discard = ObjectWalRecovery.discard
 
-    async def thorough(self: ObjectWalRemains) -> None:
+    async def thorough(self: ObjectWalRecovery) -> None:
         await discard(self)
         assert self._fence_seq is not None
         await self._delete([self._key(self._fence_seq)])
 
-    monkeypatch.setattr(ObjectWalRemains, "discard", thorough)
+    monkeypatch.setattr(ObjectWalRecovery, "discard", thorough)
     with pytest.raises(Violation):
         await live(range(200))
 
 
 async def test_deleting_without_the_mark_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = ObjectWalRemains._create
+    create = ObjectWalRecovery._create
 
-    async def forgetful(self: ObjectWalRemains, key: str, data: bytes) -> None:
+    async def forgetful(self: ObjectWalRecovery, key: str, data: bytes) -> None:
         if "discarded" not in key:
             await create(self, key, data)
 
-    monkeypatch.setattr(ObjectWalRemains, "_create", forgetful)
+    monkeypatch.setattr(ObjectWalRecovery, "_create", forgetful)
     with pytest.raises(Violation):
         await live(range(200))
 
 
 async def test_ending_at_a_gap_that_is_filled_before_the_fence_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def deaf(self: ObjectWalRemains, seq: int) -> bytes:
+    async def deaf(self: ObjectWalRecovery, seq: int) -> bytes:
         mark = encode_mark(self._mark(ObjectKind.FENCE, seq))
         try:
             await self._store.create(self._key(seq), [mark])
-        except (Exists, *object_wal_remains.PASSING):
+        except (Exists, *TRANSIENT):
             pass
         return mark
 
-    monkeypatch.setattr(ObjectWalRemains, "_fence", deaf)
+    monkeypatch.setattr(ObjectWalRecovery, "_fence", deaf)
     with pytest.raises(Violation):
         await live(range(200))
