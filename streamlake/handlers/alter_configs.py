@@ -13,7 +13,8 @@ from streamlake.handlers.config_entries import (
     refusal,
     repeated,
 )
-from streamlake.handlers.context import Context, Exchange, Failure
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import Failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.alter_configs import (
     AlterConfigsRequest,

@@ -26,7 +26,8 @@ from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.resource_configs import DEFINITIONS
 from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, NotFound, StreamLakeError
-from streamlake.handlers.context import Context, Failure, failure
+from streamlake.handlers.context import Context
+from streamlake.handlers.error_codes import COMMON, CONFIG, Failure, failure
 from streamlake.protocol.errors import ErrorCode
 
 # Kafka's ConfigResource types.
@@ -180,4 +181,4 @@ def refusal(error: StreamLakeError, kind: int) -> Failure:
     """The code and words of what went wrong with a change."""
     if isinstance(error, Refused):
         return Failure(error.code, str(error))
-    return failure(error, ErrorCode.INVALID_REQUEST if kind == BROKER else ErrorCode.INVALID_CONFIG)
+    return failure(error, COMMON if kind == BROKER else CONFIG)

@@ -10,7 +10,8 @@ disabled has a code of its own from version 3.
 from collections import Counter
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, failure, find_topic
+from streamlake.handlers.context import Context, Exchange, find_topic
+from streamlake.handlers.error_codes import failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.delete_topics import (
     DeletableTopicResult,

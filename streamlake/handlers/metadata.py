@@ -16,7 +16,8 @@ import msgspec
 from streamlake.cluster.topics import TopicInfo, check_name
 from streamlake.core.errors import Exists, Invalid, StreamLakeError
 from streamlake.handlers import operations
-from streamlake.handlers.context import Context, Exchange, default_partitions, failure, find_topic
+from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic
+from streamlake.handlers.error_codes import TOPIC_NAME, failure
 from streamlake.handlers.internal_topics import RESERVED
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.metadata import (
@@ -114,4 +115,4 @@ async def _create(ctx: Context, name: str) -> TopicInfo | ErrorCode:
     except Exists:
         return find_topic(ctx, name, None)  # another request was faster
     except StreamLakeError as error:
-        return failure(error, invalid=ErrorCode.INVALID_TOPIC_EXCEPTION).code
+        return failure(error, TOPIC_NAME).code
