@@ -6,7 +6,7 @@ other sections of the file say (addresses, directories) is shown under Kafka's n
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -97,6 +97,7 @@ class BrokerConfigs:
         """`static` is what the configuration file says; Invalid if a key or value of it is wrong. `in_force` are the
         values of keys that other sections of it say."""
         self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may be new
+        self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
         self._identity = identity
         self._static = {**check_static(static), **(in_force or {})}
@@ -132,7 +133,7 @@ class BrokerConfigs:
         await asyncio.shield(reading)
 
     async def alter(self, node: int | None, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Set and remove configs of one broker, or of all (None). Invalid changes nothing."""
+        """Set and remove configs of one broker, or of all (None); in force here on return. Invalid changes nothing."""
         values = check_alter(set_)
         gone = sorted({BROKER_CONFIGS.canonical(name) if name in BROKER_CONFIGS else _name(name) for name in remove})
         where = ALL_BROKERS if node is None else node
@@ -161,6 +162,8 @@ class BrokerConfigs:
             self.stale.set()
             await self.refresh()
             raise
+        for follower in self.followers:
+            await follower()
 
     def _installed(self, loading: "asyncio.Future[Rows]") -> None:
         if loading.cancelled() or loading.exception() is not None:

@@ -1,13 +1,14 @@
 """Topics: their names, ids, partitions and configs, as an image in memory and as rows behind it.
 
 Reads are answered from the image, at once. A change is one transaction that ends by counting the cluster's revision;
-the image and the listeners follow after the commit, in commit order, even if the caller has gone away. What the image
-missed (a lost answer, another broker) is read again: `refresh`.
+the image and the listeners follow after the commit, in commit order, even if the caller has gone away. An operation
+returns when its change can be used on this broker: it awaits the followers. What the image missed (a lost answer,
+another broker) is read again: `refresh`.
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from uuid import UUID
@@ -72,6 +73,7 @@ class Topics:
         self.revision = -1
         self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
         self.listeners: list[Callable[[TopicChange], None]] = []  # called on the loop; must not raise
+        self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
         self._identity = identity
         self._clock = clock
@@ -217,6 +219,8 @@ class Topics:
         if self.revision < change.revision:
             self.stale.set()
             await self.refresh()  # revisions in between are another broker's, or came with a lost answer
+        for follower in self.followers:
+            await follower()
         return change
 
     def _committed(self, writing: "asyncio.Future[TopicChange]") -> None:

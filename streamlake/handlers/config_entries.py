@@ -151,13 +151,11 @@ async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | N
             ctx.topics.check_alter_configs(name, given, removed)
         else:
             await ctx.topics.alter_configs(name, given, removed)
-            await ctx.settled()
     elif kind == BROKER:
         if validate_only:
             check_alter(given)
         else:
             await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
-            await ctx.settled()
     elif validate_only:
         DEFINITIONS[NAMED[kind]].check(given)
     else:

@@ -50,7 +50,6 @@ class Context:
     offsets: Offsets
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
-    settled: Callable[[], Awaitable[None]]  # until the partitions of all topic changes so far are open or closed
     deadlines: Deadlines
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock

@@ -56,7 +56,6 @@ async def _grow(ctx: Context, wanted: CreatePartitionsTopic, validate_only: bool
             ctx.topics.check_add_partitions(wanted.name, wanted.count)
         else:
             await ctx.topics.add_partitions(wanted.name, wanted.count)
-            await ctx.settled()
     except StreamLakeError as error:
         return failed(*failure(error, codes))
     return CreatePartitionsTopicResult(name=wanted.name)

@@ -74,7 +74,6 @@ async def _create(ctx: Context, topic: CreatableTopic, validate_only: bool) -> C
         codes = TOPIC_NAME  # all that is left: it collides with another name
         if not validate_only:
             topic_id = (await ctx.topics.create(topic.name, partitions, own)).id
-            await ctx.settled()
     except StreamLakeError as error:
         return _failed(topic, *failure(error, codes))
     return CreatableTopicResult(

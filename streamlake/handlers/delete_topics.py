@@ -57,7 +57,6 @@ async def _delete(ctx: Context, state: DeleteTopicState) -> DeletableTopicResult
         return _result(state, topic, "this topic does not exist")
     try:
         await ctx.topics.delete(topic.id)
-        await ctx.settled()
     except StreamLakeError as error:
         return _result(state, *failure(error))
     return DeletableTopicResult(name=topic.name, topic_id=topic.id)

@@ -109,9 +109,7 @@ async def _create(ctx: Context, name: str) -> TopicInfo | ErrorCode:
     if name in RESERVED or not ctx.broker_configs.value("auto.create.topics.enable"):
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     try:
-        topic = await ctx.topics.create(name, default_partitions(ctx), {})
-        await ctx.settled()
-        return topic
+        return await ctx.topics.create(name, default_partitions(ctx), {})
     except Exists:
         return find_topic(ctx, name, None)  # another request was faster
     except StreamLakeError as error:
