@@ -122,10 +122,6 @@ class BrokerConfigs:
         assert entry.value is not None, f"{name} has no value"
         return entry.definition.parse(entry.value)
 
-    def all_brokers(self) -> Mapping[str, str]:
-        """What was set for all brokers."""
-        return self._dynamic.get(ALL_BROKERS, {})
-
     async def refresh(self) -> None:
         """Read the image again."""
         reading = self._database.read(_load)

@@ -79,17 +79,6 @@ class Offsets:
         wanted = set(partitions)
         return [row for row in rows if (row.topic, row.partition) in wanted]
 
-    async def delete(self, group_id: str, partitions: Collection[tuple[str, int]]) -> GroupError:
-        """Forget what is committed for these. NON_EMPTY_GROUP while the group has members: they would commit again."""
-        error = self._groups.check_delete_offsets(group_id)
-        if error is not GroupError.NONE:
-            return error
-        try:
-            await self._store.delete_offsets(group_id, partitions)
-        except StreamLakeError as failed:
-            return store_error(failed)
-        return GroupError.NONE
-
     def _refuse(self, offset: OffsetRow) -> GroupError:
         if not self._has_partition(offset.topic, offset.partition):
             return GroupError.UNKNOWN_TOPIC_OR_PARTITION

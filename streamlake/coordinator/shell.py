@@ -194,12 +194,6 @@ class Groups:
         self._set_timer(entry)
         return error, entry
 
-    def check_delete_offsets(self, group_id: str) -> GroupError:
-        entry = self._entries.get(group_id)
-        if entry is None:
-            return GroupError.GROUP_ID_NOT_FOUND
-        return GroupError.NONE if entry.group.state is State.EMPTY else GroupError.NON_EMPTY_GROUP
-
     def row_of_new(self, entry: Entry) -> GroupRow | None:
         """The row that a group which has none yet needs beside its first offsets; ask while holding the lock."""
         if entry.stored:

@@ -203,20 +203,10 @@ async def test_a_commit_right_after_a_deletion_stays(groups, offsets, metadata):
     assert len(await metadata.groups.load_groups()) == len(expected)
 
 
-async def test_delete_offsets(groups, offsets, join_request):
-    await offsets.commit(alone(row(1), row(2, 1)))
-    assert await offsets.delete("alone", [("t", 0), ("no", 0)]) is E.NONE
-    assert [r.partition for r in await offsets.fetch("alone")] == [1]
-    assert await offsets.delete("none", [("t", 0)]) is E.GROUP_ID_NOT_FOUND
-    await stable(groups, join_request)
-    assert await offsets.delete("g", [("t", 0)]) is E.NON_EMPTY_GROUP
-
-
 async def test_a_store_that_fails(offsets, groups, metadata):
     await offsets.commit(alone(row(1)))
     await metadata.database.close()
     assert await offsets.fetch("alone") is E.NOT_COORDINATOR
-    assert await offsets.delete("alone", [("t", 0)]) is E.NOT_COORDINATOR
 
 
 async def test_offsets_go_with_their_topic(offsets, metadata):

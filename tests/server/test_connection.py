@@ -340,7 +340,7 @@ async def test_an_answer_that_cannot_be_encoded_is_a_failure_too() -> None:
         return MetadataResponse(topics=(MetadataResponseTopic(name=None),))
 
     (known,) = [h for h in HANDLERS if h.api.key == ApiKey.METADATA]
-    line = Line(served=[Handler(known.api, "Describe", wrong)])
+    line = Line(served=[Handler(known.api, wrong)])
     with capture_logs() as logged:
         line.feed(encoded(ApiKey.METADATA, 1, MetadataRequest()))
         await settle()

@@ -27,7 +27,7 @@ def handlers(script: Script, *, abandon: bool = False) -> list[Handler]:
     async def handle(_ctx: Any, exchange: Exchange) -> Struct | None:
         return await script(exchange.body.generation_id, exchange)
 
-    return [Handler(api(ApiKey.HEARTBEAT), "Read", handle, abandon)]
+    return [Handler(api(ApiKey.HEARTBEAT), handle, abandon)]
 
 
 async def echo(number: int, _exchange: Exchange) -> HeartbeatResponse:

@@ -109,10 +109,6 @@ class Database:
             raise
         return database
 
-    @property
-    def queued_operations(self) -> int:
-        return len(self._writes) + len(self._reads)
-
     def write(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Run `fn` in the next group; its result once that is committed. What `fn` raises undoes `fn` alone.
 

@@ -88,29 +88,7 @@ class GroupStore:
 
     async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
         """All committed offsets of the group, by topic and partition."""
-        found = await self._database.read(lambda connection: _select_offsets(connection, group_id))
-        return [row for _, row in found]
-
-    async def load_offsets(self) -> dict[str, list[OffsetRow]]:
-        """The committed offsets of all groups."""
-        loaded: dict[str, list[OffsetRow]] = {}
-        for group_id, row in await self._database.read(_select_offsets):
-            loaded.setdefault(group_id, []).append(row)
-        return loaded
-
-    async def delete_offsets(self, group_id: str, partitions: Collection[tuple[str, int]]) -> None:
-        """Delete what is committed for these (topic, partition); unknown ones are ignored."""
-
-        def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
-            topic_ids = _topic_ids(connection, {topic for topic, _ in partitions})
-            c = tables.consumer_offset.c
-            for topic, index in sorted(partitions):
-                if topic in topic_ids:
-                    ours = (c.group_id == group_id) & (c.topic_id == topic_ids[topic]) & (c.partition == index)
-                    connection.execute(delete(tables.consumer_offset).where(ours))
-
-        await self._database.write(run)
+        return await self._database.read(lambda connection: _select_offsets(connection, group_id))
 
 
 def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
@@ -134,10 +112,8 @@ def _offset_values(group_id: str, topic_id: UUID, row: OffsetRow) -> dict[str, o
     }
 
 
-def _select_offsets(connection: Connection, group_id: str | None = None) -> list[tuple[str, OffsetRow]]:
+def _select_offsets(connection: Connection, group_id: str) -> list[OffsetRow]:
     o, t = tables.consumer_offset.c, tables.topic.c
-    query = select(o.group_id, t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
-    query = query.join(tables.topic, t.id == o.topic_id).order_by(o.group_id, t.name, o.partition)
-    if group_id is not None:
-        query = query.where(o.group_id == group_id)
-    return [(row[0], OffsetRow(*row[1:])) for row in connection.execute(query)]
+    query = select(t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
+    query = query.join(tables.topic, t.id == o.topic_id).where(o.group_id == group_id).order_by(t.name, o.partition)
+    return [OffsetRow(*row) for row in connection.execute(query)]

@@ -234,17 +234,6 @@ class Membership:
         # has made this a Conflict.
         return await self._database.write(run)
 
-    async def others_alive(self) -> list[int]:
-        """Nodes with a running lease, but for this one."""
-        b = tables.broker.c
-
-        def run(connection: Connection) -> list[int]:
-            running = b.lease_until_ms > self._database.now_ms(connection)
-            query = select(b.node).where(running & (b.node != self.identity.node)).order_by(b.node)
-            return list(connection.execute(query).scalars())
-
-        return await self._database.read(run)
-
     async def brokers(self) -> list[BrokerInfo]:
         """All that ever registered, by node; those whose lease has run out are dead or about to be."""
         b = tables.broker.c

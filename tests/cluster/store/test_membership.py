@@ -204,21 +204,6 @@ async def test_who_can_be_taken_over(database, clock) -> None:
     await dead.renew()
 
 
-async def test_who_else_is_alive(database, clock) -> None:
-    us, five, six = (membership(database, clock) for _ in range(3))
-    await us.register(0, "localhost", 9092)
-    assert await us.others_alive() == []
-    await five.register(5, "localhost", 9092)
-    clock.advance(5)
-    await six.register(6, "localhost", 9092)
-    assert await us.others_alive() == [5, 6]
-    clock.advance(5)
-    assert await us.others_alive() == [6]
-    assert await six.others_alive() == []
-    await six.leave()
-    assert await us.others_alive() == []
-
-
 async def test_an_unreachable_store_lets_the_lease_run_out(database, clock, monkeypatch) -> None:
     member = membership(database, clock)
     await member.register(0, "localhost", 9092)

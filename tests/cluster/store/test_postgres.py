@@ -82,7 +82,7 @@ async def test_brokers_register_at_once(postgres, clock) -> None:
     others = await asyncio.gather(*[member(database, clock, node) for node, database in enumerate(databases, 1)])
     assert {identity.epoch for _, identity in others} == {1}
     alive = next(membership for membership, identity in same_node if identity.epoch == 4)
-    assert await alive.others_alive() == [1, 2, 3, 4]
+    assert [broker.node for broker in await alive.brokers()] == [0, 1, 2, 3, 4]
     for membership, identity in same_node:
         if identity.epoch < 4:
             with pytest.raises(Fenced):
