@@ -33,7 +33,6 @@ class Offsets:
         self, groups: Groups, store: GroupStore, clock: Clock, has_partition: Callable[[str, int], bool]
     ) -> None:
         self.commits = 0
-        self.committed_offsets = 0
         self.failed_commits = 0
         self._groups = groups
         self._store = store
@@ -63,7 +62,6 @@ class Offsets:
             return [store_error(failed) if result is GroupError.NONE else result for result in results]
         # The rows are on stable storage: after a crash right here the group goes on from these offsets.
         self.commits += 1
-        self.committed_offsets += len(accepted)
         return results
 
     async def fetch(

@@ -57,7 +57,6 @@ class Entry:
 class Groups:
     def __init__(self, store: GroupStore, clock: Clock, ids: Ids, settings: GroupSettings | None = None) -> None:
         self.settings = settings or GroupSettings()
-        self.saves = 0
         self.expired_members = 0
         self.failed_saves = 0
         self.refused_joins = 0
@@ -255,7 +254,6 @@ class Groups:
             async with entry.lock:
                 await self._store.save_group(row)
             error = GroupError.NONE
-            self.saves += 1
             log.info("group saved", group=row.group_id, generation=row.generation, reason=entry.group.reason)
         except StreamLakeError as failed:
             self.failed_saves += 1

@@ -48,10 +48,6 @@ class Pipeline:
         self._slots: deque[Slot] = deque()
 
     @property
-    def in_flight(self) -> int:
-        return len(self._slots)
-
-    @property
     def may_start(self) -> bool:
         if not self._slots:
             return True

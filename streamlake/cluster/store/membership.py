@@ -100,11 +100,6 @@ class Membership:
             raise Closed("this broker is not registered yet")
         return self._identity
 
-    @property
-    def deadline_boottime(self) -> float:
-        """Nothing may be acknowledged on the strength of the lease at or after this `Clock.boottime`."""
-        return self._lease.deadline
-
     def held(self) -> bool:
         """See s3stream.wal.Lease. Counts time that the machine slept."""
         return self._lease.held(self._clock.boottime())
