@@ -12,12 +12,12 @@ from support.wire_stub import Script, echo, handlers, numbers, request
 
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.handlers.apis import Handler
+from streamlake.handlers.context import Exchange
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.heartbeat import HeartbeatResponse
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from streamlake.protocol.requests import api, decode_response
 from streamlake.server import connection as module
-from streamlake.server.connection import Exchange
 from streamlake.server.listener import Listener, bind
 
 Open = Callable[..., Awaitable[Listener]]
