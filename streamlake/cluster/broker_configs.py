@@ -24,7 +24,7 @@ from streamlake.cluster.config.definition import (
 )
 from streamlake.cluster.config.kafka import BROKER, QUOTA, Fact
 from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
@@ -137,11 +137,11 @@ class BrokerConfigs:
         def run(connection: Connection) -> Rows:
             require_current(connection, self._identity)
             lock_revision(connection)
-            c = tables.broker_config.c
+            c = schema.broker_config.c
             for names in in_lists(gone):
-                connection.execute(delete(tables.broker_config).where((c.node == where) & c.key.in_(names)))
+                connection.execute(delete(schema.broker_config).where((c.node == where) & c.key.in_(names)))
             rows = [{"node": where, "key": key, "value": value} for key, value in sorted(values.items())]
-            upsert(connection, tables.broker_config, rows)
+            upsert(connection, schema.broker_config, rows)
             count = select(func.count()).where(c.node == where)
             if connection.execute(count).scalar_one() > ROWS_MAX:
                 raise Invalid(f"a broker has room for {ROWS_MAX} configs that are set: delete some")
@@ -224,7 +224,7 @@ def check_static(static: Mapping[str, str]) -> dict[str, str]:
 
 
 def _load(connection: Connection) -> Rows:
-    c = tables.broker_config.c
+    c = schema.broker_config.c
     loaded: Rows = {}
     for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):
         loaded.setdefault(node, {})[key] = value
