@@ -210,7 +210,7 @@ class Groups:
         try:
             members = decode_members(row.members, now_ms)
         except Corrupt as error:
-            log.error("members of a group are lost; they will join again", group=row.group_id, error=str(error))
+            log.error("members of a group lost; they must join again", group=row.group_id, error=str(error))
             members = []
         return Group.restored(row, members, now_ms, self.settings, self._ids.uuid)
 
@@ -313,7 +313,7 @@ class Groups:
             try:
                 await self.expire()
             except StreamLakeError as error:
-                log.warning("empty groups could not be expired; trying again later", error=str(error))
+                log.warning("empty groups could not be expired; retrying later", error=str(error))
 
     async def _is_stale(self, entry: Entry) -> bool:
         if not self._looks_stale(entry):

@@ -170,7 +170,7 @@ def repeated(resources: Iterable[tuple[int, str]]) -> frozenset[tuple[int, str]]
 def check_named(kind: int, name: str, twice: Collection[tuple[int, str]]) -> None:
     """Refused: what no request may change. Which of two changes of one resource is meant to win, nobody knows."""
     if (kind, name) in twice:
-        raise Refused(f"{name!r} stands more than once in this request: put its configs together")
+        raise Refused(f"{name!r} appears more than once in this request: put its configs together")
     if kind == TOPIC and name == "":
         raise Refused("a topic has a name: defaults of all topics are configs of the broker")
 

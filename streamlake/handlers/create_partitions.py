@@ -26,7 +26,7 @@ async def handle(ctx: Context, exchange: Exchange) -> CreatePartitionsResponse:
     results = []
     for name, topic in {topic.name: topic for topic in request.topics}.items():
         if times[name] > 1:
-            text = f"topic {name!r} stands more than once in this request"
+            text = f"topic {name!r} appears more than once in this request"
             results.append(_failed(name, ErrorCode.INVALID_REQUEST, text))
         else:
             results.append(await _grow(ctx, topic, request.validate_only))

@@ -42,7 +42,7 @@ async def handle(ctx: Context, exchange: Exchange) -> CreateTopicsResponse:
             message = f"a request may make {PARTITIONS_PER_REQUEST_MAX} partitions at most: ask for fewer at a time"
             results.append(_failed(topic, ErrorCode.POLICY_VIOLATION, message))
         elif names[topic.name] > 1:
-            message = f"topic {topic.name!r} stands more than once in this request"
+            message = f"topic {topic.name!r} appears more than once in this request"
             results.append(_failed(topic, ErrorCode.INVALID_REQUEST, message))
         else:
             results.append(await _create(ctx, topic, request.validate_only))

@@ -38,7 +38,7 @@ async def handle(ctx: Context, exchange: Exchange) -> DeleteTopicsResponse:
     responses = []
     for state, times in Counter(wanted).items():
         if times > 1:
-            text = "this topic stands more than once in this request"
+            text = "this topic appears more than once in this request"
             responses.append(_result(state, ErrorCode.INVALID_REQUEST, text))
         elif state.name in by_both:
             text = "this topic stands in this request by its name and by its id"

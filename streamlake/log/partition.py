@@ -89,7 +89,7 @@ class BatchRun(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Batches."""
+        """The number of batches."""
         ...
 
     def placed(self, base_offset: int, leader_epoch: int) -> Placed:

@@ -93,11 +93,11 @@ def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
     """The trim of the WAL, its row locked until the commit if `lock`. Fenced if the WAL is not `key`'s any more."""
     row = _row(connection, key, lock=lock)
     if row is None:
-        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and forgotten: who acts for it must stop")
+        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and taken off the list: stop acting for it")
     if row["epoch"] != key.epoch:
         raise Fenced(
-            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: who acts for epoch "
-            f"{key.epoch} must stop"
+            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: stop acting for epoch "
+            f"{key.epoch}"
         )
     trim: int = row["trim"]
     return trim
