@@ -2,6 +2,8 @@
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,104 @@ def test_every_handler_is_listed() -> None:
     for path in (PACKAGE / "handlers").glob("*.py"):
         if re.search(r"^async def handle\(", path.read_text(), re.MULTILINE):
             assert re.search(rf"\b{path.stem}\b", listed), f"{path.name} is not in handlers/apis.py"
+
+
+# Public names that the product does not read, and why they stay.
+UNREAD = {
+    "InlineExecutor": "what a simulated machine has instead of threads",
+    "last_commit_duration_ms": "the worker reports it: for the metrics of tables",
+    # Counters without a metric: export them or delete them.
+    **dict.fromkeys(("replayed_records", "recovered_streams", "written_bytes", "cache_bytes", "wal_bytes"), "s3stream"),
+    **dict.fromkeys(("merges", "files_removed", "snapshot_ids"), "table"),
+}
+OWN_BASES = {
+    "Struct",
+    "msgspec.Struct",
+    "NamedTuple",
+    "Protocol",
+    "Generic",
+    "Exception",
+}  # no library calls methods of these by name
+
+
+def reads(tree: ast.AST) -> tuple[Counter[str], Counter[str]]:
+    """How often each name, and each attribute, is read. Strings of one word count as both: getattr and __all__."""
+    names: Counter[str] = Counter()
+    attributes: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            names[node.id] += 1
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            attributes[node.attr] += 1
+        elif isinstance(node, ast.MatchClass):
+            attributes.update(node.kwd_attrs)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            words = re.findall(r"\w+", node.value)
+            names.update(words)
+            attributes.update(words)
+    return names, attributes
+
+
+def targets(node: ast.AST) -> Iterator[ast.expr]:
+    """What a statement assigns to."""
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            yield from target.elts if isinstance(target, ast.Tuple) else [target]
+
+
+def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST, bool]]:
+    """Public names with what defines them, and whether they are attributes. Not those that a decorator hands on to
+    somebody, members of an Enum, and what a class of a library may look up in a class that is made of it."""
+    local = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    local |= {
+        name.asname or name.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamlake")
+        for name in node.names
+    }
+
+    def within(body: list[ast.stmt], of_class: bool, *, known_base: bool = True) -> Iterator[tuple[str, ast.AST, bool]]:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+                yield node.name, node, of_class
+                yield from within(node.body, True, known_base=bases <= OWN_BASES | local)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                if known_base and (of_class or not node.decorator_list):
+                    yield node.name, node, of_class
+                for part in ast.walk(node) if of_class and known_base else ():
+                    for target in targets(part):
+                        if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                            yield target.attr, part, True
+            elif known_base:
+                for target in targets(node):
+                    if isinstance(target, ast.Name):
+                        yield target.id, node, of_class
+
+    return (found for found in within(tree.body, False) if not found[0].startswith("_"))
+
+
+def test_every_public_name_has_a_reader() -> None:
+    """What only its own definition and tests read is dead: delete it, or give it its user. A name counts as read if
+    any of that name is, so this finds less than there is, and nothing that is none."""
+    trees = [ast.parse(path.read_text()) for path in modules()]
+    kernels = Counter(re.findall(r"\w+", "\n".join(path.read_text() for path in PACKAGE.rglob("*.pyx"))))
+    names, attributes = kernels.copy(), kernels.copy()
+    benchmarks = [ast.parse(path.read_text()) for path in (ROOT / "bench").glob("*.py")]
+    for tree in trees + benchmarks:
+        for total, found in zip((names, attributes), reads(tree), strict=True):
+            total.update(found)
+    unread = set()
+    for tree in trees:
+        for name, node, is_attribute in definitions(tree):
+            own_names, own_attributes = reads(node)
+            others = attributes[name] - own_attributes[name]
+            if not is_attribute:
+                others += names[name] - own_names[name]
+            if not others:
+                unread.add(name)
+    assert unread - UNREAD.keys() == set(), "nobody reads these: delete them, or say in UNREAD why they stay"
+    assert UNREAD.keys() - unread == set(), "these have a reader, or are gone: drop them from UNREAD"
 
 
 def test_no_unfinished_marks() -> None:

@@ -1,7 +1,8 @@
 """The partitions of this broker: opened, configured and closed as the topics say.
 
-Topics change in the metadata store; this follows, in order, one change at a time. `settled` lets an answer wait until
-what it announces can be used. Holds of tables are set before a partition is first looked at by retention.
+Topics change in the metadata store; this follows, in order, one change at a time. Operations on topics and configs
+await `settled`, so that what they announce can be used. Holds of tables are set before a partition is first looked at
+by retention.
 """
 
 import asyncio
@@ -65,6 +66,8 @@ class Partitions:
         await self._apply([topic.id for topic in self._topics.all()])
         self._topics.listeners.append(self.topic_changed)
         self._configs.listeners.append(lambda _keys: self._look_again(t.id for t in self._topics.all()))
+        self._topics.followers.append(self.settled)
+        self._configs.followers.append(self.settled)
         self._tasks.start("partitions", self._follow())
         self._tasks.start("retention", self._retention())
 

@@ -200,7 +200,6 @@ class Services:
             offsets=self.offsets,
             producer_ids=self._producer_ids,
             fetch_sessions=FetchSessions(machine.ids),
-            settled=self.partitions.settled,
             deadlines=Deadlines(asyncio.get_running_loop()),
             checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,

@@ -10,16 +10,14 @@ from msgspec import Struct
 from streamlake.cli.addresses import brokers
 from streamlake.core.errors import Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.peers.kafka import KafkaPeer
+from streamlake.peers.offsets import list_offsets
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
-from streamlake.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponseTopic
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
-LATEST, EARLIEST = -1, -2
-READ_COMMITTED = 1
-METADATA_VERSION, LIST_OFFSETS_VERSION = 12, 7
+METADATA_VERSION = 12
 
 T = TypeVar("T")
 
@@ -84,15 +82,8 @@ class Cluster:
         return found
 
     async def _offsets_of(self, peer: KafkaPeer, topic: str, partitions: Sequence[int], at: int) -> dict[int, int]:
-        asked = tuple(ListOffsetsPartition(partition_index=p, timestamp=at) for p in partitions)
-        request = ListOffsetsRequest(
-            replica_id=-1,
-            isolation_level=READ_COMMITTED,
-            topics=(ListOffsetsTopic(name=topic, partitions=asked),),
-        )
-        answer = await peer.call(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
         found = {}
-        for partition in (p for t in answer.topics for p in t.partitions):
+        for partition in await list_offsets(peer.call, topic, partitions, at):
             check(f"topic {topic}, partition {partition.partition_index}", partition.error_code)
             found[partition.partition_index] = partition.offset
         return found

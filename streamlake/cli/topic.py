@@ -6,8 +6,9 @@ import typer
 
 from streamlake.cli import topic_consume, topic_produce
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
-from streamlake.cli.cluster import EARLIEST, LATEST, METADATA_VERSION, Cluster, ask, check
+from streamlake.cli.cluster import METADATA_VERSION, Cluster, ask, check
 from streamlake.cli.console import AsOutput, Output, Usage, group, say, show, show_json
+from streamlake.peers.offsets import EARLIEST, LATEST
 from streamlake.protocol.messages import ApiKey, create_topics, delete_topics, describe_configs, metadata
 
 app = group("Create, list, describe and delete topics; produce and consume records.")

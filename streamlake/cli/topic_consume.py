@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
-from streamlake.cli.cluster import EARLIEST, LATEST, READ_COMMITTED, Cluster, ask, check
+from streamlake.cli.cluster import Cluster, ask, check
 from streamlake.cli.console import Usage, note
 from streamlake.cli.record_format import FIELDS, MODIFIERS, Row, compile_format
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.peers.kafka import KafkaPeer
+from streamlake.peers.offsets import EARLIEST, LATEST, READ_COMMITTED
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, PartitionData

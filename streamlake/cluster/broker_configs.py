@@ -6,7 +6,7 @@ other sections of the file say (addresses, directories) is shown under Kafka's n
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -24,7 +24,7 @@ from streamlake.cluster.config.definition import (
 )
 from streamlake.cluster.config.kafka import BROKER, QUOTA, Fact
 from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
@@ -97,6 +97,7 @@ class BrokerConfigs:
         """`static` is what the configuration file says; Invalid if a key or value of it is wrong. `in_force` are the
         values of keys that other sections of it say."""
         self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may be new
+        self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
         self._identity = identity
         self._static = {**check_static(static), **(in_force or {})}
@@ -121,10 +122,6 @@ class BrokerConfigs:
         assert entry.value is not None, f"{name} has no value"
         return entry.definition.parse(entry.value)
 
-    def all_brokers(self) -> Mapping[str, str]:
-        """What was set for all brokers."""
-        return self._dynamic.get(ALL_BROKERS, {})
-
     async def refresh(self) -> None:
         """Read the image again."""
         reading = self._database.read(_load)
@@ -132,7 +129,7 @@ class BrokerConfigs:
         await asyncio.shield(reading)
 
     async def alter(self, node: int | None, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Set and remove configs of one broker, or of all (None). Invalid changes nothing."""
+        """Set and remove configs of one broker, or of all (None); in force here on return. Invalid changes nothing."""
         values = check_alter(set_)
         gone = sorted({BROKER_CONFIGS.canonical(name) if name in BROKER_CONFIGS else _name(name) for name in remove})
         where = ALL_BROKERS if node is None else node
@@ -140,11 +137,11 @@ class BrokerConfigs:
         def run(connection: Connection) -> Rows:
             require_current(connection, self._identity)
             lock_revision(connection)
-            c = tables.broker_config.c
+            c = schema.broker_config.c
             for names in in_lists(gone):
-                connection.execute(delete(tables.broker_config).where((c.node == where) & c.key.in_(names)))
+                connection.execute(delete(schema.broker_config).where((c.node == where) & c.key.in_(names)))
             rows = [{"node": where, "key": key, "value": value} for key, value in sorted(values.items())]
-            upsert(connection, tables.broker_config, rows)
+            upsert(connection, schema.broker_config, rows)
             count = select(func.count()).where(c.node == where)
             if connection.execute(count).scalar_one() > ROWS_MAX:
                 raise Invalid(f"a broker has room for {ROWS_MAX} configs that are set: delete some")
@@ -161,6 +158,8 @@ class BrokerConfigs:
             self.stale.set()
             await self.refresh()
             raise
+        for follower in self.followers:
+            await follower()
 
     def _installed(self, loading: "asyncio.Future[Rows]") -> None:
         if loading.cancelled() or loading.exception() is not None:
@@ -225,7 +224,7 @@ def check_static(static: Mapping[str, str]) -> dict[str, str]:
 
 
 def _load(connection: Connection) -> Rows:
-    c = tables.broker_config.c
+    c = schema.broker_config.c
     loaded: Rows = {}
     for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):
         loaded.setdefault(node, {})[key] = value

@@ -1,13 +1,14 @@
 """Topics: their names, ids, partitions and configs, as an image in memory and as rows behind it.
 
 Reads are answered from the image, at once. A change is one transaction that ends by counting the cluster's revision;
-the image and the listeners follow after the commit, in commit order, even if the caller has gone away. What the image
-missed (a lost answer, another broker) is read again: `refresh`.
+the image and the listeners follow after the commit, in commit order, even if the caller has gone away. An operation
+returns when its change can be used on this broker: it awaits the followers. What the image missed (a lost answer,
+another broker) is read again: `refresh`.
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from uuid import UUID
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from streamlake.cluster.config.definition import boolean
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
@@ -72,6 +73,7 @@ class Topics:
         self.revision = -1
         self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
         self.listeners: list[Callable[[TopicChange], None]] = []  # called on the loop; must not raise
+        self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
         self._identity = identity
         self._clock = clock
@@ -117,7 +119,7 @@ class Topics:
             require_current(connection, self._identity)
             lock_revision(connection)
             _require_free_name(connection, name)
-            connection.execute(insert(tables.topic).values(id=topic_id, name=name))
+            connection.execute(insert(schema.topic).values(id=topic_id, name=name))
             topic = TopicInfo(
                 name, topic_id, MappingProxyType(checked), _add_partitions(connection, topic_id, 0, partitions)
             )
@@ -135,12 +137,12 @@ class Topics:
             require_current(connection, self._identity)
             lock_revision(connection)
             doomed = _load_topic(connection, topic)
-            p = tables.partition.c
+            p = schema.partition.c
             streams = select(p.stream_id).where(p.topic_id == doomed.id)
             # Rows that hang on the streams and on the topic (epochs; configs, committed offsets, table progress) go in
             # the same transaction, by ON DELETE CASCADE: there is no state in which a topic is half deleted.
-            connection.execute(delete(tables.stream).where(tables.stream.c.id.in_(streams)))
-            connection.execute(delete(tables.topic).where(tables.topic.c.id == doomed.id))
+            connection.execute(delete(schema.stream).where(schema.stream.c.id.in_(streams)))
+            connection.execute(delete(schema.topic).where(schema.topic.c.id == doomed.id))
             return TopicChange(next_revision(connection), doomed, None)
 
         change = await self._change(run)
@@ -217,6 +219,8 @@ class Topics:
         if self.revision < change.revision:
             self.stale.set()
             await self.refresh()  # revisions in between are another broker's, or came with a lost answer
+        for follower in self.followers:
+            await follower()
         return change
 
     def _committed(self, writing: "asyncio.Future[TopicChange]") -> None:
@@ -279,7 +283,7 @@ def _after(change: TopicChange) -> TopicInfo:
 
 def _require_free_name(connection: Connection, name: str) -> None:
     """Kafka refuses names that differ in '.' and '_' only: they would be one in metrics."""
-    t = tables.topic.c
+    t = schema.topic.c
     alike = func.replace(t.name, ".", "_") == _alike(name)
     for (other,) in connection.execute(select(t.name).where(alike)):
         if other == name:
@@ -299,32 +303,32 @@ def _add_partitions(connection: Connection, topic_id: UUID, first: int, total: i
     streams = create_streams(connection, total - first)
     added = tuple(PartitionInfo(first + at, stream_id) for at, stream_id in enumerate(streams))
     rows = [{"topic_id": topic_id, "index": p.index, "stream_id": p.stream_id} for p in added]
-    connection.execute(insert(tables.partition), rows)
+    connection.execute(insert(schema.partition), rows)
     return added
 
 
 def _store_configs(connection: Connection, topic_id: UUID, configs: Mapping[str, str], remove: Collection[str]) -> None:
-    c = tables.topic_config.c
+    c = schema.topic_config.c
     for keys in in_lists(sorted(remove)):
-        connection.execute(delete(tables.topic_config).where((c.topic_id == topic_id) & c.key.in_(keys)))
+        connection.execute(delete(schema.topic_config).where((c.topic_id == topic_id) & c.key.in_(keys)))
     rows = [{"topic_id": topic_id, "key": key, "value": value} for key, value in sorted(configs.items())]
-    upsert(connection, tables.topic_config, rows)
+    upsert(connection, schema.topic_config, rows)
 
 
 def _log_starts(connection: Connection, topic_id: UUID) -> dict[int, int]:
-    p, s = tables.partition.c, tables.stream.c
-    query = select(p.index, s.start_offset).join(tables.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
+    p, s = schema.partition.c, schema.stream.c
+    query = select(p.index, s.start_offset).join(schema.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
     return dict(connection.execute(query).all())
 
 
 def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
     """The topic as the transaction sees it, its row locked. NotFound."""
-    t = tables.topic.c
+    t = schema.topic.c
     which = t.id == topic if isinstance(topic, UUID) else t.name == topic
     row = connection.execute(select(t.id, t.name).where(which).with_for_update()).one_or_none()
     if row is None:
         raise NotFound(f"topic {topic} does not exist")
-    c, p = tables.topic_config.c, tables.partition.c
+    c, p = schema.topic_config.c, schema.partition.c
     configs = connection.execute(select(c.key, c.value).where(c.topic_id == row.id))
     partitions = connection.execute(select(p.index, p.stream_id).where(p.topic_id == row.id).order_by(p.index))
     return TopicInfo(
@@ -337,8 +341,8 @@ def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
 
 def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
     """The revision, then (so that nothing older can be shown under it) all topics, by name."""
-    revision = connection.execute(select(tables.cluster.c.revision)).scalar_one()
-    t, c, p = tables.topic.c, tables.topic_config.c, tables.partition.c
+    revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
+    t, c, p = schema.topic.c, schema.topic_config.c, schema.partition.c
     configs: dict[UUID, dict[str, str]] = {}
     for topic_id, key, value in connection.execute(select(c.topic_id, c.key, c.value).order_by(c.key)):
         configs.setdefault(topic_id, {})[key] = value

@@ -34,7 +34,6 @@ class Offsets:
         self, groups: Groups, store: GroupStore, clock: Clock, has_partition: Callable[[str, int], bool]
     ) -> None:
         self.commits = 0
-        self.committed_offsets = 0
         self.failed_commits = 0
         self._groups = groups
         self._store = store
@@ -71,7 +70,6 @@ class Offsets:
             return [store_error(failed) if result is GroupError.NONE else result for result in results]
         # The rows are on stable storage: after a crash right here the group goes on from these offsets.
         self.commits += 1
-        self.committed_offsets += len(accepted)
         return results
 
     async def fetch(
@@ -86,17 +84,6 @@ class Offsets:
             return rows
         wanted = set(partitions)
         return [row for row in rows if (row.topic, row.partition) in wanted]
-
-    async def delete(self, group_id: str, partitions: Collection[tuple[str, int]]) -> GroupError:
-        """Forget what is committed for these. NON_EMPTY_GROUP while the group has members: they would commit again."""
-        error = self._groups.check_delete_offsets(group_id)
-        if error is not GroupError.NONE:
-            return error
-        try:
-            await self._store.delete_offsets(group_id, partitions)
-        except StreamLakeError as failed:
-            return store_error(failed)
-        return GroupError.NONE
 
     def _refuse(self, offset: OffsetRow) -> GroupError:
         if not self._has_partition(offset.topic, offset.partition):

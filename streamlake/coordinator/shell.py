@@ -58,7 +58,6 @@ class Entry:
 class Groups:
     def __init__(self, store: GroupStore, clock: Clock, ids: Ids, settings: GroupSettings | None = None) -> None:
         self.settings = settings or GroupSettings()
-        self.saves = 0
         self.expired_members = 0
         self.failed_saves = 0
         self.refused_joins = 0
@@ -207,12 +206,6 @@ class Groups:
         self._set_timer(entry)
         return error, entry
 
-    def check_delete_offsets(self, group_id: str) -> GroupError:
-        entry = self._entries.get(group_id)
-        if entry is None:
-            return GroupError.GROUP_ID_NOT_FOUND
-        return GroupError.NONE if entry.group.state is State.EMPTY else GroupError.NON_EMPTY_GROUP
-
     def row_of_new(self, entry: Entry) -> GroupRow | None:
         """The row that a group which has none yet needs beside its first offsets; ask while holding the lock."""
         if entry.stored:
@@ -230,7 +223,7 @@ class Groups:
         try:
             members = decode_members(row.members, now_ms)
         except Corrupt as error:
-            log.error("members of a group are lost; they will join again", group=row.group_id, error=str(error))
+            log.error("members of a group lost; they must join again", group=row.group_id, error=str(error))
             members = []
         return Group.restored(row, members, now_ms, self.settings, self._ids.uuid)
 
@@ -274,7 +267,6 @@ class Groups:
             async with entry.lock:
                 await self._store.save_group(row)
             error = GroupError.NONE
-            self.saves += 1
             log.info("group saved", group=row.group_id, generation=row.generation, reason=entry.group.reason)
         except StreamLakeError as failed:
             self.failed_saves += 1
@@ -334,7 +326,7 @@ class Groups:
             try:
                 await self.expire()
             except StreamLakeError as error:
-                log.warning("empty groups could not be expired; trying again later", error=str(error))
+                log.warning("empty groups could not be expired; retrying later", error=str(error))
 
     async def _is_stale(self, entry: Entry) -> bool:
         if not self._looks_stale(entry):

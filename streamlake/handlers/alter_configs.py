@@ -13,7 +13,8 @@ from streamlake.handlers.config_entries import (
     refusal,
     repeated,
 )
-from streamlake.handlers.context import Context, Exchange, Failure
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import Failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.alter_configs import (
     AlterConfigsRequest,
@@ -54,7 +55,7 @@ def _given(resource: AlterConfigsResource) -> dict[str, str | None]:
     given: dict[str, str | None] = {}
     for config in resource.configs:
         if config.name in given:
-            raise Refused(f"{config.name} stands more than once in this request: say it once")
+            raise Refused(f"{config.name} appears more than once in this request: give it once")
         if config.value is None:
             raise Refused(f"{config.name} needs a value: leave it out for the default")
         given[config.name] = config.value

@@ -1,14 +1,14 @@
 """THE list: every API this broker serves, in which versions, and what handles it.
 
-Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `operation` is what an access control list will
-have to allow (Kafka's AclOperation). `abandon`: while it waits, it waits for others and changes nothing any more, so it
-ends with its connection, and a server that stops does not wait for it. `begin`: tried first; a request that it can
-begin costs no task, and `handle` gets only those that it cannot. `runs`: tried before that, for rows of requests that
-are alike.
+Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `abandon`: while it waits, it waits for
+others and changes nothing any more, so it ends with its connection, and a server that stops does not wait for it.
+`begin`: tried first; a request that it can begin costs no task, and `handle` gets only those that it cannot. `runs`:
+tried before that, for rows of requests that are alike.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from streamlake.handlers import (
     alter_configs,
@@ -42,54 +42,56 @@ from streamlake.handlers import (
     sync_group,
 )
 from streamlake.handlers.context import Begin, Context, Handle
+from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.requests import Api, api
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
     api: Api
-    operation: str
     handle: Handle
     abandon: bool = False
     begin: Begin | None = None
     runs: Callable[[Context, Mapping[int, Api], int], produce_runs.Runs | None] | None = None
 
 
-def _upto(version: int, first: int = 0) -> range:
-    return range(first, version + 1)
+def _serve(
+    key: ApiKey, first_version: int, last_version: int, handle: Handle, advertised_min: int | None = None, **rest: Any
+) -> Handler:
+    versions = range(first_version, last_version + 1)
+    return Handler(api(key, versions, advertised_min=advertised_min), handle, **rest)
 
 
+# Key, first version, last version, handler.
 HANDLERS = (
     # Advertised from 0: librdkafka takes Produce 0 as the sign of compression (KAFKA-18659).
-    Handler(
-        api(0, _upto(13, 3), advertised_min=0), "Write", produce.handle, begin=produce.begin, runs=produce_runs.runs
-    ),
-    Handler(api(1, _upto(18, 4)), "Read", fetch.handle, abandon=True),
-    Handler(api(2, _upto(8, 1)), "Describe", list_offsets.handle),
-    Handler(api(3, _upto(13)), "Describe", metadata.handle),
-    Handler(api(8, _upto(9, 2)), "Read", offset_commit.handle),
-    Handler(api(9, _upto(9, 1)), "Describe", offset_fetch.handle),
-    Handler(api(10, _upto(4)), "Describe", find_coordinator.handle),
-    Handler(api(11, _upto(9)), "Read", join_group.handle, abandon=True),
-    Handler(api(12, _upto(4)), "Read", heartbeat.handle),
-    Handler(api(13, _upto(5)), "Read", leave_group.handle),
-    Handler(api(14, _upto(5)), "Read", sync_group.handle, abandon=True),
-    Handler(api(15, _upto(6)), "Describe", describe_groups.handle),
-    Handler(api(16, _upto(5)), "Describe", list_groups.handle),
-    Handler(api(18, _upto(4)), "None", api_versions.handle),
-    Handler(api(19, _upto(7, 2)), "Create", create_topics.handle),
-    Handler(api(20, _upto(6, 1)), "Delete", delete_topics.handle),
-    Handler(api(21, _upto(2)), "Delete", delete_records.handle),
-    Handler(api(22, _upto(4)), "IdempotentWrite", init_producer_id.handle),
-    Handler(api(23, _upto(4, 2)), "Describe", offset_for_leader_epoch.handle),
-    Handler(api(32, _upto(4, 1)), "DescribeConfigs", describe_configs.handle),
-    Handler(api(33, _upto(2)), "AlterConfigs", alter_configs.handle),
-    Handler(api(37, _upto(3)), "Alter", create_partitions.handle),
-    Handler(api(42, _upto(2)), "Delete", delete_groups.handle),
-    Handler(api(44, _upto(1)), "AlterConfigs", incremental_alter_configs.handle),
-    Handler(api(60, _upto(1)), "Describe", describe_cluster.handle),
+    _serve(ApiKey.PRODUCE, 3, 13, produce.handle, advertised_min=0, begin=produce.begin, runs=produce_runs.runs),
+    _serve(ApiKey.FETCH, 4, 18, fetch.handle, abandon=True),
+    _serve(ApiKey.LIST_OFFSETS, 1, 8, list_offsets.handle),
+    _serve(ApiKey.METADATA, 0, 13, metadata.handle),
+    _serve(ApiKey.OFFSET_COMMIT, 2, 9, offset_commit.handle),
+    _serve(ApiKey.OFFSET_FETCH, 1, 9, offset_fetch.handle),
+    _serve(ApiKey.FIND_COORDINATOR, 0, 4, find_coordinator.handle),
+    _serve(ApiKey.JOIN_GROUP, 0, 9, join_group.handle, abandon=True),
+    _serve(ApiKey.HEARTBEAT, 0, 4, heartbeat.handle),
+    _serve(ApiKey.LEAVE_GROUP, 0, 5, leave_group.handle),
+    _serve(ApiKey.SYNC_GROUP, 0, 5, sync_group.handle, abandon=True),
+    _serve(ApiKey.DESCRIBE_GROUPS, 0, 6, describe_groups.handle),
+    _serve(ApiKey.LIST_GROUPS, 0, 5, list_groups.handle),
+    _serve(ApiKey.API_VERSIONS, 0, 4, api_versions.handle),
+    _serve(ApiKey.CREATE_TOPICS, 2, 7, create_topics.handle),
+    _serve(ApiKey.DELETE_TOPICS, 1, 6, delete_topics.handle),
+    _serve(ApiKey.DELETE_RECORDS, 0, 2, delete_records.handle),
+    _serve(ApiKey.INIT_PRODUCER_ID, 0, 4, init_producer_id.handle),
+    _serve(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4, offset_for_leader_epoch.handle),
+    _serve(ApiKey.DESCRIBE_CONFIGS, 1, 4, describe_configs.handle),
+    _serve(ApiKey.ALTER_CONFIGS, 0, 2, alter_configs.handle),
+    _serve(ApiKey.CREATE_PARTITIONS, 0, 3, create_partitions.handle),
+    _serve(ApiKey.DELETE_GROUPS, 0, 2, delete_groups.handle),
+    _serve(ApiKey.INCREMENTAL_ALTER_CONFIGS, 0, 1, incremental_alter_configs.handle),
+    _serve(ApiKey.DESCRIBE_CLUSTER, 0, 1, describe_cluster.handle),
     # Only to say that it is not there: consumer_group_heartbeat.py.
-    Handler(api(68, _upto(1)), "Read", consumer_group_heartbeat.handle),
-    Handler(api(74, _upto(1)), "DescribeConfigs", list_config_resources.handle),
-    Handler(api(75, _upto(0)), "Describe", describe_topic_partitions.handle),
+    _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle),
+    _serve(ApiKey.LIST_CONFIG_RESOURCES, 0, 1, list_config_resources.handle),
+    _serve(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, 0, describe_topic_partitions.handle),
 )

@@ -26,7 +26,8 @@ from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.resource_configs import DEFINITIONS
 from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, NotFound, StreamLakeError
-from streamlake.handlers.context import Context, Failure, failure
+from streamlake.handlers.context import Context
+from streamlake.handlers.error_codes import COMMON, CONFIG, Failure, failure
 from streamlake.protocol.errors import ErrorCode
 
 # Kafka's ConfigResource types.
@@ -150,13 +151,11 @@ async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | N
             ctx.topics.check_alter_configs(name, given, removed)
         else:
             await ctx.topics.alter_configs(name, given, removed)
-            await ctx.settled()
     elif kind == BROKER:
         if validate_only:
             check_alter(given)
         else:
             await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
-            await ctx.settled()
     elif validate_only:
         DEFINITIONS[NAMED[kind]].check(given)
     else:
@@ -171,7 +170,7 @@ def repeated(resources: Iterable[tuple[int, str]]) -> frozenset[tuple[int, str]]
 def check_named(kind: int, name: str, twice: Collection[tuple[int, str]]) -> None:
     """Refused: what no request may change. Which of two changes of one resource is meant to win, nobody knows."""
     if (kind, name) in twice:
-        raise Refused(f"{name!r} stands more than once in this request: put its configs together")
+        raise Refused(f"{name!r} appears more than once in this request: put its configs together")
     if kind == TOPIC and name == "":
         raise Refused("a topic has a name: defaults of all topics are configs of the broker")
 
@@ -180,4 +179,4 @@ def refusal(error: StreamLakeError, kind: int) -> Failure:
     """The code and words of what went wrong with a change."""
     if isinstance(error, Refused):
         return Failure(error.code, str(error))
-    return failure(error, ErrorCode.INVALID_REQUEST if kind == BROKER else ErrorCode.INVALID_CONFIG)
+    return failure(error, COMMON if kind == BROKER else CONFIG)

@@ -1,4 +1,4 @@
-"""What a handler may touch, and the one place where our errors become Kafka's codes.
+"""What a handler may touch, and where the topic and partition of a request lead.
 
 Handlers are functions of (Context, Exchange): they translate between the wire and the packages below and keep
 no state of their own. An Exchange is one request on one connection.
@@ -15,7 +15,6 @@ from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.shell import Groups
-from streamlake.core import errors
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
@@ -51,7 +50,6 @@ class Context:
     offsets: Offsets
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
-    settled: Callable[[], Awaitable[None]]  # until the partitions of all topic changes so far are open or closed
     deadlines: Deadlines
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
@@ -88,31 +86,6 @@ class Exchange(Protocol):
 Handle = Callable[[Context, Exchange], Awaitable[Any]]
 # Do at once all that need not wait; True: the answer comes, or came, by `Exchange.answer`. False: nothing was done.
 Begin = Callable[[Context, Exchange], bool]
-
-
-class Failure(NamedTuple):
-    code: ErrorCode
-    message: str
-
-
-def failure(error: errors.StreamLakeError, invalid: ErrorCode = ErrorCode.INVALID_REQUEST) -> Failure:
-    """The code for an error of core/errors.py; `invalid` is what Invalid means to the API at hand."""
-    match error:
-        case errors.Invalid():
-            code = invalid
-        case errors.NotFound():
-            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        case errors.Exists():
-            code = ErrorCode.TOPIC_ALREADY_EXISTS
-        case errors.Fenced() | errors.Closed():
-            code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        case errors.Unavailable() | errors.Full() | errors.OutcomeUnknown() | errors.Conflict():
-            code = ErrorCode.REQUEST_TIMED_OUT  # clients look what came of it, or try again
-        case errors.Corrupt():
-            code = ErrorCode.KAFKA_STORAGE_ERROR
-        case _:
-            code = ErrorCode.UNKNOWN_SERVER_ERROR
-    return Failure(code, str(error))
 
 
 def default_partitions(ctx: Context) -> int:

@@ -8,7 +8,8 @@ from collections import Counter
 from functools import partial
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, failure
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import PARTITION_COUNT, REPLICA_ASSIGNMENT, failure
 from streamlake.handlers.replica_assignment import check_replicas
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.create_partitions import (
@@ -25,7 +26,7 @@ async def handle(ctx: Context, exchange: Exchange) -> CreatePartitionsResponse:
     results = []
     for name, topic in {topic.name: topic for topic in request.topics}.items():
         if times[name] > 1:
-            text = f"topic {name!r} stands more than once in this request"
+            text = f"topic {name!r} appears more than once in this request"
             results.append(_failed(name, ErrorCode.INVALID_REQUEST, text))
         else:
             results.append(await _grow(ctx, topic, request.validate_only))
@@ -47,15 +48,14 @@ async def _grow(ctx: Context, wanted: CreatePartitionsTopic, validate_only: bool
     if wanted.assignments is not None and len(wanted.assignments) != wanted.count - have:
         text = f"{wanted.count - have} new partitions need as many assignments, not {len(wanted.assignments)}"
         return failed(ErrorCode.INVALID_REPLICA_ASSIGNMENT, text)
-    invalid = ErrorCode.INVALID_REPLICA_ASSIGNMENT  # what Invalid means at the step that raises it
+    codes = REPLICA_ASSIGNMENT  # of the step that may fail
     try:
         check_replicas([a.broker_ids for a in wanted.assignments or ()], ctx.node.node_id)
-        invalid = ErrorCode.INVALID_PARTITIONS
+        codes = PARTITION_COUNT
         if validate_only:
             ctx.topics.check_add_partitions(wanted.name, wanted.count)
         else:
             await ctx.topics.add_partitions(wanted.name, wanted.count)
-            await ctx.settled()
     except StreamLakeError as error:
-        return failed(*failure(error, invalid))
+        return failed(*failure(error, codes))
     return CreatePartitionsTopicResult(name=wanted.name)

@@ -14,7 +14,8 @@ from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.handlers import config_entries
 from streamlake.handlers.config_entries import SOURCES
-from streamlake.handlers.context import Context, Exchange, default_partitions, failure
+from streamlake.handlers.context import Context, Exchange, default_partitions
+from streamlake.handlers.error_codes import COMMON, CONFIG, PARTITION_COUNT, REPLICA_ASSIGNMENT, TOPIC_NAME, failure
 from streamlake.handlers.internal_topics import RESERVED
 from streamlake.handlers.replica_assignment import check_replicas
 from streamlake.protocol.errors import ErrorCode
@@ -41,7 +42,7 @@ async def handle(ctx: Context, exchange: Exchange) -> CreateTopicsResponse:
             message = f"a request may make {PARTITIONS_PER_REQUEST_MAX} partitions at most: ask for fewer at a time"
             results.append(_failed(topic, ErrorCode.POLICY_VIOLATION, message))
         elif names[topic.name] > 1:
-            message = f"topic {topic.name!r} stands more than once in this request"
+            message = f"topic {topic.name!r} appears more than once in this request"
             results.append(_failed(topic, ErrorCode.INVALID_REQUEST, message))
         else:
             results.append(await _create(ctx, topic, request.validate_only))
@@ -53,29 +54,28 @@ async def _create(ctx: Context, topic: CreatableTopic, validate_only: bool) -> C
     if reserved is not None:
         return _failed(topic, reserved.code, reserved.message)
     topic_id = None
-    invalid = ErrorCode.INVALID_TOPIC_EXCEPTION  # what Invalid means at the step that raises it
+    codes = TOPIC_NAME  # of the step that may fail
     try:
         check_name(topic.name)
         ctx.topics.check_free(topic.name)
         if topic.assignments:
-            invalid = ErrorCode.INVALID_REQUEST
+            codes = COMMON
             _check_no_numbers(topic)
-            invalid = ErrorCode.INVALID_REPLICA_ASSIGNMENT
+            codes = REPLICA_ASSIGNMENT
             _check_assignment(ctx, topic)
         elif topic.replication_factor == 0 or topic.replication_factor < -1:
             text = "a replication factor must be 1 or more, or -1 for the default"
             return _failed(topic, ErrorCode.INVALID_REPLICATION_FACTOR, text)
         partitions = _count(ctx, topic)
-        invalid = ErrorCode.INVALID_CONFIG
+        codes = CONFIG
         own = check_topic_configs(_configs(topic))
-        invalid = ErrorCode.INVALID_PARTITIONS
+        codes = PARTITION_COUNT
         ctx.topics.check_create(topic.name, partitions, own)
-        invalid = ErrorCode.INVALID_TOPIC_EXCEPTION  # all that is left: it collides with another name
+        codes = TOPIC_NAME  # all that is left: it collides with another name
         if not validate_only:
             topic_id = (await ctx.topics.create(topic.name, partitions, own)).id
-            await ctx.settled()
     except StreamLakeError as error:
-        return _failed(topic, *failure(error, invalid))
+        return _failed(topic, *failure(error, codes))
     return CreatableTopicResult(
         name=topic.name,
         topic_id=topic_id,

@@ -6,7 +6,7 @@ saw as deleted before translation. -1 means the high watermark.
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
-from streamlake.handlers.log_failures import log_failure
+from streamlake.handlers.error_codes import LOG, failure
 from streamlake.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsPartitionResult,
@@ -33,5 +33,6 @@ async def _delete(ctx: Context, name: str, wanted: DeleteRecordsPartition) -> De
     try:
         low_watermark = await partition.move_start(wanted.offset)
     except StreamLakeError as error:
-        return DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1, error_code=log_failure(error).code)
+        code = failure(error, LOG).code
+        return DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1, error_code=code)
     return DeleteRecordsPartitionResult(partition_index=index, low_watermark=low_watermark)

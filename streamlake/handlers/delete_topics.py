@@ -10,7 +10,8 @@ disabled has a code of its own from version 3.
 from collections import Counter
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, failure, find_topic
+from streamlake.handlers.context import Context, Exchange, find_topic
+from streamlake.handlers.error_codes import failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.delete_topics import (
     DeletableTopicResult,
@@ -37,7 +38,7 @@ async def handle(ctx: Context, exchange: Exchange) -> DeleteTopicsResponse:
     responses = []
     for state, times in Counter(wanted).items():
         if times > 1:
-            text = "this topic stands more than once in this request"
+            text = "this topic appears more than once in this request"
             responses.append(_result(state, ErrorCode.INVALID_REQUEST, text))
         elif state.name in by_both:
             text = "this topic stands in this request by its name and by its id"
@@ -56,7 +57,6 @@ async def _delete(ctx: Context, state: DeleteTopicState) -> DeletableTopicResult
         return _result(state, topic, "this topic does not exist")
     try:
         await ctx.topics.delete(topic.id)
-        await ctx.settled()
     except StreamLakeError as error:
         return _result(state, *failure(error))
     return DeletableTopicResult(name=topic.name, topic_id=topic.id)

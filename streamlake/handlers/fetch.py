@@ -14,8 +14,8 @@ from uuid import UUID
 
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
+from streamlake.handlers.error_codes import FETCH, failure
 from streamlake.handlers.fetch_session import Key, Session, Wanted, to_send
-from streamlake.handlers.log_failures import log_failure
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
@@ -107,7 +107,7 @@ async def _read_one(
     except StreamLakeError as error:
         return PartitionData(
             partition_index=index,
-            error_code=_code(error),
+            error_code=failure(error, FETCH).code,
             high_watermark=-1,
             log_start_offset=partition.log_start_offset,  # more than Kafka tells: why the offset is out of range
             aborted_transactions=None,
@@ -121,13 +121,6 @@ async def _read_one(
         aborted_transactions=() if committed else None,
         records=_uncopied(result.chunks),
     )
-
-
-def _code(error: StreamLakeError) -> ErrorCode:
-    """Consumers try again for a few codes only. For others, REQUEST_TIMED_OUT among them, librdkafka's tell their users
-    of an error, and the Java client's throw what nobody expects."""
-    code = log_failure(error).code
-    return ErrorCode.REPLICA_NOT_AVAILABLE if code == ErrorCode.REQUEST_TIMED_OUT else code
 
 
 def _uncopied(chunks: Sequence[Buffer]) -> Buffer:

@@ -4,11 +4,11 @@ Version notes: static members from version 3.
 """
 
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 
 
 async def handle(ctx: Context, exchange: Exchange) -> HeartbeatResponse:
     request: HeartbeatRequest = exchange.body
     error = ctx.groups.heartbeat(request.group_id, request.member_id, request.group_instance_id, request.generation_id)
-    return HeartbeatResponse(error_code=code_of(error))
+    return HeartbeatResponse(error_code=group_code(error))

@@ -22,7 +22,8 @@ from streamlake.handlers.config_entries import (
     refusal,
     repeated,
 )
-from streamlake.handlers.context import Context, Exchange, Failure
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import Failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.incremental_alter_configs import (
     AlterableConfig,
@@ -68,7 +69,7 @@ def _check(configs: Sequence[AlterableConfig]) -> None:
     names = set()
     for config in configs:
         if config.name in names:
-            raise Refused(f"{config.name} stands more than once in this request: say it once")
+            raise Refused(f"{config.name} appears more than once in this request: give it once")
         if config.config_operation not in OPERATIONS:
             raise Refused(
                 f"config operation {config.config_operation} is unknown: 0 set, 1 delete, 2 append, 3 subtract"
@@ -88,9 +89,7 @@ def _change(current: Resource, resource: AlterConfigsResource) -> dict[str, str 
         known = config.name in current.definitions
         entry = current.entry(config.name) if known else None
         if entry is None or entry.definition.type is not ConfigType.LIST:
-            raise Refused(
-                f"{config.name} is no list that is known: it can only be set or deleted", ErrorCode.INVALID_CONFIG
-            )
+            raise Refused(f"{config.name} is not a known list: it can only be set or deleted", ErrorCode.INVALID_CONFIG)
         have, these = comma_list(entry.value or ""), comma_list(config.value or "")
         if config.config_operation == APPEND:
             change[config.name] = ",".join((*have, *(item for item in these if item not in have)))

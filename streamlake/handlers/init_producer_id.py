@@ -7,7 +7,8 @@ Version notes: transactional ids are refused until transactions are there; what 
 """
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, failure
+from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import failure
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 

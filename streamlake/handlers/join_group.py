@@ -7,7 +7,7 @@ member first learns its id and joins again with it (KIP-394); skip_assignment fr
 
 from streamlake.coordinator.classic.api import GroupError, JoinRequest
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember
 
 
@@ -33,7 +33,7 @@ async def handle(ctx: Context, exchange: Exchange) -> JoinGroupResponse:
     # Before version 7 the protocol's name may not be null.
     no_protocol = None if exchange.version >= 7 else ""
     return JoinGroupResponse(
-        error_code=code_of(answer.error),
+        error_code=group_code(answer.error),
         generation_id=answer.generation,
         protocol_type=answer.protocol_type,
         protocol_name=no_protocol if answer.error is not GroupError.NONE else answer.protocol or no_protocol,

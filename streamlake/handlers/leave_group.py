@@ -5,7 +5,7 @@ Version notes: one member until version 2, a batch with results of their own fro
 
 from streamlake.coordinator.classic.api import GroupError, LeavingMember
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberResponse
 
 
@@ -18,11 +18,11 @@ async def handle(ctx: Context, exchange: Exchange) -> LeaveGroupResponse:
     error, results = await ctx.groups.leave(request.group_id, leaving)
     if exchange.version < 3:
         (only,) = results or (GroupError.NONE,)
-        return LeaveGroupResponse(error_code=code_of(only if error is GroupError.NONE else error))
+        return LeaveGroupResponse(error_code=group_code(only if error is GroupError.NONE else error))
     return LeaveGroupResponse(
-        error_code=code_of(error),
+        error_code=group_code(error),
         members=tuple(
-            MemberResponse(member_id=m.member_id, group_instance_id=m.group_instance_id, error_code=code_of(result))
+            MemberResponse(member_id=m.member_id, group_instance_id=m.group_instance_id, error_code=group_code(result))
             for m, result in zip(leaving, results, strict=False)
         ),
     )

@@ -9,7 +9,8 @@ below the log. Other negative timestamps, or one of these in an older version: U
 from collections import Counter
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, failure, find_partition, find_topic
+from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
+from streamlake.handlers.error_codes import failure
 from streamlake.log import timestamps
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.list_offsets import (

@@ -16,7 +16,8 @@ import msgspec
 from streamlake.cluster.topics import TopicInfo, check_name
 from streamlake.core.errors import Exists, Invalid, StreamLakeError
 from streamlake.handlers import operations
-from streamlake.handlers.context import Context, Exchange, default_partitions, failure, find_topic
+from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic
+from streamlake.handlers.error_codes import TOPIC_NAME, failure
 from streamlake.handlers.internal_topics import RESERVED
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.metadata import (
@@ -108,10 +109,8 @@ async def _create(ctx: Context, name: str) -> TopicInfo | ErrorCode:
     if name in RESERVED or not ctx.broker_configs.value("auto.create.topics.enable"):
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     try:
-        topic = await ctx.topics.create(name, default_partitions(ctx), {})
-        await ctx.settled()
-        return topic
+        return await ctx.topics.create(name, default_partitions(ctx), {})
     except Exists:
         return find_topic(ctx, name, None)  # another request was faster
     except StreamLakeError as error:
-        return failure(error, invalid=ErrorCode.INVALID_TOPIC_EXCEPTION).code
+        return failure(error, TOPIC_NAME).code

@@ -11,7 +11,7 @@ from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.offset_commit import (
     OffsetCommitRequest,
@@ -54,4 +54,4 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
 
 def _code(version: int, error: GroupError) -> ErrorCode:
     unknown_to_client = error is GroupError.GROUP_ID_NOT_FOUND and version < 9
-    return ErrorCode.ILLEGAL_GENERATION if unknown_to_client else code_of(error)
+    return ErrorCode.ILLEGAL_GENERATION if unknown_to_client else group_code(error)

@@ -13,7 +13,7 @@ from itertools import groupby
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
@@ -38,7 +38,7 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
         return OffsetFetchResponse(groups=tuple(groups))
     found = await _fetch(ctx, request.group_id, request.topics)
     if isinstance(found, GroupError):
-        return _failed(exchange.version, request.topics or (), code_of(found))
+        return _failed(exchange.version, request.topics or (), group_code(found))
     return OffsetFetchResponse(
         topics=tuple(
             OffsetFetchResponseTopic(
@@ -78,7 +78,7 @@ def _failed(version: int, topics: Sequence[OffsetFetchRequestTopic], code: Error
 async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFetchResponseGroup:
     found = await _fetch(ctx, group_id, topics)
     if isinstance(found, GroupError):
-        return OffsetFetchResponseGroup(group_id=group_id, error_code=code_of(found))
+        return OffsetFetchResponseGroup(group_id=group_id, error_code=group_code(found))
     return OffsetFetchResponseGroup(
         group_id=group_id,
         topics=tuple(

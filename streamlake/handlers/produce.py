@@ -18,9 +18,9 @@ from uuid import UUID
 import msgspec
 
 from streamlake.core.deadlines import Deadlines
-from streamlake.core.errors import Full, Invalid, StreamLakeError, Unavailable
-from streamlake.handlers.context import TIMEOUT_MS_MAX, Context, Exchange, Failure, find_partition, find_topic
-from streamlake.handlers.log_failures import log_failure
+from streamlake.core.errors import StreamLakeError
+from streamlake.handlers.context import TIMEOUT_MS_MAX, Context, Exchange, find_partition, find_topic
+from streamlake.handlers.error_codes import LOG, RESERVATION, Failure, failure
 from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
@@ -53,7 +53,7 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
             if not ctx.streams.try_reserve(size_bytes):
                 return False
         except StreamLakeError as error:
-            refused = _refused_room(error)
+            refused = failure(error, RESERVATION)
     verdicts = _verdicts_at_once(ctx, exchange, size_bytes) if refused is None else {}
     if verdicts is None:
         return False
@@ -84,7 +84,7 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:
-        refused = _refused_room(error)
+        refused = failure(error, RESERVATION)
     parts = stage_one(ctx, request, size_bytes, refused, verdicts)
     exchange.release()
     if request.acks == 0:
@@ -159,16 +159,6 @@ def refusal(request: ProduceRequest) -> Failure | None:
     return None
 
 
-def _refused_room(error: StreamLakeError) -> Failure:
-    match error:
-        case Invalid():
-            return Failure(ErrorCode.MESSAGE_TOO_LARGE, str(error))
-        case Full() | Unavailable():
-            return Failure(ErrorCode.REQUEST_TIMED_OUT, str(error))
-        case _:
-            return log_failure(error)
-
-
 def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[int, int], Partition, memoryview]]:
     """The compressed batches for partitions that are here."""
     for t, topic_data in enumerate(request.topic_data):
@@ -232,7 +222,7 @@ def stage_one(
                 elif partition is None:
                     outcome = Failure(find_partition(ctx, topic, data.index).code, "")
                 elif isinstance(verdict, StreamLakeError):
-                    outcome = log_failure(verdict)
+                    outcome = failure(verdict, LOG)
                 elif verdict is None and is_compressed(data.records):  # it was opened while the others were checked
                     outcome = Failure(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition has just been opened: try again")
                 else:
@@ -240,7 +230,7 @@ def stage_one(
                         outcome = partition.append(memoryview(data.records or b""), verdict)
                         used_bytes += outcome.appended_bytes
                     except StreamLakeError as error:
-                        outcome = log_failure(error)
+                        outcome = failure(error, LOG)
                 parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
     finally:  # after a bug, too: room that nobody gives back would be gone until the next start
         if refused is None and reserved_bytes > used_bytes:
@@ -269,7 +259,7 @@ def _part(part: Part) -> PartitionProduceResponse:
             outcome = Failure(ErrorCode.REQUEST_TIMED_OUT, text)
         elif (error := outcome.durable.exception()) is not None:
             outcome = (
-                log_failure(error)
+                failure(error, LOG)
                 if isinstance(error, StreamLakeError)
                 else Failure(ErrorCode.UNKNOWN_SERVER_ERROR, repr(error))
             )

@@ -31,16 +31,16 @@ from streamlake.protocol.wire import Buffer
 _kernel = native.load("streamlake.handlers.produce_kernel")
 
 ROUTES_MAX = 256  # of a connection
-ADMITTED = 8  # when there are more heads than that, one in so many that are missed takes the place of the oldest
+ROUTE_ADMISSION = 8  # when there are more heads than that, one in so many that are missed takes the place of the oldest
 # Where an answer has these numbers, others are put.
 _BASE_OFFSET, _LOG_START_OFFSET = 0x5EED_BA5E_0FF5_E7A1, 0x5EED_57A2_70FF_5E7B
 
 
-class Several(Protocol):
-    """Requests that were begun together, to the connection."""
+class RunReply(Protocol):
+    """Takes the answers of requests that were begun together to their client."""
 
     def answer(self, buffers: list[Buffer] | None) -> None:
-        """Once: all their answers in order; None if they have none."""
+        """All answers, in order, or None if there are none. Called once."""
         ...
 
     def fail(self, error: Exception) -> None:
@@ -74,7 +74,7 @@ class Runs:
         self._missed = 0  # heads for which there was no place
         self._one_by_one = 0  # requests that were looked at together in vain
 
-    def begin(self, received: bytes | memoryview, at: int, end: int) -> "Begun | None":
+    def begin(self, received: bytes | memoryview, at: int, end: int) -> "PendingReply | None":
         """The requests that start at `at`, as many as can be begun together; None if the first is unusual or does not
         end before `end`. Then nothing was done. Malformed as `parse`."""
         if self._one_by_one:
@@ -98,9 +98,9 @@ class Runs:
         if appended is None:
             self._one_by_one = len(run)  # else the rest would be checked again for each that is refused
             return None
-        return Begun(ctx, route, run, run.end - at, appended)
+        return PendingReply(ctx, route, run, run.end - at, appended)
 
-    def went_alone(self) -> None:
+    def fell_back(self) -> None:
         """The next request went the ordinary way."""
         self._one_by_one = max(0, self._one_by_one - 1)
 
@@ -122,7 +122,7 @@ class Runs:
     def _learn(self, head: bytes, received: bytes | memoryview, at: int) -> Route | None:
         if len(self._routes) >= ROUTES_MAX:
             self._missed += 1
-            if self._missed % ADMITTED:
+            if self._missed % ROUTE_ADMISSION:
                 return None
             del self._routes[next(iter(self._routes))]
         size = int.from_bytes(received[at : at + 4], "big")
@@ -130,10 +130,10 @@ class Runs:
         return route
 
 
-class Begun:
-    """Requests that have their offsets: tell `answer_to` whom to answer, at once."""
+class PendingReply:
+    """The reply to requests that have their offsets and are not durable yet. Call `reply_to` at once."""
 
-    __slots__ = ("_appended", "_ctx", "_route", "_run", "_several", "size_bytes", "work_bytes")
+    __slots__ = ("_appended", "_ctx", "_reply", "_route", "_run", "size_bytes", "work_bytes")
 
     def __init__(self, ctx: Context, route: Route, run: Any, size_bytes: int, appended: Appended) -> None:
         self.size_bytes = size_bytes  # of what was received
@@ -146,10 +146,10 @@ class Begun:
     def __len__(self) -> int:
         return len(self._run)
 
-    def answer_to(self, several: Several) -> None:
-        self._several = several
+    def reply_to(self, reply: RunReply) -> None:
+        self._reply = reply
         if self._route.acks == 0:
-            several.answer(None)
+            reply.answer(None)
         else:
             produce.Later([self._appended.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
 
@@ -157,9 +157,9 @@ class Begun:
         try:
             answers = self._answers()
         except Exception as error:
-            self._several.fail(error)
+            self._reply.fail(error)
         else:
-            self._several.answer(answers)
+            self._reply.answer(answers)
 
     def _answers(self) -> list[Buffer]:
         route, run, appended = self._route, self._run, self._appended

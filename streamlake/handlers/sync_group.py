@@ -5,7 +5,7 @@ Version notes: static members from version 3; from 5 on protocol type and name m
 
 from streamlake.coordinator.classic.api import SyncRequest
 from streamlake.handlers.context import Context, Exchange
-from streamlake.handlers.group_errors import code_of
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
@@ -26,7 +26,7 @@ async def handle(ctx: Context, exchange: Exchange) -> SyncGroupResponse:
         )
     )
     return SyncGroupResponse(
-        error_code=code_of(answer.error),
+        error_code=group_code(answer.error),
         protocol_type=answer.protocol_type,
         protocol_name=answer.protocol,
         assignment=answer.assignment,

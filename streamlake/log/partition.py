@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from streamlake.core.clock import Clock
+from streamlake.core.cut import cut_end
 from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
 from streamlake.core.tasks import Executor
@@ -88,7 +89,7 @@ class BatchRun(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Batches."""
+        """The number of batches."""
         ...
 
     def placed(self, base_offset: int, leader_epoch: int) -> DeferredBuffer:
@@ -361,18 +362,15 @@ class Partition:
 
 
 def _fit(chunks: list[Buffer], offset: int, max_bytes: int, at_least_one: bool) -> list[Buffer]:
-    """What of `chunks` answers a fetch: without batches that end at or below `offset`, then up to `max_bytes`."""
-    fitting: list[Buffer] = []
-    room_bytes = max_bytes
-    for chunk in chunks:
-        if not fitting:
-            chunk = _without_batches_before(chunk, offset)
-        if len(chunk) > room_bytes:
-            chunk = _first_batches(chunk, room_bytes, at_least_one and not fitting)
-            return [*fitting, chunk] if chunk else fitting
-        fitting.append(chunk)
-        room_bytes -= len(chunk)
-    return fitting
+    """What of `chunks` answers a fetch: without batches that end at or below `offset`, up to `max_bytes`. The stream
+    has cut them between chunks, so only a first chunk, which it gives however large, is cut between its batches."""
+    if not chunks:
+        return chunks
+    first = _without_batches_before(chunks[0], offset)
+    if len(first) <= max_bytes:
+        return [first, *chunks[1:]]
+    first = _first_batches(first, max_bytes, at_least_one)
+    return [first] if first else []
 
 
 def _without_batches_before(chunk: Buffer, offset: int) -> Buffer:
@@ -385,9 +383,11 @@ def _without_batches_before(chunk: Buffer, offset: int) -> Buffer:
 
 
 def _first_batches(chunk: Buffer, max_bytes: int, at_least_one: bool) -> Buffer:
-    taken = 0
+    """Of a chunk that is larger than `max_bytes`."""
+    end, ends = 0, [0]
     for _, batch in frames(chunk):
-        if taken + len(batch) > max_bytes and not (at_least_one and taken == 0):
+        end += len(batch)
+        ends.append(end)
+        if end > max_bytes:
             break
-        taken += len(batch)
-    return memoryview(chunk)[:taken]
+    return memoryview(chunk)[: ends[cut_end(0, len(ends) - 2, at_least_one)]]

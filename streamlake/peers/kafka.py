@@ -37,9 +37,6 @@ class KafkaPeer:
         max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self.address = f"{host}:{port}"
-        self.connects = 0
-        self.calls = 0
-        self.timeouts = 0
         self._host = host
         self._port = port
         self._client_id = client_id
@@ -60,7 +57,6 @@ class KafkaPeer:
         Unavailable (connection refused, lost or silent), Invalid (no common version), Full (too many in flight),
         Malformed (not an answer), Closed.
         """
-        self.calls += 1
         found = self._apis.get(key) or self._apis.setdefault(key, api(key))
         connection: _Connection | None = None
         try:
@@ -69,7 +65,6 @@ class KafkaPeer:
                 version = connection.version_of(found, max_version)
                 return await connection.call(found, version, request)
         except TimeoutError:
-            self.timeouts += 1
             silent = Unavailable(
                 f"{self.address} did not answer {found.name} within {self._request_timeout_s:g} s: is it overloaded?"
             )
@@ -99,7 +94,6 @@ class KafkaPeer:
         if self._closed:
             connection.abort(self._closed_error())
             raise self._closed_error()
-        self.connects += 1
         return connection
 
     async def close(self) -> None:

@@ -17,11 +17,12 @@ from streamlake.protocol.wire import Buffer
 class Slot:
     """The place of one request in the order, from its start to the sending of its answer."""
 
-    __slots__ = ("_answer", "_held_bytes", "_pipeline", "finished", "released")
+    __slots__ = ("_answer", "_held_bytes", "_pipeline", "finished", "may_be_abandoned", "released")
 
     def __init__(self, pipeline: "Pipeline", request_bytes: int) -> None:
         self.released = False
         self.finished = False
+        self.may_be_abandoned = False  # it only waits for others, and changes nothing
         self._pipeline = pipeline
         self._held_bytes = request_bytes
         self._answer: Sequence[Buffer] = ()
@@ -48,8 +49,9 @@ class Pipeline:
         self._slots: deque[Slot] = deque()
 
     @property
-    def in_flight(self) -> int:
-        return len(self._slots)
+    def idle(self) -> bool:
+        """No request is under way but those that may be abandoned."""
+        return all(slot.finished or slot.may_be_abandoned for slot in self._slots)
 
     @property
     def may_start(self) -> bool:

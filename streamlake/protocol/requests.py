@@ -75,7 +75,7 @@ def api(key: int, versions: range | None = None, *, advertised_min: int | None =
     if not versions or versions[0] not in known or versions[-1] not in known:
         raise Invalid(f"{name} has messages for the versions {known[0]} to {known[-1]}, not for {versions}")
     return Api(
-        key=key,
+        key=int(key),  # requests are looked up by plain numbers
         name=name,
         versions=versions,
         advertised_min=versions[0] if advertised_min is None else advertised_min,

@@ -101,7 +101,7 @@ def twin_of_check(header: BatchHeader, payload: Buffer) -> tuple[int, int]:
 
 def _check_header(header: BatchHeader) -> None:
     if header.base_offset != 0:
-        raise InvalidRecord(f"a batch has base offset {header.base_offset}: a producer sends 0, the broker gives it")
+        raise InvalidRecord(f"a batch has base offset {header.base_offset}: a producer sends 0, the broker assigns it")
     if header.count <= 0:
         raise InvalidRecord(f"a batch claims {header.count} records: send at least one")
     if header.last_offset_delta != header.count - 1:

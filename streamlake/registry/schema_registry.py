@@ -47,8 +47,6 @@ class SchemaRegistry:
     """`executor` may have one thread. Methods raise RegistryError, or an error of the store."""
 
     def __init__(self, store: SchemaStore, executor: Executor) -> None:
-        self.registrations = 0
-        self.refused_incompatible = 0
         self._store = store
         self._executor = executor
         self._waiting = 0
@@ -70,14 +68,12 @@ class SchemaRegistry:
                 greatest = subjects.greatest_version(subject, rows)
                 why = await self._incompatibilities(subject, text, subjects.visible(rows))
                 if why:
-                    self.refused_incompatible += 1
                     raise RegistryError(errors.INCOMPATIBLE, _incompatible_text(subject, why))
                 try:
                     # Durable when it returns: a producer that hears of the id may write it into records at once.
                     row = await self._store.register(subject, text, greatest)
                 except Conflict:
                     continue
-                self.registrations += 1
                 return row.schema_id
         raise RegistryError(errors.STORE_FAILED, f"subject '{subject}' changes all the time: try again")
 

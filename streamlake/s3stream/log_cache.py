@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from streamlake.core.budget import Budget
+from streamlake.core.cut import cut_end
 from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.s3stream.metadata import StreamState
 from streamlake.s3stream.wal.port import Buffer
@@ -104,10 +105,9 @@ class StreamLog:
             stop = min(stop, bisect_left(self.begins, self.resident_byte), at + MAX_SPILLED_CHUNKS)
         elif slab.end < self.next_byte:
             stop = min(stop, bisect_left(self.begins, slab.end))
+        stop = cut_end(at, stop, at_least_one)
         if stop <= at:
-            if not at_least_one:
-                return None
-            stop = at + 1
+            return None
         more = stop < len(self.bases)
         end_byte = self.begins[stop] if more else self.next_byte
         return Extent(

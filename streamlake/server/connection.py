@@ -17,7 +17,7 @@ import structlog
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Begin, Context
-from streamlake.handlers.produce_runs import Begun, Runs
+from streamlake.handlers.produce_runs import PendingReply, Runs
 from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
@@ -73,8 +73,8 @@ class Counters:
         )  # fmt: skip
 
 
-class Exchange:
-    """A request as its handler sees it (handlers/context.py)."""
+class Request:
+    """One request, as its handler sees it (`Exchange` in handlers/context.py)."""
 
     __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version", "work_bytes")
 
@@ -97,14 +97,18 @@ class Exchange:
         self.connection.at_work(yes)
 
     def answer(self, response: Any) -> None:
-        self.connection.answer(self, response)
+        try:
+            buffers = None if response is None else encode_response(self.call, response)
+            self.connection.finish(self.slot, buffers)
+        except Exception as error:
+            self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        self.connection.fail(self, error)
+        self.connection.fail(self.slot, error, api=self.call.api.name, version=self.call.version)
 
 
-class Several:
-    """Requests that were begun together (handlers/produce_runs.py)."""
+class RequestRun:
+    """Requests that were begun together (`RunReply` in handlers/produce_runs.py)."""
 
     __slots__ = ("connection", "slot")
 
@@ -116,7 +120,7 @@ class Several:
         self.connection.finish(self.slot, buffers)
 
     def fail(self, error: Exception) -> None:
-        self.connection.fail_run(error)
+        self.connection.fail(self.slot, error)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -150,13 +154,12 @@ class Connection(asyncio.BufferedProtocol):
         self._at_work = False  # the request that holds the others up is with a thread
         self._advancing = False
         self._advance_later = False
-        self._begun = 0  # requests without a task that are not answered
         self._direct = False  # the socket's next bytes go into a frame's own buffer
 
     @property
     def idle(self) -> bool:
         """No request is under way but those that only wait for others."""
-        return not self._tasks and not self._begun
+        return self._pipeline.idle
 
     @property
     def _may_start(self) -> bool:
@@ -237,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
             log.warning("connection closed: unreadable request", client=self._host, reason=str(error))
             self.close()
         except Exception as error:  # what was begun half is not begun again: nothing more begins on this connection
-            self._closed_by(error)
+            self._close_after(error)
         finally:
             self._advancing = False
         if more:
@@ -278,7 +281,7 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             _check_size(frame)
             if self._runs is not None:
-                self._runs.went_alone()
+                self._runs.fell_back()
             work += REQUEST_WORK + len(frame) + self._begin(parse(self._apis, frame), len(frame))
         return False
 
@@ -291,18 +294,20 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, call: Call, request_bytes: int) -> int:
         """Returns the work beyond its size that was done for it at once."""
         name, handler = call.api.name, self._handlers[call.api.key]
-        exchange = Exchange(call, self._host, self._pipeline.begin(request_bytes), self)
+        slot = self._pipeline.begin(request_bytes)
+        request = Request(call, self._host, slot, self)
         requests = self._counters.requests
         requests[name] = requests.get(name, 0) + 1
-        if handler.begin is not None and self._has_begun(handler.begin, exchange):
-            return exchange.work_bytes
-        task = self._loop.create_task(self._serve(handler, exchange))
+        if handler.begin is not None and self._has_begun(handler.begin, request):
+            return request.work_bytes
+        slot.may_be_abandoned = handler.abandon
+        task = self._loop.create_task(self._serve(handler, request))
         tasks = self._polls if handler.abandon else self._tasks
         tasks[task] = None
         task.add_done_callback(tasks.pop)
-        return exchange.work_bytes
+        return request.work_bytes
 
-    def _begin_chunk(self) -> Begun | None:
+    def _begin_chunk(self) -> PendingReply | None:
         """The next requests of what was copied, if they come in a row."""
         if self._runs is None or (chunk := self._frames.chunk()) is None:
             return None
@@ -311,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
             self._frames.skip(begun.size_bytes)
         return begun
 
-    def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> Begun | None:
+    def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> PendingReply | None:
         """The requests that were begun; None: the next frame goes the ordinary way."""
         if not self._may_start or (begun := runs.begin(received, at, end)) is None:
             return None
@@ -319,64 +324,40 @@ class Connection(asyncio.BufferedProtocol):
         requests["produce"] = requests.get("produce", 0) + len(begun)
         slot = self._pipeline.begin(begun.size_bytes)
         slot.release()
-        self._begun += 1
-        begun.answer_to(Several(slot, self))
+        begun.reply_to(RequestRun(slot, self))
         return begun
 
     def at_work(self, yes: bool) -> None:
         self._at_work = yes
         self.advance_soon()
 
+    def _has_begun(self, begin: Begin, request: Request) -> bool:
+        try:
+            return begin(self._ctx, request)
+        except Exception as error:
+            request.fail(error)
+            return True
+
+    async def _serve(self, handler: Handler, request: Request) -> None:
+        try:
+            response = await handler.handle(self._ctx, request)
+        except Exception as error:
+            request.fail(error)
+        else:
+            request.answer(response)
+
     def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
-        """Of what was begun without a task: its answers, None if it has none."""
-        self._begun -= 1
+        """The one end of what was begun: its answers, None if it has none."""
         slot.finish(buffers)
         self.advance_soon()
 
-    def _has_begun(self, begin: Begin, exchange: Exchange) -> bool:
-        self._begun += 1
-        try:
-            if begin(self._ctx, exchange):
-                return True
-        except Exception as error:
-            self.fail(exchange, error)
-            return True
-        self._begun -= 1
-        return False
+    def fail(self, slot: Slot, error: Exception, **facts: str | int) -> None:
+        """Instead of `finish`: something that must not happen. Nothing is answered any more."""
+        self._close_after(error, **facts)
+        if not slot.finished:
+            slot.finish(None)
 
-    async def _serve(self, handler: Handler, exchange: Exchange) -> None:
-        try:
-            response = await handler.handle(self._ctx, exchange)
-            self._finish(exchange, response)
-        except Exception as error:
-            self._failed(exchange, error)
-
-    def answer(self, exchange: Exchange, response: Any) -> None:
-        """Of a request that was begun without a task: its one answer, None if it has none."""
-        self._begun -= 1
-        try:
-            self._finish(exchange, response)
-        except Exception as error:
-            self._failed(exchange, error)
-
-    def fail(self, exchange: Exchange, error: Exception) -> None:
-        """Instead of `answer`."""
-        self._begun -= 1
-        self._failed(exchange, error)
-
-    def fail_run(self, error: Exception) -> None:
-        """Instead of `finish`."""
-        self._begun -= 1
-        self._closed_by(error)
-
-    def _finish(self, exchange: Exchange, response: Any) -> None:
-        exchange.slot.finish(None if response is None else encode_response(exchange.call, response))
-        self.advance_soon()
-
-    def _failed(self, exchange: Exchange, error: Exception) -> None:
-        self._closed_by(error, api=exchange.call.api.name, version=exchange.call.version)
-
-    def _closed_by(self, error: Exception, **facts: str | int) -> None:
+    def _close_after(self, error: Exception, **facts: str | int) -> None:
         self._counters.failures += 1
         log.error("connection closed: a request failed", **facts, exc_info=error)
         self.close()

@@ -12,17 +12,15 @@ from msgspec import Struct
 
 from streamlake.core.errors import Corrupt, NotFound, Unavailable
 from streamlake.peers.kafka import KafkaPeer
+from streamlake.peers.offsets import EARLIEST, LATEST, READ_COMMITTED, list_offsets
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, PartitionData
-from streamlake.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
 
-READ_COMMITTED = 1
 CALLS_MAX = 32
-LATEST, EARLIEST = -1, -2
-FETCH_VERSION, METADATA_VERSION, LIST_OFFSETS_VERSION = 13, 12, 7
+FETCH_VERSION, METADATA_VERSION = 13, 12
 
 
 class KafkaLogReader:
@@ -49,21 +47,13 @@ class KafkaLogReader:
             return await self._peer.call(key, request, max_version)
 
     async def _offsets(self, topic: str, partitions: Sequence[int], timestamp: int) -> dict[int, int]:
-        asked = tuple(ListOffsetsPartition(partition_index=p, timestamp=timestamp) for p in partitions)
-        request = ListOffsetsRequest(
-            replica_id=-1,
-            isolation_level=READ_COMMITTED,
-            topics=(ListOffsetsTopic(name=topic, partitions=asked),),
-        )
-        answer = await self._call(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
-        return {p.partition_index: p.offset for t in answer.topics for p in t.partitions if not p.error_code}
+        found = await list_offsets(self._call, topic, partitions, timestamp)
+        return {p.partition_index: p.offset for p in found if not p.error_code}
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         asked = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=max_bytes)
         request = FetchRequest(
-            max_wait_ms=max_wait_ms,
+            max_wait_ms=0,
             min_bytes=1,
             max_bytes=max_bytes,
             isolation_level=READ_COMMITTED,

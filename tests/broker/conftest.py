@@ -87,9 +87,7 @@ class Life:
 
     async def create(self, name: str, partitions: int = 1, **configs: str) -> TopicInfo:
         given = {key.replace("_", "."): value for key, value in configs.items()}
-        topic = await self.topics.create(name, partitions, given)
-        await self.partitions.settled()
-        return topic
+        return await self.topics.create(name, partitions, given)
 
     async def append(self, partition: Partition, count: int = 1, age_ms: int = 0) -> int:
         """The offset after it, durable."""

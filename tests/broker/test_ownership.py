@@ -15,7 +15,7 @@ from streamlake.log.partition import Partition
 DAY_MS = 24 * 3_600_000
 
 
-async def test_a_topic_can_be_used_when_settled(site) -> None:
+async def test_a_topic_can_be_used_when_it_was_created(site) -> None:
     life = await site.start()
     topic = await life.create("t", partitions=3)
     assert len(life.logs) == 3
@@ -34,19 +34,16 @@ async def test_all_topics_are_open_after_a_restart(site) -> None:
     assert partition.leader_epoch == 1, "each open is a new epoch"
 
 
-async def test_new_configs_are_in_force_when_settled(site) -> None:
+async def test_new_configs_are_in_force_when_they_were_set(site) -> None:
     life = await site.start()
     topic = await life.create("t")
     partition = life.logs.get(topic.id, 0)
     await life.topics.alter_configs("t", {"max.message.bytes": "77"})
-    await life.partitions.settled()
     assert partition.settings.max_message_bytes == 77
     await life.topics.alter_configs("t", {}, ["max.message.bytes"])
     await life.configs.alter(None, {"message.max.bytes": "88"})
-    await life.partitions.settled()
     assert partition.settings.max_message_bytes == 88
     await life.configs.alter(None, {"producer.id.expiration.ms": "5000"})
-    await life.partitions.settled()
     assert partition.settings.producer_id_expiration_ms == 5000
     assert life.logs.get(topic.id, 0) is partition, "nobody was thrown out"
 
@@ -56,7 +53,6 @@ async def test_a_topic_that_grows(site) -> None:
     topic = await life.create("t")
     first = life.logs.get(topic.id, 0)
     await life.topics.add_partitions("t", 3)
-    await life.partitions.settled()
     assert life.logs.get(topic.id, 0) is first
     assert await life.append(life.logs.get(topic.id, 2)) == 1
 
@@ -67,7 +63,6 @@ async def test_a_topic_that_is_deleted(site) -> None:
     partition = life.logs.get(topic.id, 0)
     await life.append(partition)
     await life.topics.delete("t")
-    await life.partitions.settled()
     assert life.logs.get(topic.id, 0) is None and len(life.logs) == 1
     with pytest.raises(Closed):
         partition.append(b"")
@@ -102,14 +97,12 @@ async def test_a_sick_partition_harms_no_other_and_is_counted(site) -> None:
     life.logs.close_all()
     SickStreams(life, Corrupt("damaged"), topic.partitions[1].stream_id)
     await life.topics.alter_configs("t", {"retention.ms": "5"})
-    await life.partitions.settled()
     assert life.logs.get(topic.id, 1) is None
     assert await life.append(life.logs.get(topic.id, 2)) == 1
     assert life.partitions.unopened == 1
     await life.create("another")
     assert life.partitions.unopened == 1, "a healthy topic does not make a sick one well"
     await life.topics.delete("t")
-    await life.partitions.settled()
     assert life.partitions.unopened == 0
 
 
@@ -121,7 +114,6 @@ async def test_a_partition_that_could_not_be_read_is_opened_later(site, monkeypa
     life.logs.close_all()
     sick = SickStreams(life, Unavailable("the store is away"), topic.partitions[0].stream_id)
     await life.topics.alter_configs("t", {"retention.ms": "5"})
-    await life.partitions.settled()
     assert life.partitions.unopened == 1 and life.logs.get(topic.id, 1)
     await until(lambda: sick.tries > 2)
     sick.stream_ids.clear()
@@ -137,7 +129,6 @@ async def test_a_damaged_partition_is_not_tried_again_and_again(site, monkeypatc
     life.logs.close_all()
     sick = SickStreams(life, Corrupt("damaged"), topic.partitions[0].stream_id)
     await life.topics.alter_configs("t", {"retention.ms": "5"})
-    await life.partitions.settled()
     await asyncio.sleep(0.05)
     assert sick.tries == 1
 
@@ -155,7 +146,6 @@ async def test_a_topic_that_is_deleted_while_others_are_opened(site, monkeypatch
 
     monkeypatch.setattr(life.streams, "open", without_the_doomed)
     await life.configs.alter(None, {"log.retention.ms": "5"})
-    await life.partitions.settled()
     assert [life.logs.get(other.id, index) is not None for index in (0, 1)] == [True, True]
 
 
@@ -172,8 +162,7 @@ async def test_while_metadata_is_away_nobody_is_kept_waiting(site, monkeypatch: 
         raise Unavailable("no metadata store")
 
     monkeypatch.setattr(life.streams, "open", away)
-    await life.topics.alter_configs("t", {"retention.ms": "5"})
-    await asyncio.wait_for(life.partitions.settled(), DEADLINE_S)
+    await asyncio.wait_for(life.topics.alter_configs("t", {"retention.ms": "5"}), DEADLINE_S)
     assert life.logs.get(topic.id, 0) is None
     await until(lambda: tries > 2)
     life.streams.open = healthy
@@ -190,10 +179,8 @@ async def test_a_table_is_held_from_the_moment_it_is_enabled(site) -> None:
     await life.append(partition, count=5)
     assert partition.deletable_offset == 0
     await life.topics.alter_configs("t", {"streamlake.table.enable": "false"})
-    await life.partitions.settled()
     assert partition.deletable_offset == 5
     await life.topics.alter_configs("t", {"streamlake.table.enable": "true"})
-    await life.partitions.settled()
     assert partition.deletable_offset == 0
 
 
@@ -253,7 +240,6 @@ async def test_retention_waits_while_a_hold_could_not_be_read(site, monkeypatch:
 
     life.progress.load = away
     await life.topics.alter_configs("t", {"streamlake.table.enable": "true", "retention.ms": "1000"})
-    await life.partitions.settled()
     life.logs.retain = counted
     await until(lambda: tries > 20)
     assert (runs, partition.log_start_offset) == (0, 0)

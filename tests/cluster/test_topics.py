@@ -210,6 +210,23 @@ async def test_a_zombie_changes_nothing(cluster) -> None:
     assert await cluster.dump() == before
 
 
+async def test_an_operation_returns_when_its_followers_have_applied_it(cluster) -> None:
+    topics = await cluster.topics()
+    seen = []
+
+    async def apply() -> None:
+        await asyncio.sleep(0)
+        seen.append(topics.revision)
+
+    topics.followers.append(apply)
+    made = await topics.create("t", 1, {})
+    assert seen == [1]
+    await topics.add_partitions("t", 2)
+    await topics.alter_configs("t", {"retention.ms": "1"})
+    await topics.delete(made.id)
+    assert seen == [1, 2, 3, 4]
+
+
 async def test_listeners_hear_each_change_in_the_order_of_revisions(cluster) -> None:
     topics = await cluster.topics()
     heard = []

@@ -70,7 +70,7 @@ async def test_a_member_commits_and_finds_it_again(groups, offsets, clock, join_
     found = await offsets.fetch("g")
     assert found == [row(5, metadata="m", commit_ms=clock.ms), row(7, partition=1, commit_ms=clock.ms)]
     assert await offsets.fetch("g", [("t", 1), ("t", 2), ("no", 0)]) == found[1:]
-    assert (offsets.commits, offsets.committed_offsets) == (1, 2)
+    assert offsets.commits == 1
 
 
 async def test_offsets_survive_a_restart(groups, offsets, metadata, join_request):
@@ -203,20 +203,10 @@ async def test_a_commit_right_after_a_deletion_stays(groups, offsets, metadata):
     assert len(await metadata.groups.load_groups()) == len(expected)
 
 
-async def test_delete_offsets(groups, offsets, join_request):
-    await offsets.commit(alone(row(1), row(2, 1)))
-    assert await offsets.delete("alone", [("t", 0), ("no", 0)]) is E.NONE
-    assert [r.partition for r in await offsets.fetch("alone")] == [1]
-    assert await offsets.delete("none", [("t", 0)]) is E.GROUP_ID_NOT_FOUND
-    await stable(groups, join_request)
-    assert await offsets.delete("g", [("t", 0)]) is E.NON_EMPTY_GROUP
-
-
 async def test_a_store_that_fails(offsets, groups, metadata):
     await offsets.commit(alone(row(1)))
     await metadata.database.close()
     assert await offsets.fetch("alone") is E.NOT_COORDINATOR
-    assert await offsets.delete("alone", [("t", 0)]) is E.NOT_COORDINATOR
 
 
 async def test_offsets_go_with_their_topic(offsets, metadata):

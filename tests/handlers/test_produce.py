@@ -18,7 +18,7 @@ from support.wire import Client, Topic, encoded, ends, fetch_partition, fetch_to
 from support.wire_stub import FakeTransport
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
-from streamlake.handlers.context import Failure
+from streamlake.handlers.error_codes import Failure
 from streamlake.handlers.produce import stage_one
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce

@@ -227,7 +227,7 @@ async def test_a_bug_closes_the_connection_and_nothing_is_begun_twice(
 async def test_an_answer_that_fails_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     one = await server(True)
     await send(one, request(1, batch()))
-    monkeypatch.setattr(produce_runs.Begun, "_answers", lambda self: 1 / 0)
+    monkeypatch.setattr(produce_runs.PendingReply, "_answers", lambda self: 1 / 0)
     with capture_logs() as logged:
         durable(one)
         await settle()

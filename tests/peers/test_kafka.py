@@ -102,7 +102,7 @@ async def test_a_call_takes_the_newest_common_version(server: Server, peer: Kafk
     handshake, newest, capped = server.calls
     assert (handshake.api.key, handshake.version, handshake.client_id) == (ApiKey.API_VERSIONS, 0, "test")
     assert (newest.version, capped.version) == (7, 5)
-    assert (peer.connects, peer.calls, peer.timeouts) == (1, 2, 0)
+    assert server.connections == 1
 
 
 async def test_calls_are_pipelined_and_get_their_own_answers(server: Server, peer: KafkaPeer) -> None:
@@ -131,7 +131,7 @@ async def test_a_lost_connection_is_unavailable_and_opened_again(server: Server,
         await peer.call(ApiKey.METADATA, ask("a"), 7)
     server.answer = server.answer_well
     assert (await peer.call(ApiKey.METADATA, ask("b"), 7)).topics[0].name == "b"
-    assert peer.connects == server.connections == 2
+    assert server.connections == 2
 
 
 async def test_a_refused_connection_is_unavailable(server: Server, peer: KafkaPeer) -> None:
@@ -146,7 +146,6 @@ async def test_silence_closes_the_connection_for_all(server: Server) -> None:
         calls = [peer.call(ApiKey.METADATA, ask("a"), 7) for _ in range(3)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(o, Unavailable) for o in outcomes)
-        assert peer.timeouts >= 1
         await asyncio.wait_for(server.lost_connection.wait(), DEADLINE_S)
 
 
@@ -155,7 +154,6 @@ async def test_a_silent_handshake_times_out() -> None:
     async with KafkaPeer("127.0.0.1", silent.sockets[0].getsockname()[1], "test", request_timeout_s=0.1) as peer:
         with pytest.raises(Unavailable, match="did not answer metadata"):
             await peer.call(ApiKey.METADATA, ask("a"), 7)
-        assert peer.connects == 0
     silent.close()
 
 

@@ -36,7 +36,6 @@ async def test_versions_count_by_subject_ids_by_schema(registry):
     assert await registry.versions("a", deleted=False, deleted_only=False) == [1, 2]
     assert await registry.versions("b", deleted=False, deleted_only=False) == [1]
     assert [(r.subject, r.version) for r in await registry.versions_of_schema(second, False)] == [("a", 2), ("b", 1)]
-    assert registry.registrations == 3
 
 
 async def test_identical_registrations_at_once_give_one_id(registry):
@@ -103,7 +102,6 @@ async def test_an_incompatible_schema_is_refused(registry):
     await registry.register("s", schema("x"))
     error = await refused(errors.INCOMPATIBLE, registry.register("s", REQUIRED))
     assert "must" in str(error)
-    assert registry.refused_incompatible == 1
     await registry.set_level("s", "none")
     await registry.register("s", REQUIRED)
 

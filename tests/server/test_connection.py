@@ -14,11 +14,12 @@ from support.wire_stub import VERSION, FakeTransport, Script, echo, handlers, nu
 
 from streamlake.handlers import api_versions
 from streamlake.handlers.apis import HANDLERS, Handler
+from streamlake.handlers.context import Exchange
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataResponse, MetadataResponseTopic
 from streamlake.server import connection as module
-from streamlake.server.connection import Connection, Counters, Exchange
+from streamlake.server.connection import Connection, Counters
 
 FRAME_BYTES_MAX = 1000
 
@@ -340,7 +341,7 @@ async def test_an_answer_that_cannot_be_encoded_is_a_failure_too() -> None:
         return MetadataResponse(topics=(MetadataResponseTopic(name=None),))
 
     (known,) = [h for h in HANDLERS if h.api.key == ApiKey.METADATA]
-    line = Line(served=[Handler(known.api, "Describe", wrong)])
+    line = Line(served=[Handler(known.api, wrong)])
     with capture_logs() as logged:
         line.feed(encoded(ApiKey.METADATA, 1, MetadataRequest()))
         await settle()

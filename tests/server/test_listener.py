@@ -12,12 +12,12 @@ from support.wire_stub import Script, echo, handlers, numbers, request
 
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.handlers.apis import Handler
+from streamlake.handlers.context import Exchange
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.heartbeat import HeartbeatResponse
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from streamlake.protocol.requests import api, decode_response
 from streamlake.server import connection as module
-from streamlake.server.connection import Exchange
 from streamlake.server.listener import Listener, bind
 
 Open = Callable[..., Awaitable[Listener]]
@@ -111,7 +111,7 @@ async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
 
     sync = api(ApiKey.SYNC_GROUP)
     listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
-    await listener.start(None, [Handler(sync, "Read", large)])
+    await listener.start(None, [Handler(sync, large)])
     peer = await Peer.connect(listener)
     peer.writer.writelines(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest(generation_id=n)) for n in range(total))
     while not listener._connections or next(iter(listener._connections))._reading:
@@ -136,7 +136,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed
         return SyncGroupResponse(assignment=bytes(32 << 20))
 
     listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
-    await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), "Read", large)])
+    await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), large)])
     peer = await Peer.connect(listener)
     peer.writer.write(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest()) + b"junk")
     async with asyncio.timeout(DEADLINE_S):

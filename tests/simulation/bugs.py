@@ -17,8 +17,7 @@ from sqlalchemy import update
 
 from streamlake.broker.takeover import Takeover
 from streamlake.cluster.store import groups as groups_store
-from streamlake.cluster.store import object_ranges, stream_metadata
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import object_ranges, schema, stream_metadata
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics
@@ -215,14 +214,14 @@ def commit_without_cas(replace: Replace) -> None:
             known = stream_metadata._rows_by_id(connection, sorted({r.stream_id for r in ranges}))
             kept = [r for r in ranges if r.stream_id in known]
             blob = object_ranges.encode(kept)
-            this = tables.object_.c.id == object_id
-            connection.execute(update(tables.object_).where(this).values(state="committed", size=size, ranges=blob))
+            this = schema.object_.c.id == object_id
+            connection.execute(update(schema.object_).where(this).values(state="committed", size=size, ranges=blob))
             ends = {r.stream_id: r.end_offset for r in kept}
             stream_metadata._move_streams(
                 connection, ends, [c for c in checkpoints if c.offset == ends.get(c.stream_id)]
             )
-            mine = (tables.wal.c.node == self._wal.node) & (tables.wal.c.uri == self._wal.uri)  # type: ignore[union-attr]
-            connection.execute(update(tables.wal).where(mine & (tables.wal.c.trim < wal_trim)).values(trim=wal_trim))
+            mine = (schema.wal.c.node == self._wal.node) & (schema.wal.c.uri == self._wal.uri)  # type: ignore[union-attr]
+            connection.execute(update(schema.wal).where(mine & (schema.wal.c.trim < wal_trim)).values(trim=wal_trim))
 
         await self._database.write(run)
 

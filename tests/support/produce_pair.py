@@ -102,7 +102,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
     )
 
     class Watched(produce_runs.Runs):
-        def begin(self, received: bytes | memoryview, at: int, end: int) -> produce_runs.Begun | None:
+        def begin(self, received: bytes | memoryview, at: int, end: int) -> produce_runs.PendingReply | None:
             begun = super().begin(received, at, end)
             if begun is not None:
                 began.append(len(begun))

@@ -11,11 +11,11 @@ from msgspec import Struct
 from support.wire import encoded
 
 from streamlake.handlers.apis import Handler
+from streamlake.handlers.context import Exchange
 from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from streamlake.protocol.requests import api, decode_response
-from streamlake.server.connection import Exchange
 
 VERSION = 4
 Script = Callable[[int, Exchange], Awaitable[Struct | None]]
@@ -27,7 +27,7 @@ def handlers(script: Script, *, abandon: bool = False) -> list[Handler]:
     async def handle(_ctx: Any, exchange: Exchange) -> Struct | None:
         return await script(exchange.body.generation_id, exchange)
 
-    return [Handler(api(ApiKey.HEARTBEAT), "Read", handle, abandon)]
+    return [Handler(api(ApiKey.HEARTBEAT), handle, abandon)]
 
 
 async def echo(number: int, _exchange: Exchange) -> HeartbeatResponse:

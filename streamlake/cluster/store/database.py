@@ -320,7 +320,7 @@ def _engine(url: str, line: postgres.Line | None) -> Engine:
         engine = create_engine(parsed, poolclass=NullPool)
     except (ArgumentError, NoSuchModuleError) as error:
         raise Invalid(
-            f"{url!r} is no database URL: say sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
+            f"{url!r} is not a database URL: use sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
         ) from None
     except ModuleNotFoundError as error:
         raise Invalid(f"the driver of {parsed.drivername} is not installed: pip install {error.name}") from None

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, select
 
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, upsert
@@ -49,7 +49,7 @@ class GroupStore:
 
     async def load_groups(self) -> list[GroupRow]:
         """All groups, by id."""
-        c = tables.consumer_group.c
+        c = schema.consumer_group.c
         query = select(c.group_id, c.generation, c.protocol_type, c.protocol, c.leader, c.members, c.updated_ms)
         query = query.order_by(c.group_id)
         return await self._database.read(lambda connection: [GroupRow(*row) for row in connection.execute(query)])
@@ -57,7 +57,7 @@ class GroupStore:
     async def save_group(self, row: GroupRow) -> None:
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
-            upsert(connection, tables.consumer_group, [asdict(row)])
+            upsert(connection, schema.consumer_group, [asdict(row)])
 
         await self._database.write(run)
 
@@ -68,7 +68,7 @@ class GroupStore:
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             for ids in in_lists(doomed):
-                for table in (tables.consumer_offset, tables.consumer_group):
+                for table in (schema.consumer_offset, schema.consumer_group):
                     connection.execute(delete(table).where(table.c.group_id.in_(ids)))
 
         await self._database.write(run)
@@ -82,41 +82,19 @@ class GroupStore:
             topic_ids = _topic_ids(connection, {row.topic for row in offsets})
             known = [row for row in offsets if row.topic in topic_ids]
             rows = [_offset_values(group_id, topic_ids[row.topic], row) for row in known]
-            upsert(connection, tables.consumer_offset, rows)
+            upsert(connection, schema.consumer_offset, rows)
 
         await self._database.write(run)
 
     async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
         """All committed offsets of the group, by topic and partition."""
-        found = await self._database.read(lambda connection: _select_offsets(connection, group_id))
-        return [row for _, row in found]
-
-    async def load_offsets(self) -> dict[str, list[OffsetRow]]:
-        """The committed offsets of all groups."""
-        loaded: dict[str, list[OffsetRow]] = {}
-        for group_id, row in await self._database.read(_select_offsets):
-            loaded.setdefault(group_id, []).append(row)
-        return loaded
-
-    async def delete_offsets(self, group_id: str, partitions: Collection[tuple[str, int]]) -> None:
-        """Delete what is committed for these (topic, partition); unknown ones are ignored."""
-
-        def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
-            topic_ids = _topic_ids(connection, {topic for topic, _ in partitions})
-            c = tables.consumer_offset.c
-            for topic, index in sorted(partitions):
-                if topic in topic_ids:
-                    ours = (c.group_id == group_id) & (c.topic_id == topic_ids[topic]) & (c.partition == index)
-                    connection.execute(delete(tables.consumer_offset).where(ours))
-
-        await self._database.write(run)
+        return await self._database.read(lambda connection: _select_offsets(connection, group_id))
 
 
 def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
     """name → id of those that exist. A topic that is being deleted elsewhere is waited for; one found here stays until
     the commit."""
-    t = tables.topic.c
+    t = schema.topic.c
     query = select(t.name, t.id).order_by(t.id).with_for_update(read=True, key_share=True)
     queries = (query.where(t.name.in_(some)) for some in in_lists(sorted(names)))
     return {name: topic_id for query in queries for name, topic_id in connection.execute(query)}
@@ -134,10 +112,8 @@ def _offset_values(group_id: str, topic_id: UUID, row: OffsetRow) -> dict[str, o
     }
 
 
-def _select_offsets(connection: Connection, group_id: str | None = None) -> list[tuple[str, OffsetRow]]:
-    o, t = tables.consumer_offset.c, tables.topic.c
-    query = select(o.group_id, t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
-    query = query.join(tables.topic, t.id == o.topic_id).order_by(o.group_id, t.name, o.partition)
-    if group_id is not None:
-        query = query.where(o.group_id == group_id)
-    return [(row[0], OffsetRow(*row[1:])) for row in connection.execute(query)]
+def _select_offsets(connection: Connection, group_id: str) -> list[OffsetRow]:
+    o, t = schema.consumer_offset.c, schema.topic.c
+    query = select(t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
+    query = query.join(schema.topic, t.id == o.topic_id).where(o.group_id == group_id).order_by(t.name, o.partition)
+    return [OffsetRow(*row) for row in connection.execute(query)]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, select, update
 
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.schema import insert_into
 from streamlake.core.clock import Clock
@@ -128,9 +128,9 @@ class Membership:
         cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
 
         def run(connection: Connection) -> Registration:
-            first = insert_into(connection, tables.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
+            first = insert_into(connection, schema.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
-            cluster = connection.execute(select(tables.cluster.c.cluster_id)).scalar_one()
+            cluster = connection.execute(select(schema.cluster.c.cluster_id)).scalar_one()
             epoch, self._previous_until_ms = self._take_epoch(connection, node, host, port)
             previous_lease_ms = 0 if self._previous_until_ms == LEFT else self.lease_ms
             return Registration(BrokerIdentity(cluster, node, epoch), previous_lease_ms)
@@ -146,13 +146,13 @@ class Membership:
         """The next epoch, and until when the previous life has its lease. The row is made first, so that it can be
         locked: of two processes that register one node at once, one is the previous life of the other."""
         facts = {"node": node, "host": host, "port": port}
-        first = insert_into(connection, tables.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
+        first = insert_into(connection, schema.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
         connection.execute(first.on_conflict_do_nothing())
         previous = _locked_broker(connection, node)
         assert previous is not None
         now_ms = self._database.now_ms(connection)
         epoch: int = previous["epoch"] + 1
-        mine = update(tables.broker).where(tables.broker.c.node == node)
+        mine = update(schema.broker).where(schema.broker.c.node == node)
         connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
         return epoch, min(previous["lease_until_ms"], now_ms + self.lease_ms)
 
@@ -167,8 +167,8 @@ class Membership:
         def run(connection: Connection) -> None:
             require_current(connection, identity)
             until_ms = self._database.now_ms(connection) + self.lease_ms
-            mine = tables.broker.c.node == identity.node
-            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
+            mine = schema.broker.c.node == identity.node
+            connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
 
         try:
             await self._database.write(run)
@@ -202,10 +202,10 @@ class Membership:
 
         def run(connection: Connection) -> None:
             require_current(connection, identity)
-            mine = tables.broker.c.node == identity.node
+            mine = schema.broker.c.node == identity.node
             previous_runs = self._previous_until_ms > self._database.now_ms(connection)
             until_ms = self._previous_until_ms if previous_runs else LEFT
-            connection.execute(update(tables.broker).where(mine).values(lease_until_ms=until_ms))
+            connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
 
         # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
         self._left = True
@@ -233,7 +233,7 @@ class Membership:
             if left_ms > 0 and found["lease_until_ms"] != LEFT:
                 raise Conflict(f"broker {node} may be alive: it can be taken over in {left_ms} ms at the earliest")
             epoch: int = found["epoch"]
-            connection.execute(update(tables.broker).where(tables.broker.c.node == node).values(epoch=epoch + 1))
+            connection.execute(update(schema.broker).where(schema.broker.c.node == node).values(epoch=epoch + 1))
             return epoch
 
         # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
@@ -242,7 +242,7 @@ class Membership:
 
     async def brokers(self) -> list[BrokerInfo]:
         """All that ever registered, by node; those whose lease has run out are dead or about to be."""
-        b = tables.broker.c
+        b = schema.broker.c
         query = select(b.node, b.epoch, b.host, b.port, b.lease_until_ms).order_by(b.node)
         return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
 
@@ -253,7 +253,7 @@ def require_current(connection: Connection, identity: BrokerIdentity) -> None:
     The row stays share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration comes either
     before this check or after the whole write.
     """
-    query = select(tables.broker.c.epoch).where(tables.broker.c.node == identity.node).with_for_update(read=True)
+    query = select(schema.broker.c.epoch).where(schema.broker.c.node == identity.node).with_for_update(read=True)
     epoch = connection.execute(query).scalar()
     if epoch != identity.epoch:
         raise Fenced(
@@ -264,6 +264,6 @@ def require_current(connection: Connection, identity: BrokerIdentity) -> None:
 
 def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
     """Epoch and lease of the node, the row locked until the commit."""
-    b = tables.broker.c
+    b = schema.broker.c
     query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
     return connection.execute(query).mappings().one_or_none()

@@ -22,7 +22,7 @@ from streamlake.cluster.config.definition import (
 )
 from streamlake.cluster.config.kafka import BROKER, CLIENT_METRICS, GROUP, Fact
 from streamlake.cluster.config.topic import ACCEPTED
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, upsert
@@ -97,7 +97,7 @@ class ResourceConfigs:
         """What was set on this one. Invalid: its name."""
         if not 1 <= len(name.encode()) <= NAME_BYTES_MAX or "\0" in name:
             raise Invalid(f"a name must have 1 to {NAME_BYTES_MAX} bytes of UTF-8, none of them NUL")
-        c = tables.resource_config.c
+        c = schema.resource_config.c
         query = select(c.key, c.value).where((c.kind == kind) & (c.name == name)).order_by(c.key)
 
         def run(connection: Connection) -> dict[str, str]:
@@ -107,7 +107,7 @@ class ResourceConfigs:
 
     async def names(self, kind: ConfigSource) -> list[str]:
         """Those of which a config is set."""
-        c = tables.resource_config.c
+        c = schema.resource_config.c
         query = select(c.name).where(c.kind == kind).distinct().order_by(c.name)
         return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
@@ -115,7 +115,7 @@ class ResourceConfigs:
         """Set and remove configs of a name that `own` takes; Invalid changes nothing."""
         values = DEFINITIONS[kind].check(set_)
         gone = sorted(key for key in remove if key in DEFINITIONS[kind])
-        table = tables.resource_config
+        table = schema.resource_config
         c = table.c
 
         def run(connection: Connection) -> None:

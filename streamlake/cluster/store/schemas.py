@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, take_ids, upsert
@@ -37,7 +37,7 @@ class SchemaStore:
 
     async def schemas(self, schema_ids: Collection[int]) -> dict[int, str]:
         """Texts by id; unknown ids are left out."""
-        s = tables.schema.c
+        s = schema.schema.c
         queries = [select(s.id, s.text).where(s.id.in_(some)) for some in in_lists(sorted(schema_ids))]
 
         def run(connection: Connection) -> dict[int, str]:
@@ -51,13 +51,13 @@ class SchemaStore:
 
     async def versions(self, subject: str) -> list[VersionRow]:
         """All versions of the subject, soft-deleted ones too, by version."""
-        v = tables.subject_version.c
+        v = schema.subject_version.c
         query = select(v.subject, v.version, v.schema_id, v.deleted).where(v.subject == subject).order_by(v.version)
         return await self._database.read(lambda connection: [VersionRow(*row) for row in connection.execute(query)])
 
     async def subjects(self) -> list[tuple[str, bool]]:
         """All subjects with any version, by name; True if all its versions are soft-deleted."""
-        v = tables.subject_version.c
+        v = schema.subject_version.c
         living = func.count().filter(v.deleted.is_(False))
         query = select(v.subject, living).group_by(v.subject).order_by(v.subject)
         return await self._database.read(
@@ -66,7 +66,7 @@ class SchemaStore:
 
     async def versions_of_schema(self, schema_id: int) -> list[VersionRow]:
         """Where a schema is in use, by subject and version, soft-deleted versions too."""
-        v = tables.subject_version.c
+        v = schema.subject_version.c
         query = select(v.subject, v.version, v.schema_id, v.deleted).where(v.schema_id == schema_id)
         query = query.order_by(v.subject, v.version)
         return await self._database.read(lambda connection: [VersionRow(*row) for row in connection.execute(query)])
@@ -80,16 +80,16 @@ class SchemaStore:
 
         def run(connection: Connection) -> VersionRow:
             require_current(connection, self._identity)
-            v = tables.subject_version.c
+            v = schema.subject_version.c
             greatest = connection.execute(select(func.max(v.version)).where(v.subject == subject)).scalar() or 0
             if greatest != latest_version:
                 raise Conflict(f"subject {subject!r} is at version {greatest}, not {latest_version}: check again")
             schema_id = _schema_id(connection, text)
             if schema_id is None:
                 schema_id = take_ids(connection, "schema", 1)
-                connection.execute(insert(tables.schema).values(id=schema_id, text=text, hash=_hash(text)))
+                connection.execute(insert(schema.schema).values(id=schema_id, text=text, hash=_hash(text)))
             row = VersionRow(subject, latest_version + 1, schema_id, deleted=False)
-            connection.execute(insert(tables.subject_version).values(**asdict(row)))
+            connection.execute(insert(schema.subject_version).values(**asdict(row)))
             return row
 
         # Durable before a producer learns the id: a message with an id that nobody can look up would be lost.
@@ -97,30 +97,30 @@ class SchemaStore:
 
     async def soft_delete(self, subject: str, versions: Collection[int]) -> None:
         """Hide the versions; unknown ones are ignored."""
-        v = tables.subject_version.c
+        v = schema.subject_version.c
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             for some in in_lists(sorted(versions)):
                 these = (v.subject == subject) & v.version.in_(some)
-                connection.execute(update(tables.subject_version).where(these).values(deleted=True))
+                connection.execute(update(schema.subject_version).where(these).values(deleted=True))
 
         await self._database.write(run)
 
     async def purge(self, subject: str, versions: Collection[int]) -> None:
         """Drop the versions; unknown ones are ignored. The schemas stay readable by id."""
-        v = tables.subject_version.c
+        v = schema.subject_version.c
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             for some in in_lists(sorted(versions)):
-                connection.execute(delete(tables.subject_version).where((v.subject == subject) & v.version.in_(some)))
+                connection.execute(delete(schema.subject_version).where((v.subject == subject) & v.version.in_(some)))
 
         await self._database.write(run)
 
     async def levels(self, subjects: Collection[str]) -> dict[str, str]:
         """Compatibility levels that are set for these subjects (or GLOBAL)."""
-        c = tables.subject_config.c
+        c = schema.subject_config.c
         queries = [select(c.subject, c.level).where(c.subject.in_(some)) for some in in_lists(sorted(subjects))]
 
         def run(connection: Connection) -> dict[str, str]:
@@ -134,9 +134,9 @@ class SchemaStore:
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             if level is None:
-                connection.execute(delete(tables.subject_config).where(tables.subject_config.c.subject == subject))
+                connection.execute(delete(schema.subject_config).where(schema.subject_config.c.subject == subject))
             else:
-                upsert(connection, tables.subject_config, [{"subject": subject, "level": level}])
+                upsert(connection, schema.subject_config, [{"subject": subject, "level": level}])
 
         await self._database.write(run)
 
@@ -147,6 +147,6 @@ def _hash(text: str) -> str:
 
 
 def _schema_id(connection: Connection, text: str) -> int | None:
-    s = tables.schema.c
+    s = schema.schema.c
     found: int | None = connection.execute(select(s.id).where(s.hash == _hash(text))).scalar()
     return found

@@ -14,8 +14,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
-from streamlake.cluster.store import object_ranges
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, take_ids
@@ -38,7 +37,7 @@ def create_streams(connection: Connection, count: int) -> range:
     first = take_ids(connection, "stream", count)
     empty = {"epoch": NEVER_OPENED, "owner": None, "start_offset": 0, "end_offset": 0}
     rows = [{"id": first + at, "checkpoint": b"", "checkpoint_offset": 0, **empty} for at in range(count)]
-    connection.execute(insert(tables.stream), rows)
+    connection.execute(insert(schema.stream), rows)
     return range(first, first + count)
 
 
@@ -83,7 +82,7 @@ class SqlStreamMetadata:
         return await self._database.read(run)
 
     async def objects(self) -> list[ObjectRanges]:
-        o = tables.object_.c
+        o = schema.object_.c
         query = select(o.id, o.size, o.ranges).where(o.state == COMMITTED).order_by(o.id)
 
         def run(connection: Connection) -> list[ObjectRanges]:
@@ -96,7 +95,7 @@ class SqlStreamMetadata:
             require_current(connection, self._identity)
             object_id = take_ids(connection, "object", 1)
             row = {"id": object_id, "state": PREPARED, "deadline_ms": deadline_ms, "size": 0, "ranges": None}
-            connection.execute(insert(tables.object_).values(owner=self._identity.node, **row))
+            connection.execute(insert(schema.object_).values(owner=self._identity.node, **row))
             return object_id
 
         # Durable before the first byte is uploaded: whatever happens next, gc knows of the object.
@@ -120,8 +119,8 @@ class SqlStreamMetadata:
             kept = [r for r in ranges if r.stream_id in streams]
             ends = _new_ends(streams, kept)
             blob = object_ranges.encode(kept)
-            this = tables.object_.c.id == object_id
-            connection.execute(update(tables.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
+            this = schema.object_.c.id == object_id
+            connection.execute(update(schema.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
             _move_streams(connection, ends, checkpoints)
 
         # One transaction, so a crash shows either all of it (the WAL may go) or nothing (the WAL still has it all).
@@ -137,10 +136,10 @@ class SqlStreamMetadata:
             for t in kept:
                 if (epoch := streams[t.stream_id]["epoch"]) != t.stream_epoch:
                     raise Fenced(f"stream {t.stream_id} is at epoch {epoch}, the trim has {t.stream_epoch}")
-            behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.start_offset < bindparam("start"))
+            behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.start_offset < bindparam("start"))
             if kept:
                 rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
-                connection.execute(update(tables.stream).where(behind).values(start_offset=bindparam("start")), rows)
+                connection.execute(update(schema.stream).where(behind).values(start_offset=bindparam("start")), rows)
             _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
 
         # Durable before gc may see the ranges below it as dead: a start never goes back after data was deleted.
@@ -167,15 +166,15 @@ class SqlStreamMetadata:
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:
         dead = await self._dead_committed_objects()
-        o = tables.object_.c
+        o = schema.object_.c
 
         def run(connection: Connection) -> list[int]:
             require_current(connection, self._identity)
             late = (o.state == PREPARED) & (o.deadline_ms < now_ms)
-            connection.execute(update(tables.object_).where(late).values(state=DESTROYED))
+            connection.execute(update(schema.object_).where(late).values(state=DESTROYED))
             for ids in in_lists(dead):
                 gone = o.id.in_(ids) & (o.state == COMMITTED)
-                connection.execute(update(tables.object_).where(gone).values(state=DESTROYED))
+                connection.execute(update(schema.object_).where(gone).values(state=DESTROYED))
             marked = select(o.id).where(o.state == DESTROYED).order_by(o.id)
             return list(connection.execute(marked).scalars())
 
@@ -184,12 +183,12 @@ class SqlStreamMetadata:
         return await self._database.write(run)
 
     async def forget_objects(self, object_ids: Sequence[int]) -> None:
-        o = tables.object_.c
+        o = schema.object_.c
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             for ids in in_lists(object_ids):
-                connection.execute(delete(tables.object_).where(o.id.in_(ids) & (o.state == DESTROYED)))
+                connection.execute(delete(schema.object_).where(o.id.in_(ids) & (o.state == DESTROYED)))
 
         await self._database.write(run)
 
@@ -214,7 +213,7 @@ class SqlStreamMetadata:
     async def _find_witnesses(
         self, object_ids: Sequence[int], starts: dict[int, int]
     ) -> list[tuple[int, tuple[int, int] | None]]:
-        o = tables.object_.c
+        o = schema.object_.c
         query = select(o.id, o.ranges).where(o.id.in_(object_ids) & (o.state == COMMITTED))
 
         def witness(blob: bytes) -> tuple[int, int] | None:
@@ -229,7 +228,7 @@ class SqlStreamMetadata:
 def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, int]]:
     """Ids of the committed objects and the starts of all streams. In this order: a stream that is created, written and
     committed between two statements must not look deleted to an object that was listed first."""
-    o, s = tables.object_.c, tables.stream.c
+    o, s = schema.object_.c, schema.stream.c
     ids = list(connection.execute(select(o.id).where(o.state == COMMITTED).order_by(o.id)).scalars())
     starts = {row.id: row.start_offset for row in connection.execute(select(s.id, s.start_offset))}
     return ids, starts
@@ -241,16 +240,16 @@ def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:
 
 def _rows_by_id(connection: Connection, ids: Sequence[int] | None, lock: bool = False) -> dict[int, RowMapping]:
     """Rows of these streams (of all if None) by id; unknown ids are left out."""
-    query = select(tables.stream).order_by(tables.stream.c.id)
+    query = select(schema.stream).order_by(schema.stream.c.id)
     if lock:
         query = query.with_for_update()
-    queries = [query] if ids is None else [query.where(tables.stream.c.id.in_(some)) for some in in_lists(ids)]
+    queries = [query] if ids is None else [query.where(schema.stream.c.id.in_(some)) for some in in_lists(ids)]
     return {row["id"]: row for q in queries for row in connection.execute(q).mappings()}
 
 
 def _histories(connection: Connection, ids: Sequence[int] | None) -> dict[int, Epochs]:
     """stream → its epochs, oldest first."""
-    e = tables.stream_epoch.c
+    e = schema.stream_epoch.c
     query = select(e.stream_id, e.epoch, e.start_offset).order_by(e.stream_id, e.epoch)
     queries = [query] if ids is None else [query.where(e.stream_id.in_(some)) for some in in_lists(ids)]
     found: dict[int, list[tuple[int, int]]] = {}
@@ -299,17 +298,17 @@ def _store_opened(
         lost += [{"stream": state.stream_id, "old": epoch} for epoch, _ in sorted(gone)]
     if not owned:
         return
-    taking = update(tables.stream).where(tables.stream.c.id == bindparam("stream"))
+    taking = update(schema.stream).where(schema.stream.c.id == bindparam("stream"))
     connection.execute(taking.values(epoch=bindparam("next"), owner=node), owned)
-    connection.execute(insert(tables.stream_epoch), gained)
+    connection.execute(insert(schema.stream_epoch), gained)
     if lost:
-        e = tables.stream_epoch.c
+        e = schema.stream_epoch.c
         this = (e.stream_id == bindparam("stream")) & (e.epoch == bindparam("old"))
-        connection.execute(delete(tables.stream_epoch).where(this), lost)
+        connection.execute(delete(schema.stream_epoch).where(this), lost)
 
 
 def _require_prepared(connection: Connection, object_id: int) -> None:
-    o = tables.object_.c
+    o = schema.object_.c
     state = connection.execute(select(o.state).where(o.id == object_id).with_for_update()).scalar()
     if state != PREPARED:
         raise Conflict(
@@ -341,7 +340,7 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
             raise Invalid(
                 f"the checkpoint of stream {c.stream_id} is at {c.offset}, not at its end {ends[c.stream_id]}"
             )
-    this = update(tables.stream).where(tables.stream.c.id == bindparam("stream"))
+    this = update(schema.stream).where(schema.stream.c.id == bindparam("stream"))
     if moved:
         connection.execute(this.values(end_offset=bindparam("end")), moved)
     _move_checkpoints(connection, [c for c in checkpoints if c.stream_id in ends])
@@ -349,8 +348,8 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
 
 def _move_checkpoints(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
     """Forward only: an upload that was cut before a trim may be committed after it."""
-    behind = (tables.stream.c.id == bindparam("stream")) & (tables.stream.c.checkpoint_offset <= bindparam("at"))
+    behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.checkpoint_offset <= bindparam("at"))
     if checkpoints:
         rows = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints]
-        moving = update(tables.stream).where(behind)
+        moving = update(schema.stream).where(behind)
         connection.execute(moving.values(checkpoint=bindparam("blob"), checkpoint_offset=bindparam("at")), rows)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, case, literal, or_, select, update
 
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import insert_into, take_ids
@@ -44,7 +44,7 @@ class TableProgress:
 
     async def load(self) -> list[PartitionProgress]:
         """All partitions of all topics that are or were tables."""
-        p = tables.table_progress.c
+        p = schema.table_progress.c
         query = select(p.topic_id, p.partition, p.hold_offset, p.committed_offset, p.committed_once, p.updated_ms)
         query = query.order_by(p.topic_id, p.partition)
         return await self._database.read(
@@ -61,9 +61,9 @@ class TableProgress:
             {"number": number, "committed": r.committed_offset, "hold": r.hold_offset}
             for number, r in sorted(reported.items())
         ]
-        p = tables.table_progress.c
+        p = schema.table_progress.c
         moving = (
-            update(tables.table_progress)
+            update(schema.table_progress)
             .where((p.topic_id == topic_id) & (p.partition == bindparam("number")))
             .values(
                 committed_offset=_greater(p.committed_offset, bindparam("committed")),
@@ -101,7 +101,7 @@ def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, i
     table that still exists tells its progress itself, in three places."""
     fresh = {"topic_id": topic_id, "committed_offset": 0, "committed_once": False, "updated_ms": now_ms}
     rows = [{"partition": index, "hold_offset": start, **fresh} for index, start in sorted(log_starts.items())]
-    statement = insert_into(connection, tables.table_progress)
+    statement = insert_into(connection, schema.table_progress)
     held_again = {"hold_offset": statement.excluded.hold_offset, **fresh}
     del held_again["topic_id"]
     if rows:
@@ -112,8 +112,8 @@ def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, i
 
 def release_holds(connection: Connection, topic_id: UUID) -> None:
     """The topic is a table no longer: let retention go on. What was committed stays known."""
-    p = tables.table_progress.c
-    connection.execute(update(tables.table_progress).where(p.topic_id == topic_id).values(hold_offset=None))
+    p = schema.table_progress.c
+    connection.execute(update(schema.table_progress).where(p.topic_id == topic_id).values(hold_offset=None))
 
 
 def _greater(stored: ColumnElement[Any], reported: BindParameter[Any]) -> ColumnElement[Any]:

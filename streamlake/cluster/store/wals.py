@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.core.errors import Conflict, Fenced
@@ -45,7 +45,7 @@ class Wals:
 
     async def all(self) -> list[WalRow]:
         """Of all nodes, by node and URI."""
-        w = tables.wal.c
+        w = schema.wal.c
         query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
         return await self._database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
 
@@ -62,7 +62,7 @@ class Wals:
             require_current(connection, self._identity)
             row = _row(connection, key, lock=True)
             if row is None:
-                connection.execute(insert(tables.wal).values(node=key.node, uri=key.uri, epoch=key.epoch, trim=0))
+                connection.execute(insert(schema.wal).values(node=key.node, uri=key.uri, epoch=key.epoch, trim=0))
             elif row["epoch"] != key.epoch:
                 if not keep_trim and row["epoch"] != drained_epoch:
                     raise Conflict(
@@ -70,7 +70,7 @@ class Wals:
                         f"{drained_epoch}: drain it, then begin to write to it"
                     )
                 trim = row["trim"] if keep_trim else 0
-                connection.execute(update(tables.wal).where(_place(key)).values(epoch=key.epoch, trim=trim))
+                connection.execute(update(schema.wal).where(_place(key)).values(epoch=key.epoch, trim=trim))
             return key
 
         # Durable before the first record is written: whoever recovers this node after a crash looks here. Whoever still
@@ -83,7 +83,7 @@ class Wals:
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
-            connection.execute(delete(tables.wal).where(_place(key) & (tables.wal.c.epoch == epoch)))
+            connection.execute(delete(schema.wal).where(_place(key) & (schema.wal.c.epoch == epoch)))
 
         # Safe at a crash before: the WAL is drained once more, and nothing is found. After: all of it is in objects.
         await self._database.write(run)
@@ -93,11 +93,11 @@ def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
     """The trim of the WAL, its row locked until the commit if `lock`. Fenced if the WAL is not `key`'s any more."""
     row = _row(connection, key, lock=lock)
     if row is None:
-        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and forgotten: who acts for it must stop")
+        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and taken off the list: stop acting for it")
     if row["epoch"] != key.epoch:
         raise Fenced(
-            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: who acts for epoch "
-            f"{key.epoch} must stop"
+            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: stop acting for epoch "
+            f"{key.epoch}"
         )
     trim: int = row["trim"]
     return trim
@@ -106,14 +106,14 @@ def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
 def move_trim(connection: Connection, key: WalKey, position: int) -> None:
     """Forward only. Fenced as `trim_of`."""
     if trim_of(connection, key, lock=True) < position:
-        connection.execute(update(tables.wal).where(_place(key)).values(trim=position))
+        connection.execute(update(schema.wal).where(_place(key)).values(trim=position))
 
 
 def _row(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
     """What is at the place of `key`, whatever its epoch."""
-    query = select(tables.wal.c.epoch, tables.wal.c.trim).where(_place(key))
+    query = select(schema.wal.c.epoch, schema.wal.c.trim).where(_place(key))
     return connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
 
 
 def _place(key: WalKey) -> ColumnElement[bool]:
-    return and_(tables.wal.c.node == key.node, tables.wal.c.uri == key.uri)
+    return and_(schema.wal.c.node == key.node, schema.wal.c.uri == key.uri)

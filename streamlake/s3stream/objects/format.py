@@ -17,6 +17,7 @@ from operator import lt
 
 from crc32c import crc32c
 
+from streamlake.core.cut import cut_end
 from streamlake.core.errors import Corrupt
 from streamlake.s3stream.wal.port import Buffer
 
@@ -52,11 +53,10 @@ class Block:
         """Bytes of the chunks from the one that contains `start`, below `end`, up to `max_bytes`; and their end."""
         at = bisect_right(self.bases, start) - 1
         begin = self.ends[at - 1] if at > 0 else 0
-        stop = min(bisect_left(self.bases, end), bisect_right(self.ends, begin + max_bytes))
+        fitting_end = min(bisect_left(self.bases, end), bisect_right(self.ends, begin + max_bytes))
+        stop = cut_end(at, fitting_end, at_least_one)
         if stop <= at:
-            if not at_least_one:
-                return None
-            stop = at + 1
+            return None
         return self.data[begin : self.ends[stop - 1]], self.chunk_range(stop - 1)[1]
 
 

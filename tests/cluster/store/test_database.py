@@ -215,8 +215,8 @@ async def test_a_dead_executor_leaves_nobody_waiting(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense", "is no database URL"),
-        ("nosuchdb:///x", "is no database URL"),
+        ("nonsense", "is not a database URL"),
+        ("nosuchdb:///x", "is not a database URL"),
         ("postgresql+psycopg2://localhost/x", "is not a driver that StreamLake uses"),
         ("mysql+pymysql://localhost/x", "pip install pymysql"),
     ],

@@ -14,7 +14,7 @@ from support.wait import DEADLINE_S
 from streamlake.cluster import topics
 from streamlake.cluster.store import database as database_module
 from streamlake.cluster.store import postgres as module
-from streamlake.cluster.store import schema as tables
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
 from streamlake.cluster.store.membership import BrokerIdentity, Membership, require_current
@@ -82,7 +82,7 @@ async def test_brokers_register_at_once(postgres, clock) -> None:
     others = await asyncio.gather(*[member(database, clock, node) for node, database in enumerate(databases, 1)])
     assert {identity.epoch for _, identity in others} == {1}
     alive = next(membership for membership, identity in same_node if identity.epoch == 4)
-    assert [b.node for b in await alive.brokers()] == [0, 1, 2, 3, 4]
+    assert [broker.node for broker in await alive.brokers()] == [0, 1, 2, 3, 4]
     for membership, identity in same_node:
         if identity.epoch < 4:
             with pytest.raises(Fenced):
@@ -271,9 +271,9 @@ async def test_a_read_sees_one_moment(postgres, clock) -> None:
     between = Held()
 
     def read(connection) -> tuple[int, int]:
-        before = connection.execute(select(tables.cluster.c.revision)).scalar_one()
+        before = connection.execute(select(schema.cluster.c.revision)).scalar_one()
         between()
-        return before, len(connection.execute(select(tables.topic.c.id)).all())
+        return before, len(connection.execute(select(schema.topic.c.id)).all())
 
     reading = reader.read(read)
     await asyncio.to_thread(between.inside.wait)

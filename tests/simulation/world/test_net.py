@@ -373,7 +373,7 @@ def handlers() -> list[Handler]:
         await asyncio.sleep(0.01)
         return SyncGroupResponse(assignment=exchange.body.member_id.encode() * 2000)
 
-    return [Handler(versions, "Read", answer_versions), Handler(sync, "Read", answer)]
+    return [Handler(versions, answer_versions), Handler(sync, answer)]
 
 
 def talk(seed: int, faults: NetFaults) -> tuple[list[str], str]:
