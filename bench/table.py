@@ -44,6 +44,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import beginning
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.writer import parquet_settings
@@ -51,7 +52,7 @@ from streamlake.table.task.control import TableSpec
 from streamlake.table.task.gather import FETCH_BYTES, Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
 from streamlake.table.task.round import Round
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 from streamlake.worker.process import THREADS
 
 MIB = 1 << 20

@@ -25,6 +25,7 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.committer import describe
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.resolve import SchemaCache, SchemaSource
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
@@ -38,7 +39,6 @@ from streamlake.table.task.control import (
 )
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import Work
-from streamlake.table.task.topic_table import Tools
 from streamlake.telemetry import log as logs
 from streamlake.worker.log_reader import KafkaLogReader
 from streamlake.worker.schema_source import HttpSchemaSource

@@ -24,12 +24,13 @@ from streamlake.core.ids import Ids
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
 from streamlake.table.task.task import Work
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 
 TOPIC = "orders"
 TOPIC_ID = UUID(int=7)

@@ -23,11 +23,12 @@ from streamlake.table.commit.committer import describe
 from streamlake.table.commit.health import Unreadable
 from streamlake.table.commit.machine import Backoff, Owner
 from streamlake.table.commit.progress import DEAD_LETTER
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import ROUND_BYTES, Gatherer
 from streamlake.table.task.log_reader import LogReader
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
 
 FAILED_RETRY_S = 60.0

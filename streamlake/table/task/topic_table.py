@@ -10,27 +10,22 @@ long as no position below it has left a row, it accounts for all of them, and th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from streamlake.cluster.config.table import TableSettings
-from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Invalid
-from streamlake.core.ids import Ids
-from streamlake.core.tasks import Executor
 from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.health import unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import DEAD_LETTER, Progress, rowless
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import INVALID_DATA, Reason
-from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.partition import (
     Partitioning,
@@ -53,17 +48,6 @@ TOLERATED = {"none": frozenset(), "invalid_data": INVALID_DATA, "all": frozenset
 # Positions without rows are committed (by an empty snapshot) only when they hold retention back for long.
 EMPTY_POSITIONS_MAX = 100_000
 EMPTY_MS_MAX = 10 * 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What all tables of a worker share."""
-
-    catalog: Catalog
-    schemas: SchemaCache
-    executor: Executor
-    clock: Clock
-    ids: Ids
 
 
 class TopicTable:

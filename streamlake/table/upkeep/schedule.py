@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from streamlake.table.commit.committer import Committer, describe
-from streamlake.table.task.topic_table import Tools
+from streamlake.table.commit.tools import Tools
 from streamlake.table.upkeep.maintenance import Maintenance
 
 SWEEP_S = 60.0
