@@ -45,6 +45,7 @@ from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import beginning
 from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.writer import parquet_settings
@@ -183,8 +184,8 @@ class OneSchema:
     def __init__(self, schema: Any) -> None:
         self._text = json.dumps(schema)
 
-    def get(self, schema_id: int) -> str:
-        return self._text
+    def get(self, schema_id: int) -> WriterSchema:
+        return WriterSchema("AVRO", self._text)
 
 
 # -- one thread ------------------------------------------------------------------------------------------------------

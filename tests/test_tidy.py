@@ -19,6 +19,7 @@ TESTED_ELSEWHERE = {
     "s3stream/store/port.py": "tests/contracts/objectstore_contract.py",
     "s3stream/wal/port.py": "tests/contracts/wal_contract.py",
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
+    "table/formats/port.py": "tests/table/formats/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",
     "core/placed.py": "tests/handlers/test_produce_runs.py",
     "broker/services.py": "tests/broker/test_process.py",

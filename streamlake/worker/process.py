@@ -26,7 +26,8 @@ from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
-from streamlake.table.formats.resolve import SchemaCache, SchemaSource
+from streamlake.table.formats.port import SchemaSource
+from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
     FromServer,

@@ -9,21 +9,22 @@ import urllib.error
 import urllib.request
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
+from streamlake.table.formats.port import Reference, WriterSchema
 
+AVRO = "AVRO"  # what a registry means that names no type
 TIMEOUT_S = 10.0
 SCHEMA_BYTES_MAX = 4 * 1024 * 1024
 
 
 class HttpSchemaSource:
-    """Implements table.resolve.SchemaSource."""
+    """Implements SchemaSource."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         # The registry is the server that started us: a proxy from the environment would only be in the way.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def get(self, schema_id: int) -> str:
-        """The text of an Avro schema. NotFound, Invalid (another kind of schema), Unavailable."""
+    def get(self, schema_id: int) -> WriterSchema:
         where = f"{self._url}/schemas/ids/{schema_id}"
         try:
             with self._opener.open(where, timeout=TIMEOUT_S) as response:
@@ -38,9 +39,10 @@ class HttpSchemaSource:
             raise Invalid(f"schema {schema_id} is larger than {SCHEMA_BYTES_MAX} bytes")
         try:
             answer = json.loads(body)
-            kind, text = answer.get("schemaType", "AVRO"), answer["schema"]
+            kind, text = answer.get("schemaType", AVRO), answer["schema"]
+            references = tuple(Reference(r["name"], r["subject"], r["version"]) for r in answer.get("references") or ())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise Unavailable(f"{where} did not answer as a schema registry does") from None
-        if kind != "AVRO" or not isinstance(text, str):
-            raise Invalid(f"schema {schema_id} is of type {kind}: only Avro can be a table yet")
-        return text
+        if not isinstance(kind, str) or not isinstance(text, str):
+            raise Invalid(f"schema {schema_id} is of type {kind}, and its text is a {type(text).__name__}")
+        return WriterSchema(kind, text, references)

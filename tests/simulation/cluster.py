@@ -28,6 +28,7 @@ from streamlake.core.tasks import Supervisor
 from streamlake.handlers.apis import HANDLERS
 from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.server.listener import Listener
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
 from streamlake.worker import process as worker
 
@@ -45,14 +46,13 @@ class Schemas:
         self._outside = outside
         self._hidden = hidden
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         if self._outside.metadata.fate() != "done":
             raise Unavailable("the schema registry does not answer (simulated)")
         rows = self._outside.metadata.query("SELECT text FROM schema WHERE id = ?", schema_id)
         if not rows or schema_id in self._hidden:
             raise NotFound(f"the registry knows no schema with id {schema_id}")
-        text: str = rows[0][0]
-        return text
+        return WriterSchema("AVRO", rows[0][0])
 
 
 class SimWorkerMachine:

@@ -25,6 +25,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import Gatherer
@@ -244,12 +245,12 @@ class Registry:
         self.gone: set[int] = set()
         self.down = False
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         if self.down:
             raise Unavailable("the registry does not answer")
         if schema_id in self.gone or schema_id not in self.schemas:
             raise NotFound(f"schema {schema_id}")
-        return self.schemas[schema_id]
+        return WriterSchema("AVRO", self.schemas[schema_id])
 
 
 class World:

@@ -19,6 +19,7 @@ from streamlake.cluster.config.definition import (
     integer,
     one_of,
 )
+from streamlake.cluster.config.formats import BYTES, CONVERT_TYPES, TEXT
 from streamlake.core.errors import Invalid
 
 PREFIX = "streamlake.table."
@@ -37,11 +38,11 @@ _PLAIN_TRANSFORMS = ("identity", *_TIMES)
 _NUMBERED_TRANSFORMS = ("bucket", "truncate")
 
 # What a column is, in words, and the transforms of such a column.
-_NUMBER, _TEXT, _BYTES, _TIME, _MANY = "a number", "text", "binary", "a time", "made of several values"
+_NUMBER, _TIME, _MANY = "a number", "a time", "made of several values"
 _TRANSFORMS: Mapping[str, tuple[str, ...]] = {
     _NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
-    _TEXT: ("identity", *_NUMBERED_TRANSFORMS),
-    _BYTES: ("identity", *_NUMBERED_TRANSFORMS),
+    TEXT: ("identity", *_NUMBERED_TRANSFORMS),
+    BYTES: ("identity", *_NUMBERED_TRANSFORMS),
     _TIME: ("identity", *_TIMES, "bucket"),
     _MANY: (),
 }
@@ -82,8 +83,8 @@ class TableSettings:
     namespace: str
     name: str  # "": the topic's name
     commit_interval_ms: int
-    convert_value: str  # raw, string, by_schema_id
-    convert_key: str  # raw, string, by_schema_id
+    convert_value: str  # of CONVERT_TYPES
+    convert_key: str
     transform_value: str  # none, flatten
     partition_by: tuple[PartitionBy, ...]
     layout: str  # streamlake, automq
@@ -108,10 +109,11 @@ class TableSettings:
             layout=texts["layout"],
             errors_tolerance=texts["errors.tolerance"],
         )
-        if settings.transform_value == "flatten" and settings.convert_value != "by_schema_id":
+        if settings.transform_value == "flatten" and not CONVERT_TYPES[settings.convert_value].by_schema:
+            by_schema = " or ".join(name for name, found in CONVERT_TYPES.items() if found.by_schema)
             raise Invalid(
                 f"{PREFIX}transform.value.type = flatten needs records with fields: "
-                f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
+                f"set {PREFIX}convert.value.type = {by_schema} too (it is {settings.convert_value})"
             )
         return settings
 
@@ -134,8 +136,7 @@ class TableSettings:
 
     def _known_columns(self) -> dict[str, str]:
         """What columns are, in words, where the configs tell. Names are folded."""
-        key = {"raw": _BYTES, "string": _TEXT}.get(self.convert_key)
-        value = {"raw": _BYTES, "string": _TEXT}.get(self.convert_value)
+        key, value = CONVERT_TYPES[self.convert_key].column, CONVERT_TYPES[self.convert_value].column
         if self.layout == "automq":
             columns = {"_kafka_header": _MANY, "_kafka_metadata": _MANY, "_kafka_metadata.timestamp": _NUMBER}
             columns |= {f"_kafka_metadata.{name}": _NUMBER for name in ("partition", "offset")}
@@ -143,7 +144,7 @@ class TableSettings:
             return columns | ({"_kafka_value": value} if value else {})
         columns = {"_kafka": _MANY, "_kafka.headers": _MANY, "_kafka.timestamp": _TIME}
         columns |= {f"_kafka.{name}": _NUMBER for name in ("partition", "offset")}
-        columns |= {f"_kafka.{name}": _TEXT for name in ("topic", "timestamp_type")}
+        columns |= {f"_kafka.{name}": TEXT for name in ("topic", "timestamp_type")}
         columns |= {"_kafka.key": key} if key else {}
         return columns | ({"value": value} if value else {})
 
@@ -151,9 +152,9 @@ class TableSettings:
         """Those that are what a schema says."""
         automq = self.layout == "automq"
         found = []
-        if self.convert_key == "by_schema_id":
+        if CONVERT_TYPES[self.convert_key].by_schema:
             found.append("_kafka_key" if automq else "_kafka.key")
-        if self.convert_value == "by_schema_id":
+        if CONVERT_TYPES[self.convert_value].by_schema:
             found.append("_kafka_value" if automq else "value")
         return found
 
@@ -261,7 +262,7 @@ def _config(
     return ConfigDef(name, type, default, parser, doc, name if broker else None, aliases)
 
 
-_CONVERT = one_of("raw", "string", "by_schema_id", not_yet=("by_latest_schema",))
+_CONVERT = one_of(*CONVERT_TYPES, not_yet=("by_latest_schema",))
 _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
 
 TABLE_CONFIGS = (
