@@ -33,7 +33,7 @@ from rich.progress import track
 from table import CLICK, SETTINGS, OneSchema, click_message
 
 from streamlake.catalogs.config import CatalogConfig, embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.config import Tables
 from streamlake.core.budget import Budget
 from streamlake.core.clock import SystemClock

@@ -31,7 +31,7 @@ from pyiceberg.partitioning import PartitionSpec
 from report import Report, median, plot_bars, take_turns
 
 from streamlake.catalogs.config import embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.config import Tables
 from streamlake.core.budget import Budget

@@ -17,7 +17,7 @@ import pyarrow
 import structlog
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.durable_io import DurableFileIO
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.errors import Invalid
 
 

@@ -9,7 +9,7 @@ from pyiceberg.types import LongType, NestedField
 from support.table_world import Clock, Executor, World, good
 
 from streamlake.catalogs.config import embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.ids import Ids
 from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.iceberg import IcebergTable

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from streamlake.catalogs.config import CatalogConfig, embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.errors import Invalid
 
 
@@ -20,5 +20,5 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def test_importing_it_does_not_import_pyiceberg() -> None:
     """The server reads catalog configurations, and must stay small."""
-    code = "import sys, streamlake.catalogs.load, streamlake.table.task.control; sys.exit('pyiceberg' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, streamlake.catalogs.kinds, streamlake.table.task.control; sys.exit('pyiceberg' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
