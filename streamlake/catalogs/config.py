@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamlake.catalogs.kinds import KINDS
 from streamlake.core.errors import Invalid
 
-KINDS = ("sql", "rest")
 DEFAULT_NAME = "streamlake"
 NESTED_IN_PYICEBERG = ("auth", "ssl")  # the two settings of its REST catalog that are tables, not strings
 
