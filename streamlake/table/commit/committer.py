@@ -5,6 +5,7 @@ stands; `claim` then lands an empty snapshot with the new epoch, after which no 
 """
 
 import asyncio
+from collections.abc import Callable
 
 from pyiceberg.table import Table
 
@@ -14,6 +15,7 @@ from streamlake.table.commit.health import Health, unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
 from streamlake.table.commit.progress import Progress, beginning, find
+from streamlake.table.commit.snapshot import Staged
 
 ERROR_CHARS_MAX = 300
 
@@ -105,6 +107,18 @@ class Committer:
                 raise
             except Exception as error:  # a catalog or a store may raise anything, and every one of it means: unknown
                 effect = machine.failed(describe(error))
+
+    async def replace(self, stage: Callable[[Table, Progress], Staged | None]) -> Table | None:
+        """Land a snapshot with the same rows, which `stage` (it blocks) makes for the table as we know it. None if it
+        makes none. Raises whatever a catalog or a store raises: the next commit finds out whether it landed."""
+        assert self.table is not None, "only a claimed table is rewritten"
+        staged = await self.door.executor.run(stage, self.table, self.progress)
+        if staged is None:
+            return None
+        # Fenced by uuid and head like every commit, and it brings the progress along: dying here loses nothing.
+        self.table = await self.door.put_and_replace(self.table, staged)
+        self._sight = _sight(self.table)
+        return self.table
 
     async def _commit(self, machine: CommitMachine, change: Change) -> Effect:
         assert self.table is not None, "the task creates a table before it commits to it"

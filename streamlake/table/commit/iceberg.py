@@ -95,9 +95,14 @@ class IcebergTable:
         await put_all(self.executor, table.io, {**data, **staged.blobs})
         change.stored.update(data)
         requirements = (*staged.requirements, *change.requirements)
-        return await self.commit(table, staged, requirements, (*change.updates, *staged.updates))
+        return await self._commit_once(table, staged, requirements, (*change.updates, *staged.updates))
 
-    async def commit(
+    async def put_and_replace(self, table: Table, staged: Staged) -> Table:
+        """Commit a snapshot with the same rows on top of `table`. Raises anything; see the module's head."""
+        await put_all(self.executor, table.io, staged.blobs)
+        return await self._commit_once(table, staged, staged.requirements, staged.updates)
+
+    async def _commit_once(
         self,
         table: Table,
         staged: Staged,

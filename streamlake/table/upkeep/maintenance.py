@@ -20,8 +20,7 @@ from pyiceberg.table import Table
 
 from streamlake.core.clock import Clock
 from streamlake.table.commit import snapshot
-from streamlake.table.commit.files import put_all
-from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.progress import Progress
 from streamlake.table.commit.snapshot import Staged
 
@@ -49,10 +48,11 @@ class Garbage:
 
 
 class Maintenance:
-    def __init__(self, door: IcebergTable, clock: Clock, grace_ms: int = GRACE_MS) -> None:
+    def __init__(self, committer: Committer, clock: Clock, grace_ms: int = GRACE_MS) -> None:
         self.merges = 0
         self.files_removed = 0
-        self._door = door
+        self._committer = committer
+        self._door = committer.door
         self._clock = clock
         self._grace_ms = grace_ms
         self._garbage: list[Garbage] = []
@@ -72,16 +72,10 @@ class Maintenance:
         self._garbage += [Garbage(location, now_ms, False) for location in fallen]
         del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is forgotten is found as an orphan
 
-    async def merge(self, table: Table, progress: Progress) -> Table | None:
-        """Merge one crowded size class, if there is one. `table` was just loaded, and `progress` is what it holds.
-        Raises what the catalog raises; whether it landed does not matter to anybody."""
-        staged = await self._door.executor.run(self._merged, table, progress)
-        if staged is None:
-            return None
-        await put_all(self._door.executor, table.io, staged.blobs)
-        # Fenced by uuid and head like every commit, and it brings the progress along: dying here loses nothing.
-        merged = await self._door.commit(table, staged, staged.requirements, staged.updates)
-        self.merges += 1
+    async def merge(self) -> Table | None:
+        """Merge one crowded size class, if there is one. Raises what the catalog raises."""
+        merged = await self._committer.replace(self._merged)
+        self.merges += merged is not None
         return merged
 
     def _merged(self, table: Table, progress: Progress) -> Staged | None:

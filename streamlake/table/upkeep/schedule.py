@@ -40,7 +40,7 @@ class Upkeep:
     """`failing`: which job fails since when and why; empty if none does."""
 
     def __init__(self, committer: Committer, tools: Tools) -> None:
-        self.maintenance = Maintenance(committer.door, tools.clock)
+        self.maintenance = Maintenance(committer, tools.clock)
         self.failures = 0
         self._committer = committer
         self._clock = tools.clock
@@ -96,12 +96,11 @@ class Upkeep:
         if head is None or head.snapshot_id == self._merged_at or not self._committer.claimed:
             return
         try:
-            merged = await self.maintenance.merge(table, self._committer.progress)
+            merged = await self.maintenance.merge()
         except CommitFailedException:  # each try puts files: wait for another head
             self._merged_at = head.snapshot_id
             raise
         if merged:
-            self._committer.table = merged
             self.maintenance.observe(merged)
         self._merged_at = head.snapshot_id
 

@@ -31,15 +31,14 @@ async def test_three_hundred_commits_leave_bounded_metadata() -> None:
     world = World()
     life = world.life()
     await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     most = 0
     for n in range(COMMITS):
         world.log.produce(0, good([n]))
         assert await life.round()
         main = life.table.main
         upkeep.observe(main.table)
-        if merged := await upkeep.merge(main.table, main.progress):
-            main.table = merged
+        await upkeep.merge()
         upkeep.observe(main.table)
         if n % 10 == 9:
             await upkeep.sweep(main.table)
@@ -58,7 +57,7 @@ async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None
     world = World()
     life = world.life()
     await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=60_000)
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=60_000)
     for n in range(30):
         world.log.produce(0, good([n]))
         await life.round()
@@ -78,7 +77,7 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
     world = World()
     life = world.life()
     await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     for n in range(5):
         world.log.produce(0, good([n]))
         await life.round()
@@ -88,8 +87,7 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
         world.log.produce(0, good([n]))
         await life.round()
         main = life.table.main
-        if merged := await upkeep.merge(main.table, main.progress):
-            main.table = merged
+        await upkeep.merge()
         upkeep.observe(main.table)
         await upkeep.sweep(main.table)
     assert upkeep.merges == 4
@@ -101,7 +99,7 @@ async def test_a_file_that_is_gone_already_does_no_harm() -> None:
     world = World()
     life = world.life()
     await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     for n in range(30):
         world.log.produce(0, good([n]))
         await life.round()
@@ -124,11 +122,10 @@ async def test_a_merge_that_loses_against_a_foreign_commit_leaves_the_table_as_i
         world.log.produce(0, good([n]))
         await life.round()
     main = life.table.main
-    stale = main.table
     table = world.load()
     table.overwrite(table.scan().to_arrow())
     with pytest.raises(Exception, match="has changed"):
-        await Maintenance(main.door, world.clock).merge(stale, main.progress)
+        await Maintenance(main, world.clock).merge()
     world.log.produce(0, good([1]))
     await life.round()
     world.check()
@@ -178,7 +175,7 @@ async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
     ]
     needed = [p for p in (tmp_path / "warehouse").rglob("*") if p.is_file() and p not in gone]
     lake.clock.ms += 1
-    await Maintenance(lake.door, lake.clock).remove_orphans(table)
+    await Maintenance(lake.committer, lake.clock).remove_orphans(table)
     assert not [p for p in gone if p.exists()]
     assert [p for p in (*stays, *needed) if not p.exists()] == []
 
@@ -188,5 +185,5 @@ async def test_what_the_table_needs_is_no_orphan_however_old(tmp_path: Path) -> 
     await lake.open()
     lake.clock.ms += 10 * ORPHAN_AGE_MS
     files = {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()}
-    await Maintenance(lake.door, lake.clock).remove_orphans(lake.committer.table)
+    await Maintenance(lake.committer, lake.clock).remove_orphans(lake.committer.table)
     assert {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()} == files
