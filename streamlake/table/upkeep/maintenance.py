@@ -10,7 +10,9 @@ Before it deletes, each asks what the retained snapshots still refer to. Data co
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import log
+from operator import itemgetter
 
 import structlog
 from pyarrow import fs
@@ -163,24 +165,24 @@ def _needed_data(table: Table) -> Iterator[str]:
 
 def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
     provider = table.location_provider()
-    suspects: set[str] = set()
-    for directory in {provider.data_path, provider.metadata_path}:
+    suspects: dict[str, fs.FileSystem] = {}  # by path, and where it lies: data and metadata may lie in different stores
+    for directory in (provider.data_path, provider.metadata_path):
         scheme, netloc, path = files.parse_location(directory)
-        listing = files.fs_by_scheme(scheme, netloc).get_file_info(
-            fs.FileSelector(path, allow_not_found=True, recursive=True)
-        )
-        suspects.update(f.path for f in listing if f.type == fs.FileType.File and _is_dead(f.base_name, table, now_ms))
+        store = files.fs_by_scheme(scheme, netloc)
+        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+        dead = (f.path for f in listing if f.type == fs.FileType.File and _is_dead(f.base_name, table, now_ms))
+        suspects.update(dict.fromkeys(dead, store))
         if len(suspects) > ORPHANS_LISTED_MAX:
             logger.warning("too many files to look for orphans: use another engine", table=".".join(table.name()))
             return 0
     if not suspects:
         return 0
     # Old by its name and ours, and no retained snapshot needs it: its attempt failed long ago and cannot land any more,
-    # because a commit in flight for a day would meet another head.
-    suspects -= {files.parse_location(location)[2] for location in _needed_metadata(table)}
-    suspects -= {files.parse_location(location)[2] for location in _needed_data(table)}
-    for path in sorted(suspects):
-        files.fs_by_scheme(scheme, netloc).delete_file(path)
+    # because a commit in flight for a day would meet another head. One whose path is needed in any store is kept.
+    for location in chain(_needed_metadata(table), _needed_data(table)):
+        suspects.pop(files.parse_location(location)[2], None)
+    for path, store in sorted(suspects.items(), key=itemgetter(0)):
+        store.delete_file(path)
     return len(suspects)
 
 

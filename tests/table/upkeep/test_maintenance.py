@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 from support.table_world import Clock, Executor, World, good
@@ -129,6 +132,35 @@ async def test_a_merge_that_loses_against_a_foreign_commit_leaves_the_table_as_i
     world.log.produce(0, good([1]))
     await life.round()
     world.check()
+
+
+class TwoStores(PyArrowFileIO):
+    """A folder for each scheme, so that a path means another file in each."""
+
+    def _initialize_fs(self, scheme: str, netloc: str | None = None) -> fs.FileSystem:
+        return fs.SubTreeFileSystem(f"{self.properties['root']}/{scheme}", fs.LocalFileSystem())
+
+
+async def test_orphans_are_removed_where_they_lie(tmp_path: Path) -> None:
+    """Data and metadata may lie in different stores."""
+    metadata, data = tmp_path / "gs/lake/t/metadata", tmp_path / "s3/lake/data"
+    metadata.mkdir(parents=True)
+    data.mkdir(parents=True)
+    io = {"py-io-impl": f"{__name__}.TwoStores", "root": str(tmp_path)}
+    catalog = InMemoryCatalog("lake", warehouse="gs://lake", **io)
+    catalog.create_namespace("ns")
+    paths = {"write.data.path": "s3://lake/data", "write.metadata.path": "gs://lake/t/metadata"}
+    table = catalog.create_table(("ns", "t"), Schema(NestedField(1, "id", LongType())), properties=paths)
+    clock = Clock()
+    iceberg = IcebergTable(catalog, ("ns", "t"), 1, Executor(), clock, Ids(1))
+    committer = Committer(iceberg, Owner("c", "t", "i", 1), False, Ids(1))
+    old = f"{clock.ms - ORPHAN_AGE_MS - 1:011x}-{'0' * 32}"
+    orphans = [data / f"streamlake-{table.metadata.table_uuid}-1-{old}-0.parquet", metadata / f"snap-77-1-{old}.avro"]
+    for path in orphans:
+        path.write_bytes(b"x")
+    await Maintenance(committer, clock).remove_orphans(table)
+    assert not any(path.exists() for path in orphans)
+    assert list(metadata.iterdir())  # of the table itself
 
 
 class Lake:
