@@ -352,7 +352,7 @@ class Life:
         """One gather and commit; False if there was nothing new."""
         gathered = await self.gatherer.gather(self.table.reached, 0.0)
         try:
-            committed = await self.table.commit(gathered) if gathered.moved else False
+            committed = await self.table.commit(gathered) if gathered.has_progress else False
         finally:
             self.gatherer.release(gathered)
         self.world.committed_once |= self.table.main.committed_once

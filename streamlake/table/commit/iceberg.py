@@ -1,4 +1,4 @@
-"""The door to one Iceberg table: load it, create it, put files, commit once.
+"""A handle on one Iceberg table: load it, create it, put files, commit once.
 
 Every call blocks in the executor, never on the loop. A commit that began is always waited for, even when its task is
 cancelled: a commit in flight behind our back would be a zombie of our own. Errors come out as they are; what they mean

@@ -43,7 +43,7 @@ class Gatherer:
         loop = asyncio.get_running_loop()
         try:
             while not await self._read(filling):
-                left_s = (due if filling.moved else max(due, idle_until)) - loop.time()
+                left_s = (due if filling.has_progress else max(due, idle_until)) - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(POLL_S, left_s))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamlake.core.errors import Invalid
 from streamlake.record.arrow import RECORDS_SCHEMA, BadBatch, DecodedRecords
 from streamlake.table.commit.progress import DELETED, Progress
-from streamlake.table.task.finals import Finals
+from streamlake.table.task.settled import SettledDeadLetters
 
 SCHEMA = RECORDS_SCHEMA.append(pa.field("partition", pa.int32(), nullable=False))
 
@@ -64,16 +64,16 @@ class Round:
         self.size_bytes += size_bytes
 
     @property
-    def moved(self) -> bool:
+    def has_progress(self) -> bool:
         return any(self.start.position(p) != position for p, position in self.positions.items())
 
     def records(self) -> Any:
         """All rows in one table of SCHEMA."""
         return pa.concat_tables(self.pieces) if self.pieces else SCHEMA.empty_table()
 
-    def new_bad_batches(self, finals: Finals) -> list[tuple[int, BadBatch]]:
+    def new_bad_batches(self, settled: SettledDeadLetters) -> list[tuple[int, BadBatch]]:
         """Those that are not dead letters already."""
-        return [(p, batch) for p, batch in self.bad_batches if (p, batch.last_offset) not in finals]
+        return [(p, batch) for p, batch in self.bad_batches if (p, batch.last_offset) not in settled]
 
     def check_account(self, rows: int, dead_rows: int) -> None:
         """Every position between start and end must be accounted for, or the round must not be committed."""

@@ -69,7 +69,7 @@ class TableTask:
             try:
                 await self._live()
             except Conflict as error:
-                logger.info("table moved on", table=self.table.main.door.name, reason=str(error))
+                logger.info("table moved on", table=self.table.main.handle.name, reason=str(error))
                 await asyncio.sleep(self._backoff.next_delay_s())
             except Fenced as error:
                 self._set("fenced", str(error))
@@ -95,7 +95,7 @@ class TableTask:
             try:
                 for committer in (self.table.main, self.table.dead_letters):
                     await committer.look()
-                committed = await self.table.commit(gathered) if gathered.moved else False
+                committed = await self.table.commit(gathered) if gathered.has_progress else False
             finally:
                 self._gatherer.release(gathered)
             if committed:
@@ -114,7 +114,7 @@ class TableTask:
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
         message = message[:MESSAGE_CHARS_MAX]  # a report is one line of limited length
         if (state, message) != (self.state, self.message) and message:
-            logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
+            logger.warning("table " + state, table=self.table.main.handle.name, reason=message, exc_info=error)
         self.state, self.message = state, message
         self._report(self.report())
 
@@ -127,7 +127,7 @@ class TableTask:
         return TableReport(
             topic=self.spec.topic,
             topic_id=self.spec.topic_id,
-            table=main.door.name,
+            table=main.handle.name,
             state=self.state,
             message=self.message,
             positions=held.next,
@@ -144,6 +144,6 @@ class TableTask:
             last_commit_ms=self.table.last_commit_ms,
             last_commit_duration_ms=self._duration_ms,
             metadata_location=main.table.metadata_location if main.table else None,
-            dead_letter_table=dead_letters.door.name if dead_letters.table else None,
+            dead_letter_table=dead_letters.handle.name if dead_letters.table else None,
             dead_letter_metadata_location=dead_letters.table.metadata_location if dead_letters.table else None,
         )

@@ -2,8 +2,8 @@
 
 The order is the whole point. At the start the committer claims both tables, so that nothing of an older one can land
 any more, and only then reads which offsets are dead letters for ever. A round's dead letters commit first, the main
-table last: a crash in between leaves the main table's position behind, and `finals` tells the next try what is
-already decided. The dead-letter table exists from the start, because a table that is not there cannot be claimed.
+table last: a crash in between leaves the main table's position behind, and the settled dead letters tell the next try
+what is already decided. The dead-letter table exists from the start: a table that is not there cannot be claimed.
 
 The main table is made for its first row. Until then the dead-letter table's progress tells where the topic stands: as
 long as no position below it has left a row, it accounts for all of them, and the main table begins there.
@@ -40,8 +40,8 @@ from streamlake.table.rows.pipeline import Evolved, Translated
 from streamlake.table.rows.writer import WrittenFile
 from streamlake.table.task import dead_letters
 from streamlake.table.task.dead_letters import DEAD_LETTER_SCHEMA
-from streamlake.table.task.finals import NO_FINALS, read_finals
 from streamlake.table.task.round import Round
+from streamlake.table.task.settled import NONE_SETTLED, read_settled
 
 TOLERATED = {"none": frozenset(), "invalid_data": INVALID_DATA, "all": frozenset(Reason)}
 
@@ -59,8 +59,8 @@ class TopicTable:
         self.dead_letters = self._committer(settings.namespace, name + dead_letters.SUFFIX, owner, False, tools)
         self.reached = self.main.progress
         self.last_commit_ms: int | None = None
-        self._finals = NO_FINALS
-        self._decided = self.dead_letters.progress  # how far the finals reach
+        self._settled = NONE_SETTLED
+        self._decided = self.dead_letters.progress  # how far the settled dead letters reach
         self._behind_since_ms: int | None = None
         self._too_many_partitions = ""
         self._settings = settings
@@ -69,8 +69,8 @@ class TopicTable:
 
     @staticmethod
     def _committer(namespace: str, name: str, owner: Owner, committed_once: bool, tools: Tools) -> Committer:
-        door = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
-        return Committer(door, owner, committed_once, tools.ids)
+        handle = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
+        return Committer(handle, owner, committed_once, tools.ids)
 
     @property
     def held(self) -> Progress:
@@ -87,7 +87,7 @@ class TopicTable:
         """What a person may want to know or change, although the table goes on."""
         if self.main.table is None:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
-            where = self.dead_letters.door.name
+            where = self.dead_letters.handle.name
             return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
         if self._too_many_partitions:
             return f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"
@@ -101,14 +101,14 @@ class TopicTable:
             await committer.confirm()
 
     async def open(self) -> None:
-        """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Unreadable, Conflict (try
-        again)."""
+        """Take over: load and claim both tables, read the settled dead letters. Raises Fenced, Invalid, Unreadable,
+        Conflict (try again)."""
         await self.main.load()
         await self.main.check_readable()
         await self.dead_letters.load()
         await self.dead_letters.check_readable()
         if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
-            await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
+            await self.dead_letters.handle.create(DEAD_LETTER_SCHEMA)
             await self.dead_letters.load()
         _check_columns(self.dead_letters)
         await self._claim(self.dead_letters)
@@ -118,18 +118,18 @@ class TopicTable:
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
         self._decided = self.dead_letters.progress
         try:
-            self._finals = await self._tools.executor.run(
-                read_finals, self.dead_letters.table, self._decided, self.held
+            self._settled = await self._tools.executor.run(
+                read_settled, self.dead_letters.table, self._decided, self.held
             )
         except FileNotFoundError as error:
-            raise unreadable(self.dead_letters.door.name, f"a file of it is gone ({error})") from None
+            raise unreadable(self.dead_letters.handle.name, f"a file of it is gone ({error})") from None
         self.reached = self.held
         self._behind_since_ms = None
 
     async def _claim(self, committer: Committer) -> None:
         start = rowless(self.dead_letters.progress) if committer is self.main else None
         if committer.table is not None and not await committer.claim(start):
-            raise Conflict(f"table {committer.door.name} changed while it was taken over: load it again")
+            raise Conflict(f"table {committer.handle.name} changed while it was taken over: load it again")
 
     async def commit(self, done: Round) -> bool:
         """Land a round that starts at `reached`. True if something was committed. Raises Invalid for a record that
@@ -137,10 +137,10 @@ class TopicTable:
         records = done.records()
         run = self._tools.executor.run
         translated = await run(
-            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._finals
+            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled
         )
         evolved = await run(pipeline.evolve, self._metadata(), translated)
-        bad_batches = done.new_bad_batches(self._finals)
+        bad_batches = done.new_bad_batches(self._settled)
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
@@ -188,10 +188,10 @@ class TopicTable:
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
         """Make the main table for its first schema, and bind the schema to the ids that the catalog gave."""
         spec, pending = partition_spec(evolved.schema, self._settings.partition_by)
-        await self.main.door.create(evolved.schema, spec, properties_of(pending))
+        await self.main.handle.create(evolved.schema, spec, properties_of(pending))
         await self.main.load()
         if self.main.table is None or not self.main.progress.is_beginning:
-            raise Conflict(f"table {self.main.door.name} was made by another committer, or dropped, meanwhile")
+            raise Conflict(f"table {self.main.handle.name} was made by another committer, or dropped, meanwhile")
         # A newer committer that began before the table was there, and so could not claim it, has claimed the other.
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
@@ -202,7 +202,7 @@ class TopicTable:
         table = self.main.table
         assert table is not None
         rows = pipeline.assemble(translated, evolved)
-        paths, properties = paths_of(self.main.door, table), table.metadata.properties
+        paths, properties = paths_of(self.main.handle, table), table.metadata.properties
         chosen = partitioning(table.metadata, evolved.schema)
         self._too_many_partitions = ""
         try:
@@ -222,9 +222,9 @@ class TopicTable:
         decided = committer.progress.advanced(self._owner.epoch, positions, {})
         if self.main.table is None and decided.next == after.next:  # no row so far: it accounts for all positions
             decided = msgspec.structs.replace(decided, skipped=after.skipped)
-        # First of the two commits: if we die before the main table's, these rows are found again as `finals`.
+        # First of the two commits: if we die before the main table's, these rows are found again as settled.
         if not await committer.commit(change_of(files, decided)):
-            raise Conflict(f"table {committer.door.name} has another committer: load it again")
+            raise Conflict(f"table {committer.handle.name} has another committer: load it again")
 
     def _write_dead(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> list[WrittenFile]:
         table = self.dead_letters.table
@@ -236,16 +236,16 @@ class TopicTable:
                 dead_letters.dead_batches(topic, bad_batches),
             ]
         )
-        paths = paths_of(self.dead_letters.door, table)
+        paths = paths_of(self.dead_letters.handle, table)
         return pipeline.write(rows, DEAD_LETTER_SCHEMA, table.metadata.spec(), paths, table.metadata.properties)
 
     async def _commit_main(self, change: Change) -> None:
         # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From
         # the moment it has landed its positions are found in the table, so nothing reads these records again.
         if not await self.main.commit(change):
-            raise Conflict(f"table {self.main.door.name} moved on: load it again")
+            raise Conflict(f"table {self.main.handle.name} moved on: load it again")
         if all(change.progress.position(p) >= decided for p, decided in enumerate(self._decided.next)):
-            self._finals = NO_FINALS
+            self._settled = NONE_SETTLED
 
     def _overdue(self, after: Progress) -> bool:
         behind = sum(after.next) - sum(self.held.next)
@@ -259,10 +259,12 @@ class TopicTable:
 
 def _check_columns(dead_letters: Committer) -> None:
     """The dead-letter table is written with fixed field ids: it must be ours, not somebody's table of this name."""
-    if dead_letters.table is not None:
-        there = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
-        if any((f.field_id, f.name, f.field_type) not in there for f in DEAD_LETTER_SCHEMA.fields):
-            raise Invalid(f"table {dead_letters.door.name} lacks the columns of a dead-letter table: drop or rename it")
+    if dead_letters.table is None:
+        return
+    found = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
+    if any((f.field_id, f.name, f.field_type) not in found for f in DEAD_LETTER_SCHEMA.fields):
+        name = dead_letters.handle.name
+        raise Invalid(f"table {name} lacks the columns of a dead-letter table: drop or rename it")
 
 
 def change_of(
@@ -281,10 +283,10 @@ def change_of(
     return Change(progress, blobs, data_files, evolved.schema, partitioned.spec, updates, requirements)
 
 
-def paths_of(door: IcebergTable, table: Table) -> Callable[[str], str]:
+def paths_of(handle: IcebergTable, table: Table) -> Callable[[str], str]:
     """Full paths for the data files of one round, by partition folder."""
     provider = table.location_provider()
-    prefix = door.data_file_prefix(table)
+    prefix = handle.data_file_prefix(table)
     numbers = count()
 
     def path(folder: str) -> str:

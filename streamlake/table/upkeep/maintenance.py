@@ -54,7 +54,7 @@ class Maintenance:
         self.merges = 0
         self.files_removed = 0
         self._committer = committer
-        self._door = committer.door
+        self._handle = committer.handle
         self._clock = clock
         self._grace_ms = grace_ms
         self._garbage: list[Garbage] = []
@@ -81,7 +81,7 @@ class Maintenance:
         return merged
 
     def _merged(self, table: Table, progress: Progress) -> Staged | None:
-        manifests = list(self._door.manifests(table))
+        manifests = list(self._handle.manifests(table))
         for crowd in _classes(manifests):
             if len(crowd) >= MERGE_AT:
                 merged = {m.manifest_path for m in crowd}
@@ -90,7 +90,7 @@ class Maintenance:
                 def entries(manifest: ManifestFile) -> Iterable[ManifestEntry]:
                     return manifest.fetch_manifest_entry(table.io)
 
-                return snapshot.replace_manifests(table, kept, crowd, entries, progress, self._door.stamp(table))
+                return snapshot.replace_manifests(table, kept, crowd, entries, progress, self._handle.stamp(table))
         return None
 
     @property
@@ -102,14 +102,14 @@ class Maintenance:
     async def sweep(self, table: Table) -> None:
         """Remove garbage older than the grace. `table` is the newest state that we know."""
         if due := self.due:
-            self.files_removed += await self._door.executor.run(_remove_garbage, table, due)
+            self.files_removed += await self._handle.executor.run(_remove_garbage, table, due)
             self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
         """List the table's files and remove those of dead attempts. Local and object stores that pyarrow reads."""
         if isinstance(table.io, PyArrowFileIO):
             now_ms = self._clock.now_ms()
-            self.files_removed += await self._door.executor.run(_remove_orphans, table, table.io, now_ms)
+            self.files_removed += await self._handle.executor.run(_remove_orphans, table, table.io, now_ms)
 
 
 def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:

@@ -55,7 +55,7 @@ class Upkeep:
 
     @property
     def failing(self) -> str:
-        table = self._committer.door.name
+        table = self._committer.handle.name
         return "; ".join(
             f"{job.name} of {table} fails since {job.since}: {job.reason}" for job in self._jobs if job.failures
         )
@@ -75,14 +75,14 @@ class Upkeep:
             await job.work()
             job.failures = 0
         except CommitFailedException as error:  # somebody was faster: no failure
-            logger.info("table maintenance overtaken", table=self._committer.door.name, reason=describe(error))
+            logger.info("table maintenance overtaken", table=self._committer.handle.name, reason=describe(error))
         except Exception as error:  # whatever a catalog or a store raises
             job.reason = describe(error)
             if isinstance(error, FileNotFoundError):
                 self._committer.health.doubt()
             if job.failures == 0:
                 job.since = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
-                name = self._committer.door.name
+                name = self._committer.handle.name
                 logger.warning("table maintenance fails", table=name, job=job.name, reason=job.reason)
             delay_s = min(RETRY_FIRST_S * 2.0 ** min(job.failures, 16), RETRY_MAX_S)
             job.failures += 1
@@ -115,4 +115,4 @@ class Upkeep:
     async def _as_it_is(self) -> Table | None:
         """What the catalog has now: another engine may have expired snapshots that our copy still retains. Not through
         the committer, whose next round goes on from what it has seen."""
-        return await self._committer.door.load()
+        return await self._committer.handle.load()

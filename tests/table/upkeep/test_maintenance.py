@@ -170,11 +170,11 @@ class Lake:
         self.path = path
         self.clock = Clock()
         self.catalog: Catalog = load(embedded(path, None))
-        self.door = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
-        self.committer = Committer(self.door, Owner("c", "t", "i", 1), False, Ids(1))
+        self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
+        self.committer = Committer(self.handle, Owner("c", "t", "i", 1), False, Ids(1))
 
     async def open(self) -> None:
-        await self.door.create(Schema(NestedField(1, "id", LongType())))
+        await self.handle.create(Schema(NestedField(1, "id", LongType())))
         await self.committer.load()
         await self.committer.claim()
 
