@@ -6,7 +6,7 @@ How records of a type are read is listed in streamlake/table/formats/kinds.py, w
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-TEXT, BYTES = "text", "binary"
+from streamlake.cluster.config.columns import BYTES, TEXT
 
 
 @dataclass(frozen=True, slots=True)

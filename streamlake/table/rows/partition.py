@@ -43,14 +43,13 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import DecimalType, NestedField, StructType
 from pyiceberg.utils.decimal import decimal_required_bytes
 
+from streamlake.cluster.config.columns import OWN_COLUMNS
 from streamlake.cluster.config.table import PartitionBy, partition_fields
 from streamlake.core.errors import Invalid
 
 PENDING = "streamlake.partition.pending"  # the table property: items of partition.by that are not in the spec
 PARTITIONS_MAX = 10_000  # of one write: each costs a file
 FOLDER_CHARS_MAX = 200
-# Those of all layouts: a topic's layout may change.
-COLUMNS_OF_OURS = frozenset({"value", "_kafka", "_kafka_key", "_kafka_value", "_kafka_header", "_kafka_metadata"})
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.=/-]+")
 MICROS_AN_HOUR = 3_600_000_000
 MICROS_A_DAY = 24 * MICROS_AN_HOUR
@@ -212,7 +211,7 @@ def _check_transform(source: NestedField, transform: Transform[Any, Any], item: 
 def _free_name(schema: Schema, source: NestedField, item: PartitionBy, known: Sequence[PartitionField]) -> str:
     """pyiceberg's and Java's names, such as ts_day and id_bucket_16, with a number if a column or another partition has
     that name. Manifests are Avro, so names have no other letters than Avro's."""
-    taken = {field.name.casefold() for field in known} | COLUMNS_OF_OURS | {c.name.casefold() for c in schema.fields}
+    taken = {field.name.casefold() for field in known} | OWN_COLUMNS | {c.name.casefold() for c in schema.fields}
     if item.transform == "identity":  # a column lends its own name
         taken -= {column.name.casefold() for column in schema.fields if column.field_id == source.field_id}
     column = schema.find_column_name(source.field_id) or item.column  # as the table spells it
