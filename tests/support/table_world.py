@@ -312,6 +312,12 @@ class World:
         gatherer = Gatherer(self.spec(), self.log, tools.executor, self.budget, round_bytes)
         return Life(self, table, gatherer)
 
+    async def opened(self) -> "Life":
+        """A new life, whose tables are open."""
+        life = self.life()
+        await life.table.open()
+        return life
+
     # -- what the tables hold -----------------------------------------------------------------------------------------
 
     def load(self, suffix: str = "") -> Any:
@@ -357,6 +363,12 @@ class Life:
             self.gatherer.release(gathered)
         self.world.committed_once |= self.table.main.committed_once
         return committed
+
+    async def rounds(self, count: int) -> None:
+        """That many rounds, each with a record of its own."""
+        for n in range(count):
+            self.world.log.produce(0, good([n]))
+            await self.round()
 
     async def drain(self) -> None:
         await self.table.open()

@@ -32,8 +32,7 @@ def metadata_files(world: World) -> dict[str, int]:
 @pytest.mark.slow
 async def test_three_hundred_commits_leave_bounded_metadata() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     most = 0
     for n in range(COMMITS):
@@ -58,8 +57,7 @@ async def test_three_hundred_commits_leave_bounded_metadata() -> None:
 
 async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     upkeep = Maintenance(life.table.main, world.clock, grace_ms=60_000)
     for n in range(30):
         world.log.produce(0, good([n]))
@@ -78,12 +76,9 @@ async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None
 async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "MERGE_AT", 10)
     world = World()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
-    for n in range(5):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(5)
     head = world.load().current_snapshot().snapshot_id
     world.load().manage_snapshots().create_branch(head, "audit").commit()
     for n in range(5, 45):
@@ -100,8 +95,7 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
 
 async def test_a_file_that_is_gone_already_does_no_harm() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     for n in range(30):
         world.log.produce(0, good([n]))
@@ -119,11 +113,8 @@ async def test_a_merge_that_loses_against_a_foreign_commit_leaves_the_table_as_i
 ) -> None:
     monkeypatch.setattr(maintenance, "MERGE_AT", 10)
     world = World()
-    life = world.life()
-    await life.table.open()
-    for n in range(10):
-        world.log.produce(0, good([n]))
-        await life.round()
+    life = await world.opened()
+    await life.rounds(10)
     main = life.table.main
     table = world.load()
     table.overwrite(table.scan().to_arrow())
