@@ -29,7 +29,7 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
     except ArgumentError:
         raise Invalid(f"catalog {config.name}: uri is not a database URL such as sqlite:////lake/catalog.db") from None
     if "warehouse" not in properties:
-        raise Invalid(f"catalog {config.name}: [properties] lacks warehouse, the place of its tables")
+        raise Invalid(f"catalog {config.name}: [properties] has no warehouse, the location of its tables")
     if is_local(properties["warehouse"]):
         properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
         properties[durable_io.DISK] = disk

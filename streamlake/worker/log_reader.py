@@ -73,7 +73,7 @@ class KafkaLogReader:
         _check(answer.error_code, topic)
         found: list[PartitionData] = [p for t in answer.responses for p in t.partitions]
         if len(found) != 1:
-            raise Corrupt(f"one partition of {topic} was asked for, the answer has {len(found)}")
+            raise Corrupt(f"a fetch of one partition of {topic} was answered with {len(found)}")
         (data,) = found
         if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             positions = await self.positions(topic, topic_id, [partition])

@@ -132,7 +132,7 @@ async def serve(
     await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
     for task in (working, listening):
         if task.done() and (error := task.exception()) is not None:
-            log.error("the table worker ends", reason=describe(error))
+            log.error("the table worker failed", reason=describe(error))
     return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
 
 
@@ -202,7 +202,7 @@ async def _tools(
             break
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
             reason = describe(error)
-            log.warning("the catalog cannot be opened, trying again", catalog=catalog.name, reason=reason)
+            log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
             message = f"the catalog {catalog.name} cannot be opened: {reason}"
             for spec in specs:
                 report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))

@@ -31,10 +31,10 @@ class HttpSchemaSource:
                 body = response.read(SCHEMA_BYTES_MAX + 1)
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                raise NotFound(f"the registry knows no schema with id {schema_id}") from None
+                raise NotFound(f"the schema registry has no schema with id {schema_id}") from None
             raise Unavailable(f"the schema registry answered {error.code} for schema {schema_id}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the schema registry at {self._url} cannot be asked: {error!r}") from None
+            raise Unavailable(f"the schema registry at {self._url} cannot be reached: {error!r}") from None
         if len(body) > SCHEMA_BYTES_MAX:
             raise Invalid(f"schema {schema_id} is larger than {SCHEMA_BYTES_MAX} bytes")
         try:
@@ -42,7 +42,9 @@ class HttpSchemaSource:
             kind, text = answer.get("schemaType", AVRO), answer["schema"]
             references = tuple(Reference(r["name"], r["subject"], r["version"]) for r in answer.get("references") or ())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise Unavailable(f"{where} did not answer as a schema registry does") from None
+            raise Unavailable(f"{where} is not the answer of a schema registry") from None
         if not isinstance(kind, str) or not isinstance(text, str):
-            raise Invalid(f"schema {schema_id} is of type {kind}, and its text is a {type(text).__name__}")
+            raise Invalid(
+                f"schema {schema_id} has type {kind!r} and a text of type {type(text).__name__}: both must be strings"
+            )
         return WriterSchema(kind, text, references)

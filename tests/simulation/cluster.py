@@ -51,7 +51,7 @@ class Schemas:
             raise Unavailable("the schema registry does not answer (simulated)")
         rows = self._outside.metadata.query("SELECT text FROM schema WHERE id = ?", schema_id)
         if not rows or schema_id in self._hidden:
-            raise NotFound(f"the registry knows no schema with id {schema_id}")
+            raise NotFound(f"the schema registry has no schema with id {schema_id}")
         return WriterSchema("AVRO", rows[0][0])
 
 

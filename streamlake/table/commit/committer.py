@@ -58,7 +58,7 @@ class Committer:
         rollback: a round that goes on from what was committed would leave out what was taken back."""
         before = self.progress
         if await self.load() != before:
-            raise Conflict(f"table {self.handle.name} holds something else than what was committed last: load it again")
+            raise Conflict(f"table {self.handle.name} no longer shows the last commit")
 
     async def check_readable(self) -> None:
         """Of the table as just loaded. Raises Unreadable, or whatever the store raises."""

@@ -52,14 +52,14 @@ class Health:
         most = None if self._doubted else MANIFESTS_A_LOOK
         missing, self._turn = await self._executor.run(_look, table, self._turn, most)
         if missing:
-            raise Conflict(f"table {'.'.join(table.name())}: {missing}: load it again")
+            raise Conflict(f"table {'.'.join(table.name())}: {missing}")
         self._doubted = False
         self._looked_at = now
 
 
 def unreadable(table: str, what: str) -> Unreadable:
     return Unreadable(
-        f"table {table} cannot be read, and nothing is committed to it: {what}. Put the file back from a backup, or "
+        f"table {table} cannot be read, and nothing is committed to it: {what}. Restore the file from a backup, or "
         "roll the table back to a snapshot that can be read, or drop it, then disable and enable the table of this "
         "topic to build it again from the log"
     )

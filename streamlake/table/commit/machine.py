@@ -52,9 +52,7 @@ def resume_from(observed: ObservedTable, owner: Owner, committed_once: bool, tab
     start = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
     if progress is None:
         if committed_once:
-            what = (
-                "holds no trace of what StreamLake committed to it" if observed.exists else "is gone from the catalog"
-            )
+            what = "no longer shows what StreamLake committed to it" if observed.exists else "is gone from the catalog"
             raise Invalid(
                 f"table {table} {what}: restore it from a backup or an older snapshot, or drop it, then disable and "
                 "enable the table of this topic to build it again from the log"

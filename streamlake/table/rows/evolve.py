@@ -250,7 +250,7 @@ class _Merge:
                 key_id = current.key_id if current else self._new_id()
                 value_id = current.value_id if current else self._new_id()
                 if current and current.key_type != key:
-                    raise _Refused((*path, "key"), f"is {current.key_type}, and the new schema says {key}")
+                    raise _Refused((*path, "key"), f"is {current.key_type}, but the new schema has {key}")
                 held = current.value_type if current else None
                 return MapType(key_id, key, value_id, self._typed((*path, "value"), value_id, held, value), False)
             case PrimitiveType(), PrimitiveType():
@@ -259,7 +259,7 @@ class _Merge:
                     return widest
             case PrimitiveType(), None:
                 return source
-        raise _Refused(path, f"is {current}, and the new schema says {_said(source)}")
+        raise _Refused(path, f"is {current}, but the new schema has {_said(source)}")
 
     def _new_id(self) -> int:
         self.next_id += 1

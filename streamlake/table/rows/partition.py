@@ -203,7 +203,7 @@ def _extended(
 
 def _check_transform(source: NestedField, transform: Transform[Any, Any], item: PartitionBy) -> None:
     if not source.field_type.is_primitive or not transform.can_transform(source.field_type):
-        raise Invalid(f"column {item.column} is {source.field_type}, which has no such values")
+        raise Invalid(f"column {item.column} is {source.field_type}, to which {item.transform} does not apply")
     if isinstance(source.field_type, DecimalType) and not _truncates(source.field_type, item):
         raise Invalid(f"{item.parameter} is too wide for {source.field_type}")
 

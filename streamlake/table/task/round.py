@@ -43,7 +43,7 @@ class Round:
         if last_stable_offset < position:
             raise Invalid(
                 f"partition {partition} of the log ends at offset {last_stable_offset}, but the table holds it up to "
-                f"{position}: the log lost data. To go on, give the topic a new table (streamlake.table.name)"
+                f"{position}: the log lost data. To continue, give the topic a new table (streamlake.table.name)"
             )
         if log_start_offset > position:
             self.skip(DELETED, log_start_offset - position)

@@ -69,7 +69,7 @@ class TableTask:
             try:
                 await self._live()
             except Conflict as error:
-                logger.info("table moved on", table=self.table.main.handle.name, reason=str(error))
+                logger.info("table changed, reloading", table=self.table.main.handle.name, reason=str(error))
                 await asyncio.sleep(self._backoff.next_delay_s())
             except Fenced as error:
                 self._set("fenced", str(error))

@@ -129,7 +129,7 @@ class TopicTable:
     async def _claim(self, committer: Committer) -> None:
         start = rowless(self.dead_letters.progress) if committer is self.main else None
         if committer.table is not None and not await committer.claim(start):
-            raise Conflict(f"table {committer.handle.name} changed while it was taken over: load it again")
+            raise Conflict(f"table {committer.handle.name} changed during the takeover")
 
     async def commit(self, done: Round) -> bool:
         """Land a round that starts at `reached`. True if something was committed. Raises Invalid for a record that
@@ -182,7 +182,7 @@ class TopicTable:
     def _stopped(self, what: str) -> str:
         return (
             f"stopped at {what}. Nothing from there on is committed; streamlake.table.errors.tolerance is "
-            f"{self._settings.errors_tolerance}: set it higher to send such records to the dead-letter table"
+            f"{self._settings.errors_tolerance}: a more tolerant value sends such records to the dead-letter table"
         )
 
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
@@ -191,7 +191,9 @@ class TopicTable:
         await self.main.handle.create(evolved.schema, spec, properties_of(pending))
         await self.main.load()
         if self.main.table is None or not self.main.progress.is_beginning:
-            raise Conflict(f"table {self.main.handle.name} was made by another committer, or dropped, meanwhile")
+            raise Conflict(
+                f"table {self.main.handle.name} was created by another committer, or dropped, in the meantime"
+            )
         # A newer committer that began before the table was there, and so could not claim it, has claimed the other.
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
@@ -224,7 +226,7 @@ class TopicTable:
             decided = msgspec.structs.replace(decided, skipped=after.skipped)
         # First of the two commits: if we die before the main table's, these rows are found again as settled.
         if not await committer.commit(change_of(files, decided)):
-            raise Conflict(f"table {committer.handle.name} has another committer: load it again")
+            raise Conflict(f"table {committer.handle.name} was changed by another committer")
 
     def _write_dead(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> list[WrittenFile]:
         table = self.dead_letters.table
@@ -243,7 +245,7 @@ class TopicTable:
         # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From
         # the moment it has landed its positions are found in the table, so nothing reads these records again.
         if not await self.main.commit(change):
-            raise Conflict(f"table {self.main.handle.name} moved on: load it again")
+            raise Conflict(f"table {self.main.handle.name} was changed by another committer")
         if all(change.progress.position(p) >= decided for p, decided in enumerate(self._decided.next)):
             self._settled = NONE_SETTLED
 
@@ -264,7 +266,7 @@ def _check_columns(dead_letters: Committer) -> None:
     found = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
     if any((f.field_id, f.name, f.field_type) not in found for f in DEAD_LETTER_SCHEMA.fields):
         name = dead_letters.handle.name
-        raise Invalid(f"table {name} lacks the columns of a dead-letter table: drop or rename it")
+        raise Invalid(f"table {name} does not have the columns of a dead-letter table: drop or rename it")
 
 
 def change_of(

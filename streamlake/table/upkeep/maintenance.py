@@ -173,7 +173,9 @@ def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
         dead = (f.path for f in listing if f.type == fs.FileType.File and _is_dead(f.base_name, table, now_ms))
         suspects.update(dict.fromkeys(dead, store))
         if len(suspects) > ORPHANS_LISTED_MAX:
-            logger.warning("too many files to look for orphans: use another engine", table=".".join(table.name()))
+            logger.warning(
+                "too many files to search for orphans: remove them with another engine", table=".".join(table.name())
+            )
             return 0
     if not suspects:
         return 0

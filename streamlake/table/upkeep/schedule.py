@@ -75,7 +75,11 @@ class Upkeep:
             await job.work()
             job.failures = 0
         except CommitFailedException as error:  # somebody was faster: no failure
-            logger.info("table maintenance overtaken", table=self._committer.handle.name, reason=describe(error))
+            logger.info(
+                "table maintenance lost to a concurrent commit",
+                table=self._committer.handle.name,
+                reason=describe(error),
+            )
         except Exception as error:  # whatever a catalog or a store raises
             job.reason = describe(error)
             if isinstance(error, FileNotFoundError):
@@ -83,7 +87,7 @@ class Upkeep:
             if job.failures == 0:
                 job.since = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
                 name = self._committer.handle.name
-                logger.warning("table maintenance fails", table=name, job=job.name, reason=job.reason)
+                logger.warning("table maintenance failed", table=name, job=job.name, reason=job.reason)
             delay_s = min(RETRY_FIRST_S * 2.0 ** min(job.failures, 16), RETRY_MAX_S)
             job.failures += 1
             self.failures += 1

@@ -47,8 +47,8 @@ def machine(before: Progress = BEFORE, after: Progress = AFTER) -> CommitMachine
         (observed(None, rows=False), False, 0),
         (observed(None), False, 0),  # somebody's table: we append to it
         (observed(None, exists=False), True, "is gone from the catalog"),
-        (observed(None), True, "holds no trace"),
-        (observed(None, rows=False), True, "holds no trace"),
+        (observed(None), True, "no longer shows"),
+        (observed(None, rows=False), True, "no longer shows"),
         (observed(BEFORE), False, 10),
         (observed(BEFORE), True, 10),
         (observed(Progress("c", "t", "old", 9, 1, (5,), {})), False, "holds rows of topic t with id old"),
