@@ -219,7 +219,7 @@ class OneThread:
             if filling.size_bytes >= self._round_bytes:
                 self._finish(filling, taken, written)
                 filling = Round(self._start, dict(filling.positions))
-        if filling.pieces:
+        if filling.fetched:
             self._finish(filling, taken, written)
         return taken
 

@@ -1,6 +1,6 @@
 """The SQL catalog on SQLite: the embedded default, and any SQLAlchemy URL that pyiceberg takes.
 
-A commit must not come back after a power cut as an older one, so SQLite runs with synchronous=FULL. A warehouse on a
+A power cut must not revert a commit, so SQLite runs with synchronous=FULL. A warehouse on a
 local disk gets the FileIO that syncs.
 """
 

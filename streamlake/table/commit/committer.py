@@ -1,4 +1,4 @@
-"""Drives the commits of one table: machine.py decides, iceberg.py does, this waits in between.
+"""Drives the commits of one table: machine.py decides, iceberg.py acts, and the waiting is done here.
 
 Both the table and its dead-letter table have one. `load` is also how a new committer begins: it sees where the table
 stands; `claim` then lands an empty snapshot with the new epoch, after which no older committer can land anything.
@@ -46,7 +46,7 @@ class Committer:
         """Look at the table. Raises Fenced, Invalid (see `resume_from`), Unreadable, or whatever the catalog raises."""
         try:
             self.table = await self.handle.load()
-        except FileNotFoundError as error:  # the catalog knows where its metadata are, and they are not there
+        except FileNotFoundError as error:  # the catalog has the location of its metadata, but there is no such file
             raise unreadable(self.handle.name, f"its metadata file is gone ({error})") from None
         self._observed = _observed(self.table)
         self.progress = self.seen = resume_from(self._observed, self._owner, self.committed_once, self.handle.name)
@@ -66,7 +66,7 @@ class Committer:
             await self.health.check(self.table)
 
     async def look(self) -> None:
-        """Now and then, whether there is anything to commit or not: Conflict if a file of the table is missing."""
+        """Called every round, also when there is nothing to commit. Conflict if a file of the table is missing."""
         if self.table is not None:
             await self.health.look(self.table, committing=False)
 
@@ -143,6 +143,6 @@ def _observed(table: Table | None) -> ObservedTable:
 
 
 def describe(error: BaseException) -> str:
-    """One short line for people."""
+    """One short line for logs and reports."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]

@@ -6,7 +6,7 @@
 Every answer of a catalog but success is *unknown*, a conflict too: it may be the echo of our own landed commit. Only
 the table itself, loaded again, tells. Its progress carries the committer's epoch and a running number, so it equals
 ours after the commit only if that commit landed, and ours before it only if nothing did; else another committer was
-faster, and the round is dropped. No files are ever deleted here: those of an attempt in doubt may be the table's.
+faster, and the round is dropped. No files are ever deleted here: those of an attempt in doubt may belong to the table.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ObservedTable:
 
 
 def resume_from(observed: ObservedTable, owner: Owner, committed_once: bool, table: str) -> Progress:
-    """Where to go on. Raises Fenced if a newer committer was here, Invalid when going on could lose or repeat rows.
+    """Where to resume. Raises Fenced if a newer committer was here, Invalid if rows could be lost or repeated.
 
     "Not found although we committed" is never zero: appending the whole topic again would double the table. A table
     of an earlier topic of the same name (or of another cluster) is taken over only while it holds no rows, because
@@ -111,8 +111,8 @@ class CommitMachine:
         return Effect(Step.LANDED)
 
     def failed(self, error: str) -> Effect:
-        """A load or the commit raised: whether it landed is unknown. Raises OutcomeUnknown when it is time to let go of
-        the round's memory and begin anew later."""
+        """A load or the commit raised: whether it landed is unknown. Raises OutcomeUnknown when it is time to
+        release the memory of the round and start over later."""
         delay_s = self._backoff.next_delay_s()
         if self._backoff.failures >= ATTEMPTS_MAX:
             raise OutcomeUnknown(f"commit failed {ATTEMPTS_MAX} times, the last time with {error}")
@@ -120,7 +120,7 @@ class CommitMachine:
 
 
 class Backoff:
-    """Delays that double up to a limit, with jitter, so that a thousand tables do not knock in step."""
+    """Delays that double up to a limit, with jitter, so that a thousand tables do not retry in step."""
 
     def __init__(self, ids: Ids) -> None:
         self._random = ids.random

@@ -1,4 +1,4 @@
-"""Where Kafka's own facts of a record go, beside the value's columns.
+"""Where Kafka's metadata of a record goes, beside the columns of the value.
 
 - `streamlake`: one struct `_kafka` (topic, partition, offset, timestamp, timestamp_type, key, headers); the value, when
   it is not flattened, is the column `value`.
@@ -36,7 +36,7 @@ def metadata_columns(layout: str, topic: str, records: Any, key: Key | None) -> 
     the table. `key` is None if no key of these records has a type."""
     if layout == AUTOMQ.name:
         return _automq(records, key)
-    return [_struct(STREAMLAKE.struct, _facts(topic, records, key))]
+    return [_struct(STREAMLAKE.struct, _kafka_fields(topic, records, key))]
 
 
 def timestamps(milliseconds: Any) -> Any:
@@ -54,14 +54,14 @@ def timestamps(milliseconds: Any) -> Any:
 
 
 def timestamp_types(kinds: Any) -> Any:
-    """Their names. Nearly always all are of one kind, and to repeat a text is faster than to look it up."""
+    """The names of timestamp types. Nearly always all are the same, and to repeat a text is faster than a look-up."""
     found = pc.min_max(kinds)
     if len(kinds) and found["min"] == found["max"]:
         return pa.repeat(TIMESTAMP_TYPES[found["min"].as_py()], len(kinds))
     return TIMESTAMP_TYPES.take(kinds)
 
 
-def _facts(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField, Any]]:
+def _kafka_fields(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField, Any]]:
     return [
         (source_field("topic", StringType()), pa.repeat(pa.scalar(topic, pa.large_string()), len(records))),
         (source_field("partition", IntegerType()), records.column("partition")),

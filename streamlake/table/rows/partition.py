@@ -103,12 +103,12 @@ def partitioning(metadata: TableMetadata, schema: Schema) -> Partitioning:
     left = properties_of(pending)
     kept = SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING])
     old = next((known for known in metadata.partition_specs if known.fields == fields), None)
-    if old is not None:  # catalogs keep no two alike
+    if old is not None:  # catalogs do not store equal specs twice
         chosen = SetDefaultSpecUpdate.model_validate({"spec-id": old.spec_id})
-        return Partitioning(old, (chosen, kept), _no_spec_came_since(metadata))
+        return Partitioning(old, (chosen, kept), _specs_unchanged(metadata))
     extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
     added = (AddPartitionSpecUpdate(spec=extended), SetDefaultSpecUpdate.model_validate({"spec-id": -1}))
-    return Partitioning(extended, (*added, kept), _no_spec_came_since(metadata))
+    return Partitioning(extended, (*added, kept), _specs_unchanged(metadata))
 
 
 def unpartitioned(metadata: TableMetadata) -> Partitioning:
@@ -117,7 +117,7 @@ def unpartitioned(metadata: TableMetadata) -> Partitioning:
         if spec.is_unpartitioned():
             return Partitioning(spec)
     spec = PartitionSpec(spec_id=_next_spec_id(metadata))
-    return Partitioning(spec, (AddPartitionSpecUpdate(spec=spec),), _no_spec_came_since(metadata))
+    return Partitioning(spec, (AddPartitionSpecUpdate(spec=spec),), _specs_unchanged(metadata))
 
 
 def names_taken(metadata: TableMetadata) -> frozenset[str]:
@@ -161,7 +161,7 @@ def _next_fields(metadata: TableMetadata, schema: Schema) -> tuple[tuple[Partiti
     spec = metadata.spec()
     try:
         items = partition_fields(metadata.properties.get(PENDING, ""))
-    except ValueError:  # somebody has written to our property: the spec stays as it is
+    except ValueError:  # the property is not as we wrote it: the spec stays as it is
         return spec.fields, ()
     known = [field for old in metadata.partition_specs for field in old.fields]
     next_id = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1) + 1
@@ -225,7 +225,7 @@ def _next_spec_id(metadata: TableMetadata) -> int:
     return max(spec.spec_id for spec in metadata.partition_specs) + 1
 
 
-def _no_spec_came_since(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
+def _specs_unchanged(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
     return (
         AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": metadata.last_partition_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),

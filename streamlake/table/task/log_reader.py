@@ -1,4 +1,4 @@
-"""The log as a table task reads it: committed data only, as a consumer sees it, from any transport.
+"""The port through which a table task reads the log: committed data only, as a consumer sees it.
 
 Implemented over Kafka's Fetch in the worker and in memory in tests. Control and aborted batches are in the data (as
 Fetch delivers them) and are left out by record/arrow.py with the help of `aborted`.

@@ -4,8 +4,8 @@
 
 A round ends one commit interval after the last one that committed began, or earlier when enough is pending: the first
 records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
-outlives an error: the task forgets it, opens the tables again and reads from where they stand, so a retry and a restart
-are the same thing. Errors of a dependency are waited out (`retrying`); what needs a person stops this table alone
+outlives an error: the task drops it, opens the tables again and reads from their positions, so a retry and a restart
+are the same thing. Errors of a dependency are retried (`retrying`); an error that needs a person stops this table alone
 (`failed`) and is looked at again every minute, files of the table that are gone (`unreadable`) twice a minute; a newer
 committer ends it (`fenced`).
 """
@@ -39,7 +39,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a task works with, shared by all tables of a worker, and where its reports go."""
+    """What all tasks of a worker share, and where their reports go."""
 
     cluster_id: str
     reader: LogReader
@@ -80,12 +80,12 @@ class TableTask:
             except Invalid as error:
                 self._set("failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
-            except Exception as error:  # whatever a catalog, store or registry raises: wait, begin anew, lose nothing
+            except Exception as error:  # whatever a catalog, store or registry raises: wait and start over
                 self._set("retrying", describe(error), error)
                 await asyncio.sleep(self._backoff.next_delay_s())
 
     async def _live(self) -> None:
-        """From opening the tables to the first error, which is raised."""
+        """Open the tables and run rounds until the first error, which is raised."""
         now = asyncio.get_running_loop().time
         await self.table.open()
         due = now()

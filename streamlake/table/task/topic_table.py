@@ -1,6 +1,6 @@
 """The two Iceberg tables of one topic, `<name>` and `<name>__dlq`, and how a round lands in them exactly once.
 
-The order is the whole point. At the start the committer claims both tables, so that nothing of an older one can land
+Exactly once rests on the order. At the start the committer claims both tables, so that nothing of an older one can land
 any more, and only then reads which offsets are dead letters for ever. A round's dead letters commit first, the main
 table last: a crash in between leaves the main table's position behind, and the settled dead letters tell the next try
 what is already decided. The dead-letter table exists from the start: a table that is not there cannot be claimed.
@@ -84,7 +84,7 @@ class TopicTable:
 
     @property
     def note(self) -> str:
-        """What a person may want to know or change, although the table goes on."""
+        """What an operator may want to know or change, although the table goes on."""
         if self.main.table is None:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
             where = self.dead_letters.handle.name
@@ -95,7 +95,7 @@ class TopicTable:
         return "; ".join(f"not partitioned by {found.item}: {found.why}" for found in pending)
 
     async def confirm(self) -> None:
-        """See our last commit in the table itself, so that the hold may follow."""
+        """Look for our last commit in the table itself, so that the hold may follow."""
         committer = self.dead_letters if self.main.progress.is_beginning else self.main
         if committer.seen != committer.progress:
             await committer.confirm()
@@ -112,7 +112,7 @@ class TopicTable:
             await self.dead_letters.load()
         _check_columns(self.dead_letters)
         await self._claim(self.dead_letters)
-        if self.main.table is None:  # an older committer that makes it from now on finds that we have claimed the other
+        if self.main.table is None:  # an older committer that creates it later finds that we have claimed the other
             await self.main.load()
         await self._claim(self.main)
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
@@ -144,7 +144,7 @@ class TopicTable:
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
-            self._check_tolerance(translated, evolved, bad_batches)  # the table may have been made by hand meanwhile
+            self._check_tolerance(translated, evolved, bad_batches)  # somebody else may have created the table
         files, partitioned = await run(self._write, translated, evolved) if self.main.table is not None else ([], None)
         dead = len(evolved.dead) + len(records) - len(translated.records)
         done.check_account(sum(file.rows for file in files), dead)
@@ -186,7 +186,7 @@ class TopicTable:
         )
 
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
-        """Make the main table for its first schema, and bind the schema to the ids that the catalog gave."""
+        """Create the main table for its first schema, and bind the schema to the ids that the catalog assigned."""
         spec, pending = partition_spec(evolved.schema, self._settings.partition_by)
         await self.main.handle.create(evolved.schema, spec, properties_of(pending))
         await self.main.load()
@@ -219,7 +219,7 @@ class TopicTable:
     ) -> None:
         committer = self.dead_letters
         files = await self._tools.executor.run(self._write_dead, translated, evolved, bad_batches)
-        # Never back: a longer round of an earlier life may have decided more than this one reaches.
+        # Never backwards: a longer round of an earlier life may have settled more than this one reaches.
         positions = {p: max(n, committer.progress.position(p)) for p, n in enumerate(after.next)}
         decided = committer.progress.advanced(self._owner.epoch, positions, {})
         if self.main.table is None and decided.next == after.next:  # no row so far: it accounts for all positions

@@ -1,10 +1,10 @@
-"""Keeps a table small and its commits cheap: merges manifests, and removes files that no snapshot needs any more.
+"""Keeps the metadata of a table small: merges manifests, and removes files that no snapshot needs any more.
 
-Never on the way of a commit, never in an error path. Three jobs, each safe to lose at any moment:
+It never runs in the path of a commit or of an error. Each of its three jobs may be interrupted at any moment:
 - `merge`: fifty manifests of a size class become one, in a fenced commit of its own with the same rows;
 - `sweep`: what expiry left behind (manifest lists, their manifests, old metadata files), after a grace for readers;
-- `remove_orphans`: files of attempts that died, known as ours and as old by their names.
-Before it deletes, each asks what the retained snapshots still refer to. Data compaction is left to other engines.
+- `remove_orphans`: files of failed attempts, whose names tell that they are ours and how old they are.
+Before a job deletes, it asks what the retained snapshots still refer to. Data compaction is left to other engines.
 """
 
 import re
@@ -42,7 +42,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """A file that the table let go of at `since_ms`; of an expired manifest list, its manifests too."""
+    """A file to which the table has not referred since `since_ms`; with an expired manifest list, its manifests."""
 
     location: str
     since_ms: int
@@ -61,7 +61,7 @@ class Maintenance:
         self._last: Table | None = None
 
     def observe(self, table: Table) -> None:
-        """See the table after a commit; remembers what it no longer needs since the last call."""
+        """Compare the table after a commit with the last call's, and note the files that it no longer needs."""
         last, self._last = self._last, table
         if last is None or last.metadata.table_uuid != table.metadata.table_uuid:
             return
@@ -69,10 +69,10 @@ class Maintenance:
         lists = {s.manifest_list for s in table.metadata.snapshots}
         files = {entry.metadata_file for entry in table.metadata.metadata_log} | {table.metadata_location}
         expired = (s.manifest_list for s in last.metadata.snapshots if s.manifest_list not in lists)
-        fallen = (e.metadata_file for e in last.metadata.metadata_log if e.metadata_file not in files)
+        dropped = (e.metadata_file for e in last.metadata.metadata_log if e.metadata_file not in files)
         self._garbage += [Garbage(location, now_ms, True) for location in expired]
-        self._garbage += [Garbage(location, now_ms, False) for location in fallen]
-        del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is forgotten is found as an orphan
+        self._garbage += [Garbage(location, now_ms, False) for location in dropped]
+        del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is dropped here is found as an orphan
 
     async def merge(self) -> Table | None:
         """Merge one crowded size class, if there is one. Raises what the catalog raises."""
@@ -100,13 +100,13 @@ class Maintenance:
         return [g for g in self._garbage if g.since_ms <= deadline_ms]
 
     async def sweep(self, table: Table) -> None:
-        """Remove garbage older than the grace. `table` is the newest state that we know."""
+        """Remove garbage older than the grace. `table` is as the catalog has it now."""
         if due := self.due:
             self.files_removed += await self._handle.executor.run(_remove_garbage, table, due)
             self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
-        """List the table's files and remove those of dead attempts. Local and object stores that pyarrow reads."""
+        """List the table's files and remove those of failed attempts, in stores that pyarrow reads."""
         if isinstance(table.io, PyArrowFileIO):
             now_ms = self._clock.now_ms()
             self.files_removed += await self._handle.executor.run(_remove_orphans, table, table.io, now_ms)
@@ -124,16 +124,16 @@ def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
 
 def _remove_garbage(table: Table, due: list[Garbage]) -> int:
     needed = _needed_metadata(table)
-    doomed: list[str] = []
+    locations: list[str] = []
     for garbage in due:
         if garbage.manifest_list:
             try:
-                doomed += [m.manifest_path for m in read_manifest_list(table.io.new_input(garbage.location))]
+                locations += [m.manifest_path for m in read_manifest_list(table.io.new_input(garbage.location))]
             except FileNotFoundError:
                 continue  # another engine swept it
-        doomed.append(garbage.location)  # after its manifests: it is the only list of them
+        locations.append(garbage.location)  # after its manifests: it is the only list of them
     removed = 0
-    for location in dict.fromkeys(doomed):
+    for location in dict.fromkeys(locations):
         # Nothing that is retained needs it, and no commit can bring it back: a new snapshot only carries on manifests
         # of the branch heads, which are retained.
         if location not in needed:
@@ -170,8 +170,8 @@ def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
         scheme, netloc, path = files.parse_location(directory)
         store = files.fs_by_scheme(scheme, netloc)
         listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
-        dead = (f.path for f in listing if f.type == fs.FileType.File and _is_dead(f.base_name, table, now_ms))
-        suspects.update(dict.fromkeys(dead, store))
+        orphans = (f.path for f in listing if f.type == fs.FileType.File and _is_orphan(f.base_name, table, now_ms))
+        suspects.update(dict.fromkeys(orphans, store))
         if len(suspects) > ORPHANS_LISTED_MAX:
             logger.warning(
                 "too many files to search for orphans: remove them with another engine", table=".".join(table.name())
@@ -188,9 +188,9 @@ def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
     return len(suspects)
 
 
-def _is_dead(name: str, table: Table, now_ms: int) -> bool:
-    """By its name alone: of an attempt of ours more than a day ago, or a metadata file that can never become current,
-    because its version is long past."""
+def _is_orphan(name: str, table: Table, now_ms: int) -> bool:
+    """By its name alone: a file of an attempt of ours more than a day ago, or a metadata file that can never become
+    current, because its version is too old."""
     if found := _OURS.fullmatch(name):
         ours = found["uuid"] in (None, str(table.metadata.table_uuid))
         return ours and int(found["ms"], 16) < now_ms - ORPHAN_AGE_MS

@@ -1,5 +1,5 @@
-"""When a table gets which maintenance: between rounds, never in one. Its errors stop no rows: they are reported, and it
-is tried again later and later, beginning where this time ended."""
+"""The schedule of a table's maintenance, which runs between rounds. Its errors stop no rows: they are reported, and the
+job is retried with growing delays."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -74,7 +74,7 @@ class Upkeep:
         try:
             await job.work()
             job.failures = 0
-        except CommitFailedException as error:  # somebody was faster: no failure
+        except CommitFailedException as error:  # another commit was faster: no failure
             logger.info(
                 "table maintenance lost to a concurrent commit",
                 table=self._committer.handle.name,
@@ -109,14 +109,14 @@ class Upkeep:
         self._merged_at = head.snapshot_id
 
     async def _sweep(self) -> None:
-        if self.maintenance.due and (table := await self._as_it_is()):
+        if self.maintenance.due and (table := await self._reload()):
             await self.maintenance.sweep(table)
 
     async def _remove_orphans(self) -> None:
-        if table := await self._as_it_is():
+        if table := await self._reload():
             await self.maintenance.remove_orphans(table)
 
-    async def _as_it_is(self) -> Table | None:
-        """What the catalog has now: another engine may have expired snapshots that our copy still retains. Not through
-        the committer, whose next round goes on from what it has seen."""
+    async def _reload(self) -> Table | None:
+        """As the catalog has it now: another engine may have expired snapshots that our copy still retains. Not loaded
+        through the committer, whose next round continues from what it has observed."""
         return await self._committer.handle.load()

@@ -294,7 +294,7 @@ async def test_a_round_that_does_not_add_up_is_never_committed() -> None:
     life = await world.opened()
     world.log.produce(0, good(range(5)))
     gathered = await life.gatherer.gather(life.table.reached, 0.0)
-    gathered.pieces = [gathered.pieces[0].slice(1)]
+    gathered.fetched = [gathered.fetched[0].slice(1)]
     with pytest.raises(AssertionError, match="nothing was committed"):
         await life.table.commit(gathered)
     assert world.rows() == []
