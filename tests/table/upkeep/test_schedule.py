@@ -5,14 +5,13 @@ import pytest
 from pyiceberg.table.update import RemoveSnapshotsUpdate
 from support.table_world import Life, World, good
 
-from streamlake.table.upkeep import maintenance
-from streamlake.table.upkeep import schedule as upkeep
+from streamlake.table.upkeep import maintenance, schedule
 from streamlake.table.upkeep.schedule import Upkeep
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "SWEEP_S", 0.0)
+    monkeypatch.setattr(schedule, "SWEEP_S", 0.0)
     monkeypatch.setattr(maintenance, "MERGE_AT", 5)
     monkeypatch.setattr(maintenance, "GRACE_MS", 0)
 
@@ -100,7 +99,7 @@ async def test_a_commit_that_was_faster_is_no_failure(quick: None) -> None:
 
 
 async def test_what_a_failed_sweep_left_is_swept_later(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(schedule, "RETRY_FIRST_S", 0.0)
     world = World()
     life, keeper = await started(world)
     keeper.maintenance._grace_ms = 0
@@ -141,7 +140,7 @@ async def test_an_overtaken_merge_waits_for_another_head(quick: None) -> None:
 
 
 async def test_snapshots_that_another_engine_expired_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "SWEEP_S", 0.0)
+    monkeypatch.setattr(schedule, "SWEEP_S", 0.0)
     world = World()
     life, keeper = await started(world)
     keeper.maintenance._grace_ms = 0
