@@ -83,9 +83,7 @@ class GrowingLog:
     async def positions(self, topic: str, topic_id: UUID, partitions: Sequence[int]) -> dict[int, PartitionPositions]:
         return {0: PartitionPositions(0, self.end)}
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         data = bytearray(self._batch)
         struct.pack_into(">q", data, 0, offset)  # no CRC covers the base offset
         return Fetched(bytes(data), self.end, 0)

@@ -158,9 +158,7 @@ class MemoryLog:
     async def positions(self, topic: str, topic_id: UUID, partitions: Sequence[int]) -> dict[int, PartitionPositions]:
         return {0: PartitionPositions(0, self.end)}
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         return Fetched(self.data(offset, max_bytes), self.end, 0)
 
     def data(self, offset: int, max_bytes: int) -> bytes:

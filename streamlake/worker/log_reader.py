@@ -58,12 +58,10 @@ class KafkaLogReader:
         answer = await self._call(ApiKey.LIST_OFFSETS, request, LIST_OFFSETS_VERSION)
         return {p.partition_index: p.offset for t in answer.topics for p in t.partitions if not p.error_code}
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         asked = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=max_bytes)
         request = FetchRequest(
-            max_wait_ms=max_wait_ms,
+            max_wait_ms=0,
             min_bytes=1,
             max_bytes=max_bytes,
             isolation_level=READ_COMMITTED,

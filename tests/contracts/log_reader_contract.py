@@ -29,7 +29,7 @@ class LogReaderContract:
         raise NotImplementedError
 
     async def fetch(self, log: LogUnderTest, offset: int, max_bytes: int = MANY) -> Fetched:
-        return await log.reader.fetch(log.topic, log.topic_id, 0, offset, max_bytes, 0)
+        return await log.reader.fetch(log.topic, log.topic_id, 0, offset, max_bytes)
 
     async def test_positions_grow_with_the_log(self, log: LogUnderTest) -> None:
         assert await log.reader.positions(log.topic, log.topic_id, [0]) == {0: PartitionPositions(0, 0)}

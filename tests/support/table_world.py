@@ -224,9 +224,7 @@ class Log:
             raise Unavailable("the broker does not answer")
         return {p: PartitionPositions(self.start[p], self.end[p]) for p in partitions if p < len(self.end)}
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         found: list[bytes] = []
         if self.start[partition] <= offset:
             for _, last, batch in self.batches[partition]:

@@ -95,9 +95,9 @@ async def test_fetch(peer: Peer, reader: KafkaLogReader) -> None:
     peer.fetched = fetch.PartitionData(
         records=b"data", last_stable_offset=9, log_start_offset=3, aborted_transactions=aborted
     )
-    assert await reader.fetch("t", ID, 1, 7, 1000, 50) == Fetched(b"data", 9, 3, ((5, 6),))
+    assert await reader.fetch("t", ID, 1, 7, 1000) == Fetched(b"data", 9, 3, ((5, 6),))
     (request,) = peer.calls
-    assert (request.max_bytes, request.max_wait_ms, request.min_bytes, request.session_epoch) == (1000, 50, 1, -1)
+    assert (request.max_bytes, request.max_wait_ms, request.min_bytes, request.session_epoch) == (1000, 0, 1, -1)
     (topic,) = request.topics
     (partition,) = topic.partitions
     assert (topic.topic_id, partition.partition, partition.fetch_offset) == (ID, 1, 7)
@@ -108,15 +108,15 @@ async def test_nothing_new(peer: Peer, reader: KafkaLogReader) -> None:
     peer.fetched = fetch.PartitionData(
         records=None, last_stable_offset=7, log_start_offset=0, aborted_transactions=None
     )
-    assert await reader.fetch("t", ID, 0, 7, 1000, 50) == Fetched(b"", 7, 0)
+    assert await reader.fetch("t", ID, 0, 7, 1000) == Fetched(b"", 7, 0)
 
 
 async def test_an_offset_that_is_gone_tells_where_the_log_is(peer: Peer, reader: KafkaLogReader) -> None:
     peer.fetched = fetch.PartitionData(error_code=ErrorCode.OFFSET_OUT_OF_RANGE)
-    assert await reader.fetch("t", ID, 0, 1, 1000, 50) == Fetched(b"", 10, 3)
+    assert await reader.fetch("t", ID, 0, 1, 1000) == Fetched(b"", 10, 3)
     peer.positions = {}
     with pytest.raises(Unavailable, match=r"t\[0\] has no readable leader"):
-        await reader.fetch("t", ID, 0, 1, 1000, 50)
+        await reader.fetch("t", ID, 0, 1, 1000)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ async def test_errors(peer: Peer, reader: KafkaLogReader, code: ErrorCode, error
     else:
         peer.fetched = fetch.PartitionData(error_code=code)
     with pytest.raises(error):
-        await reader.fetch("t", ID, 0, 1, 1000, 50)
+        await reader.fetch("t", ID, 0, 1, 1000)
 
 
 async def test_an_answer_to_something_else(peer: Peer, reader: KafkaLogReader) -> None:
     peer.fetched = None
     with pytest.raises(Corrupt, match="was answered with 0"):
-        await reader.fetch("t", ID, 0, 1, 1000, 50)
+        await reader.fetch("t", ID, 0, 1, 1000)

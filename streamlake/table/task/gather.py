@@ -89,7 +89,7 @@ class Gatherer:
         if capacity <= 0:
             return False
         fetched = await self._reader.fetch(
-            self._spec.topic, self._spec.topic_id, partition, position, min(FETCH_BYTES, capacity), 0
+            self._spec.topic, self._spec.topic_id, partition, position, min(FETCH_BYTES, capacity)
         )
         if not len(fetched.data):
             filling.check_log(partition, fetched.log_start_offset, fetched.last_stable_offset)

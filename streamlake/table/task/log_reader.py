@@ -32,7 +32,6 @@ class Fetched:
     last_stable_offset: int
     log_start_offset: int
     aborted: tuple[tuple[int, int], ...] = ()
-    leader_epoch: int = -1
 
 
 class LogReader(Protocol):
@@ -42,8 +41,6 @@ class LogReader(Protocol):
         """Where each partition starts and how far it may be read. Partitions that do not exist yet are left out."""
         ...
 
-    async def fetch(
-        self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int, max_wait_ms: int
-    ) -> Fetched:
+    async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
         """Data from `offset` on: at least one batch if there is one, else at most `max_bytes`."""
         ...
