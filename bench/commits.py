@@ -33,7 +33,7 @@ from rich.progress import track
 from table import CLICK, SETTINGS, OneSchema, click_message
 
 from streamlake.catalogs.config import CatalogConfig, embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.config import Tables
 from streamlake.core.budget import Budget
 from streamlake.core.clock import SystemClock
@@ -42,11 +42,12 @@ from streamlake.core.tasks import ThreadExecutor
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import TableSpec
 from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
 from streamlake.worker.process import THREADS
 

@@ -36,7 +36,8 @@ from streamlake.record.encode import encode_batch
 from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.native_flusher import NativeFlusher
 from streamlake.table.formats.avro import native as avro_native
-from streamlake.table.formats.avro.schema import AvroSchema
+from streamlake.table.formats.avro.convert import AvroReader
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 
@@ -48,13 +49,15 @@ NO_LIMIT = 1 << 30
 
 
 class OneSchema:
-    def get(self, schema_id: int) -> str:
-        return json.dumps(SCHEMA)
+    def get(self, schema_id: int) -> WriterSchema:
+        return WriterSchema("AVRO", json.dumps(SCHEMA))
 
 
 class TwinOnly(SchemaCache):
-    def avro(self, schema_id: int) -> AvroSchema:
-        return replace(super().avro(schema_id), native=None)
+    def get(self, schema_id: int) -> AvroReader:
+        reader = super().get(schema_id)
+        assert isinstance(reader, AvroReader)
+        return AvroReader(replace(reader.schema, native=None))
 
 
 def message(rng: random.Random, parsed: Any, n: int) -> bytes:

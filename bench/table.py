@@ -31,7 +31,7 @@ from pyiceberg.partitioning import PartitionSpec
 from report import Report, median, plot_bars, take_turns
 
 from streamlake.catalogs.config import embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.config import Tables
 from streamlake.core.budget import Budget
@@ -44,6 +44,8 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import beginning
+from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.writer import parquet_settings
@@ -51,7 +53,7 @@ from streamlake.table.task.control import TableSpec
 from streamlake.table.task.gather import FETCH_BYTES, Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
 from streamlake.table.task.round import Round
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 from streamlake.worker.process import THREADS
 
 MIB = 1 << 20
@@ -180,8 +182,8 @@ class OneSchema:
     def __init__(self, schema: Any) -> None:
         self._text = json.dumps(schema)
 
-    def get(self, schema_id: int) -> str:
-        return self._text
+    def get(self, schema_id: int) -> WriterSchema:
+        return WriterSchema("AVRO", self._text)
 
 
 # -- one thread ------------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class OneThread:
             if filling.size_bytes >= self._round_bytes:
                 self._finish(filling, taken, written)
                 filling = Round(self._start, dict(filling.positions))
-        if filling.pieces:
+        if filling.fetched:
             self._finish(filling, taken, written)
         return taken
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streamlake.catalogs import config as catalog_config
+from streamlake.catalogs.kinds import KINDS as CATALOG_KINDS
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.errors import Invalid
 from streamlake.core.share import shared_files
@@ -174,7 +175,7 @@ def catalog_file(catalog: str, environ: Mapping[str, str]) -> catalog_config.Cat
     """What `tables.catalog` names when it is not the kind that needs no file. Invalid."""
     path = Path(catalog)
     if not path.exists() and not path.suffix and len(path.parts) == 1:
-        kinds = " or ".join(catalog_config.KINDS)
+        kinds = " or ".join(CATALOG_KINDS)
         raise Invalid(
             f"tables.catalog is {catalog!r}: it must be {SQL_CATALOG!r}, which needs no more, or the path of a catalog "
             f"file of kind {kinds}, such as {shared_files()}/catalogs/rest.toml. Other kinds (glue, hive, …) are "

@@ -23,6 +23,8 @@ TESTED_ELSEWHERE = {
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
     "core/deferred_buffer.py": "tests/handlers/test_produce_runs.py",
     "broker/broker.py": "tests/broker/test_process.py",
+    "table/formats/port.py": "tests/table/formats/test_kinds.py",
+    "table/commit/tools.py": "tests/table/task/test_task.py",
     "broker/services.py": "tests/broker/test_process.py",
 }
 

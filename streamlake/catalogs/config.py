@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamlake.catalogs.kinds import KINDS
 from streamlake.core.errors import Invalid
 
-KINDS = ("sql", "rest")
 DEFAULT_NAME = "streamlake"
 NESTED_IN_PYICEBERG = ("auth", "ssl")  # the two settings of its REST catalog that are tables, not strings
 
@@ -71,13 +71,13 @@ def read(path: Path, environ: Mapping[str, str]) -> CatalogConfig:
         raise Invalid(f"{path}: kind is {content.get('kind')!r}, it must be one of {', '.join(KINDS)}")
     name = content.get("name", DEFAULT_NAME)
     if not isinstance(name, str) or not name:
-        raise Invalid(f"{path}: name must be a text that is not empty")
+        raise Invalid(f"{path}: name must be a non-empty string")
     given = content.get("properties", {})
     if not isinstance(given, dict):
         raise Invalid(f"{path}: properties must be a table of pyiceberg's catalog properties")
     properties = {key: _expand(value, f"{path}: {key}", environ) for key, value in _flat(given)}
     if "uri" not in properties:
-        raise Invalid(f"{path}: [properties] lacks uri, the address of the catalog")
+        raise Invalid(f"{path}: [properties] has no uri, the address of the catalog")
     return CatalogConfig(content["kind"], name, properties)
 
 
@@ -98,7 +98,7 @@ def _expand(value: Any, where: str, environ: Mapping[str, str]) -> Any:
     if isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str):
-        raise Invalid(f"{where}: a text or a number is wanted, not {value!r}")
+        raise Invalid(f"{where}: must be a string or a number, not {value!r}")
 
     def variable(found: re.Match[str]) -> str:
         if found[1] not in environ:

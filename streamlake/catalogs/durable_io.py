@@ -3,7 +3,7 @@
 pyiceberg's own local output truncates in place and never syncs, while the catalog's SQLite file does sync: after a
 power cut a committed table could point to empty files. Here every file is written whole to a temporary name, synced,
 renamed and its directory synced before `close` returns. Reading and deleting are pyiceberg's. Chosen through
-pyiceberg's `py-io-impl` property; the catalog property `streamlake.disk` hands in another Disk.
+pyiceberg's `py-io-impl` property; the catalog property `streamlake.disk` passes another Disk.
 """
 
 import contextlib
@@ -106,5 +106,5 @@ def publish(disk: Disk, path: str, data: Any, overwrite: bool) -> None:
     else:
         disk.link(temporary, path)
         disk.unlink(temporary)
-    # Who closed this file may commit a table that refers to it, so the name itself must survive a power cut too.
+    # Whoever closed this file may commit a table that refers to it, so the name itself must survive a power cut too.
     disk.sync_dir(directory)

@@ -1,7 +1,7 @@
 """The Iceberg REST catalog: pyiceberg's, with a time limit on every request and no retry of its own.
 
-pyiceberg sets no timeout, so a catalog that hangs would hang a thread for ever; and a commit that some adapter sends
-again may meet its own first landing and call it a conflict. Whether a commit is sent again is the committer's choice.
+pyiceberg sets no timeout, so a catalog that hangs would hang a thread for ever; and a commit that an adapter
+retries may conflict with its own first attempt, which landed. Whether a commit is sent again is the committer's choice.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """The SQL catalog on SQLite: the embedded default, and any SQLAlchemy URL that pyiceberg takes.
 
-A commit must not come back after a power cut as an older one, so SQLite runs with synchronous=FULL. A warehouse on a
+A power cut must not revert a commit, so SQLite runs with synchronous=FULL. A warehouse on a
 local disk gets the FileIO that syncs.
 """
 
@@ -29,7 +29,7 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
     except ArgumentError:
         raise Invalid(f"catalog {config.name}: uri is not a database URL such as sqlite:////lake/catalog.db") from None
     if "warehouse" not in properties:
-        raise Invalid(f"catalog {config.name}: [properties] lacks warehouse, the place of its tables")
+        raise Invalid(f"catalog {config.name}: [properties] has no warehouse, the location of its tables")
     if is_local(properties["warehouse"]):
         properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
         properties[durable_io.DISK] = disk

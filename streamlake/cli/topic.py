@@ -8,6 +8,8 @@ from streamlake.cli import topic_consume, topic_produce
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
 from streamlake.cli.cluster import METADATA_VERSION, Cluster, ask, check
 from streamlake.cli.console import AsOutput, Output, Usage, group, say, show, show_json
+from streamlake.cluster.config.formats import CONVERT_TYPES, ConvertType
+from streamlake.cluster.config.table import PREFIX
 from streamlake.peers.offsets import EARLIEST, LATEST
 from streamlake.protocol.messages import ApiKey, create_topics, delete_topics, describe_configs, metadata
 
@@ -15,11 +17,7 @@ app = group("Create, list, describe and delete topics; produce and consume recor
 app.command("produce")(topic_produce.produce)
 app.command("consume")(topic_consume.consume)
 Name = Annotated[str, typer.Argument(help="The topic's name.")]
-TABLE_CONFIGS = {
-    "avro": {"streamlake.table.convert.value.type": "by_schema_id", "streamlake.table.transform.value.type": "flatten"},
-    "string": {"streamlake.table.convert.value.type": "string"},
-    "raw": {"streamlake.table.convert.value.type": "raw"},
-}
+VALUE_OPTIONS = {found.option: found for found in CONVERT_TYPES.values()}
 TOPIC_RESOURCE, SET_ON_TOPIC = 2, 1
 
 
@@ -29,15 +27,15 @@ def create(
     partitions: Annotated[int, typer.Option("--partitions", "-p", help="-1 is the broker's default.")] = -1,
     config: Annotated[list[str] | None, typer.Option("--config", "-c", help="KEY=VALUE, any number of times.")] = None,
     table: Annotated[bool, typer.Option("--table", help="Make the topic an Iceberg table too.")] = False,
-    value: Annotated[str, typer.Option(help="With --table, what values are: string, avro or raw.")] = "string",
+    value: Annotated[str, typer.Option(help=f"With --table, what values are: {', '.join(VALUE_OPTIONS)}.")] = "string",
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> None:
     """Create a topic; with --table it is an Iceberg table from its first record on."""
     configs = dict(_key_value(text) for text in config or [])
     if table:
-        if value not in TABLE_CONFIGS:
-            raise Usage(f"--value must be one of {', '.join(TABLE_CONFIGS)}, not {value!r}")
-        configs = {"streamlake.table.enable": "true", **TABLE_CONFIGS[value], **configs}
+        if value not in VALUE_OPTIONS:
+            raise Usage(f"--value must be one of {', '.join(VALUE_OPTIONS)}, not {value!r}")
+        configs = {**_table_configs(VALUE_OPTIONS[value]), **configs}
     request = create_topics.CreateTopicsRequest(
         topics=(
             create_topics.CreatableTopic(
@@ -115,6 +113,11 @@ def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP) -> None:
     (result,) = answer.responses
     check(f"topic {name}", result.error_code, result.error_message)
     say("deleted topic ", (name, "bold"))
+
+
+def _table_configs(convert: ConvertType) -> dict[str, str]:
+    configs = {PREFIX + "enable": "true", PREFIX + "convert.value.type": convert.name}
+    return {**configs, PREFIX + "transform.value.type": "flatten"} if convert.by_schema else configs
 
 
 def _key_value(text: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The log as the table worker reads it: Kafka's Fetch by topic id, read_committed, on one connection.
 
-By id, so that a topic that was deleted and made again is never taken for the old one.
+The id tells a topic that was deleted and created again from the old one.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FETCH_VERSION, METADATA_VERSION = 13, 12
 
 
 class KafkaLogReader:
-    """Implements table.log_reader.LogReader."""
+    """Implements LogReader."""
 
     def __init__(self, peer: KafkaPeer) -> None:
         self._peer = peer
@@ -42,7 +42,7 @@ class KafkaLogReader:
         return {p: PartitionPositions(starts[p], ends[p]) for p in partitions if p in starts and p in ends}
 
     async def _call(self, key: ApiKey, request: Struct, max_version: int) -> Any:
-        """Tables wait for each other here: hundreds of them at once would be more than a connection takes."""
+        """Tables wait for each other here: hundreds of calls at once are more than a connection accepts."""
         async with self._permits:
             return await self._peer.call(key, request, max_version)
 
@@ -63,7 +63,7 @@ class KafkaLogReader:
         _check(answer.error_code, topic)
         found: list[PartitionData] = [p for t in answer.responses for p in t.partitions]
         if len(found) != 1:
-            raise Corrupt(f"one partition of {topic} was asked for, the answer has {len(found)}")
+            raise Corrupt(f"a fetch of one partition of {topic} was answered with {len(found)}")
         (data,) = found
         if data.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             positions = await self.positions(topic, topic_id, [partition])

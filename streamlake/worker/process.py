@@ -1,7 +1,7 @@
 """The table worker's composition root: `python -m streamlake.worker.process FD`, started by the server only.
 
-FD is one end of a socket pair. The first line that comes over it says where everything is, then come the tables; what
-goes back are reports. When the pair closes the server is gone, and the worker exits at once: it holds nothing that
+FD is one end of a socket pair. The first line carries the settings, the following ones the tables; the worker
+answers with reports. When the pair closes the server is gone, and the worker exits at once: it holds nothing that
 could not be translated again from the log, and an orphan would only race its successor.
 """
 
@@ -17,7 +17,7 @@ import pyarrow
 import structlog
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced
@@ -25,7 +25,9 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.committer import describe
-from streamlake.table.formats.resolve import SchemaCache, SchemaSource
+from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.port import SchemaSource
+from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
     FromServer,
@@ -38,7 +40,6 @@ from streamlake.table.task.control import (
 )
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import Work
-from streamlake.table.task.topic_table import Tools
 from streamlake.telemetry import log as logs
 from streamlake.worker.log_reader import KafkaLogReader
 from streamlake.worker.schema_source import HttpSchemaSource
@@ -49,11 +50,11 @@ REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4
 CATALOG_PAUSE_S = 2.0
-FENCED_PAUSE_S = 0.5  # long enough for the report to leave
+FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
 
 class WorkerMachine(Protocol):
-    """What a worker gets from outside, but for the network: in a simulation all of it comes from a seed."""
+    """What a worker gets from outside, except the network: in a simulation all of it comes from a seed."""
 
     clock: Clock
     ids: Ids
@@ -124,34 +125,34 @@ async def serve(
         return 1
     configure_logs(settings)
     pipe = Pipe(writer)
-    told: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
+    updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
     start = asyncio.get_running_loop().create_task
-    listening, sending = start(_listen(reader, told)), start(pipe.send())
-    working = start(_work(settings, pipe, told, machine, stop))
+    listening, sending = start(_listen(reader, updates)), start(pipe.send())
+    working = start(_work(settings, pipe, updates, machine, stop))
     await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
     for task in (working, listening):
         if task.done() and (error := task.exception()) is not None:
-            log.error("the table worker ends", reason=describe(error))
+            log.error("the table worker failed", reason=describe(error))
     return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
 
 
-async def _listen(reader: asyncio.StreamReader, told: asyncio.Queue[list[TableSpec]]) -> None:
+async def _listen(reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]]) -> None:
     """Returns when the server is gone, whatever the tables are waiting for then."""
     while (message := await read_message(reader, FromServer)) is not None:
-        told.put_nowait(message.tables)
+        updates.put_nowait(message.tables)
 
 
 async def _work(
     settings: WorkerSettings,
     pipe: Pipe,
-    told: asyncio.Queue[list[TableSpec]],
+    updates: asyncio.Queue[list[TableSpec]],
     machine: WorkerMachine,
     stop: asyncio.Event,
 ) -> None:
-    """Keep the tables that the server tells, until `stop`. Raises what a table's task died of, and Fenced."""
+    """Run the tables that the server lists, until `stop`. Raises the error that a table's task died of, and Fenced."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_task(stop.wait())
-    specs = await told.get()
+    specs = await updates.get()
     opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
     await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not opening.done():
@@ -164,7 +165,7 @@ async def _work(
 
     def report(report: TableReport) -> None:
         pipe.report(report)
-        if report.state == "fenced":  # another worker writes our tables: this process is somebody's leftover
+        if report.state == "fenced":  # another worker writes our tables: this process is a leftover
             loop.call_later(FENCED_PAUSE_S, fail, Fenced(report.message))
 
     peer = KafkaPeer(settings.bootstrap_host, settings.bootstrap_port, "streamlake-worker", REQUEST_TIMEOUT_S)
@@ -179,21 +180,21 @@ async def _work(
     tables = Tables(work, lambda _name, error: fail(error))
     while True:
         await tables.apply(specs)
-        hearing = loop.create_task(told.get())
-        waited: list[asyncio.Future[Any]] = [hearing, stopping, failed]
+        next_update = loop.create_task(updates.get())
+        waited: list[asyncio.Future[Any]] = [next_update, stopping, failed]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if failed.done():
             raise failed.result()
         if stopping.done():
             await tables.close()  # waits for commits under way
             return
-        specs = hearing.result()
+        specs = next_update.result()
 
 
 async def _tools(
     settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
 ) -> Tools:
-    """Opens the catalog; while it cannot be reached, tables say so and wait, and the topics do not notice."""
+    """Opens the catalog. While it cannot be reached, the tables report so and wait; the topics are not affected."""
     catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
     while True:
         try:
@@ -201,7 +202,7 @@ async def _tools(
             break
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
             reason = describe(error)
-            log.warning("the catalog cannot be opened, trying again", catalog=catalog.name, reason=reason)
+            log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
             message = f"the catalog {catalog.name} cannot be opened: {reason}"
             for spec in specs:
                 report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
@@ -229,7 +230,7 @@ def _control() -> socket.socket:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the server tells us when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the server decides when we stop
     os.nice(NICENESS)
     pyarrow.set_cpu_count(1)  # tables share the machine with the broker
     code = asyncio.run(_serve(_control()))

@@ -41,11 +41,11 @@ def test_a_file_with_dotted_keys_numbers_and_secrets(tmp_path: Path) -> None:
         ('kind = "glow"', "must be one of sql, rest"),
         ("", "must be one of sql, rest"),
         ('kind = "sql"\ntype = "x"', "unknown key type"),
-        ('kind = "sql"\nname = 7', "name must be a text"),
+        ('kind = "sql"\nname = 7', "name must be a non-empty string"),
         ('kind = "sql"\nproperties = 7', "must be a table"),
-        ('kind = "sql"\n[properties]\nwarehouse = "x"', "lacks uri"),
+        ('kind = "sql"\n[properties]\nwarehouse = "x"', "has no uri"),
         ('kind = "sql"\n[properties]\nuri = "${NOT_SET}"', "needs the environment variable NOT_SET"),
-        ('kind = "sql"\n[properties]\nuri = ["x"]', "a text or a number is wanted"),
+        ('kind = "sql"\n[properties]\nuri = ["x"]', "must be a string or a number"),
     ],
 )
 def test_mistakes_name_the_file_and_the_key(tmp_path: Path, text: str, message: str) -> None:

@@ -11,7 +11,7 @@ from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.tasks import ThreadExecutor
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.durable_io import DurableFileIO
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.errors import Invalid
 
 
@@ -39,7 +39,7 @@ def test_a_warehouse_elsewhere_keeps_pyicebergs_file_io(tmp_path: Path) -> None:
     ("properties", "message"),
     [
         ({"uri": "not a url", "warehouse": "file:///x"}, "not a database URL"),
-        ({"uri": "sqlite:///x.db"}, "lacks warehouse"),
+        ({"uri": "sqlite:///x.db"}, "has no warehouse"),
     ],
 )
 def test_what_can_never_work_is_invalid(properties: dict[str, str], message: str) -> None:

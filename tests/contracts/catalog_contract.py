@@ -49,24 +49,24 @@ class CatalogContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def door(self, catalog: Catalog) -> IcebergTable:
-        return self.new_door(catalog)
+    def handle(self, catalog: Catalog) -> IcebergTable:
+        return self.new_handle(catalog)
 
-    def new_door(self, catalog: Catalog, name: str | None = None, epoch: int = 1) -> IcebergTable:
+    def new_handle(self, catalog: Catalog, name: str | None = None, epoch: int = 1) -> IcebergTable:
         name = name or self.table_name.format(next(numbers))
         return IcebergTable(catalog, (NAMESPACE, name), epoch, InlineExecutor(), SystemClock(), Ids())
 
-    async def opened(self, door: IcebergTable, epoch: int = 1) -> Committer:
-        committer = Committer(door, Owner("cluster", "topic", "topic-id", epoch), False, Ids())
+    async def opened(self, handle: IcebergTable, epoch: int = 1) -> Committer:
+        committer = Committer(handle, Owner("cluster", "topic", "topic-id", epoch), False, Ids())
         await committer.load()
         return committer
 
     async def test_create_makes_the_namespace_and_a_table_of_version_2(
-        self, door: IcebergTable, catalog: Catalog
+        self, handle: IcebergTable, catalog: Catalog
     ) -> None:
-        assert await door.load() is None
-        await door.create(SCHEMA)
-        table = await door.load()
+        assert await handle.load() is None
+        await handle.create(SCHEMA)
+        table = await handle.load()
         assert table is not None
         # The ids are the catalog's choice (level by level, or depth first): who writes binds to what it finds.
         assert {n: str(table.schema().find_type(n)) for n in ("id", "s.inner", "name")} == {
@@ -75,14 +75,14 @@ class CatalogContract:
         assert table.metadata.format_version == 2
         assert table.properties["write.metadata.previous-versions-max"] == "10"
         before = table.metadata.table_uuid
-        await door.create(SCHEMA)  # no error, and no new table
-        assert (await door.load()).metadata.table_uuid == before
+        await handle.create(SCHEMA)  # no error, and no new table
+        assert (await handle.load()).metadata.table_uuid == before
 
-    async def test_rows_progress_tag_and_property_land_together(self, door: IcebergTable) -> None:
-        await door.create(SCHEMA)
-        committer = await self.opened(door)
+    async def test_rows_progress_tag_and_property_land_together(self, handle: IcebergTable) -> None:
+        await handle.create(SCHEMA)
+        committer = await self.opened(handle)
         assert await self.append(committer, [1, 2, 3])
-        table = await door.load()
+        table = await handle.load()
         assert ids(table) == [1, 2, 3]
         head = table.metadata.current_snapshot()
         assert table.metadata.refs[TAG].snapshot_id == head.snapshot_id
@@ -91,47 +91,47 @@ class CatalogContract:
         assert PROGRESS in table.properties
         assert find(table.metadata) == committer.progress
 
-    async def test_a_stale_commit_is_refused_and_nothing_of_it_lands(self, door: IcebergTable) -> None:
-        await door.create(SCHEMA)
-        stale = await self.opened(door)
+    async def test_a_stale_commit_is_refused_and_nothing_of_it_lands(self, handle: IcebergTable) -> None:
+        await handle.create(SCHEMA)
+        stale = await self.opened(handle)
         table = stale.table
-        assert await self.append(await self.opened(door), [1])
+        assert await self.append(await self.opened(handle), [1])
         with pytest.raises(CommitFailedException):
-            await door.put_and_commit(table, self.change(stale, [2]))
-        after = await door.load()
+            await handle.put_and_commit(table, self.change(stale, [2]))
+        after = await handle.load()
         assert ids(after) == [1]
         assert len(after.metadata.snapshots) == 1
 
-    async def test_a_commit_to_a_table_created_again_is_refused(self, door: IcebergTable, catalog: Catalog) -> None:
-        await door.create(SCHEMA)
-        old = await self.opened(door)
-        catalog.drop_table(door.identifier)
-        await door.create(SCHEMA)
+    async def test_a_commit_to_a_table_created_again_is_refused(self, handle: IcebergTable, catalog: Catalog) -> None:
+        await handle.create(SCHEMA)
+        old = await self.opened(handle)
+        catalog.drop_table(handle.identifier)
+        await handle.create(SCHEMA)
         with pytest.raises(CommitFailedException):
-            await door.put_and_commit(old.table, self.change(old, [1]))
-        assert ids(await door.load()) == []
+            await handle.put_and_commit(old.table, self.change(old, [1]))
+        assert ids(await handle.load()) == []
 
-    async def test_a_commit_to_a_dropped_table_is_refused(self, door: IcebergTable, catalog: Catalog) -> None:
-        await door.create(SCHEMA)
-        committer = await self.opened(door)
-        catalog.drop_table(door.identifier)
+    async def test_a_commit_to_a_dropped_table_is_refused(self, handle: IcebergTable, catalog: Catalog) -> None:
+        await handle.create(SCHEMA)
+        committer = await self.opened(handle)
+        catalog.drop_table(handle.identifier)
         with pytest.raises(Exception, match=r"(?i)table"):  # catalogs agree on no error for it: unknown, so look again
-            await door.put_and_commit(committer.table, self.change(committer, [1]))
-        assert await door.load() is None
+            await handle.put_and_commit(committer.table, self.change(committer, [1]))
+        assert await handle.load() is None
 
-    async def test_expiry_in_the_commit(self, door: IcebergTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_expiry_in_the_commit(self, handle: IcebergTable, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(expiry, "KEEP_DEFAULT", 3)
-        await door.create(SCHEMA)
-        committer = await self.opened(door)
+        await handle.create(SCHEMA)
+        committer = await self.opened(handle)
         for n in range(6):
             assert await self.append(committer, [n])
-        table = await door.load()
+        table = await handle.load()
         assert len(table.metadata.snapshots) == 3
         assert ids(table) == list(range(6))
 
-    async def test_a_schema_change_and_rows_in_one_commit(self, door: IcebergTable) -> None:
-        await door.create(SCHEMA)
-        committer = await self.opened(door)
+    async def test_a_schema_change_and_rows_in_one_commit(self, handle: IcebergTable) -> None:
+        await handle.create(SCHEMA)
+        committer = await self.opened(handle)
         assert await self.append(committer, [1])
         metadata = committer.table.metadata
         current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
@@ -141,17 +141,17 @@ class CatalogContract:
             change, schema=evolved.schema, updates=evolved.updates, requirements=evolved.requirements
         )  # fmt: skip
         assert await committer.commit(change)
-        table = await door.load()
+        table = await handle.load()
         assert table.schema().find_field("added").field_id == 5
         assert table.metadata.current_snapshot().schema_id == table.schema().schema_id
         assert ids(table) == [1, 2]
-        stale = await self.opened(door)
+        stale = await self.opened(handle)
         with pytest.raises(CommitFailedException):
-            await door.put_and_commit(stale.table, change)
+            await handle.put_and_commit(stale.table, change)
 
-    async def test_a_partition_field_with_its_column_and_rows_in_one_commit(self, door: IcebergTable) -> None:
-        await door.create(SCHEMA, properties={PENDING: "bucket(added, 4)"})
-        committer = await self.opened(door)
+    async def test_a_partition_field_with_its_column_and_rows_in_one_commit(self, handle: IcebergTable) -> None:
+        await handle.create(SCHEMA, properties={PENDING: "bucket(added, 4)"})
+        committer = await self.opened(handle)
         assert await self.append(committer, [1])
         metadata = committer.table.metadata
         current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
@@ -165,19 +165,19 @@ class CatalogContract:
             requirements=(*evolved.requirements, *chosen.requirements),
         )
         assert await committer.commit(change)
-        table = await door.load()
+        table = await handle.load()
         assert [field.name for field in table.spec().fields] == ["added_bucket_4"]
         assert table.spec().spec_id == chosen.spec.spec_id
         assert PENDING not in table.properties
         assert await self.append(committer, [4])
-        table = await door.load()
+        table = await handle.load()
         assert ids(table) == [1, 2, 3, 4]
         assert sorted({task.file.spec_id for task in table.scan().plan_files()}) == [0, chosen.spec.spec_id]
 
-    async def test_files_without_partitions_in_a_table_with_them(self, door: IcebergTable) -> None:
+    async def test_files_without_partitions_in_a_table_with_them(self, handle: IcebergTable) -> None:
         spec, _ = partition_spec(SCHEMA, partition_fields("id"))
-        await door.create(SCHEMA, spec)
-        committer = await self.opened(door)
+        await handle.create(SCHEMA, spec)
+        committer = await self.opened(handle)
         assert await self.append(committer, [1, 2])
         chosen = unpartitioned(committer.table.metadata)
         change = replace(
@@ -188,19 +188,19 @@ class CatalogContract:
         )
         assert await committer.commit(change)
         assert await self.append(committer, [5])
-        table = await door.load()
+        table = await handle.load()
         assert not table.spec().is_unpartitioned()
         assert [ids(table, f"id = {n}") for n in range(1, 6)] == [[1], [2], [3], [4], [5]]
 
-    async def test_a_claim_is_an_empty_snapshot_that_fences(self, door: IcebergTable, catalog: Catalog) -> None:
-        await door.create(SCHEMA)
-        old = await self.opened(door)
+    async def test_a_claim_is_an_empty_snapshot_that_fences(self, handle: IcebergTable, catalog: Catalog) -> None:
+        await handle.create(SCHEMA)
+        old = await self.opened(handle)
         assert await self.append(old, [1])
-        successor = await self.opened(self.new_door(catalog, door.identifier[1], epoch=2), epoch=2)
+        successor = await self.opened(self.new_handle(catalog, handle.identifier[1], epoch=2), epoch=2)
         assert await successor.claim()
         with pytest.raises(CommitFailedException):
-            await door.put_and_commit(old.table, self.change(old, [2]))
-        assert ids(await door.load()) == [1]
+            await handle.put_and_commit(old.table, self.change(old, [2]))
+        assert ids(await handle.load()) == [1]
 
     # -- helpers ------------------------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class CatalogContract:
         arrow = pipeline.table_schema(schema)
         columns = [pa.array(values, pa.int64()) if f.name == "id" else pa.nulls(len(values), f.type) for f in arrow]
         rows = pa.Table.from_arrays(columns, schema=arrow)
-        files = pipeline.write(rows, schema, spec or table.spec(), paths_of(committer.door, table), table.properties)
+        files = pipeline.write(rows, schema, spec or table.spec(), paths_of(committer.handle, table), table.properties)
         return change_of(files, committer.progress.advanced(committer.progress.epoch, {0: max(values) + 1}, {}))
 
     async def append(self, committer: Committer, values: list[int]) -> bool:

@@ -18,8 +18,7 @@ async def opened(values: list[bytes | None]) -> tuple[World, object]:
     world = World()
     world.log.produce(0, good(range(5)))
     await world.life().drain()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     world.log.produce(0, values)
     return world, life
 

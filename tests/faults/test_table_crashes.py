@@ -117,8 +117,7 @@ async def test_a_bad_batch_survives_the_crash_as_one_dead_letter() -> None:
 
 async def die_between_the_two_commits_of_the_first_life(world: World) -> None:
     """The first life also creates and claims: count only the commits of the round's files."""
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     original = life.table._commit_main
 
     async def killed(*args: object, **more: object) -> bool:

@@ -68,7 +68,7 @@ def test_files_that_vanish_under_a_running_table(server: Server) -> None:
         wait_until(lambda topic=topic: missed(topic))  # type: ignore[misc]
         table = server.tables()[topic]
         assert path.stem in table["message"]
-        assert "Put the file back" in table["message"]
+        assert "Restore the file" in table["message"]
         assert f'streamlake_table_unreadable{{table="default.{topic}",topic="{topic}"}} 1.0' in metrics(server)
         lake.produce(server, topic, [b"after"] * 100)
         assert server.tables()[topic]["commits"] == table["commits"]

@@ -1,6 +1,6 @@
 """Avro: the schema texts that people register, and values that claim to be of one.
 
-A value is read by the table path (convert_avro). Where it gives a row, fastavro with the schema as it is reads the
+A value is read by the table path (by_schema_id). Where it gives a row, fastavro with the schema as it is reads the
 value too; where both do, plain types must be equal.
 """
 
@@ -18,9 +18,11 @@ from fuzz.target import MIB, Target
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.registry.avro.compatibility import Level, incompatibilities
 from streamlake.registry.avro.schema import parse_schema
-from streamlake.table.formats.avro import convert as convert_avro
-from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
+from streamlake.table.formats import by_schema_id
+from streamlake.table.formats.avro.convert import AvroReader
+from streamlake.table.formats.avro.schema import compile_schema
 from streamlake.table.formats.converted import Converted, Reason
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows.evolve import evolve
 from streamlake.table.rows.flatten import value_columns
@@ -75,17 +77,19 @@ SCHEMAS: list[tuple[Any, list[Any]]] = [
 class _OneSchema:
     """Implements SchemaSource: every id below the number of schemas is known."""
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         if schema_id >= len(SCHEMAS):
             raise NotFound(f"no schema {schema_id}")
-        return json.dumps(SCHEMAS[schema_id][0])
+        return WriterSchema("AVRO", json.dumps(SCHEMAS[schema_id][0]))
 
 
 class _Twins(SchemaCache):
     """Schemas without the native reader."""
 
-    def avro(self, schema_id: int) -> AvroSchema:
-        return dataclasses.replace(super().avro(schema_id), native=None)
+    def get(self, schema_id: int) -> AvroReader:
+        reader = super().get(schema_id)
+        assert isinstance(reader, AvroReader)
+        return AvroReader(dataclasses.replace(reader.schema, native=None))
 
 
 _CACHE, _TWINS = SchemaCache(_OneSchema()), _Twins(_OneSchema())
@@ -119,8 +123,8 @@ def check_value(data: bytes) -> None:
     """One bad value is one error of its row, and never spoils its neighbours."""
     neighbour = value_seeds()[data[4] % 5] if len(data) > 4 else b""
     column = pa.array([data, neighbour, None], pa.binary())
-    found = convert_avro.convert(column, Reason.INVALID_VALUE, _CACHE)
-    _same(found, convert_avro.convert(column, Reason.INVALID_VALUE, _TWINS))
+    found = by_schema_id.convert(column, Reason.INVALID_VALUE, _CACHE)
+    _same(found, by_schema_id.convert(column, Reason.INVALID_VALUE, _TWINS))
     rows = sorted(row for group in found.groups for row in group.rows.to_pylist())
     assert sorted(rows + [error.row for error in found.errors]) == [0, 1]
     assert neighbour == b"" or 1 in rows

@@ -128,7 +128,7 @@ def check_registry_answer(data: bytes) -> None:
     source = HttpSchemaSource("http://registry")
     source._opener = _Answer(data)  # type: ignore[assignment]
     try:
-        assert isinstance(source.get(7), str)
+        assert isinstance(source.get(7).text, str)
     except (NotFound, Invalid, Unavailable):
         pass
 

@@ -38,10 +38,10 @@ from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
 from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.table.commit import committer
 from streamlake.table.commit.iceberg import IcebergTable
-from streamlake.table.commit.machine import judge
+from streamlake.table.commit.machine import resume_from
 from streamlake.table.commit.progress import PROGRESS, _progress
 from streamlake.table.task import topic_table
-from streamlake.table.task.finals import NO_FINALS
+from streamlake.table.task.settled import NONE_SETTLED
 from streamlake.table.task.task import TableTask
 from streamlake.table.task.topic_table import TopicTable
 
@@ -409,7 +409,7 @@ def main_before_dead_letters(replace: Replace) -> None:
 @bug(*TWICE)
 def dead_letters_not_final(replace: Replace) -> None:
     """After a crash between the two commits all records are judged anew, by the schemas of that day (C8)."""
-    replace(topic_table, "read_finals", lambda dead_letters, decided, main: NO_FINALS)
+    replace(topic_table, "read_settled", lambda dead_letters, decided, main: NONE_SETTLED)
 
 
 @bug(*TWICE)
@@ -426,7 +426,11 @@ def progress_not_found_is_zero(replace: Replace) -> None:
         return None
 
     replace(committer, "find", find)
-    replace(committer, "judge", lambda sight, owner, committed_once, table: judge(sight, owner, False, table))
+    replace(
+        committer,
+        "resume_from",
+        lambda observed, owner, committed_once, table: resume_from(observed, owner, False, table),
+    )
 
 
 @bug(*TWICE)

@@ -26,6 +26,7 @@ from streamlake.catalogs.config import CatalogConfig
 from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
 from streamlake.s3stream.wal.object.wal import ObjectWal
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
 from streamlake.worker import process as worker
 
@@ -43,14 +44,13 @@ class Schemas:
         self._outside = outside
         self._hidden = hidden
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         if self._outside.metadata.fate() != "done":
             raise Unavailable("the schema registry does not answer (simulated)")
         rows = self._outside.metadata.query("SELECT text FROM schema WHERE id = ?", schema_id)
         if not rows or schema_id in self._hidden:
-            raise NotFound(f"the registry knows no schema with id {schema_id}")
-        text: str = rows[0][0]
-        return text
+            raise NotFound(f"the schema registry has no schema with id {schema_id}")
+        return WriterSchema("AVRO", rows[0][0])
 
 
 class SimWorkerMachine:

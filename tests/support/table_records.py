@@ -12,6 +12,7 @@ from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.core.errors import NotFound
 from streamlake.record.arrow import RECORDS_SCHEMA
 from streamlake.record.decode import NOT_TEXT
+from streamlake.table.formats.port import WriterSchema
 
 
 class Registry:
@@ -22,14 +23,14 @@ class Registry:
         self.asked: list[int] = []
         self.down: Exception | None = None
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         self.asked.append(schema_id)
         if self.down:
             raise self.down
         if schema_id not in self.schemas:
             raise NotFound(f"no schema {schema_id}")
         schema = self.schemas[schema_id]
-        return schema if isinstance(schema, str) else json.dumps(schema)
+        return WriterSchema("AVRO", schema if isinstance(schema, str) else json.dumps(schema))
 
 
 def record(*fields: tuple[str, Any], name: str = "R") -> dict[str, Any]:

@@ -24,12 +24,14 @@ from streamlake.core.ids import Ids
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
+from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
 from streamlake.table.task.task import Work
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 
 TOPIC = "orders"
 TOPIC_ID = UUID(int=7)
@@ -241,12 +243,12 @@ class Registry:
         self.gone: set[int] = set()
         self.down = False
 
-    def get(self, schema_id: int) -> str:
+    def get(self, schema_id: int) -> WriterSchema:
         if self.down:
             raise Unavailable("the registry does not answer")
         if schema_id in self.gone or schema_id not in self.schemas:
             raise NotFound(f"schema {schema_id}")
-        return self.schemas[schema_id]
+        return WriterSchema("AVRO", self.schemas[schema_id])
 
 
 class World:
@@ -308,6 +310,12 @@ class World:
         gatherer = Gatherer(self.spec(), self.log, tools.executor, self.budget, round_bytes)
         return Life(self, table, gatherer)
 
+    async def opened(self) -> "Life":
+        """A new life, whose tables are open."""
+        life = self.life()
+        await life.table.open()
+        return life
+
     # -- what the tables hold -----------------------------------------------------------------------------------------
 
     def load(self, suffix: str = "") -> Any:
@@ -348,11 +356,17 @@ class Life:
         """One gather and commit; False if there was nothing new."""
         gathered = await self.gatherer.gather(self.table.reached, 0.0)
         try:
-            committed = await self.table.commit(gathered) if gathered.moved else False
+            committed = await self.table.commit(gathered) if gathered.has_progress else False
         finally:
             self.gatherer.release(gathered)
         self.world.committed_once |= self.table.main.committed_once
         return committed
+
+    async def rounds(self, count: int) -> None:
+        """That many rounds, each with a record of its own."""
+        for n in range(count):
+            self.world.log.produce(0, good([n]))
+            await self.round()
 
     async def drain(self) -> None:
         await self.table.open()

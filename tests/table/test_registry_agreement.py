@@ -28,9 +28,9 @@ from streamlake.core.errors import Invalid
 from streamlake.registry.avro.compatibility import Level, incompatibilities
 from streamlake.registry.avro.schema import parse_schema
 from streamlake.registry.avro.types import LEVELS_MAX, understood
-from streamlake.table.formats.avro import convert as convert_avro
+from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
-from streamlake.table.formats.converted import Reason, row_numbers
+from streamlake.table.formats.converted import row_numbers
 
 # docs/guides/tables.md has these, and no others.
 UNSUPPORTED = re.compile(
@@ -106,9 +106,9 @@ def fastavro_reads(plain: Any, body: bytes) -> Any:
 
 def rows_of(form: AvroSchema, bodies: list[bytes]) -> tuple[list[int], list[Any]]:
     column = pa.array([HEADER + body for body in bodies], pa.binary())
-    group, errors = convert_avro._of_one_schema(column, row_numbers(len(bodies)), form, Reason.INVALID_VALUE, "")
+    group, errors = AvroReader(form).read(column, row_numbers(len(bodies)), len(HEADER))
     group.values.validate(full=True)
-    assert all("decimal" in error.message or "digits" in error.message for error in errors), errors
+    assert all("decimal" in message or "digits" in message for _, message in errors), errors
     return group.rows.to_pylist(), group.values.to_pylist()
 
 

@@ -140,5 +140,5 @@ async def test_errors(peer: Peer, reader: KafkaLogReader, code: ErrorCode, error
 
 async def test_an_answer_to_something_else(peer: Peer, reader: KafkaLogReader) -> None:
     peer.fetched = None
-    with pytest.raises(Corrupt, match="the answer has 0"):
+    with pytest.raises(Corrupt, match="was answered with 0"):
         await reader.fetch("t", ID, 0, 1, 1000)

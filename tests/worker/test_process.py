@@ -51,7 +51,7 @@ def test_it_does_not_outlive_a_server_while_it_waits_for_a_catalog(nowhere: int,
     ours, process = start(nowhere, f"http://127.0.0.1:{nowhere if hangs else 9}")
     if not hangs:
         assert process.stderr is not None
-        while b"trying again" not in process.stderr.readline():
+        while b"cannot be opened, retrying" not in process.stderr.readline():
             assert process.poll() is None
     ours.close()
     try:
@@ -63,7 +63,7 @@ def test_it_does_not_outlive_a_server_while_it_waits_for_a_catalog(nowhere: int,
 def test_it_stops_when_told_while_it_waits_for_a_catalog(nowhere: int) -> None:
     ours, process = start(nowhere, "http://127.0.0.1:9")
     assert process.stderr is not None
-    while b"trying again" not in process.stderr.readline():
+    while b"cannot be opened, retrying" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
+from streamlake.table.formats.port import Reference, WriterSchema
 from streamlake.worker import schema_source
 from streamlake.worker.schema_source import HttpSchemaSource
 
@@ -59,20 +60,27 @@ def source(registry: Registry) -> HttpSchemaSource:
 @pytest.mark.parametrize("extra", [{}, {"schemaType": "AVRO"}])
 def test_a_schema_by_its_id(registry: Registry, source: HttpSchemaSource, extra: dict[str, str]) -> None:
     registry.says({"schema": '"string"', **extra})
-    assert source.get(7) == '"string"'
+    assert source.get(7) == WriterSchema("AVRO", '"string"')
     assert registry.asked == ["/schemas/ids/7"]
 
 
 def test_one_that_nobody_knows(registry: Registry, source: HttpSchemaSource) -> None:
     registry.says({"error_code": 40403, "message": "Schema not found"}, "404 Not Found")
-    with pytest.raises(NotFound, match="knows no schema with id 8"):
+    with pytest.raises(NotFound, match="has no schema with id 8"):
         source.get(8)
 
 
-@pytest.mark.parametrize("kind", ["PROTOBUF", "JSON", None])
-def test_one_of_another_kind(registry: Registry, source: HttpSchemaSource, kind: str | None) -> None:
-    registry.says({"schema": "syntax = ...", "schemaType": kind})
-    with pytest.raises(Invalid, match="only Avro can be a table yet"):
+def test_one_of_another_kind_and_its_references(registry: Registry, source: HttpSchemaSource) -> None:
+    references = [{"name": "other.proto", "subject": "other", "version": 3}]
+    registry.says({"schema": "syntax = ...", "schemaType": "PROTOBUF", "references": references})
+    found = WriterSchema("PROTOBUF", "syntax = ...", (Reference("other.proto", "other", 3),))
+    assert source.get(1) == found
+
+
+@pytest.mark.parametrize("answer", [{"schema": "…", "schemaType": None}, {"schema": {"type": "string"}}])
+def test_one_that_is_no_text(registry: Registry, source: HttpSchemaSource, answer: dict[str, object]) -> None:
+    registry.says(answer)
+    with pytest.raises(Invalid, match="schema 1 has type"):
         source.get(1)
 
 
@@ -94,10 +102,11 @@ def test_a_registry_that_fails_is_asked_again_later(registry: Registry, source: 
         b"HTTP/1.1 200 OK\r\n\r\nnot json",
         b"HTTP/1.1 200 OK\r\n\r\n[]",
         b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b'HTTP/1.1 200 OK\r\n\r\n{"schema": "", "references": [1]}',
         b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
         b"HTTP/1.1 200 OK\r\n\r\n\xff\xfe",
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_no_registry_says_is_no_schema(registry: Registry, source: HttpSchemaSource, answer: bytes) -> None:
     """A record whose schema cannot be had now must wait, and not become a dead letter."""
@@ -116,7 +125,7 @@ def test_one_that_is_too_large(registry: Registry, source: HttpSchemaSource, mon
 def test_nobody_listens() -> None:
     with Registry() as gone:
         url = gone.url
-    with pytest.raises(Unavailable, match="cannot be asked"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         HttpSchemaSource(url).get(1)
 
 
@@ -133,4 +142,4 @@ def test_a_proxy_from_the_environment_is_not_used(registry: Registry, monkeypatc
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
     registry.says({"schema": '"string"'})
-    assert HttpSchemaSource(registry.url).get(7) == '"string"'
+    assert HttpSchemaSource(registry.url).get(7).text == '"string"'

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from streamlake.cluster.config.columns import BYTES, LAYOUTS, NESTED, NUMBER, STREAMLAKE, TEXT, TIME
 from streamlake.cluster.config.definition import (
     INT32_MAX,
     ConfigDef,
@@ -19,10 +20,10 @@ from streamlake.cluster.config.definition import (
     integer,
     one_of,
 )
+from streamlake.cluster.config.formats import CONVERT_TYPES, ConvertType
 from streamlake.core.errors import Invalid
 
 PREFIX = "streamlake.table."
-LAYOUTS = ("streamlake", "automq")
 AUTOMQ_PREFIX = "automq.table.topic."
 AUTOMQ_SCHEMA_TYPE = AUTOMQ_PREFIX + "schema.type"
 
@@ -36,14 +37,13 @@ _TIMES = ("year", "month", "day", "hour")
 _PLAIN_TRANSFORMS = ("identity", *_TIMES)
 _NUMBERED_TRANSFORMS = ("bucket", "truncate")
 
-# What a column is, in words, and the transforms of such a column.
-_NUMBER, _TEXT, _BYTES, _TIME, _MANY = "a number", "text", "binary", "a time", "made of several values"
+# The transforms of a column by what it is.
 _TRANSFORMS: Mapping[str, tuple[str, ...]] = {
-    _NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
-    _TEXT: ("identity", *_NUMBERED_TRANSFORMS),
-    _BYTES: ("identity", *_NUMBERED_TRANSFORMS),
-    _TIME: ("identity", *_TIMES, "bucket"),
-    _MANY: (),
+    NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
+    TEXT: ("identity", *_NUMBERED_TRANSFORMS),
+    BYTES: ("identity", *_NUMBERED_TRANSFORMS),
+    TIME: ("identity", *_TIMES, "bucket"),
+    NESTED: (),
 }
 _NAME_BYTES_MAX = 249  # a folder's name has 255, and the dead-letter table needs six for its ending
 _NAMESPACE_BYTES_MAX = 255
@@ -82,11 +82,11 @@ class TableSettings:
     namespace: str
     name: str  # "": the topic's name
     commit_interval_ms: int
-    convert_value: str  # raw, string, by_schema_id
-    convert_key: str  # raw, string, by_schema_id
+    convert_value: str  # of CONVERT_TYPES
+    convert_key: str
     transform_value: str  # none, flatten
     partition_by: tuple[PartitionBy, ...]
-    layout: str  # streamlake, automq
+    layout: str  # of LAYOUTS
     errors_tolerance: str  # none, invalid_data, all
 
     @classmethod
@@ -108,10 +108,11 @@ class TableSettings:
             layout=texts["layout"],
             errors_tolerance=texts["errors.tolerance"],
         )
-        if settings.transform_value == "flatten" and settings.convert_value != "by_schema_id":
+        if settings.transform_value == "flatten" and not CONVERT_TYPES[settings.convert_value].by_schema:
+            by_schema = " or ".join(name for name, found in CONVERT_TYPES.items() if found.by_schema)
             raise Invalid(
                 f"{PREFIX}transform.value.type = flatten needs records with fields: "
-                f"set {PREFIX}convert.value.type = by_schema_id too (it is {settings.convert_value})"
+                f"set {PREFIX}convert.value.type = {by_schema} too (it is {settings.convert_value})"
             )
         return settings
 
@@ -133,29 +134,18 @@ class TableSettings:
         return ""
 
     def _known_columns(self) -> dict[str, str]:
-        """What columns are, in words, where the configs tell. Names are folded."""
-        key = {"raw": _BYTES, "string": _TEXT}.get(self.convert_key)
-        value = {"raw": _BYTES, "string": _TEXT}.get(self.convert_value)
-        if self.layout == "automq":
-            columns = {"_kafka_header": _MANY, "_kafka_metadata": _MANY, "_kafka_metadata.timestamp": _NUMBER}
-            columns |= {f"_kafka_metadata.{name}": _NUMBER for name in ("partition", "offset")}
-            columns |= {"_kafka_key": key} if key else {}
-            return columns | ({"_kafka_value": value} if value else {})
-        columns = {"_kafka": _MANY, "_kafka.headers": _MANY, "_kafka.timestamp": _TIME}
-        columns |= {f"_kafka.{name}": _NUMBER for name in ("partition", "offset")}
-        columns |= {f"_kafka.{name}": _TEXT for name in ("topic", "timestamp_type")}
-        columns |= {"_kafka.key": key} if key else {}
-        return columns | ({"value": value} if value else {})
+        """What columns are, in words, where the configs tell."""
+        kinds = ((path, convert.column) for path, convert in self._converted())
+        return {**LAYOUTS[self.layout].columns, **{path: kind for path, kind in kinds if kind is not None}}
 
     def _columns_of_schemas(self) -> list[str]:
         """Those that are what a schema says."""
-        automq = self.layout == "automq"
-        found = []
-        if self.convert_key == "by_schema_id":
-            found.append("_kafka_key" if automq else "_kafka.key")
-        if self.convert_value == "by_schema_id":
-            found.append("_kafka_value" if automq else "value")
-        return found
+        return [path for path, convert in self._converted() if convert.by_schema]
+
+    def _converted(self) -> tuple[tuple[str, ConvertType], ...]:
+        """The columns of key and value, and how these are converted."""
+        layout = LAYOUTS[self.layout]
+        return (layout.key, CONVERT_TYPES[self.convert_key]), (layout.value, CONVERT_TYPES[self.convert_value])
 
 
 def check_table_configs(configs: Mapping[str, str]) -> None:
@@ -164,7 +154,7 @@ def check_table_configs(configs: Mapping[str, str]) -> None:
     if not settings.enable:  # what belongs together may be set one after the other
         return
     # Where the topic does not say its layout, the broker's default may be either, and may change.
-    layouts = (settings.layout,) if PREFIX + "layout" in configs else LAYOUTS
+    layouts = (settings.layout,) if PREFIX + "layout" in configs else tuple(LAYOUTS)
     refused = [replace(settings, layout=layout).refused_partition() for layout in layouts]
     if all(refused):
         raise Invalid(refused[0])
@@ -261,7 +251,7 @@ def _config(
     return ConfigDef(name, type, default, parser, doc, name if broker else None, aliases)
 
 
-_CONVERT = one_of("raw", "string", "by_schema_id", not_yet=("by_latest_schema",))
+_CONVERT = one_of(*CONVERT_TYPES, not_yet=("by_latest_schema",))
 _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
 
 TABLE_CONFIGS = (
@@ -315,7 +305,7 @@ TABLE_CONFIGS = (
     _config(
         "layout",
         ConfigType.STRING,
-        "streamlake",
+        STREAMLAKE.name,
         one_of(*LAYOUTS),
         "Where offset, timestamp, key and headers go: one struct `_kafka`, or AutoMQ's columns.",
         automq=False,

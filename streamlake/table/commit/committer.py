@@ -1,10 +1,11 @@
-"""Drives the commits of one table: machine.py decides, iceberg.py does, this waits in between.
+"""Drives the commits of one table: machine.py decides, iceberg.py acts, and the waiting is done here.
 
 Both the table and its dead-letter table have one. `load` is also how a new committer begins: it sees where the table
 stands; `claim` then lands an empty snapshot with the new epoch, after which no older committer can land anything.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from pyiceberg.table import Table
 
@@ -12,8 +13,9 @@ from streamlake.core.errors import Conflict, StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.table.commit.health import Health, unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
-from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, Owner, Sight, Step, judge
+from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, ObservedTable, Owner, Step, resume_from
 from streamlake.table.commit.progress import Progress, beginning, find
+from streamlake.table.commit.snapshot import Staged
 
 ERROR_CHARS_MAX = 300
 
@@ -22,33 +24,33 @@ class Committer:
     """`progress`: what the table holds, as far as we know. `seen`: the same, but only as a load showed it; behind it
     retention may go: a catalog whose commits are not atomic could still take back what only its answer confirmed."""
 
-    def __init__(self, door: IcebergTable, owner: Owner, committed_once: bool, ids: Ids) -> None:
-        self.door = door
+    def __init__(self, handle: IcebergTable, owner: Owner, committed_once: bool, ids: Ids) -> None:
+        self.handle = handle
         self.committed_once = committed_once
         self.table: Table | None = None
         self.progress = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
         self.seen = self.progress
         self.commits = 0
         self.conflicts = 0
-        self.health = Health(door.executor)
+        self.health = Health(handle.executor)
         self._owner = owner
         self._ids = ids
-        self._sight = Sight(exists=False)
+        self._observed = ObservedTable(exists=False)
 
     @property
     def claimed(self) -> bool:
         """Our epoch is in the table: older committers can land nothing more."""
-        return self._sight.progress is not None and self._sight.progress.epoch == self._owner.epoch
+        return self._observed.progress is not None and self._observed.progress.epoch == self._owner.epoch
 
     async def load(self) -> Progress:
-        """Look at the table. Raises Fenced, Invalid (see `judge`), Unreadable, or whatever the catalog raises."""
+        """Look at the table. Raises Fenced, Invalid (see `resume_from`), Unreadable, or whatever the catalog raises."""
         try:
-            self.table = await self.door.load()
-        except FileNotFoundError as error:  # the catalog knows where its metadata are, and they are not there
-            raise unreadable(self.door.name, f"its metadata file is gone ({error})") from None
-        self._sight = _sight(self.table)
-        self.progress = self.seen = judge(self._sight, self._owner, self.committed_once, self.door.name)
-        self.committed_once |= self._sight.progress is not None and self.progress is self._sight.progress
+            self.table = await self.handle.load()
+        except FileNotFoundError as error:  # the catalog has the location of its metadata, but there is no such file
+            raise unreadable(self.handle.name, f"its metadata file is gone ({error})") from None
+        self._observed = _observed(self.table)
+        self.progress = self.seen = resume_from(self._observed, self._owner, self.committed_once, self.handle.name)
+        self.committed_once |= self._observed.progress is not None and self.progress is self._observed.progress
         return self.progress
 
     async def confirm(self) -> None:
@@ -56,7 +58,7 @@ class Committer:
         rollback: a round that goes on from what was committed would leave out what was taken back."""
         before = self.progress
         if await self.load() != before:
-            raise Conflict(f"table {self.door.name} holds something else than what was committed last: load it again")
+            raise Conflict(f"table {self.handle.name} no longer shows the last commit")
 
     async def check_readable(self) -> None:
         """Of the table as just loaded. Raises Unreadable, or whatever the store raises."""
@@ -64,7 +66,7 @@ class Committer:
             await self.health.check(self.table)
 
     async def look(self) -> None:
-        """Now and then, whether there is anything to commit or not: Conflict if a file of the table is missing."""
+        """Called every round, also when there is nothing to commit. Conflict if a file of the table is missing."""
         if self.table is not None:
             await self.health.look(self.table, committing=False)
 
@@ -82,7 +84,7 @@ class Committer:
         if a file that the table needs is missing: open it again."""
         if self.table is not None:
             await self.health.look(self.table, committing=True)
-        machine = CommitMachine(self.progress, change.progress, self._sight, Backoff(self._ids))
+        machine = CommitMachine(self.progress, change.progress, self._observed, Backoff(self._ids))
         effect = machine.start()
         while True:
             match effect.step:
@@ -91,14 +93,14 @@ class Committer:
                     self.committed_once = True
                     self.commits += 1
                     return True
-                case Step.MOVED:
+                case Step.OVERTAKEN:
                     self.conflicts += 1
                     return False
             try:
                 if effect.step is Step.LOAD:
                     await asyncio.sleep(effect.delay_s)
                     progress = await self.load()
-                    effect = machine.loaded(self._sight, progress)
+                    effect = machine.loaded(self._observed, progress)
                 else:
                     effect = await self._commit(machine, change)
             except StreamLakeError:
@@ -106,20 +108,32 @@ class Committer:
             except Exception as error:  # a catalog or a store may raise anything, and every one of it means: unknown
                 effect = machine.failed(describe(error))
 
+    async def replace(self, stage: Callable[[Table, Progress], Staged | None]) -> Table | None:
+        """Land a snapshot with the same rows, which `stage` (it blocks) makes for the table as we know it. None if it
+        makes none. Raises whatever a catalog or a store raises: the next commit finds out whether it landed."""
+        assert self.table is not None, "only a claimed table is rewritten"
+        staged = await self.handle.executor.run(stage, self.table, self.progress)
+        if staged is None:
+            return None
+        # Fenced by uuid and head like every commit, and it brings the progress along: dying here loses nothing.
+        self.table = await self.handle.put_and_replace(self.table, staged)
+        self._observed = _observed(self.table)
+        return self.table
+
     async def _commit(self, machine: CommitMachine, change: Change) -> Effect:
         assert self.table is not None, "the task creates a table before it commits to it"
-        self.table = await self.door.put_and_commit(self.table, change)
-        self._sight = _sight(self.table)
+        self.table = await self.handle.put_and_commit(self.table, change)
+        self._observed = _observed(self.table)
         return machine.committed()
 
 
-def _sight(table: Table | None) -> Sight:
+def _observed(table: Table | None) -> ObservedTable:
     if table is None:
-        return Sight(exists=False)
+        return ObservedTable(exists=False)
     metadata = table.metadata
     head = metadata.current_snapshot()
     summary = head.summary.additional_properties if head and head.summary else {}
-    return Sight(
+    return ObservedTable(
         exists=True,
         uuid=str(metadata.table_uuid),
         progress=find(metadata),
@@ -129,6 +143,6 @@ def _sight(table: Table | None) -> Sight:
 
 
 def describe(error: BaseException) -> str:
-    """One short line for people."""
+    """One short line for logs and reports."""
     text = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]

@@ -2,7 +2,7 @@
 
 Kept: the newest `snapshots` of branch main, whatever a branch or tag points to, the history of other branches, and one
 snapshot an hour for a day, pinned by a tag `streamlake-<hour>` that any engine can time-travel to. Snapshots outside
-main's history go when they are ours or old enough for Iceberg's own default; files are removed by ../upkeep.
+main's history are removed if they are ours or older than Iceberg's own default; ../upkeep removes the files.
 """
 
 import re

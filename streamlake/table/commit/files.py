@@ -1,4 +1,4 @@
-"""Files of one commit, first in memory, then put together.
+"""The files of one commit: written into memory, then put at once.
 
 pyiceberg writes manifests through a FileIO one after the other, with a request or two more for each. Here it writes
 into memory, and data files, manifests and manifest list go out in parallel: one round trip before the commit.

@@ -1,9 +1,9 @@
-"""Is the head of a table readable? A commit on top of one that is not would bury what is lost: it is refused.
+"""Is the head of a table readable? A commit on top of one that is not would hide the loss, so it is refused.
 
-Somebody else's tool may delete files that a table needs. We would not notice: our own last manifests are remembered,
-and nothing is read again to append. So the head's manifest list is read, and its manifests are asked for, all of them
-when a table is taken over, and a few in turn now and then: each is a request to the store, and a commit makes only
-about six. Data files are not looked at: whoever queries the table says that one is gone.
+Another tool may delete files that a table needs. We would not notice: our own last manifests are cached, and an
+append reads nothing again. So the head's manifest list is read, and its manifests are asked for, all of them when a
+table is taken over, and a few in turn now and then: each is a request to the store, and a commit makes only
+about six. Data files are not checked: the engine that queries the table reports a missing one.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from pyiceberg.table import Table
 from streamlake.core.errors import Conflict, Corrupt
 from streamlake.core.tasks import Executor
 
-LOOK_S = 30.0  # no commit when the last look is older
+LOOK_S = 30.0  # between looks while the table commits
 LOOK_IDLE_S = 600.0
 MANIFESTS_A_LOOK = 10
 
 
 class Unreadable(Corrupt):
-    """Files of the table's head are surely gone, or no longer what they were. A store that does not answer is none."""
+    """Files of the table's head are gone or damaged for certain. A store that does not answer is no proof of that."""
 
 
 class Health:
@@ -33,7 +33,7 @@ class Health:
         self._doubted = False
 
     def doubt(self) -> None:
-        """Somebody did not find a file: look at all of the head, and soon."""
+        """A file was not found: the next look is at all of the head."""
         self._doubted = True
 
     async def check(self, table: Table) -> None:
@@ -52,24 +52,24 @@ class Health:
         most = None if self._doubted else MANIFESTS_A_LOOK
         missing, self._turn = await self._executor.run(_look, table, self._turn, most)
         if missing:
-            raise Conflict(f"table {'.'.join(table.name())}: {missing}: load it again")
+            raise Conflict(f"table {'.'.join(table.name())}: {missing}")
         self._doubted = False
         self._looked_at = now
 
 
 def unreadable(table: str, what: str) -> Unreadable:
     return Unreadable(
-        f"table {table} cannot be read, and nothing is committed to it: {what}. Put the file back from a backup, or "
+        f"table {table} cannot be read, and nothing is committed to it: {what}. Restore the file from a backup, or "
         "roll the table back to a snapshot that can be read, or drop it, then disable and enable the table of this "
         "topic to build it again from the log"
     )
 
 
 def _look(table: Table, turn: int, most: int | None) -> tuple[str, int]:
-    """What of the head is gone, looking at `most` manifests from number `turn` on; and whose turn is next. Blocks.
+    """Which file of the head is gone, of `most` manifests from number `turn` on; and the next turn. Blocks.
 
-    From the oldest on: the newest come first in the list, so that a table that grows quickly would push the others out
-    of their turn."""
+    It begins with the oldest. The newest come first in the list: in its order a table that grows quickly would keep
+    the others from their turn."""
     head = table.metadata.current_snapshot()
     if head is None:
         return "", 0

@@ -1,8 +1,8 @@
-"""The door to one Iceberg table: load it, create it, put files, commit once.
+"""A handle on one Iceberg table: load it, create it, put files, commit once.
 
 Every call blocks in the executor, never on the loop. A commit that began is always waited for, even when its task is
-cancelled: a commit in flight behind our back would be a zombie of our own. Errors come out as they are; what they mean
-(landed, did not land, unknown) the committer finds out by loading again. No error path deletes a file.
+cancelled: a commit that nobody waits for would be a zombie of our own. Errors are raised as they are; the committer
+finds out by loading again what they mean: landed, did not land, unknown. No error path deletes a file.
 """
 
 import asyncio
@@ -85,19 +85,24 @@ class IcebergTable:
         spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
         properties: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Create it, and its namespace; no error if somebody was faster: load it next."""
+        """Create it, and its namespace. No error if it exists by now: load it next."""
         await waited_for(self.executor.run(self._create, schema, spec, {**PROPERTIES, **properties}))
 
     async def put_and_commit(self, table: Table, change: Change) -> Table:
-        """Commit `change` on top of what `table` (just loaded) shows. Raises anything; see the module's head."""
+        """Commit `change` on top of what `table` (just loaded) shows. Raises anything; see the module's docstring."""
         staged = await self.executor.run(self._append, table, change)
         data = {location: blob for location, blob in change.blobs.items() if location not in change.stored}
         await put_all(self.executor, table.io, {**data, **staged.blobs})
         change.stored.update(data)
         requirements = (*staged.requirements, *change.requirements)
-        return await self.commit(table, staged, requirements, (*change.updates, *staged.updates))
+        return await self._commit_once(table, staged, requirements, (*change.updates, *staged.updates))
 
-    async def commit(
+    async def put_and_replace(self, table: Table, staged: Staged) -> Table:
+        """Commit a snapshot with the same rows on top of `table`. Raises anything; see the module's docstring."""
+        await put_all(self.executor, table.io, staged.blobs)
+        return await self._commit_once(table, staged, staged.requirements, staged.updates)
+
+    async def _commit_once(
         self,
         table: Table,
         staged: Staged,
@@ -133,7 +138,7 @@ class IcebergTable:
         if not self._catalog.namespace_exists(namespace):
             try:
                 self._catalog.create_namespace(namespace)
-            except Exception:  # another table was faster: the SQL catalog lets the database's own error through
+            except Exception:  # another table's task was faster: the SQL catalog raises the database's own error
                 if not self._catalog.namespace_exists(namespace):
                     raise
         with contextlib.suppress(TableAlreadyExistsError):

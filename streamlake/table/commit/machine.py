@@ -1,12 +1,12 @@
 """Exactly once: what a committer concludes from what it sees in the table. Sans-IO.
 
-    load → judge → commit once → landed
-                       └ any error: unknown → load → landed | did not land: commit again | moved: drop the round
+    load → resume_from → commit once → landed
+                       └ any error: unknown → load → landed | did not land: commit again | overtaken: drop the round
 
 Every answer of a catalog but success is *unknown*, a conflict too: it may be the echo of our own landed commit. Only
 the table itself, loaded again, tells. Its progress carries the committer's epoch and a running number, so it equals
-ours after the commit only if that commit landed, and ours before it only if nothing did; else another committer moved
-on, and the round is dropped. No files are ever deleted here: those of an attempt in doubt may be the table's.
+ours after the commit only if that commit landed, and ours before it only if nothing did; else another committer was
+faster, and the round is dropped. No files are ever deleted here: those of an attempt in doubt may belong to the table.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What a load of the table showed. `rows` is False only if it surely holds none; `schema_id` is the current one."""
+class ObservedTable:
+    """The table as a load showed it. `rows` is False only if it surely holds none; `schema_id` is the current one."""
 
     exists: bool
     uuid: str = ""
@@ -42,24 +42,24 @@ class Sight:
     schema_id: int = 0
 
 
-def judge(sight: Sight, owner: Owner, committed_once: bool, table: str) -> Progress:
-    """Where to go on. Raises Fenced if a newer committer was here, Invalid when going on could lose or repeat rows.
+def resume_from(observed: ObservedTable, owner: Owner, committed_once: bool, table: str) -> Progress:
+    """Where to resume. Raises Fenced if a newer committer was here, Invalid if rows could be lost or repeated.
 
     "Not found although we committed" is never zero: appending the whole topic again would double the table. A table
     of an earlier topic of the same name (or of another cluster) is taken over only while it holds no rows, because
     (topic, partition, offset) would name two records."""
-    progress = sight.progress
+    progress = observed.progress
     start = beginning(owner.cluster_id, owner.topic, owner.topic_id, owner.epoch)
     if progress is None:
         if committed_once:
-            what = "holds no trace of what StreamLake committed to it" if sight.exists else "is gone from the catalog"
+            what = "no longer shows what StreamLake committed to it" if observed.exists else "is gone from the catalog"
             raise Invalid(
                 f"table {table} {what}: restore it from a backup or an older snapshot, or drop it, then disable and "
                 "enable the table of this topic to build it again from the log"
             )
         return start
     if (progress.cluster_id, progress.topic_id) != (owner.cluster_id, owner.topic_id):
-        if sight.rows or committed_once:
+        if observed.rows or committed_once:
             raise Invalid(
                 f"table {table} holds rows of topic {progress.topic} with id {progress.topic_id} of cluster "
                 f"{progress.cluster_id}, not of this topic: drop or rename it, or set streamlake.table.name"
@@ -74,12 +74,12 @@ class Step(Enum):
     LOAD = "load"
     COMMIT = "commit"
     LANDED = "landed"
-    MOVED = "moved"
+    OVERTAKEN = "overtaken"
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What to do next; before LOAD wait `delay_s`. LANDED and MOVED end the commit."""
+    """What to do next; before LOAD wait `delay_s`. LANDED and OVERTAKEN end the commit."""
 
     step: Step
     delay_s: float = 0.0
@@ -90,7 +90,7 @@ class CommitMachine:
 
     `base` is the table that the change was built for: another uuid or schema now, and the change does not fit."""
 
-    def __init__(self, before: Progress, after: Progress, base: Sight, backoff: "Backoff") -> None:
+    def __init__(self, before: Progress, after: Progress, base: ObservedTable, backoff: "Backoff") -> None:
         self._before = before
         self._after = after
         self._base = base
@@ -99,20 +99,20 @@ class CommitMachine:
     def start(self) -> Effect:
         return Effect(Step.LOAD)
 
-    def loaded(self, sight: Sight, progress: Progress) -> Effect:
-        """`progress` is what `judge` said of `sight`."""
-        if sight.progress == self._after:
+    def loaded(self, observed: ObservedTable, progress: Progress) -> Effect:
+        """`progress` is what `resume_from` said of `observed`."""
+        if observed.progress == self._after:
             return Effect(Step.LANDED)
-        if progress != self._before or (sight.uuid, sight.schema_id) != (self._base.uuid, self._base.schema_id):
-            return Effect(Step.MOVED)
+        if progress != self._before or (observed.uuid, observed.schema_id) != (self._base.uuid, self._base.schema_id):
+            return Effect(Step.OVERTAKEN)
         return Effect(Step.COMMIT)
 
     def committed(self) -> Effect:
         return Effect(Step.LANDED)
 
     def failed(self, error: str) -> Effect:
-        """A load or the commit raised: whether it landed is unknown. Raises OutcomeUnknown when it is time to let go of
-        the round's memory and begin anew later."""
+        """A load or the commit raised: whether it landed is unknown. Raises OutcomeUnknown when it is time to
+        release the memory of the round and start over later."""
         delay_s = self._backoff.next_delay_s()
         if self._backoff.failures >= ATTEMPTS_MAX:
             raise OutcomeUnknown(f"commit failed {ATTEMPTS_MAX} times, the last time with {error}")
@@ -120,7 +120,7 @@ class CommitMachine:
 
 
 class Backoff:
-    """Delays that double up to a limit, with jitter, so that a thousand tables do not knock in step."""
+    """Delays that double up to a limit, with jitter, so that a thousand tables do not retry in step."""
 
     def __init__(self, ids: Ids) -> None:
         self._random = ids.random

@@ -103,7 +103,7 @@ def find(metadata: TableMetadata) -> Progress | None:
     if oldest is None or (oldest.sequence_number or 0) <= bookmark.sequence_number:
         raise Invalid(
             f"branch main was rolled back behind snapshot {bookmark.snapshot_id}, and no snapshot in its history tells "
-            "what it holds: roll it to a snapshot that StreamLake wrote, or drop the table and enable it again"
+            "what it holds: roll it back to a snapshot that StreamLake wrote, or drop the table and enable it again"
         )
     return bookmark.progress
 
@@ -136,6 +136,8 @@ def _decode(text: str, kind: type[T]) -> T:
 
 def _check(progress: Progress) -> None:
     if progress.version != VERSION:
-        raise Invalid(f"{PROGRESS} has version {progress.version}, this StreamLake knows {VERSION}: upgrade it")
+        raise Invalid(
+            f"{PROGRESS} has version {progress.version}, but this StreamLake supports {VERSION}: upgrade StreamLake"
+        )
     if any(n < 0 for n in (*progress.next, *progress.skipped.values())):
         raise Invalid(f"{PROGRESS} in the table holds a negative number: restore it from an older snapshot")

@@ -9,9 +9,10 @@ import pyarrow as pa
 from pyiceberg.types import StringType
 
 from streamlake.table.formats.converted import Converted, Group, Reason, RowError, row_numbers
+from streamlake.table.formats.port import Schemas
 
 
-def convert(column: Any, reason: Reason) -> Converted:
+def convert(column: Any, reason: Reason, schemas: Schemas) -> Converted:
     """A binary array as one group of strings, nulls included; errors carry `reason`."""
     rows = row_numbers(len(column))
     errors: list[RowError] = []

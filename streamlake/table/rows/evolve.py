@@ -146,7 +146,7 @@ def _changes(
     if schema is None:
         schema = Schema(*columns, schema_id=max(s.schema_id for s in table.schemas) + 1)
         updates += [AddSchemaUpdate(schema=schema), _set_current(-1)]
-    elif schema is not table.schema:  # somebody went back to an older one: go forward again, catalogs keep no two alike
+    elif schema is not table.schema:  # somebody made an older one current; catalogs do not store equal schemas twice
         updates.append(_set_current(schema.schema_id))
     if fields != table.fields:
         updates.append(SetPropertiesUpdate(updates={field_map.PROPERTY: field_map.encode(fields)}))
@@ -170,7 +170,7 @@ class _Refused(Exception):
 
 
 class _Merge:
-    """One source schema into the columns there are. `binding` is what the source's own keys came to mean."""
+    """Merges one source schema into the existing columns. `binding` has the column of each of the source's keys."""
 
     def __init__(self, known: FieldMap, next_id: int, reserved: frozenset[str]) -> None:
         self.binding: dict[str, int] = {}
@@ -199,7 +199,7 @@ class _Merge:
                 if id is None:
                     id = self._new_id()
                 else:
-                    name = columns[id].name  # as its maker wrote it
+                    name = columns[id].name  # in the spelling of the table
             elif key_of(parent, field.segment) in self._known:
                 name = columns[id].name
             else:  # found by an alias
@@ -250,7 +250,7 @@ class _Merge:
                 key_id = current.key_id if current else self._new_id()
                 value_id = current.value_id if current else self._new_id()
                 if current and current.key_type != key:
-                    raise _Refused((*path, "key"), f"is {current.key_type}, and the new schema says {key}")
+                    raise _Refused((*path, "key"), f"is {current.key_type}, but the new schema has {key}")
                 held = current.value_type if current else None
                 return MapType(key_id, key, value_id, self._typed((*path, "value"), value_id, held, value), False)
             case PrimitiveType(), PrimitiveType():
@@ -259,7 +259,7 @@ class _Merge:
                     return widest
             case PrimitiveType(), None:
                 return source
-        raise _Refused(path, f"is {current}, and the new schema says {_said(source)}")
+        raise _Refused(path, f"is {current}, but the new schema has {_described(source)}")
 
     def _new_id(self) -> int:
         self.next_id += 1
@@ -274,7 +274,7 @@ class _Names:
         self._reserved = reserved
 
     def place(self, wish: str, ours: bool, bound: Collection[int]) -> tuple[str, int | None]:
-        """The name for a field without a column, and the unbound column that has this name already, if any."""
+        """A name for a field without a column, and the unbound column of that name, if there is one."""
         for name in self._candidates(wish, ours):
             id = self.taken.get(name.casefold())
             if id is None or id not in bound:
@@ -303,7 +303,7 @@ def _widest(held: PrimitiveType, source: PrimitiveType) -> PrimitiveType | None:
     return held if held == source else None
 
 
-def _said(source: SourceType) -> str:
+def _described(source: SourceType) -> str:
     match source:
         case SourceStruct():
             return "a record"

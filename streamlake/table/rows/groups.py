@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamlake.cluster.config.columns import LAYOUTS
 from streamlake.table.formats.converted import Converted, Group, row_numbers
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows.flatten import value_columns
-from streamlake.table.rows.layout import VALUE_COLUMN, metadata_columns
+from streamlake.table.rows.layout import metadata_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def row_groups(
         taken = records if len(rows) == len(records) else records.take(rows)
         columns = []
         if of_value is not None:
-            name = VALUE_COLUMN[layout]
+            name = LAYOUTS[layout].value
             columns += value_columns(of_value.type, _taken(of_value, rows), flatten=flatten, column=name)
         keys = None
         if of_key is not None and of_key.type is not None:

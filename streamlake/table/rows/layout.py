@@ -1,4 +1,4 @@
-"""Where Kafka's own facts of a record go, beside the value's columns.
+"""Where Kafka's metadata of a record goes, beside the columns of the value.
 
 - `streamlake`: one struct `_kafka` (topic, partition, offset, timestamp, timestamp_type, key, headers); the value, when
   it is not flattened, is the column `value`.
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.types import BinaryType, IntegerType, LongType, StringType, TimestamptzType
 
+from streamlake.cluster.config.columns import AUTOMQ, STREAMLAKE
 from streamlake.table.formats.avro.columns import MICROS_MAX, MICROS_MIN
 from streamlake.table.formats.source_schema import (
     ROW,
@@ -24,10 +25,6 @@ from streamlake.table.formats.source_schema import (
     source_field,
 )
 
-STREAMLAKE = "streamlake"
-AUTOMQ = "automq"
-VALUE_COLUMN = {STREAMLAKE: "value", AUTOMQ: "_kafka_value"}
-
 HEADERS = SourceList(SourceStruct((source_field("key", StringType()), source_field("value", BinaryType()))))
 TIMESTAMP_TYPES = pa.array(["CreateTime", "LogAppendTime"], pa.large_string())
 
@@ -37,9 +34,9 @@ Key = tuple[SourceType, Any]  # with an array of the keys
 def metadata_columns(layout: str, topic: str, records: Any, key: Key | None) -> list[tuple[SourceColumn, Any]]:
     """The metadata columns of `records` (a pa.RecordBatch of record.arrow's columns and `partition`), in their order in
     the table. `key` is None if no key of these records has a type."""
-    if layout == AUTOMQ:
+    if layout == AUTOMQ.name:
         return _automq(records, key)
-    return [_struct("_kafka", _facts(topic, records, key))]
+    return [_struct(STREAMLAKE.struct, _kafka_fields(topic, records, key))]
 
 
 def timestamps(milliseconds: Any) -> Any:
@@ -57,14 +54,14 @@ def timestamps(milliseconds: Any) -> Any:
 
 
 def timestamp_types(kinds: Any) -> Any:
-    """Their names. Nearly always all are of one kind, and to repeat a text is faster than to look it up."""
+    """The names of timestamp types. Nearly always all are the same, and to repeat a text is faster than a look-up."""
     found = pc.min_max(kinds)
     if len(kinds) and found["min"] == found["max"]:
         return pa.repeat(TIMESTAMP_TYPES[found["min"].as_py()], len(kinds))
     return TIMESTAMP_TYPES.take(kinds)
 
 
-def _facts(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField, Any]]:
+def _kafka_fields(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField, Any]]:
     return [
         (source_field("topic", StringType()), pa.repeat(pa.scalar(topic, pa.large_string()), len(records))),
         (source_field("partition", IntegerType()), records.column("partition")),
@@ -78,10 +75,10 @@ def _facts(topic: str, records: Any, key: Key | None) -> list[tuple[SourceField,
 
 def _automq(records: Any, key: Key | None) -> list[tuple[SourceColumn, Any]]:
     type = SourceMap(StringType(), BinaryType())
-    headers = (SourceColumn(ROW, source_field("_kafka_header", type)), _header_maps(records.column("headers")))
-    keys = [(SourceColumn(ROW, source_field("_kafka_key", key[0])), key[1])] if key else []
+    headers = (SourceColumn(ROW, source_field(AUTOMQ.headers, type)), _header_maps(records.column("headers")))
+    keys = [(SourceColumn(ROW, source_field(AUTOMQ.key, key[0])), key[1])] if key else []
     metadata = _struct(
-        "_kafka_metadata",
+        AUTOMQ.struct,
         [
             (source_field("partition", IntegerType()), records.column("partition")),
             (source_field("offset", LongType()), records.column("offset")),

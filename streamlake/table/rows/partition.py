@@ -43,14 +43,13 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import DecimalType, NestedField, StructType
 from pyiceberg.utils.decimal import decimal_required_bytes
 
+from streamlake.cluster.config.columns import OWN_COLUMNS
 from streamlake.cluster.config.table import PartitionBy, partition_fields
 from streamlake.core.errors import Invalid
 
 PENDING = "streamlake.partition.pending"  # the table property: items of partition.by that are not in the spec
 PARTITIONS_MAX = 10_000  # of one write: each costs a file
 FOLDER_CHARS_MAX = 200
-# Those of all layouts: a topic's layout may change.
-COLUMNS_OF_OURS = frozenset({"value", "_kafka", "_kafka_key", "_kafka_value", "_kafka_header", "_kafka_metadata"})
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.=/-]+")
 MICROS_AN_HOUR = 3_600_000_000
 MICROS_A_DAY = 24 * MICROS_AN_HOUR
@@ -104,12 +103,12 @@ def partitioning(metadata: TableMetadata, schema: Schema) -> Partitioning:
     left = properties_of(pending)
     kept = SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING])
     old = next((known for known in metadata.partition_specs if known.fields == fields), None)
-    if old is not None:  # catalogs keep no two alike
+    if old is not None:  # catalogs do not store equal specs twice
         chosen = SetDefaultSpecUpdate.model_validate({"spec-id": old.spec_id})
-        return Partitioning(old, (chosen, kept), _no_spec_came_since(metadata))
+        return Partitioning(old, (chosen, kept), _specs_unchanged(metadata))
     extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
     added = (AddPartitionSpecUpdate(spec=extended), SetDefaultSpecUpdate.model_validate({"spec-id": -1}))
-    return Partitioning(extended, (*added, kept), _no_spec_came_since(metadata))
+    return Partitioning(extended, (*added, kept), _specs_unchanged(metadata))
 
 
 def unpartitioned(metadata: TableMetadata) -> Partitioning:
@@ -118,7 +117,7 @@ def unpartitioned(metadata: TableMetadata) -> Partitioning:
         if spec.is_unpartitioned():
             return Partitioning(spec)
     spec = PartitionSpec(spec_id=_next_spec_id(metadata))
-    return Partitioning(spec, (AddPartitionSpecUpdate(spec=spec),), _no_spec_came_since(metadata))
+    return Partitioning(spec, (AddPartitionSpecUpdate(spec=spec),), _specs_unchanged(metadata))
 
 
 def names_taken(metadata: TableMetadata) -> frozenset[str]:
@@ -162,7 +161,7 @@ def _next_fields(metadata: TableMetadata, schema: Schema) -> tuple[tuple[Partiti
     spec = metadata.spec()
     try:
         items = partition_fields(metadata.properties.get(PENDING, ""))
-    except ValueError:  # somebody has written to our property: the spec stays as it is
+    except ValueError:  # the property is not as we wrote it: the spec stays as it is
         return spec.fields, ()
     known = [field for old in metadata.partition_specs for field in old.fields]
     next_id = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1) + 1
@@ -204,7 +203,7 @@ def _extended(
 
 def _check_transform(source: NestedField, transform: Transform[Any, Any], item: PartitionBy) -> None:
     if not source.field_type.is_primitive or not transform.can_transform(source.field_type):
-        raise Invalid(f"column {item.column} is {source.field_type}, which has no such values")
+        raise Invalid(f"column {item.column} is {source.field_type}, to which {item.transform} does not apply")
     if isinstance(source.field_type, DecimalType) and not _truncates(source.field_type, item):
         raise Invalid(f"{item.parameter} is too wide for {source.field_type}")
 
@@ -212,7 +211,7 @@ def _check_transform(source: NestedField, transform: Transform[Any, Any], item: 
 def _free_name(schema: Schema, source: NestedField, item: PartitionBy, known: Sequence[PartitionField]) -> str:
     """pyiceberg's and Java's names, such as ts_day and id_bucket_16, with a number if a column or another partition has
     that name. Manifests are Avro, so names have no other letters than Avro's."""
-    taken = {field.name.casefold() for field in known} | COLUMNS_OF_OURS | {c.name.casefold() for c in schema.fields}
+    taken = {field.name.casefold() for field in known} | OWN_COLUMNS | {c.name.casefold() for c in schema.fields}
     if item.transform == "identity":  # a column lends its own name
         taken -= {column.name.casefold() for column in schema.fields if column.field_id == source.field_id}
     column = schema.find_column_name(source.field_id) or item.column  # as the table spells it
@@ -226,7 +225,7 @@ def _next_spec_id(metadata: TableMetadata) -> int:
     return max(spec.spec_id for spec in metadata.partition_specs) + 1
 
 
-def _no_spec_came_since(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
+def _specs_unchanged(metadata: TableMetadata) -> tuple[TableRequirement, ...]:
     return (
         AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": metadata.last_partition_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),

@@ -24,11 +24,9 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from streamlake.cluster.config.table import TableSettings
 from streamlake.table.formats import headers as convert_headers
-from streamlake.table.formats import raw as convert_raw
-from streamlake.table.formats import string as convert_string
-from streamlake.table.formats.avro import convert as convert_avro
-from streamlake.table.formats.converted import Converted, Reason, RowError, row_errors
-from streamlake.table.formats.resolve import RoundSchemas, SchemaCache, Schemas
+from streamlake.table.formats.converted import Reason, RowError, row_errors
+from streamlake.table.formats.kinds import CONVERT_TYPES
+from streamlake.table.formats.resolve import RoundSchemas, SchemaCache
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows import evolve as evolution
 from streamlake.table.rows import field_map, writer
@@ -77,12 +75,13 @@ def translate(
     offset) is in `dead_offsets` are finally dead and left out. Raises Unavailable if the registry is down."""
     records = _without(records, dead_offsets)
     asked = RoundSchemas(schemas)
+    convert_value, convert_key = CONVERT_TYPES[settings.convert_value], CONVERT_TYPES[settings.convert_key]
     groups: list[RowGroup] = []
     dead: list[RowError] = []
     start = 0
     for piece in _pieces(records):
-        value = _convert(settings.convert_value, piece["value"], Reason.INVALID_VALUE, asked)
-        key = _convert(settings.convert_key, piece["key"], Reason.INVALID_KEY, asked)
+        value = convert_value(piece["value"], Reason.INVALID_VALUE, asked)
+        key = convert_key(piece["key"], Reason.INVALID_KEY, asked)
         headers, header_errors = convert_headers.convert(piece["headers"])
         piece = piece.set_column(piece.schema.get_field_index("headers"), "headers", headers)
         # A row has one reason: the value's, if any, or else the key's.
@@ -162,15 +161,6 @@ def _pieces(records: Any) -> Iterator[Any]:
 
 def _joined(batches: list[Any]) -> Any:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-
-
-def _convert(kind: str, values: Any, reason: Reason, schemas: Schemas) -> Converted:
-    match kind:
-        case "raw":
-            return convert_raw.convert(values)
-        case "string":
-            return convert_string.convert(values, reason)
-    return convert_avro.convert(values, reason, schemas)
 
 
 def _current(metadata: TableMetadata | None) -> CurrentTable | None:

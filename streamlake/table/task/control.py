@@ -1,4 +1,4 @@
-"""What the server and its table worker tell each other: one JSON object a line, over a pipe or socket.
+"""The control protocol between the server and its table worker: one JSON object a line, over a pipe or socket.
 
 server → worker   WorkerSettings                 once, the first line
 server → worker   {"tables": [TableSpec, …]}    the whole set, whenever it changes
@@ -50,11 +50,11 @@ class TableSpec(msgspec.Struct, frozen=True):
 
 
 class TableReport(msgspec.Struct, frozen=True):
-    """How a table is. Lists have one number per partition; partitions beyond their end stand at 0.
+    """The state of a table. Lists have one number per partition; partitions beyond their end are at 0.
 
-    `state`: starting, running, retrying (a dependency is down: `message` says which), failed (somebody must act:
+    `state`: starting, running, retrying (a dependency is down: `message` says which), failed (a person must act:
     `message` says how), unreadable (files of the table are gone: `message` says which), fenced (a newer worker has
-    taken over). `maintenance`: since when and why it fails, empty if it does not; rows are committed all the same.
+    taken over). `maintenance`: since when and why it fails, empty if it works; rows are committed either way.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
     """

@@ -1,7 +1,7 @@
-"""`<table>__dlq`: what could not become a row, whole and with the reason.
+"""`<table>__dlq`: the records that could not become a row, complete and with the reason.
 
 One row for each record, or one for a batch that nobody can parse: then `value` is the raw batch, which stands for all
-offsets from `offset` to `last_offset`. A row here is final for its offsets: they are never in the main table too.
+offsets from `offset` to `last_offset`. A row here settles its offsets: they are never in the main table too.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
-"""Fill a round from the log: all partitions of one topic, fairly, up to their last stable offsets.
+"""Fills a round from the log: all partitions of one topic, in turns, up to their last stable offsets.
 
-A round is full when enough bytes are pending or the memory budget has no room: then it is committed at once, so a
+A round is full when enough bytes are pending or the memory budget is used up: then it is committed at once, so a
 table never waits for memory while it holds some. Partitions take turns, one fetch each, and the next round goes on
 with the partition after the last one, so a long backlog in one does not starve the others.
 """
@@ -36,14 +36,14 @@ class Gatherer:
         self._turn = 0
 
     async def gather(self, start: Progress, due: float, idle_until: float = 0.0) -> Round:
-        """All there is from `start` on, until `due` (loop time) or until the round is full. As long as there is
-        nothing, until `idle_until`: the first records after an idle time end the round at once. The caller gives its
-        memory back by `release`. Raises Invalid, NotFound, Unavailable, Corrupt."""
+        """Everything from `start` on, until `due` (loop time) or until the round is full. While there are no records,
+        until `idle_until`: the first records after an idle time end the round at once. The caller returns its memory
+        with `release`. Raises Invalid, NotFound, Unavailable, Corrupt."""
         filling = Round(start)
         loop = asyncio.get_running_loop()
         try:
             while not await self._read(filling):
-                left_s = (due if filling.moved else max(due, idle_until)) - loop.time()
+                left_s = (due if filling.has_progress else max(due, idle_until)) - loop.time()
                 if left_s <= 0:
                     break
                 await asyncio.sleep(min(POLL_S, left_s))
@@ -61,7 +61,7 @@ class Gatherer:
         done.size_bytes = 0
 
     async def _read(self, filling: Round) -> bool:
-        """Read what there is now. True if the round is full."""
+        """Read the available records. True if the round is full."""
         wanted = range(max(self._spec.partitions, len(filling.start.next)))
         found = await self._reader.positions(self._spec.topic, self._spec.topic_id, wanted)
         ends: dict[int, int] = {}
@@ -83,13 +83,13 @@ class Gatherer:
         return filling.size_bytes >= self._round_bytes
 
     async def _fetch(self, filling: Round, partition: int) -> bool:
-        """Add one fetch. False if there is no room for it."""
+        """Add one fetch. False if the round has no capacity for it."""
         position = filling.position(partition)
-        room = self._round_bytes - filling.size_bytes
-        if room <= 0:
+        capacity = self._round_bytes - filling.size_bytes
+        if capacity <= 0:
             return False
         fetched = await self._reader.fetch(
-            self._spec.topic, self._spec.topic_id, partition, position, min(FETCH_BYTES, room)
+            self._spec.topic, self._spec.topic_id, partition, position, min(FETCH_BYTES, capacity)
         )
         if not len(fetched.data):
             filling.check_log(partition, fetched.log_start_offset, fetched.last_stable_offset)
@@ -98,8 +98,8 @@ class Gatherer:
             decode_fetched, fetched.data, position, fetched.aborted, DECOMPRESSED_BYTES_MAX
         )
         size_bytes = decoded.table.nbytes + sum(len(batch.raw) for batch in decoded.bad_batches)
-        # It is in memory already. One that is larger than all there is (a small batch may decode to hundreds of MiB)
-        # takes all of it, and the table goes on.
+        # It is in memory already. A fetch larger than the whole budget (a small batch may decode to hundreds of MiB)
+        # takes all of the budget, and the table goes on.
         size_bytes = min(size_bytes, self._budget.total_bytes)
         if not await self._take(filling, size_bytes):
             return False
@@ -107,7 +107,7 @@ class Gatherer:
         return True
 
     async def _take(self, filling: Round, size_bytes: int) -> bool:
-        """Memory for a fetch. A round that holds some does not wait for more: it commits what it has."""
+        """Memory for a fetch. A round that holds some already does not wait for more: it is committed."""
         if self._budget.try_take(ACCOUNT, size_bytes):
             return True
         if filling.size_bytes:

@@ -1,4 +1,4 @@
-"""The log as a table task reads it: committed data only, as a consumer sees it, from any transport.
+"""The port through which a table task reads the log: committed data only, as a consumer sees it.
 
 Implemented over Kafka's Fetch in the worker and in memory in tests. Control and aborted batches are in the data (as
 Fetch delivers them) and are left out by record/arrow.py with the help of `aborted`.
@@ -42,5 +42,5 @@ class LogReader(Protocol):
         ...
 
     async def fetch(self, topic: str, topic_id: UUID, partition: int, offset: int, max_bytes: int) -> Fetched:
-        """Data from `offset` on, what there is now: at least one batch if there is one, else at most `max_bytes`."""
+        """Data from `offset` on: at least one batch if there is one, else at most `max_bytes`."""
         ...

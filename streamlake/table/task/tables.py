@@ -1,8 +1,8 @@
 """The tables of a worker: one supervised task for each topic that is a table.
 
 `apply` takes the whole wanted set, as the server sends it. A table whose spec changed is stopped, which waits for a
-commit in flight, and started anew, so one topic never has two committers here. Two topics cannot feed one table, be it
-one's dead-letter table: the second is refused, loudly.
+commit in flight, and started anew, so one topic never has two committers here. Two topics cannot feed one table, not
+even if it is the dead-letter table of one: the second is refused with an error.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Running:
 
 
 class Tables:
-    """`on_failure` is told when a task dies of a bug (name, error): the composition root stops the process."""
+    """`on_failure` is called with (name, error) when a task dies of a bug: the composition root stops the process."""
 
     def __init__(self, work: Work, on_failure: Callable[[str, BaseException], None] | None = None) -> None:
         self.tasks: dict[UUID, TableTask] = {}
@@ -36,7 +36,7 @@ class Tables:
         self._lock = asyncio.Lock()
 
     async def apply(self, specs: Sequence[TableSpec]) -> None:
-        """Make the running tables these. Returns when what had to stop has stopped."""
+        """Run these tables and no others. Returns when the tables that must stop have stopped."""
         async with self._lock:
             wanted = {spec.topic_id: spec for spec in specs}
             settings = {id: found for id, spec in wanted.items() if (found := self._settings(spec))}
@@ -56,7 +56,7 @@ class Tables:
                 self._start(spec, found)
 
     async def close(self) -> None:
-        """Stop all; commits in flight are waited for."""
+        """Stop all, after their commits in flight."""
         async with self._lock:
             await asyncio.gather(*(self._stop(id) for id in list(self._running)))
 

@@ -4,8 +4,8 @@
 
 A round ends one commit interval after the last one that committed began, or earlier when enough is pending: the first
 records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
-outlives an error: the task forgets it, opens the tables again and reads from where they stand, so a retry and a restart
-are the same thing. Errors of a dependency are waited out (`retrying`); what needs a person stops this table alone
+outlives an error: the task drops it, opens the tables again and reads from their positions, so a retry and a restart
+are the same thing. Errors of a dependency are retried (`retrying`); an error that needs a person stops this table alone
 (`failed`) and is looked at again every minute, files of the table that are gone (`unreadable`) twice a minute; a newer
 committer ends it (`fenced`).
 """
@@ -23,11 +23,12 @@ from streamlake.table.commit.committer import describe
 from streamlake.table.commit.health import Unreadable
 from streamlake.table.commit.machine import Backoff, Owner
 from streamlake.table.commit.progress import DEAD_LETTER
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import ROUND_BYTES, Gatherer
 from streamlake.table.task.log_reader import LogReader
-from streamlake.table.task.topic_table import Tools, TopicTable
+from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
 
 FAILED_RETRY_S = 60.0
@@ -38,7 +39,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a task works with, shared by all tables of a worker, and where its reports go."""
+    """What all tasks of a worker share, and where their reports go."""
 
     cluster_id: str
     reader: LogReader
@@ -68,7 +69,7 @@ class TableTask:
             try:
                 await self._live()
             except Conflict as error:
-                logger.info("table moved on", table=self.table.main.door.name, reason=str(error))
+                logger.info("table changed, reloading", table=self.table.main.handle.name, reason=str(error))
                 await asyncio.sleep(self._backoff.next_delay_s())
             except Fenced as error:
                 self._set("fenced", str(error))
@@ -79,12 +80,12 @@ class TableTask:
             except Invalid as error:
                 self._set("failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
-            except Exception as error:  # whatever a catalog, store or registry raises: wait, begin anew, lose nothing
+            except Exception as error:  # whatever a catalog, store or registry raises: wait and start over
                 self._set("retrying", describe(error), error)
                 await asyncio.sleep(self._backoff.next_delay_s())
 
     async def _live(self) -> None:
-        """From opening the tables to the first error, which is raised."""
+        """Open the tables and run rounds until the first error, which is raised."""
         now = asyncio.get_running_loop().time
         await self.table.open()
         due = now()
@@ -94,7 +95,7 @@ class TableTask:
             try:
                 for committer in (self.table.main, self.table.dead_letters):
                     await committer.look()
-                committed = await self.table.commit(gathered) if gathered.moved else False
+                committed = await self.table.commit(gathered) if gathered.has_progress else False
             finally:
                 self._gatherer.release(gathered)
             if committed:
@@ -113,7 +114,7 @@ class TableTask:
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
         message = message[:MESSAGE_CHARS_MAX]  # a report is one line of limited length
         if (state, message) != (self.state, self.message) and message:
-            logger.warning("table " + state, table=self.table.main.door.name, reason=message, exc_info=error)
+            logger.warning("table " + state, table=self.table.main.handle.name, reason=message, exc_info=error)
         self.state, self.message = state, message
         self._report(self.report())
 
@@ -126,7 +127,7 @@ class TableTask:
         return TableReport(
             topic=self.spec.topic,
             topic_id=self.spec.topic_id,
-            table=main.door.name,
+            table=main.handle.name,
             state=self.state,
             message=self.message,
             positions=held.next,
@@ -143,6 +144,6 @@ class TableTask:
             last_commit_ms=self.table.last_commit_ms,
             last_commit_duration_ms=self._duration_ms,
             metadata_location=main.table.metadata_location if main.table else None,
-            dead_letter_table=dead_letters.door.name if dead_letters.table else None,
+            dead_letter_table=dead_letters.handle.name if dead_letters.table else None,
             dead_letter_metadata_location=dead_letters.table.metadata_location if dead_letters.table else None,
         )

@@ -1,36 +1,31 @@
 """The two Iceberg tables of one topic, `<name>` and `<name>__dlq`, and how a round lands in them exactly once.
 
-The order is the whole point. At the start the committer claims both tables, so that nothing of an older one can land
+Exactly once rests on the order. At the start the committer claims both tables, so that nothing of an older one can land
 any more, and only then reads which offsets are dead letters for ever. A round's dead letters commit first, the main
-table last: a crash in between leaves the main table's position behind, and `finals` tells the next try what is
-already decided. The dead-letter table exists from the start, because a table that is not there cannot be claimed.
+table last: a crash in between leaves the main table's position behind, and the settled dead letters tell the next try
+what is already decided. The dead-letter table exists from the start: a table that is not there cannot be claimed.
 
 The main table is made for its first row. Until then the dead-letter table's progress tells where the topic stands: as
 long as no position below it has left a row, it accounts for all of them, and the main table begins there.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from streamlake.cluster.config.table import TableSettings
-from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Invalid
-from streamlake.core.ids import Ids
-from streamlake.core.tasks import Executor
 from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.health import unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import DEAD_LETTER, Progress, rowless
+from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import INVALID_DATA, Reason
-from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.partition import (
     Partitioning,
@@ -45,25 +40,14 @@ from streamlake.table.rows.pipeline import Evolved, Translated
 from streamlake.table.rows.writer import WrittenFile
 from streamlake.table.task import dead_letters
 from streamlake.table.task.dead_letters import DEAD_LETTER_SCHEMA
-from streamlake.table.task.finals import NO_FINALS, read_finals
 from streamlake.table.task.round import Round
+from streamlake.table.task.settled import NONE_SETTLED, read_settled
 
 TOLERATED = {"none": frozenset(), "invalid_data": INVALID_DATA, "all": frozenset(Reason)}
 
 # Positions without rows are committed (by an empty snapshot) only when they hold retention back for long.
 EMPTY_POSITIONS_MAX = 100_000
 EMPTY_MS_MAX = 10 * 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What all tables of a worker share."""
-
-    catalog: Catalog
-    schemas: SchemaCache
-    executor: Executor
-    clock: Clock
-    ids: Ids
 
 
 class TopicTable:
@@ -75,8 +59,8 @@ class TopicTable:
         self.dead_letters = self._committer(settings.namespace, name + dead_letters.SUFFIX, owner, False, tools)
         self.reached = self.main.progress
         self.last_commit_ms: int | None = None
-        self._finals = NO_FINALS
-        self._decided = self.dead_letters.progress  # how far the finals reach
+        self._settled = NONE_SETTLED
+        self._decided = self.dead_letters.progress  # how far the settled dead letters reach
         self._behind_since_ms: int | None = None
         self._too_many_partitions = ""
         self._settings = settings
@@ -85,8 +69,8 @@ class TopicTable:
 
     @staticmethod
     def _committer(namespace: str, name: str, owner: Owner, committed_once: bool, tools: Tools) -> Committer:
-        door = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
-        return Committer(door, owner, committed_once, tools.ids)
+        handle = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
+        return Committer(handle, owner, committed_once, tools.ids)
 
     @property
     def held(self) -> Progress:
@@ -100,10 +84,10 @@ class TopicTable:
 
     @property
     def note(self) -> str:
-        """What a person may want to know or change, although the table goes on."""
+        """What an operator may want to know or change, although the table goes on."""
         if self.main.table is None:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
-            where = self.dead_letters.door.name
+            where = self.dead_letters.handle.name
             return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
         if self._too_many_partitions:
             return f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"
@@ -111,41 +95,41 @@ class TopicTable:
         return "; ".join(f"not partitioned by {found.item}: {found.why}" for found in pending)
 
     async def confirm(self) -> None:
-        """See our last commit in the table itself, so that the hold may follow."""
+        """Look for our last commit in the table itself, so that the hold may follow."""
         committer = self.dead_letters if self.main.progress.is_beginning else self.main
         if committer.seen != committer.progress:
             await committer.confirm()
 
     async def open(self) -> None:
-        """Take over: load and claim both tables, find what is final. Raises Fenced, Invalid, Unreadable, Conflict (try
-        again)."""
+        """Take over: load and claim both tables, read the settled dead letters. Raises Fenced, Invalid, Unreadable,
+        Conflict (try again)."""
         await self.main.load()
         await self.main.check_readable()
         await self.dead_letters.load()
         await self.dead_letters.check_readable()
         if self.dead_letters.table is None and self._settings.errors_tolerance != "none":
-            await self.dead_letters.door.create(DEAD_LETTER_SCHEMA)
+            await self.dead_letters.handle.create(DEAD_LETTER_SCHEMA)
             await self.dead_letters.load()
         _check_columns(self.dead_letters)
         await self._claim(self.dead_letters)
-        if self.main.table is None:  # an older committer that makes it from now on finds that we have claimed the other
+        if self.main.table is None:  # an older committer that creates it later finds that we have claimed the other
             await self.main.load()
         await self._claim(self.main)
         # From here on no older committer can add a dead letter or a row, so what is read now stays true.
         self._decided = self.dead_letters.progress
         try:
-            self._finals = await self._tools.executor.run(
-                read_finals, self.dead_letters.table, self._decided, self.held
+            self._settled = await self._tools.executor.run(
+                read_settled, self.dead_letters.table, self._decided, self.held
             )
         except FileNotFoundError as error:
-            raise unreadable(self.dead_letters.door.name, f"a file of it is gone ({error})") from None
+            raise unreadable(self.dead_letters.handle.name, f"a file of it is gone ({error})") from None
         self.reached = self.held
         self._behind_since_ms = None
 
     async def _claim(self, committer: Committer) -> None:
         start = rowless(self.dead_letters.progress) if committer is self.main else None
         if committer.table is not None and not await committer.claim(start):
-            raise Conflict(f"table {committer.door.name} changed while it was taken over: load it again")
+            raise Conflict(f"table {committer.handle.name} changed during the takeover")
 
     async def commit(self, done: Round) -> bool:
         """Land a round that starts at `reached`. True if something was committed. Raises Invalid for a record that
@@ -153,14 +137,14 @@ class TopicTable:
         records = done.records()
         run = self._tools.executor.run
         translated = await run(
-            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._finals
+            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled
         )
         evolved = await run(pipeline.evolve, self._metadata(), translated)
-        bad_batches = done.new_bad_batches(self._finals)
+        bad_batches = done.new_bad_batches(self._settled)
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
-            self._check_tolerance(translated, evolved, bad_batches)  # the table may have been made by hand meanwhile
+            self._check_tolerance(translated, evolved, bad_batches)  # somebody else may have created the table
         files, partitioned = await run(self._write, translated, evolved) if self.main.table is not None else ([], None)
         dead = len(evolved.dead) + len(records) - len(translated.records)
         done.check_account(sum(file.rows for file in files), dead)
@@ -198,16 +182,18 @@ class TopicTable:
     def _stopped(self, what: str) -> str:
         return (
             f"stopped at {what}. Nothing from there on is committed; streamlake.table.errors.tolerance is "
-            f"{self._settings.errors_tolerance}: set it higher to send such records to the dead-letter table"
+            f"{self._settings.errors_tolerance}: a more tolerant value sends such records to the dead-letter table"
         )
 
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
-        """Make the main table for its first schema, and bind the schema to the ids that the catalog gave."""
+        """Create the main table for its first schema, and bind the schema to the ids that the catalog assigned."""
         spec, pending = partition_spec(evolved.schema, self._settings.partition_by)
-        await self.main.door.create(evolved.schema, spec, properties_of(pending))
+        await self.main.handle.create(evolved.schema, spec, properties_of(pending))
         await self.main.load()
         if self.main.table is None or not self.main.progress.is_beginning:
-            raise Conflict(f"table {self.main.door.name} was made by another committer, or dropped, meanwhile")
+            raise Conflict(
+                f"table {self.main.handle.name} was created by another committer, or dropped, in the meantime"
+            )
         # A newer committer that began before the table was there, and so could not claim it, has claimed the other.
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
@@ -218,7 +204,7 @@ class TopicTable:
         table = self.main.table
         assert table is not None
         rows = pipeline.assemble(translated, evolved)
-        paths, properties = paths_of(self.main.door, table), table.metadata.properties
+        paths, properties = paths_of(self.main.handle, table), table.metadata.properties
         chosen = partitioning(table.metadata, evolved.schema)
         self._too_many_partitions = ""
         try:
@@ -233,14 +219,14 @@ class TopicTable:
     ) -> None:
         committer = self.dead_letters
         files = await self._tools.executor.run(self._write_dead, translated, evolved, bad_batches)
-        # Never back: a longer round of an earlier life may have decided more than this one reaches.
+        # Never backwards: a longer round of an earlier life may have settled more than this one reaches.
         positions = {p: max(n, committer.progress.position(p)) for p, n in enumerate(after.next)}
         decided = committer.progress.advanced(self._owner.epoch, positions, {})
         if self.main.table is None and decided.next == after.next:  # no row so far: it accounts for all positions
             decided = msgspec.structs.replace(decided, skipped=after.skipped)
-        # First of the two commits: if we die before the main table's, these rows are found again as `finals`.
+        # First of the two commits: if we die before the main table's, these rows are found again as settled.
         if not await committer.commit(change_of(files, decided)):
-            raise Conflict(f"table {committer.door.name} has another committer: load it again")
+            raise Conflict(f"table {committer.handle.name} was changed by another committer")
 
     def _write_dead(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> list[WrittenFile]:
         table = self.dead_letters.table
@@ -252,16 +238,16 @@ class TopicTable:
                 dead_letters.dead_batches(topic, bad_batches),
             ]
         )
-        paths = paths_of(self.dead_letters.door, table)
+        paths = paths_of(self.dead_letters.handle, table)
         return pipeline.write(rows, DEAD_LETTER_SCHEMA, table.metadata.spec(), paths, table.metadata.properties)
 
     async def _commit_main(self, change: Change) -> None:
         # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From
         # the moment it has landed its positions are found in the table, so nothing reads these records again.
         if not await self.main.commit(change):
-            raise Conflict(f"table {self.main.door.name} moved on: load it again")
+            raise Conflict(f"table {self.main.handle.name} was changed by another committer")
         if all(change.progress.position(p) >= decided for p, decided in enumerate(self._decided.next)):
-            self._finals = NO_FINALS
+            self._settled = NONE_SETTLED
 
     def _overdue(self, after: Progress) -> bool:
         behind = sum(after.next) - sum(self.held.next)
@@ -275,10 +261,12 @@ class TopicTable:
 
 def _check_columns(dead_letters: Committer) -> None:
     """The dead-letter table is written with fixed field ids: it must be ours, not somebody's table of this name."""
-    if dead_letters.table is not None:
-        there = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
-        if any((f.field_id, f.name, f.field_type) not in there for f in DEAD_LETTER_SCHEMA.fields):
-            raise Invalid(f"table {dead_letters.door.name} lacks the columns of a dead-letter table: drop or rename it")
+    if dead_letters.table is None:
+        return
+    found = [(f.field_id, f.name, f.field_type) for f in dead_letters.table.schema().fields]
+    if any((f.field_id, f.name, f.field_type) not in found for f in DEAD_LETTER_SCHEMA.fields):
+        name = dead_letters.handle.name
+        raise Invalid(f"table {name} does not have the columns of a dead-letter table: drop or rename it")
 
 
 def change_of(
@@ -297,10 +285,10 @@ def change_of(
     return Change(progress, blobs, data_files, evolved.schema, partitioned.spec, updates, requirements)
 
 
-def paths_of(door: IcebergTable, table: Table) -> Callable[[str], str]:
+def paths_of(handle: IcebergTable, table: Table) -> Callable[[str], str]:
     """Full paths for the data files of one round, by partition folder."""
     provider = table.location_provider()
-    prefix = door.data_file_prefix(table)
+    prefix = handle.data_file_prefix(table)
     numbers = count()
 
     def path(folder: str) -> str:

@@ -1,16 +1,18 @@
-"""Keeps a table small and its commits cheap: merges manifests, and removes files that no snapshot needs any more.
+"""Keeps the metadata of a table small: merges manifests, and removes files that no snapshot needs any more.
 
-Never on the way of a commit, never in an error path. Three jobs, each safe to lose at any moment:
+It never runs in the path of a commit or of an error. Each of its three jobs may be interrupted at any moment:
 - `merge`: fifty manifests of a size class become one, in a fenced commit of its own with the same rows;
 - `sweep`: what expiry left behind (manifest lists, their manifests, old metadata files), after a grace for readers;
-- `remove_orphans`: files of attempts that died, known as ours and as old by their names.
-Before it deletes, each asks what the retained snapshots still refer to. Data compaction is left to other engines.
+- `remove_orphans`: files of failed attempts, whose names tell that they are ours and how old they are.
+Before a job deletes, it asks what the retained snapshots still refer to. Data compaction is left to other engines.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import log
+from operator import itemgetter
 
 import structlog
 from pyarrow import fs
@@ -20,8 +22,7 @@ from pyiceberg.table import Table
 
 from streamlake.core.clock import Clock
 from streamlake.table.commit import snapshot
-from streamlake.table.commit.files import put_all
-from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.progress import Progress
 from streamlake.table.commit.snapshot import Staged
 
@@ -41,7 +42,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """A file that the table let go of at `since_ms`; of an expired manifest list, its manifests too."""
+    """A file to which the table has not referred since `since_ms`; with an expired manifest list, its manifests."""
 
     location: str
     since_ms: int
@@ -49,17 +50,18 @@ class Garbage:
 
 
 class Maintenance:
-    def __init__(self, door: IcebergTable, clock: Clock, grace_ms: int = GRACE_MS) -> None:
+    def __init__(self, committer: Committer, clock: Clock, grace_ms: int = GRACE_MS) -> None:
         self.merges = 0
         self.files_removed = 0
-        self._door = door
+        self._committer = committer
+        self._handle = committer.handle
         self._clock = clock
         self._grace_ms = grace_ms
         self._garbage: list[Garbage] = []
         self._last: Table | None = None
 
     def observe(self, table: Table) -> None:
-        """See the table after a commit; remembers what it no longer needs since the last call."""
+        """Compare the table after a commit with the last call's, and note the files that it no longer needs."""
         last, self._last = self._last, table
         if last is None or last.metadata.table_uuid != table.metadata.table_uuid:
             return
@@ -67,25 +69,19 @@ class Maintenance:
         lists = {s.manifest_list for s in table.metadata.snapshots}
         files = {entry.metadata_file for entry in table.metadata.metadata_log} | {table.metadata_location}
         expired = (s.manifest_list for s in last.metadata.snapshots if s.manifest_list not in lists)
-        fallen = (e.metadata_file for e in last.metadata.metadata_log if e.metadata_file not in files)
+        dropped = (e.metadata_file for e in last.metadata.metadata_log if e.metadata_file not in files)
         self._garbage += [Garbage(location, now_ms, True) for location in expired]
-        self._garbage += [Garbage(location, now_ms, False) for location in fallen]
-        del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is forgotten is found as an orphan
+        self._garbage += [Garbage(location, now_ms, False) for location in dropped]
+        del self._garbage[:-GARBAGE_MAX]  # while sweeping fails; what is dropped here is found as an orphan
 
-    async def merge(self, table: Table, progress: Progress) -> Table | None:
-        """Merge one crowded size class, if there is one. `table` was just loaded, and `progress` is what it holds.
-        Raises what the catalog raises; whether it landed does not matter to anybody."""
-        staged = await self._door.executor.run(self._merged, table, progress)
-        if staged is None:
-            return None
-        await put_all(self._door.executor, table.io, staged.blobs)
-        # Fenced by uuid and head like every commit, and it brings the progress along: dying here loses nothing.
-        merged = await self._door.commit(table, staged, staged.requirements, staged.updates)
-        self.merges += 1
+    async def merge(self) -> Table | None:
+        """Merge one crowded size class, if there is one. Raises what the catalog raises."""
+        merged = await self._committer.replace(self._merged)
+        self.merges += merged is not None
         return merged
 
     def _merged(self, table: Table, progress: Progress) -> Staged | None:
-        manifests = list(self._door.manifests(table))
+        manifests = list(self._handle.manifests(table))
         for crowd in _classes(manifests):
             if len(crowd) >= MERGE_AT:
                 merged = {m.manifest_path for m in crowd}
@@ -94,7 +90,7 @@ class Maintenance:
                 def entries(manifest: ManifestFile) -> Iterable[ManifestEntry]:
                     return manifest.fetch_manifest_entry(table.io)
 
-                return snapshot.replace_manifests(table, kept, crowd, entries, progress, self._door.stamp(table))
+                return snapshot.replace_manifests(table, kept, crowd, entries, progress, self._handle.stamp(table))
         return None
 
     @property
@@ -104,16 +100,16 @@ class Maintenance:
         return [g for g in self._garbage if g.since_ms <= deadline_ms]
 
     async def sweep(self, table: Table) -> None:
-        """Remove garbage older than the grace. `table` is the newest state that we know."""
+        """Remove garbage older than the grace. `table` is as the catalog has it now."""
         if due := self.due:
-            self.files_removed += await self._door.executor.run(_remove_garbage, table, due)
+            self.files_removed += await self._handle.executor.run(_remove_garbage, table, due)
             self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
-        """List the table's files and remove those of dead attempts. Local and object stores that pyarrow reads."""
+        """List the table's files and remove those of failed attempts, in stores that pyarrow reads."""
         if isinstance(table.io, PyArrowFileIO):
             now_ms = self._clock.now_ms()
-            self.files_removed += await self._door.executor.run(_remove_orphans, table, table.io, now_ms)
+            self.files_removed += await self._handle.executor.run(_remove_orphans, table, table.io, now_ms)
 
 
 def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
@@ -128,16 +124,16 @@ def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
 
 def _remove_garbage(table: Table, due: list[Garbage]) -> int:
     needed = _needed_metadata(table)
-    doomed: list[str] = []
+    locations: list[str] = []
     for garbage in due:
         if garbage.manifest_list:
             try:
-                doomed += [m.manifest_path for m in read_manifest_list(table.io.new_input(garbage.location))]
+                locations += [m.manifest_path for m in read_manifest_list(table.io.new_input(garbage.location))]
             except FileNotFoundError:
                 continue  # another engine swept it
-        doomed.append(garbage.location)  # after its manifests: it is the only list of them
+        locations.append(garbage.location)  # after its manifests: it is the only list of them
     removed = 0
-    for location in dict.fromkeys(doomed):
+    for location in dict.fromkeys(locations):
         # Nothing that is retained needs it, and no commit can bring it back: a new snapshot only carries on manifests
         # of the branch heads, which are retained.
         if location not in needed:
@@ -169,30 +165,32 @@ def _needed_data(table: Table) -> Iterator[str]:
 
 def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
     provider = table.location_provider()
-    suspects: set[str] = set()
-    for directory in {provider.data_path, provider.metadata_path}:
+    suspects: dict[str, fs.FileSystem] = {}  # by path, and where it lies: data and metadata may lie in different stores
+    for directory in (provider.data_path, provider.metadata_path):
         scheme, netloc, path = files.parse_location(directory)
-        listing = files.fs_by_scheme(scheme, netloc).get_file_info(
-            fs.FileSelector(path, allow_not_found=True, recursive=True)
-        )
-        suspects.update(f.path for f in listing if f.type == fs.FileType.File and _is_dead(f.base_name, table, now_ms))
+        store = files.fs_by_scheme(scheme, netloc)
+        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
+        orphans = (f.path for f in listing if f.type == fs.FileType.File and _is_orphan(f.base_name, table, now_ms))
+        suspects.update(dict.fromkeys(orphans, store))
         if len(suspects) > ORPHANS_LISTED_MAX:
-            logger.warning("too many files to look for orphans: use another engine", table=".".join(table.name()))
+            logger.warning(
+                "too many files to search for orphans: remove them with another engine", table=".".join(table.name())
+            )
             return 0
     if not suspects:
         return 0
     # Old by its name and ours, and no retained snapshot needs it: its attempt failed long ago and cannot land any more,
-    # because a commit in flight for a day would meet another head.
-    suspects -= {files.parse_location(location)[2] for location in _needed_metadata(table)}
-    suspects -= {files.parse_location(location)[2] for location in _needed_data(table)}
-    for path in sorted(suspects):
-        files.fs_by_scheme(scheme, netloc).delete_file(path)
+    # because a commit in flight for a day would meet another head. One whose path is needed in any store is kept.
+    for location in chain(_needed_metadata(table), _needed_data(table)):
+        suspects.pop(files.parse_location(location)[2], None)
+    for path, store in sorted(suspects.items(), key=itemgetter(0)):
+        store.delete_file(path)
     return len(suspects)
 
 
-def _is_dead(name: str, table: Table, now_ms: int) -> bool:
-    """By its name alone: of an attempt of ours more than a day ago, or a metadata file that can never become current,
-    because its version is long past."""
+def _is_orphan(name: str, table: Table, now_ms: int) -> bool:
+    """By its name alone: a file of an attempt of ours more than a day ago, or a metadata file that can never become
+    current, because its version is too old."""
     if found := _OURS.fullmatch(name):
         ours = found["uuid"] in (None, str(table.metadata.table_uuid))
         return ours and int(found["ms"], 16) < now_ms - ORPHAN_AGE_MS

@@ -1,5 +1,5 @@
-"""When a table gets which maintenance: between rounds, never in one. Its errors stop no rows: they are reported, and it
-is tried again later and later, beginning where this time ended."""
+"""The schedule of a table's maintenance, which runs between rounds. Its errors stop no rows: they are reported, and the
+job is retried with growing delays."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from streamlake.table.commit.committer import Committer, describe
-from streamlake.table.task.topic_table import Tools
+from streamlake.table.commit.tools import Tools
 from streamlake.table.upkeep.maintenance import Maintenance
 
 SWEEP_S = 60.0
@@ -40,7 +40,7 @@ class Upkeep:
     """`failing`: which job fails since when and why; empty if none does."""
 
     def __init__(self, committer: Committer, tools: Tools) -> None:
-        self.maintenance = Maintenance(committer.door, tools.clock)
+        self.maintenance = Maintenance(committer, tools.clock)
         self.failures = 0
         self._committer = committer
         self._clock = tools.clock
@@ -55,7 +55,7 @@ class Upkeep:
 
     @property
     def failing(self) -> str:
-        table = self._committer.door.name
+        table = self._committer.handle.name
         return "; ".join(
             f"{job.name} of {table} fails since {job.since}: {job.reason}" for job in self._jobs if job.failures
         )
@@ -74,16 +74,20 @@ class Upkeep:
         try:
             await job.work()
             job.failures = 0
-        except CommitFailedException as error:  # somebody was faster: no failure
-            logger.info("table maintenance overtaken", table=self._committer.door.name, reason=describe(error))
+        except CommitFailedException as error:  # another commit was faster: no failure
+            logger.info(
+                "table maintenance lost to a concurrent commit",
+                table=self._committer.handle.name,
+                reason=describe(error),
+            )
         except Exception as error:  # whatever a catalog or a store raises
             job.reason = describe(error)
             if isinstance(error, FileNotFoundError):
                 self._committer.health.doubt()
             if job.failures == 0:
                 job.since = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat(timespec="seconds")
-                name = self._committer.door.name
-                logger.warning("table maintenance fails", table=name, job=job.name, reason=job.reason)
+                name = self._committer.handle.name
+                logger.warning("table maintenance failed", table=name, job=job.name, reason=job.reason)
             delay_s = min(RETRY_FIRST_S * 2.0 ** min(job.failures, 16), RETRY_MAX_S)
             job.failures += 1
             self.failures += 1
@@ -96,24 +100,23 @@ class Upkeep:
         if head is None or head.snapshot_id == self._merged_at or not self._committer.claimed:
             return
         try:
-            merged = await self.maintenance.merge(table, self._committer.progress)
+            merged = await self.maintenance.merge()
         except CommitFailedException:  # each try puts files: wait for another head
             self._merged_at = head.snapshot_id
             raise
         if merged:
-            self._committer.table = merged
             self.maintenance.observe(merged)
         self._merged_at = head.snapshot_id
 
     async def _sweep(self) -> None:
-        if self.maintenance.due and (table := await self._as_it_is()):
+        if self.maintenance.due and (table := await self._reload()):
             await self.maintenance.sweep(table)
 
     async def _remove_orphans(self) -> None:
-        if table := await self._as_it_is():
+        if table := await self._reload():
             await self.maintenance.remove_orphans(table)
 
-    async def _as_it_is(self) -> Table | None:
-        """What the catalog has now: another engine may have expired snapshots that our copy still retains. Not through
-        the committer, whose next round goes on from what it has seen."""
-        return await self._committer.door.load()
+    async def _reload(self) -> Table | None:
+        """As the catalog has it now: another engine may have expired snapshots that our copy still retains. Not loaded
+        through the committer, whose next round continues from what it has observed."""
+        return await self._committer.handle.load()

@@ -18,13 +18,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def committer(world: World, epoch: int = 1, committed_once: bool = False) -> Committer:
-    door = IcebergTable(world.catalog, ("ns", "t"), epoch, world.executor, world.clock, world.ids)
-    return Committer(door, Owner("c", "t", "i", epoch), committed_once, world.ids)
+    handle = IcebergTable(world.catalog, ("ns", "t"), epoch, world.executor, world.clock, world.ids)
+    return Committer(handle, Owner("c", "t", "i", epoch), committed_once, world.ids)
 
 
 async def opened(world: World, epoch: int = 1) -> Committer:
     found = committer(world, epoch)
-    await found.door.create(SCHEMA)
+    await found.handle.create(SCHEMA)
     await found.load()
     return found
 

@@ -12,13 +12,13 @@ from streamlake.table.commit.progress import beginning
 SCHEMA = Schema(NestedField(1, "id", LongType()))
 
 
-def door(world: World, name: str = "t", executor: Executor | None = None) -> IcebergTable:
+def handle(world: World, name: str = "t", executor: Executor | None = None) -> IcebergTable:
     return IcebergTable(world.catalog, ("ns", name), 3, executor or world.executor, world.clock, world.ids)
 
 
 async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     assert await table.load() is None
     await table.create(SCHEMA)
     first = await table.load()
@@ -29,7 +29,7 @@ async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
 
 async def test_the_epoch_and_the_time_are_in_every_file_name() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     loaded = await table.load()
     await table.put_and_commit(loaded, Change(beginning("c", "t", "i", 3)))
@@ -43,7 +43,7 @@ async def test_the_epoch_and_the_time_are_in_every_file_name() -> None:
 
 async def test_a_second_attempt_puts_the_data_files_only_if_the_first_did_not() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     loaded = await table.load()
     change = Change(beginning("c", "t", "i", 3), {"memory://data": b"x"})
@@ -59,7 +59,7 @@ async def test_a_second_attempt_puts_the_data_files_only_if_the_first_did_not() 
 async def test_all_files_are_there_before_the_commit() -> None:
     """Were the machine to die right after the catalog said yes, nothing that the snapshot names may be missing."""
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     loaded = await table.load()
     seen: list[set[str]] = []
@@ -72,7 +72,7 @@ async def test_all_files_are_there_before_the_commit() -> None:
 
 async def test_remembered_manifests_are_not_used_on_a_foreign_head() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     ours = await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
     assert list(table.manifests(ours)) == []
@@ -84,7 +84,7 @@ async def test_remembered_manifests_are_not_used_on_a_foreign_head() -> None:
 
 async def test_a_stale_commit_raises_and_the_door_stays_usable() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     stale = await table.load()
     await table.put_and_commit(stale, Change(beginning("c", "t", "i", 3)))
@@ -97,7 +97,7 @@ async def test_a_cancelled_task_waits_for_its_commit() -> None:
     """Else the next committer of this process would meet a commit in flight: a zombie of our own."""
     world = World()
     executor = Executor()
-    table = door(world, executor=executor)
+    table = handle(world, executor=executor)
     await table.create(SCHEMA)
     loaded = await table.load()
     pause = Pause(executor, "_commit")
@@ -127,7 +127,7 @@ async def test_waited_for_passes_results_and_errors() -> None:
 
 async def test_snapshot_ids_are_new() -> None:
     world = World()
-    table = door(world)
+    table = handle(world)
     await table.create(SCHEMA)
     loaded = await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
     taken = loaded.metadata.current_snapshot_id

@@ -10,10 +10,10 @@ from streamlake.table.commit.machine import (
     DELAY_MAX_S,
     Backoff,
     CommitMachine,
+    ObservedTable,
     Owner,
-    Sight,
     Step,
-    judge,
+    resume_from,
 )
 from streamlake.table.commit.progress import Progress, beginning
 
@@ -30,67 +30,67 @@ OTHERS = [
 ]
 
 
-def sight(
+def observed(
     progress: Progress | None, *, exists: bool = True, rows: bool = True, uuid: str = "u", schema: int = 0
-) -> Sight:
-    return Sight(exists, uuid, progress, rows, schema)
+) -> ObservedTable:
+    return ObservedTable(exists, uuid, progress, rows, schema)
 
 
 def machine(before: Progress = BEFORE, after: Progress = AFTER) -> CommitMachine:
-    return CommitMachine(before, after, sight(before), Backoff(Ids(1)))
+    return CommitMachine(before, after, observed(before), Backoff(Ids(1)))
 
 
 @pytest.mark.parametrize(
     ("seen", "committed_once", "expected"),
     [
-        (sight(None, exists=False), False, 0),
-        (sight(None, rows=False), False, 0),
-        (sight(None), False, 0),  # somebody's table: we append to it
-        (sight(None, exists=False), True, "is gone from the catalog"),
-        (sight(None), True, "holds no trace"),
-        (sight(None, rows=False), True, "holds no trace"),
-        (sight(BEFORE), False, 10),
-        (sight(BEFORE), True, 10),
-        (sight(Progress("c", "t", "old", 9, 1, (5,), {})), False, "holds rows of topic t with id old"),
-        (sight(Progress("c", "t", "old", 9, 1, (5,), {}), rows=False), False, 0),
-        (sight(Progress("c", "t", "old", 9, 1, (5,), {}), rows=False), True, "holds rows"),
-        (sight(Progress("x", "t", "id", 1, 1, (5,), {})), False, "of cluster x"),
+        (observed(None, exists=False), False, 0),
+        (observed(None, rows=False), False, 0),
+        (observed(None), False, 0),  # somebody's table: we append to it
+        (observed(None, exists=False), True, "is gone from the catalog"),
+        (observed(None), True, "no longer shows"),
+        (observed(None, rows=False), True, "no longer shows"),
+        (observed(BEFORE), False, 10),
+        (observed(BEFORE), True, 10),
+        (observed(Progress("c", "t", "old", 9, 1, (5,), {})), False, "holds rows of topic t with id old"),
+        (observed(Progress("c", "t", "old", 9, 1, (5,), {}), rows=False), False, 0),
+        (observed(Progress("c", "t", "old", 9, 1, (5,), {}), rows=False), True, "holds rows"),
+        (observed(Progress("x", "t", "id", 1, 1, (5,), {})), False, "of cluster x"),
     ],
 )
-def test_where_to_go_on(seen: Sight, committed_once: bool, expected: int | str) -> None:
+def test_where_to_go_on(seen: ObservedTable, committed_once: bool, expected: int | str) -> None:
     if isinstance(expected, int):
-        assert judge(seen, OWNER, committed_once, "default.t").position(0) == expected
+        assert resume_from(seen, OWNER, committed_once, "default.t").position(0) == expected
     else:
         with pytest.raises(Invalid, match=expected) as error:
-            judge(seen, OWNER, committed_once, "default.t")
+            resume_from(seen, OWNER, committed_once, "default.t")
         assert "default.t" in str(error.value)
 
 
 def test_a_newer_committer_fences() -> None:
     with pytest.raises(Fenced, match="epoch 4"):
-        judge(sight(Progress("c", "t", "id", 4, 1, (5,), {})), OWNER, True, "x")
+        resume_from(observed(Progress("c", "t", "id", 4, 1, (5,), {})), OWNER, True, "x")
 
 
 def test_the_happy_way_looks_first_and_commits_once() -> None:
     m = machine()
     assert m.start().step is Step.LOAD
-    assert m.loaded(sight(BEFORE), BEFORE).step is Step.COMMIT
+    assert m.loaded(observed(BEFORE), BEFORE).step is Step.COMMIT
     assert m.committed().step is Step.LANDED
 
 
 @pytest.mark.parametrize(
     ("seen", "step"),
     [
-        (sight(AFTER), Step.LANDED),
-        (sight(BEFORE), Step.COMMIT),
-        (sight(BEFORE.advanced(3, {0: 15}, {})), Step.MOVED),
-        (sight(BEFORE, uuid="another table"), Step.MOVED),
-        (sight(BEFORE, schema=1), Step.MOVED),
+        (observed(AFTER), Step.LANDED),
+        (observed(BEFORE), Step.COMMIT),
+        (observed(BEFORE.advanced(3, {0: 15}, {})), Step.OVERTAKEN),
+        (observed(BEFORE, uuid="another table"), Step.OVERTAKEN),
+        (observed(BEFORE, schema=1), Step.OVERTAKEN),
     ],
 )
-def test_after_any_error_only_the_table_tells(seen: Sight, step: Step) -> None:
+def test_after_any_error_only_the_table_tells(seen: ObservedTable, step: Step) -> None:
     m = machine()
-    m.loaded(sight(BEFORE), BEFORE)
+    m.loaded(observed(BEFORE), BEFORE)
     assert m.failed("CommitFailedException: stale").step is Step.LOAD
     assert seen.progress is not None
     assert m.loaded(seen, seen.progress).step is step
@@ -98,20 +98,20 @@ def test_after_any_error_only_the_table_tells(seen: Sight, step: Step) -> None:
 
 def test_a_first_commit_to_a_table_without_progress_is_not_taken_for_landed() -> None:
     start = beginning("c", "t", "id", 3)
-    m = CommitMachine(start, start.advanced(3, {}, {}), sight(None), Backoff(Ids(1)))
-    assert m.loaded(sight(None), start).step is Step.COMMIT
+    m = CommitMachine(start, start.advanced(3, {}, {}), observed(None), Backoff(Ids(1)))
+    assert m.loaded(observed(None), start).step is Step.COMMIT
 
 
 def test_a_commit_that_moves_no_position_is_not_taken_for_landed() -> None:
     m = machine(after=BEFORE.advanced(3, {}, {}))
-    assert m.loaded(sight(BEFORE), BEFORE).step is Step.COMMIT
+    assert m.loaded(observed(BEFORE), BEFORE).step is Step.COMMIT
 
 
 def test_it_lets_go_after_some_attempts_and_says_why() -> None:
     m = machine()
     for _ in range(ATTEMPTS_MAX - 1):
         m.failed("x")
-        assert m.loaded(sight(BEFORE), BEFORE).step is Step.COMMIT
+        assert m.loaded(observed(BEFORE), BEFORE).step is Step.COMMIT
     with pytest.raises(OutcomeUnknown, match="no route"):
         m.failed("ConnectionError: no route")
 
@@ -122,7 +122,7 @@ def test_any_story_lands_at_most_what_the_table_shows(story: list[object]) -> No
     m = machine()
     effect = m.start()
     for event in story:
-        if effect.step in (Step.LANDED, Step.MOVED):
+        if effect.step in (Step.LANDED, Step.OVERTAKEN):
             break
         if effect.step is Step.COMMIT or event == "error":
             try:
@@ -132,7 +132,7 @@ def test_any_story_lands_at_most_what_the_table_shows(story: list[object]) -> No
             assert effect.delay_s > 0
             continue
         seen = OTHERS[event]
-        effect = m.loaded(sight(seen), seen or beginning("c", "t", "id", 3))
+        effect = m.loaded(observed(seen), seen or beginning("c", "t", "id", 3))
         assert (effect.step is Step.LANDED) == (seen == AFTER)
         assert (effect.step is Step.COMMIT) == (seen == BEFORE)
 

@@ -57,8 +57,7 @@ def test_a_map_that_is_compact_however_many_partitions() -> None:
 
 async def test_nothing_is_found_where_nothing_was_committed() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     world.log.produce(0, good([1]))
     assert find(world.load("__dlq").metadata) is not None
     await life.round()

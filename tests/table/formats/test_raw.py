@@ -1,10 +1,15 @@
 import pyarrow as pa
+from support.table_records import Registry
 
-from streamlake.table.formats import raw as convert_raw
+from streamlake.table.formats import raw
+from streamlake.table.formats.converted import Reason
+from streamlake.table.formats.resolve import SchemaCache
 
 
 def test_bytes_and_nulls_stay() -> None:
-    converted = convert_raw.convert(pa.array([b"a", None, b"", b"\xff"], pa.binary()))
+    converted = raw.convert(
+        pa.array([b"a", None, b"", b"\xff"], pa.binary()), Reason.INVALID_VALUE, SchemaCache(Registry())
+    )
     (group,) = converted.groups
     assert group.rows.to_pylist() == [0, 1, 2, 3]
     assert group.values.to_pylist() == [b"a", None, b"", b"\xff"]
@@ -12,5 +17,5 @@ def test_bytes_and_nulls_stay() -> None:
 
 
 def test_no_rows_still_have_a_type() -> None:
-    (group,) = convert_raw.convert(pa.array([], pa.binary())).groups
+    (group,) = raw.convert(pa.array([], pa.binary()), Reason.INVALID_VALUE, SchemaCache(Registry())).groups
     assert (str(group.type), len(group.values)) == ("binary", 0)

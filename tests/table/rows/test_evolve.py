@@ -196,7 +196,7 @@ def test_changes_that_do_not_fit_refuse_the_whole_source_and_nothing_else(before
     refused, bound = evolution.bindings
     assert isinstance(refused, Incompatible)
     assert refused.path == path
-    assert "the new schema says" in str(refused)
+    assert "the new schema has" in str(refused)
     assert bound["value/good"] == evolution.schema.highest_field_id
     assert [name.split()[1] for name in table.shown()] == [*(name.split()[1] for name in shown), "good"]
 
@@ -289,7 +289,7 @@ def test_a_table_made_by_hand_is_adopted_by_name_and_relaxed() -> None:
 def test_a_hand_made_column_of_another_type_is_incompatible() -> None:
     table = Table(Schema(NestedField(1, "id", STRING)))
     (refused,) = table.evolve([value("id", INT)]).bindings
-    assert str(refused) == "column id: is string, and the new schema says int"
+    assert str(refused) == "column id: is string, but the new schema has int"
 
 
 def test_identifier_fields_are_refused() -> None:

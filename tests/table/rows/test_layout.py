@@ -1,10 +1,13 @@
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pytest
 from pyiceberg.types import StringType
 from support.table_records import batch_of
 
+from streamlake.cluster.config.columns import LAYOUTS, Layout
 from streamlake.table.formats import headers as convert_headers
+from streamlake.table.formats.source_schema import SourceStruct
 from streamlake.table.rows.layout import metadata_columns, timestamps
 
 
@@ -40,6 +43,13 @@ def test_automqs_columns() -> None:
             {"partition": 3, "offset": 6, "timestamp": 1_700_000_000_001},
         ],
     }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
+def test_columns_are_those_of_the_list(layout: Layout) -> None:
+    made = [column.field for column, _ in metadata_columns(layout.name, "t", TWO, KEY)]
+    inside = {f"{f.name}.{child.name}" for f in made if isinstance(f.type, SourceStruct) for child in f.type.fields}
+    assert {f.name for f in made} | inside == {*layout.columns, layout.key}
 
 
 def test_without_a_key_type_there_is_no_key_column() -> None:

@@ -69,7 +69,7 @@ def test_a_topic_with_every_kind_of_record() -> None:
         (4, Reason.INCOMPATIBLE_SCHEMA),
         (5, Reason.UNKNOWN_SCHEMA),
     ]
-    assert evolved.dead[1].message == "column id: is int, and the new schema says string"
+    assert evolved.dead[1].message == "column id: is int, but the new schema has string"
     rows = {row["_kafka"]["offset"]: (row["id"], row["name"], row["price"]) for row in lake.rows()}
     assert rows == {0: (1, "a", None), 1: (None, None, None), 3: (2, "b", 0.5)}
 

@@ -40,7 +40,7 @@ async def test_reads_all_partitions_to_their_ends_and_accounts_for_everything() 
 async def test_nothing_new() -> None:
     world = World()
     done = await gatherer(world).gather(START, 0.0)
-    assert not done.moved
+    assert not done.has_progress
     assert done.size_bytes == 0
 
 
@@ -73,7 +73,7 @@ async def test_the_first_records_after_an_idle_time_end_the_round(monkeypatch: p
     world = World()
     loop = asyncio.get_running_loop()
     empty = await gatherer(world).gather(START, loop.time(), loop.time() + 0.05)
-    assert not empty.moved
+    assert not empty.has_progress
     filling = asyncio.create_task(gatherer(world).gather(START, loop.time(), float("inf")))
     await asyncio.sleep(0.01)
     world.log.produce(0, good([1]))
@@ -171,4 +171,4 @@ async def test_a_fetch_larger_than_all_memory_is_taken_by_itself() -> None:
     world.log.produce(0, good(range(50)))
     budget = Budget(100)
     done = await gatherer(world, budget=budget).gather(START, 0.0)
-    assert done.moved and done.size_bytes == 100
+    assert done.has_progress and done.size_bytes == 100

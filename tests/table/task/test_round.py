@@ -4,8 +4,8 @@ import pytest
 from streamlake.core.errors import Invalid
 from streamlake.record.arrow import RECORDS_SCHEMA, BadBatch, DecodedRecords
 from streamlake.table.commit.progress import beginning
-from streamlake.table.task.finals import NO_FINALS, Finals
 from streamlake.table.task.round import SCHEMA, Round
+from streamlake.table.task.settled import NONE_SETTLED, SettledDeadLetters
 
 START = beginning("c", "t", "i", 1).advanced(1, {0: 100, 1: 5}, {})
 
@@ -40,7 +40,7 @@ def test_adds_up() -> None:
 
 def test_a_round_of_nothing() -> None:
     empty = Round(START)
-    assert not empty.moved
+    assert not empty.has_progress
     assert empty.records().schema == SCHEMA
     empty.check_account(0, 0)
 
@@ -52,8 +52,8 @@ def test_a_bad_batch_counts_from_our_position() -> None:
     filling.add(0, decoded([], 105, None, bad), 3)
     assert filling.dead_positions == 5
     filling.check_account(0, 0)
-    assert filling.new_bad_batches(NO_FINALS) == [(0, bad)]
-    assert filling.new_bad_batches(Finals([(0, 98, 104)])) == []
+    assert filling.new_bad_batches(NONE_SETTLED) == [(0, bad)]
+    assert filling.new_bad_batches(SettledDeadLetters([(0, 98, 104)])) == []
 
 
 def test_deleted_positions_are_counted_not_read() -> None:

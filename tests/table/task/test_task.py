@@ -14,8 +14,7 @@ from streamlake.table.commit.health import Unreadable
 from streamlake.table.task import task
 from streamlake.table.task.control import TableReport
 from streamlake.table.task.task import TableTask
-from streamlake.table.upkeep import maintenance
-from streamlake.table.upkeep import schedule as upkeep
+from streamlake.table.upkeep import maintenance, schedule
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +175,7 @@ async def test_nothing_is_committed_on_top_of_a_head_that_cannot_be_read(
 
 async def test_maintenance_that_fails_is_reported_and_stops_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "MERGE_AT", 2)
-    monkeypatch.setattr(upkeep, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(schedule, "RETRY_FIRST_S", 0.01)
     world = World()
     broken = True
     merged = maintenance.Maintenance._merged

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.memory import InMemoryCatalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 from support.table_world import Clock, Executor, World, good
 
 from streamlake.catalogs.config import embedded
-from streamlake.catalogs.load import load
+from streamlake.catalogs.kinds import load
 from streamlake.core.ids import Ids
 from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.iceberg import IcebergTable
@@ -29,17 +32,15 @@ def metadata_files(world: World) -> dict[str, int]:
 @pytest.mark.slow
 async def test_three_hundred_commits_leave_bounded_metadata() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    life = await world.opened()
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     most = 0
     for n in range(COMMITS):
         world.log.produce(0, good([n]))
         assert await life.round()
         main = life.table.main
         upkeep.observe(main.table)
-        if merged := await upkeep.merge(main.table, main.progress):
-            main.table = merged
+        await upkeep.merge()
         upkeep.observe(main.table)
         if n % 10 == 9:
             await upkeep.sweep(main.table)
@@ -56,9 +57,8 @@ async def test_three_hundred_commits_leave_bounded_metadata() -> None:
 
 async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=60_000)
+    life = await world.opened()
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=60_000)
     for n in range(30):
         world.log.produce(0, good([n]))
         await life.round()
@@ -76,20 +76,16 @@ async def test_a_reader_of_an_expired_snapshot_has_the_grace_to_finish() -> None
 async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "MERGE_AT", 10)
     world = World()
-    life = world.life()
-    await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
-    for n in range(5):
-        world.log.produce(0, good([n]))
-        await life.round()
+    life = await world.opened()
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
+    await life.rounds(5)
     head = world.load().current_snapshot().snapshot_id
     world.load().manage_snapshots().create_branch(head, "audit").commit()
     for n in range(5, 45):
         world.log.produce(0, good([n]))
         await life.round()
         main = life.table.main
-        if merged := await upkeep.merge(main.table, main.progress):
-            main.table = merged
+        await upkeep.merge()
         upkeep.observe(main.table)
         await upkeep.sweep(main.table)
     assert upkeep.merges == 4
@@ -99,9 +95,8 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
 
 async def test_a_file_that_is_gone_already_does_no_harm() -> None:
     world = World()
-    life = world.life()
-    await life.table.open()
-    upkeep = Maintenance(life.table.main.door, world.clock, grace_ms=0)
+    life = await world.opened()
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
     for n in range(30):
         world.log.produce(0, good([n]))
         await life.round()
@@ -118,20 +113,45 @@ async def test_a_merge_that_loses_against_a_foreign_commit_leaves_the_table_as_i
 ) -> None:
     monkeypatch.setattr(maintenance, "MERGE_AT", 10)
     world = World()
-    life = world.life()
-    await life.table.open()
-    for n in range(10):
-        world.log.produce(0, good([n]))
-        await life.round()
+    life = await world.opened()
+    await life.rounds(10)
     main = life.table.main
-    stale = main.table
     table = world.load()
     table.overwrite(table.scan().to_arrow())
     with pytest.raises(Exception, match="has changed"):
-        await Maintenance(main.door, world.clock).merge(stale, main.progress)
+        await Maintenance(main, world.clock).merge()
     world.log.produce(0, good([1]))
     await life.round()
     world.check()
+
+
+class TwoStores(PyArrowFileIO):
+    """A folder for each scheme, so that a path means another file in each."""
+
+    def _initialize_fs(self, scheme: str, netloc: str | None = None) -> fs.FileSystem:
+        return fs.SubTreeFileSystem(f"{self.properties['root']}/{scheme}", fs.LocalFileSystem())
+
+
+async def test_orphans_are_removed_where_they_lie(tmp_path: Path) -> None:
+    """Data and metadata may lie in different stores."""
+    metadata, data = tmp_path / "gs/lake/t/metadata", tmp_path / "s3/lake/data"
+    metadata.mkdir(parents=True)
+    data.mkdir(parents=True)
+    io = {"py-io-impl": f"{__name__}.TwoStores", "root": str(tmp_path)}
+    catalog = InMemoryCatalog("lake", warehouse="gs://lake", **io)
+    catalog.create_namespace("ns")
+    paths = {"write.data.path": "s3://lake/data", "write.metadata.path": "gs://lake/t/metadata"}
+    table = catalog.create_table(("ns", "t"), Schema(NestedField(1, "id", LongType())), properties=paths)
+    clock = Clock()
+    iceberg = IcebergTable(catalog, ("ns", "t"), 1, Executor(), clock, Ids(1))
+    committer = Committer(iceberg, Owner("c", "t", "i", 1), False, Ids(1))
+    old = f"{clock.ms - ORPHAN_AGE_MS - 1:011x}-{'0' * 32}"
+    orphans = [data / f"streamlake-{table.metadata.table_uuid}-1-{old}-0.parquet", metadata / f"snap-77-1-{old}.avro"]
+    for path in orphans:
+        path.write_bytes(b"x")
+    await Maintenance(committer, clock).remove_orphans(table)
+    assert not any(path.exists() for path in orphans)
+    assert list(metadata.iterdir())  # of the table itself
 
 
 class Lake:
@@ -141,11 +161,11 @@ class Lake:
         self.path = path
         self.clock = Clock()
         self.catalog: Catalog = load(embedded(path, None))
-        self.door = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
-        self.committer = Committer(self.door, Owner("c", "t", "i", 1), False, Ids(1))
+        self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
+        self.committer = Committer(self.handle, Owner("c", "t", "i", 1), False, Ids(1))
 
     async def open(self) -> None:
-        await self.door.create(Schema(NestedField(1, "id", LongType())))
+        await self.handle.create(Schema(NestedField(1, "id", LongType())))
         await self.committer.load()
         await self.committer.claim()
 
@@ -178,7 +198,7 @@ async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
     ]
     needed = [p for p in (tmp_path / "warehouse").rglob("*") if p.is_file() and p not in gone]
     lake.clock.ms += 1
-    await Maintenance(lake.door, lake.clock).remove_orphans(table)
+    await Maintenance(lake.committer, lake.clock).remove_orphans(table)
     assert not [p for p in gone if p.exists()]
     assert [p for p in (*stays, *needed) if not p.exists()] == []
 
@@ -188,5 +208,5 @@ async def test_what_the_table_needs_is_no_orphan_however_old(tmp_path: Path) -> 
     await lake.open()
     lake.clock.ms += 10 * ORPHAN_AGE_MS
     files = {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()}
-    await Maintenance(lake.door, lake.clock).remove_orphans(lake.committer.table)
+    await Maintenance(lake.committer, lake.clock).remove_orphans(lake.committer.table)
     assert {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()} == files

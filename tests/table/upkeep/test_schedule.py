@@ -5,21 +5,19 @@ import pytest
 from pyiceberg.table.update import RemoveSnapshotsUpdate
 from support.table_world import Life, World, good
 
-from streamlake.table.upkeep import maintenance
-from streamlake.table.upkeep import schedule as upkeep
+from streamlake.table.upkeep import maintenance, schedule
 from streamlake.table.upkeep.schedule import Upkeep
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "SWEEP_S", 0.0)
+    monkeypatch.setattr(schedule, "SWEEP_S", 0.0)
     monkeypatch.setattr(maintenance, "MERGE_AT", 5)
     monkeypatch.setattr(maintenance, "GRACE_MS", 0)
 
 
 async def started(world: World) -> tuple[Life, Upkeep]:
-    life = world.life()
-    await life.table.open()
+    life = await world.opened()
     return life, Upkeep(life.table.main, world.tools())
 
 
@@ -53,9 +51,7 @@ async def test_looks_at_a_snapshot_once(quick: None) -> None:
 async def test_its_errors_stop_no_rows(quick: None) -> None:
     world = World()
     life, keeper = await started(world)
-    for n in range(6):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(6)
     world.catalog.plan = ["timeout"]  # the merge lands, and nobody tells us
     await keeper.run()
     assert keeper.maintenance.merges == 0
@@ -72,9 +68,7 @@ async def test_its_errors_stop_no_rows(quick: None) -> None:
 async def test_what_fails_is_tried_later_and_later(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     life, keeper = await started(world)
-    for n in range(6):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(6)
     now, tries = asyncio.get_running_loop().time(), []
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
 
@@ -98,16 +92,14 @@ async def test_what_fails_is_tried_later_and_later(quick: None, monkeypatch: pyt
 async def test_a_commit_that_was_faster_is_no_failure(quick: None) -> None:
     world = World()
     life, keeper = await started(world)
-    for n in range(6):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(6)
     world.catalog.plan = ["conflict"]
     await keeper.run()
     assert (keeper.failures, keeper.failing) == (0, "")
 
 
 async def test_what_a_failed_sweep_left_is_swept_later(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "RETRY_FIRST_S", 0.0)
+    monkeypatch.setattr(schedule, "RETRY_FIRST_S", 0.0)
     world = World()
     life, keeper = await started(world)
     keeper.maintenance._grace_ms = 0
@@ -135,9 +127,7 @@ async def test_an_overtaken_merge_waits_for_another_head(quick: None) -> None:
     """Each try puts two files."""
     world = World()
     life, keeper = await started(world)
-    for n in range(6):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(6)
     await life.table.confirm()
     other = world.load()
     other.append(other.scan().to_arrow().slice(0, 1))
@@ -150,13 +140,11 @@ async def test_an_overtaken_merge_waits_for_another_head(quick: None) -> None:
 
 
 async def test_snapshots_that_another_engine_expired_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "SWEEP_S", 0.0)
+    monkeypatch.setattr(schedule, "SWEEP_S", 0.0)
     world = World()
     life, keeper = await started(world)
     keeper.maintenance._grace_ms = 0
-    for n in range(25):
-        world.log.produce(0, good([n]))
-        await life.round()
+    await life.rounds(25)
     await life.table.confirm()
     keeper.maintenance.observe(life.table.main.table)
     table = world.load()

@@ -1,4 +1,4 @@
-"""convert.*.type = by_schema_id: Avro in Confluent's wire format, decoded with the schema it was written with.
+"""The values of one Avro schema → an Arrow array.
 
 A native reader makes columns of all values that it understands. The others, or all if there is none, go to its twin
 here: values are decoded one by one (a bad one is an error of its row) and made into Arrow columns a chunk at a time. If
@@ -6,6 +6,7 @@ a chunk does not fit its columns, halving it finds the rows that do not.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from struct import error as StructError
 from typing import Any
@@ -14,11 +15,11 @@ import fastavro
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamlake.core.errors import Invalid, NotFound
+from streamlake.core.errors import Invalid
 from streamlake.table.formats.avro.columns import BAD_VALUE
-from streamlake.table.formats.avro.schema import AvroSchema
-from streamlake.table.formats.converted import Converted, Group, Reason, RowError, row_errors, row_numbers
-from streamlake.table.formats.resolve import HEADER_BYTES, Schemas, schema_id
+from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
+from streamlake.table.formats.converted import Group
+from streamlake.table.formats.port import WriterSchema
 
 CHUNK_ROWS = 4_096  # decoded Python objects weigh far more than columns: hold few of them
 CHUNK_BYTES = 1 << 20
@@ -26,67 +27,43 @@ CHUNK_BYTES = 1 << 20
 _UNDECODABLE = (ValueError, LookupError, ArithmeticError, TypeError, StructError)
 
 
-def convert(column: Any, reason: Reason, schemas: Schemas) -> Converted:
-    """A binary array as one group for each schema id; bad values carry `reason`. Raises Unavailable."""
-    groups: list[Group] = []
-    errors: list[RowError] = []
-    for header, rows in _by_header(column):
-        id = None
-        try:
-            id = schema_id(header)
-            schema = schemas.avro(id)
-        except NotFound as error:
-            errors += row_errors(rows.to_pylist(), Reason.UNKNOWN_SCHEMA, f"schema {id}: {error}")
-        except Invalid as error:
-            if id is None:
-                errors += row_errors(rows.to_pylist(), reason, str(error))
-            else:
-                errors += row_errors(rows.to_pylist(), Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {error}")
-        else:
-            group, bad = _of_one_schema(column, rows, schema, reason, f"not a value of schema {id}: ")
-            groups.append(group)
-            errors += bad
-    return Converted(tuple(groups), tuple(errors))
+def compile_reader(schema: WriterSchema) -> "AvroReader":
+    """Raises Invalid, saying why values of this schema cannot go to a table."""
+    if schema.references:
+        raise Invalid("the Avro schema refers to other schemas, which is not supported yet")
+    return AvroReader(compile_schema(schema.text))
 
 
-def _by_header(column: Any) -> list[tuple[bytes, Any]]:
-    """For each header the rows that begin with it (int64 array), in the order of their first row."""
-    rows = row_numbers(len(column))
-    first: bytes = ((column[0].as_py() if len(column) else None) or b"")[:HEADER_BYTES]
-    if len(first) == HEADER_BYTES and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
-        return [(first, rows)]  # as it nearly always is
-    headers = pc.binary_slice(column, 0, HEADER_BYTES)
-    pairs = pa.table([headers, rows], ["header", "row"]).filter(pc.is_valid(headers))
-    found = pairs.group_by("header", use_threads=False).aggregate([("row", "list")]).combine_chunks()
-    return [(header.as_py(), rows.values) for header, rows in zip(found["header"], found["row_list"], strict=True)]
+@dataclass(frozen=True, slots=True)
+class AvroReader:
+    """Implements ValueReader."""
 
+    schema: AvroSchema
 
-def _of_one_schema(
-    column: Any, rows: Any, schema: AvroSchema, reason: Reason, prefix: str
-) -> tuple[Group, list[RowError]]:
-    if schema.native is None:
-        twin = _Conversion(schema, reason, prefix)
-        return twin.run(column, rows), twin.errors
-    taken, refused, values = schema.native.read(column, rows, HEADER_BYTES)
-    if not len(refused):
-        return Group(schema.type, taken, values), []
-    twin = _Conversion(schema, reason, prefix)
-    group = twin.run(column, refused)  # says what is wrong with them; and takes what only the kernel does not know
-    if len(group.rows):
-        both = pa.concat_arrays([taken, group.rows])
-        order = pc.sort_indices(both)
-        taken, values = both.take(order), pa.concat_arrays([values, group.values]).take(order)
-    return Group(schema.type, taken, values), twin.errors
+    def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Group, list[tuple[int, str]]]:
+        schema = self.schema
+        if schema.native is None:
+            twin = _Conversion(schema, skip_bytes)
+            return twin.run(column, rows), twin.errors
+        taken, refused, values = schema.native.read(column, rows, skip_bytes)
+        if not len(refused):
+            return Group(schema.type, taken, values), []
+        twin = _Conversion(schema, skip_bytes)
+        group = twin.run(column, refused)  # says what is wrong with them; and takes what only the kernel does not know
+        if len(group.rows):
+            both = pa.concat_arrays([taken, group.rows])
+            order = pc.sort_indices(both)
+            taken, values = both.take(order), pa.concat_arrays([values, group.values]).take(order)
+        return Group(schema.type, taken, values), twin.errors
 
 
 class _Conversion:
     """The values of one schema in Python: the twin of the native reader."""
 
-    def __init__(self, schema: AvroSchema, reason: Reason, prefix: str) -> None:
-        self.errors: list[RowError] = []
+    def __init__(self, schema: AvroSchema, skip_bytes: int) -> None:
+        self.errors: list[tuple[int, str]] = []
         self._schema = schema
-        self._reason = reason
-        self._prefix = prefix
+        self._skip_bytes = skip_bytes
         self._rows: list[int] = []
         self._arrays: list[Any] = []
 
@@ -107,7 +84,7 @@ class _Conversion:
         good: list[int] = []
         decoded: list[Any] = []
         for row, whole in zip(rows, values, strict=True):
-            body = whole[HEADER_BYTES:]
+            body = whole[self._skip_bytes :]
             stream = BytesIO(body)
             try:
                 value = read(stream, decoder)
@@ -141,7 +118,7 @@ class _Conversion:
         self._rows += rows
 
     def _fail(self, row: int, message: str) -> None:
-        self.errors += row_errors([row], self._reason, self._prefix + message)
+        self.errors.append((row, message))
 
 
 def _chunks(column: Any, rows: Any) -> Iterator[tuple[int, int]]:

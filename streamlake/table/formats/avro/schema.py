@@ -165,7 +165,7 @@ class _Compiler:
     def _record(self, schema: dict[str, Any]) -> _Node:
         name = schema["name"]
         if name in self._open:
-            raise Invalid(f"record {name} contains itself: a table has no recursive types")
+            raise Invalid(f"record {name} contains itself: a table cannot have recursive types")
         self._open.append(name)
         fields = schema["fields"]
         nodes = [self.node(field["type"]) for field in fields]
@@ -225,7 +225,7 @@ class _Compiler:
     def _fixed(self, schema: dict[str, Any]) -> _Node:
         size = schema["size"]
         if type(size) is not int or not 0 <= size <= FIXED_BYTES_MAX:
-            raise Invalid(f"fixed {schema['name']} has no size of at most {FIXED_BYTES_MAX} bytes")
+            raise Invalid(f"fixed {schema['name']} must have a size of at most {FIXED_BYTES_MAX} bytes")
         if size == 0:
             return _NOTHING
         wire = {"type": "fixed", "name": self._unique(), "size": size}

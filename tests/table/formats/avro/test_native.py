@@ -11,10 +11,10 @@ from support.hostile import mutated
 from support.table_records import record
 
 from streamlake.core.errors import Invalid
-from streamlake.table.formats.avro import convert as convert_avro
 from streamlake.table.formats.avro import native as avro_native
+from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import compile_schema
-from streamlake.table.formats.converted import Reason, row_numbers
+from streamlake.table.formats.converted import row_numbers
 
 pytestmark = pytest.mark.skipif(avro_native._kernel is None, reason="no C compiler")
 HEADER = b"\0\0\0\0\1"
@@ -27,9 +27,9 @@ def twin_and_kernel(schema, bodies):
     rows = row_numbers(len(bodies))
     results = []
     for form in (replace(compiled, native=None), compiled):
-        group, errors = convert_avro._of_one_schema(column, rows, form, Reason.INVALID_VALUE, "")
+        group, errors = AvroReader(form).read(column, rows, len(HEADER))
         group.values.validate(full=True)
-        results.append((group.rows.to_pylist(), group.values, sorted((e.row, e.message) for e in errors)))
+        results.append((group.rows.to_pylist(), group.values, sorted(errors)))
     taken, refused, values = compiled.native.read(column, rows, len(HEADER))
     values.validate(full=True)
     assert sorted(taken.to_pylist() + refused.to_pylist()) == rows.to_pylist()

@@ -1,4 +1,4 @@
-"""Offsets that are dead letters for ever.
+"""Settled dead letters: offsets that are dead letters for ever.
 
 The dead-letter table commits before the main table. If a crash comes between, its rows from the main table's position
 on stand for decisions that are already visible: exactly those records must stay out of the main table, whatever the
@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 from streamlake.table.commit.progress import Progress
 
 
-class Finals(Collection[tuple[int, int]]):
+class SettledDeadLetters(Collection[tuple[int, int]]):
     """A set of (partition, offset), kept as ranges: a bad batch may claim two billion offsets."""
 
     def __init__(self, ranges: Iterable[tuple[int, int, int]]) -> None:
@@ -41,18 +41,18 @@ class Finals(Collection[tuple[int, int]]):
         return sum(last - first + 1 for ranges in self._ranges.values() for first, last in ranges)
 
 
-NO_FINALS = Finals(())
+NONE_SETTLED = SettledDeadLetters(())
 
 
-def read_finals(dead_letters: Table | None, decided: Progress, main: Progress) -> Finals:
+def read_settled(dead_letters: Table | None, decided: Progress, main: Progress) -> SettledDeadLetters:
     """The dead letters at and above main's positions. `decided` is the dead-letter table's progress. Blocks."""
     ahead = [p for p, position in enumerate(decided.next) if position > main.position(p)]
     if dead_letters is None or not ahead:
-        return NO_FINALS
+        return NONE_SETTLED
     lowest = min(main.position(p) for p in ahead)
     rows = dead_letters.scan(
         row_filter=f"partition in ({', '.join(map(str, ahead))}) and last_offset >= {lowest}",
         selected_fields=("partition", "offset", "last_offset"),
     ).to_arrow()
     found = zip(*(rows[name].to_pylist() for name in ("partition", "offset", "last_offset")), strict=True)
-    return Finals((p, first, last) for p, first, last in found if last >= main.position(p))
+    return SettledDeadLetters((p, first, last) for p, first, last in found if last >= main.position(p))

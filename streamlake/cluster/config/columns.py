@@ -1,0 +1,56 @@
+"""The columns that StreamLake itself gives a table, by layout, and what a column is, in words.
+
+The only list of their names: streamlake/table/rows/layout.py makes them, `partition.by` is checked against them before
+there is a table, and no other column or partition field takes their names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NUMBER, TEXT, BYTES, TIME, NESTED = "a number", "text", "binary", "a time", "made of several values"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a record's parts are, as paths. `value` is for a value that is not flattened. `fields` are those of the
+    column `struct` whose types are known; what `value` and `key` are depends on how they are converted."""
+
+    name: str
+    value: str
+    key: str
+    headers: str
+    struct: str
+    fields: Mapping[str, str]
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What each path is, in words, without key and value."""
+        fields = {f"{self.struct}.{name}": kind for name, kind in self.fields.items()}
+        return {self.struct: NESTED, self.headers: NESTED, **fields}
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """The columns at the top."""
+        return frozenset(path.partition(".")[0] for path in (self.value, self.key, self.headers, self.struct))
+
+
+STREAMLAKE = Layout(
+    "streamlake",
+    value="value",
+    key="_kafka.key",
+    headers="_kafka.headers",
+    struct="_kafka",
+    fields={"topic": TEXT, "partition": NUMBER, "offset": NUMBER, "timestamp": TIME, "timestamp_type": TEXT},
+)
+AUTOMQ = Layout(
+    "automq",
+    value="_kafka_value",
+    key="_kafka_key",
+    headers="_kafka_header",
+    struct="_kafka_metadata",
+    fields={"partition": NUMBER, "offset": NUMBER, "timestamp": NUMBER},
+)
+LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (STREAMLAKE, AUTOMQ)}
+
+# Of all layouts, as a topic's layout may change.
+OWN_COLUMNS = frozenset().union(*(layout.roots for layout in LAYOUTS.values()))

@@ -1,0 +1,30 @@
+"""THE list of record formats. To add one, write its module and name it here.
+
+A new kind of schema in the registry is a line of SCHEMA_KINDS. A new value of `convert.*.type` is a line of
+CONVERT_TYPES, and one in streamlake/cluster/config/formats.py, which says what the server needs to know about it.
+"""
+
+from collections.abc import Mapping
+
+from streamlake.core.errors import Invalid
+from streamlake.table.formats import by_schema_id, raw, string
+from streamlake.table.formats.avro import convert as avro
+from streamlake.table.formats.port import Compile, Convert, ValueReader, WriterSchema
+
+CONVERT_TYPES: Mapping[str, Convert] = {
+    "raw": raw.convert,
+    "string": string.convert,
+    "by_schema_id": by_schema_id.convert,
+}
+
+SCHEMA_KINDS: Mapping[str, Compile] = {
+    "AVRO": avro.compile_reader,
+}
+
+
+def compile_reader(schema: WriterSchema) -> ValueReader:
+    """Raises Invalid, saying why values of this schema cannot go to a table."""
+    compile = SCHEMA_KINDS.get(schema.kind)
+    if compile is None:
+        raise Invalid(f"its type is {schema.kind}: only {', '.join(SCHEMA_KINDS)} can be a table yet")
+    return compile(schema)

@@ -1,0 +1,70 @@
+"""The ports of record formats: what kinds.py lists, and what stands behind them.
+
+A *convert type* reads a whole column of keys or values (`Convert`). One of them, by_schema_id, reads each value with
+the schema whose id it begins with: a *schema kind* (`Compile`) makes a reader of such a schema.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from streamlake.table.formats.converted import Converted, Group, Reason
+
+
+class Reference(NamedTuple):
+    """A schema that another one uses under `name`."""
+
+    name: str
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSchema:
+    """A schema that values were written with, as the registry has it. `kind` is the registry's `schemaType`."""
+
+    kind: str
+    text: str
+    references: tuple[Reference, ...] = ()
+
+
+class SchemaSource(Protocol):
+    """A schema registry, seen from a worker thread: `get` may block."""
+
+    def get(self, schema_id: int) -> WriterSchema:
+        """Raises NotFound (no such id), Invalid (no table can hold it), Unavailable."""
+        ...
+
+
+class ValueReader(Protocol):
+    """A compiled schema."""
+
+    def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Group, Sequence[tuple[int, str]]]:
+        """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from byte `skip_bytes`.
+        The good rows, and (row, what is wrong) of each other one."""
+        ...
+
+
+class Compile(Protocol):
+    """A schema kind."""
+
+    def __call__(self, schema: WriterSchema) -> ValueReader:
+        """Raises Invalid, saying why values of this schema cannot go to a table."""
+        ...
+
+
+class Schemas(Protocol):
+    """Compiled schemas by id."""
+
+    def get(self, schema_id: int) -> ValueReader:
+        """Raises NotFound, Unavailable, and Invalid for a schema that no table can hold."""
+        ...
+
+
+class Convert(Protocol):
+    """A convert type."""
+
+    def __call__(self, column: Any, reason: Reason, schemas: Schemas) -> Converted:
+        """Read a binary array, in which a keyless record or a tombstone is null. Bad values carry `reason`. Raises
+        Unavailable."""
+        ...
