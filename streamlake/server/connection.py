@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import structlog
 
+from streamlake.core.buffers import Buffers
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Begin, Context
@@ -57,14 +58,25 @@ class Counters:
 class Exchange:
     """A request as its handler sees it (handlers/context.py)."""
 
-    __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version", "work_bytes")
+    __slots__ = (
+        "api",
+        "body",
+        "client_host",
+        "client_id",
+        "connection",
+        "correlation_id",
+        "slot",
+        "version",
+        "work_bytes",
+    )
 
     def __init__(self, call: Call, client_host: str, slot: Slot, connection: "Connection") -> None:
+        self.api = call.api
         self.version = call.version
+        self.correlation_id = call.correlation_id
         self.body = None if call.unknown_version else call.request
         self.client_id = call.client_id
         self.client_host = client_host
-        self.call = call
         self.slot = slot
         self.connection = connection
         self.work_bytes = 0
@@ -108,6 +120,7 @@ class Connection(asyncio.BufferedProtocol):
         frame_bytes_max: int,
         counters: Counters,
         group: "dict[Connection, None]",
+        buffers: Buffers | None = None,
     ) -> None:
         self._ctx = ctx
         self._handlers = handlers
@@ -115,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         produce = handlers.get(ApiKey.PRODUCE)
         runs = produce.runs if produce is not None else None
         self._runs = runs(ctx, self._apis, frame_bytes_max) if runs is not None else None
-        self._frames = FrameReader(frame_bytes_max)
+        self._frames = FrameReader(frame_bytes_max, buffers)
         self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
         self._counters = counters
         self._group = group
@@ -243,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
-            frame = None
+            frame = None  # of the turn before: its buffer is free when the request is
             if work < TURN_WORK and self._may_start:
                 if begun := self._begin_chunk():
                     work += REQUEST_WORK + begun.work_bytes
@@ -351,11 +364,11 @@ class Connection(asyncio.BufferedProtocol):
         self._closed_by(error)
 
     def _finish(self, exchange: Exchange, response: Any) -> None:
-        exchange.slot.finish(None if response is None else encode_response(exchange.call, response))
+        exchange.slot.finish(None if response is None else encode_response(exchange, response))
         self.advance_soon()
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
-        self._closed_by(error, api=exchange.call.api.name, version=exchange.call.version)
+        self._closed_by(error, api=exchange.api.name, version=exchange.version)
 
     def _closed_by(self, error: Exception, **facts: str | int) -> None:
         self._counters.failures += 1
