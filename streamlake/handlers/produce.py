@@ -58,6 +58,7 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
     if verdicts is None:
         return False
     parts = stage_one(ctx, request, size_bytes, refused, verdicts)
+    exchange.body = None  # the records were copied: what they were received into is free
     exchange.release()
     if request.acks == 0:
         exchange.answer(None)
@@ -86,8 +87,10 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     except StreamLakeError as error:
         refused = failure(error, RESERVATION)
     parts = stage_one(ctx, request, size_bytes, refused, verdicts)
+    acks, exchange.body = request.acks, None
+    del request, packed
     exchange.release()
-    if request.acks == 0:
+    if acks == 0:
         return None
     if pending := _pending(parts):
         # asyncio.wait and not wait_for: a timeout must not cancel futures that duplicates wait for too.

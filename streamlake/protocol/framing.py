@@ -10,6 +10,7 @@ small.
 import struct
 from collections import deque
 
+from streamlake.core.buffers import Buffers
 from streamlake.protocol.wire import Buffer, Malformed
 
 _LENGTH = struct.Struct(">i")
@@ -19,7 +20,8 @@ _GROWTH = 16  # a frame's buffer is at most so many times what has arrived of it
 
 
 class FrameReader:
-    def __init__(self, max_frame_bytes: int) -> None:
+    def __init__(self, max_frame_bytes: int, buffers: Buffers | None = None) -> None:
+        self._buffers = buffers or Buffers(0)
         self.max_frame_bytes = max_frame_bytes
         self.buffered_bytes = 0  # received and not yet handed out
         self._chunks: deque[bytes] = deque()
@@ -45,7 +47,7 @@ class FrameReader:
             return None
         if len(self._body) == self._filled:
             self._grow(self._body, self._filled)
-        return memoryview(self._body)[self._filled :]
+        return memoryview(self._body)[self._filled : self._size]
 
     def filled(self, size: int) -> None:
         self._filled += size
@@ -103,7 +105,7 @@ class FrameReader:
 
     def _grow(self, body: bytearray, filled: int) -> bytearray:
         """A larger buffer, into which the frame fits after `filled` bytes of it have arrived, and some more."""
-        self._body = bytearray(min(self._size, max(_ROOM_MIN_BYTES, _GROWTH * filled)))
+        self._body = self._buffers.take(min(self._size, max(_ROOM_MIN_BYTES, _GROWTH * filled)))
         self._body[: self._filled] = memoryview(body)[: self._filled]
         return self._body
 
@@ -111,7 +113,9 @@ class FrameReader:
         self._body = None
         self._head.clear()
         self.buffered_bytes -= _LENGTH.size + self._size
-        return memoryview(body).toreadonly()
+        frame = memoryview(body).toreadonly()[: self._size]
+        self._buffers.give(body)
+        return frame
 
     def _advance(self, chunk: bytes, to: int) -> None:
         self._at = to

@@ -11,7 +11,7 @@ import importlib
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -63,6 +63,17 @@ class Call(Struct, frozen=True):
     client_id: str | None
     request: Any
     unknown_version: bool = False
+
+
+class Asked(Protocol):
+    """Whose answer is encoded: a Call, or what is kept of one without its request."""
+
+    @property
+    def api(self) -> Api: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def correlation_id(self) -> int: ...
 
 
 def api(key: int, versions: range | None = None, *, advertised_min: int | None = None) -> Api:
@@ -135,7 +146,7 @@ def _after_tags(frame: Buffer, at: int) -> int:
         raise Malformed("the header's tagged fields end after the frame") from error
 
 
-def encode_response(call: Call, response: Struct) -> list[Buffer]:
+def encode_response(call: Asked, response: Struct) -> list[Buffer]:
     """The answer as buffers to send, length included."""
     head = _FRAME_HEAD.pack(0, call.correlation_id)
     flexible = call.api.is_flexible(call.version)

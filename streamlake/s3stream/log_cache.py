@@ -5,8 +5,9 @@ uploads and replies hold read-only views of them, which outlive eviction. Five n
 What is in memory is always the newest part of the stream: eviction drops a stream's oldest slab. First go slabs that
 lie in committed objects. Then, if the WAL can be read, durable ones: their chunks stay listed with their WAL position.
 
-Counted against the limit are the bytes of chunks (32 more per chunk are not). A slab is at most as large as what its
-stream holds already, so unused slab space at most doubles the count, but for SLAB_MIN_BYTES per stream.
+Counted against the limit are the bytes of chunks (32 more per chunk are not). A slab is little larger than what its
+stream holds already, so unused slab space about doubles the count at most, but for SLAB_MIN_BYTES per stream. Slabs
+that were dropped are used again when nobody looks at them any more (core/buffers.py).
 """
 
 from array import array
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from streamlake.core.budget import Budget
+from streamlake.core.buffers import Buffers
 from streamlake.core.cut import cut_end
 from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.s3stream.metadata import StreamState
@@ -26,16 +28,17 @@ SLAB_MIN_BYTES = 4 * 1024
 SLAB_MAX_BYTES = 1024 * 1024
 MAX_SPILLED_CHUNKS = 256  # per extent: what one batch of WAL reads fetches
 ACCOUNT = "log_cache"
+SPARE_BYTES_MAX = 16 << 20  # slabs that left and will be used again: those that readers still look at wait here
 
 
 class Slab:
     __slots__ = ("begin", "capacity", "end", "last_position", "log", "sealed", "target", "view")
 
-    def __init__(self, log: "StreamLog", capacity: int) -> None:
+    def __init__(self, log: "StreamLog", target: bytearray) -> None:
         self.log = log
         self.begin = self.end = log.next_byte  # bytes of the stream, counted since the log was opened
-        self.capacity = capacity
-        self.target = bytearray(capacity)
+        self.capacity = len(target)
+        self.target = target
         self.view = memoryview(self.target).toreadonly()
         self.last_position = 0  # WAL position of the newest chunk
         self.sealed = False  # all of it lies in committed objects; takes no more
@@ -144,6 +147,7 @@ class LogCache:
     def __init__(self, limit_bytes: int, *, wal_readable: bool) -> None:
         self.capacity = Budget(limit_bytes)
         self._wal_readable = wal_readable
+        self._buffers = Buffers(SPARE_BYTES_MAX)
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
 
@@ -156,7 +160,7 @@ class LogCache:
         slab = log.slabs[-1] if log.slabs else None
         if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:
             resident = log.next_byte - log.resident_byte
-            slab = Slab(log, max(size, min(SLAB_MAX_BYTES, max(SLAB_MIN_BYTES, resident))))
+            slab = Slab(log, self._buffers.take(max(size, min(SLAB_MAX_BYTES, max(SLAB_MIN_BYTES, resident)))))
             log.slabs.append(slab)
             self._recent[slab] = None
         begin = slab.end - slab.begin
@@ -225,5 +229,6 @@ class LogCache:
         oldest = slab.log.slabs.pop(0)
         assert oldest is slab, "a stream's slabs leave memory oldest first"
         size = slab.end - slab.begin
+        self._buffers.give(slab.target)
         slab.log.evict_uploaded()
         self.capacity.give(ACCOUNT, size)

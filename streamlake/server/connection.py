@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import structlog
 
+from streamlake.core.buffers import Buffers
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Begin, Context
@@ -76,14 +77,25 @@ class Counters:
 class Request:
     """One request, as its handler sees it (`Exchange` in handlers/context.py)."""
 
-    __slots__ = ("body", "call", "client_host", "client_id", "connection", "slot", "version", "work_bytes")
+    __slots__ = (
+        "api",
+        "body",
+        "client_host",
+        "client_id",
+        "connection",
+        "correlation_id",
+        "slot",
+        "version",
+        "work_bytes",
+    )
 
     def __init__(self, call: Call, client_host: str, slot: Slot, connection: "Connection") -> None:
+        self.api = call.api
         self.version = call.version
+        self.correlation_id = call.correlation_id
         self.body = None if call.unknown_version else call.request
         self.client_id = call.client_id
         self.client_host = client_host
-        self.call = call
         self.slot = slot
         self.connection = connection
         self.work_bytes = 0
@@ -98,13 +110,13 @@ class Request:
 
     def answer(self, response: Any) -> None:
         try:
-            buffers = None if response is None else encode_response(self.call, response)
+            buffers = None if response is None else encode_response(self, response)
             self.connection.finish(self.slot, buffers)
         except Exception as error:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        self.connection.fail(self.slot, error, api=self.call.api.name, version=self.call.version)
+        self.connection.fail(self.slot, error, api=self.api.name, version=self.version)
 
 
 class RequestRun:
@@ -131,6 +143,7 @@ class Connection(asyncio.BufferedProtocol):
         frame_bytes_max: int,
         counters: Counters,
         group: "dict[Connection, None]",
+        buffers: Buffers | None = None,
     ) -> None:
         self._ctx = ctx
         self._handlers = handlers
@@ -138,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         produce = handlers.get(ApiKey.PRODUCE)
         runs = produce.runs if produce is not None else None
         self._runs = runs(ctx, self._apis, frame_bytes_max) if runs is not None else None
-        self._frames = FrameReader(frame_bytes_max)
+        self._frames = FrameReader(frame_bytes_max, buffers)
         self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
         self._counters = counters
         self._group = group
@@ -265,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
-            frame = None
+            frame = None  # of the turn before: its buffer is free when the request is
             if work < TURN_WORK and self._may_start:
                 if begun := self._begin_chunk():
                     work += REQUEST_WORK + begun.work_bytes

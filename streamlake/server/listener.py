@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import structlog
 
 from streamlake.core import sockets
+from streamlake.core.buffers import Buffers
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Context
 from streamlake.server.connection import Connection, Counters
 
 log = structlog.get_logger(__name__)
 
+SPARE_BYTES_MAX = 16 << 20  # of buffers for large requests, all connections together
 BACKLOG = 512
 
 
@@ -26,6 +28,7 @@ class Listener:
         self._connections: dict[Connection, None] = {}  # in order, so that a simulated stop is repeatable
         self._server: asyncio.Server | None = None
         self._socket = bound
+        self._buffers = Buffers(SPARE_BYTES_MAX)
 
     @property
     def port(self) -> int:
@@ -37,7 +40,7 @@ class Listener:
         def accept() -> asyncio.BaseProtocol:
             if len(self._connections) >= self._connections_max:
                 return _Refused(self.counters)
-            return Connection(ctx, by_key, self._frame_bytes_max, self.counters, self._connections)
+            return Connection(ctx, by_key, self._frame_bytes_max, self.counters, self._connections, self._buffers)
 
         self._server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlake.core.buffers import Buffers
 from streamlake.protocol.framing import FrameReader
-from streamlake.protocol.wire import Malformed
+from streamlake.protocol.wire import Buffer, Malformed
 
 
 def framed(*frames: bytes) -> bytes:
@@ -55,6 +56,27 @@ def test_received_straight_into_the_frame_or_not_gives_the_same_frames(seed: int
             got += drained(reader)
     assert got + drained(reader) == frames
     assert reader.buffered_bytes == 0 and reader.room() is None
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_buffers_are_used_again_and_frames_that_are_kept_stay_as_they_were(seed: int) -> None:
+    random = Random(seed)
+    buffers = Buffers(1 << 20)
+    readers = [FrameReader(1 << 20, buffers) for _ in range(2)]
+    kept: list[tuple[Buffer, bytes]] = []
+    used = set()
+    for _ in range(60):
+        reader, sent = random.choice(readers), random.randbytes(random.choice((70_000, 100_000, 250_000)))
+        reader.feed(framed(sent)[:-10_000])
+        reader.feed(sent[-10_000:])
+        frame = reader.next_frame()
+        assert frame is not None
+        used.add(id(frame.obj) if isinstance(frame, memoryview) else 0)
+        kept.append((frame, sent))
+        if len(kept) > 4:
+            del kept[random.randrange(5)]
+        assert all(frame == sent for frame, sent in kept)
+    assert len(used) < 30
 
 
 def test_a_large_frame_has_room_for_what_is_missing() -> None:

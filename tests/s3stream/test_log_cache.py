@@ -70,6 +70,24 @@ def test_views_stay_whole_after_eviction_and_deletion() -> None:
     assert writer.cache.capacity.used_bytes == 0
 
 
+def test_slabs_are_used_again_when_nobody_looks_at_them() -> None:
+    writer, log = Writer(1 << 20), new_log()
+    data = [bytes([n]) * 500_000 for n in range(6)]
+    views = [writer.append(log, data[0])]
+    first, slabs = log.slabs[0].target, []
+    for chunk in data[1:]:
+        writer.cache.uploaded(log, log.next_offset)
+        writer.cache.evict(len(chunk), writer.position)
+        writer.append(log, chunk)
+        slabs.append(log.slabs[-1].target)
+        assert views[0] == data[0] if views else True
+        if len(slabs) == 3:
+            assert not any(slab is first for slab in slabs)
+            del views[0]
+    assert any(slab is first for slab in slabs)
+    assert read(log, log.first_offset, log.next_offset) == b"".join(data[log.first_offset :])
+
+
 def test_uploaded_slabs_leave_first_and_only_when_room_is_needed() -> None:
     writer, logs = Writer(limit=20_000), [new_log(i) for i in range(4)]
     for log in logs:

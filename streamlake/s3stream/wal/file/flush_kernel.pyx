@@ -8,6 +8,9 @@ Where the bytes fall into blocks that the file has already, as in a WAL segment,
 a page that is filled only to be written once costs more than all else in a group, and a sync need not look for it.
 What stands before a group in its first block is written again as it was, as the page cache would do it too; behind the
 group the block is filled with zeros. So nobody else may write to the file beyond the end of a group, in that block.
+
+A large group goes out in pieces that several threads copy and write at the same time: a disk that is given one write
+after the other does half of what it can. In which order the pieces reach it does not matter before the sync.
 """
 
 import os
@@ -38,6 +41,8 @@ cdef extern from *:
     #define STREAMLAKE_IOV_MAX 1024
     #define STREAMLAKE_BLOCK 4096
     #define STREAMLAKE_STAGE (1 << 20)
+    #define STREAMLAKE_PIECE_MIN (256 << 10)
+    #define STREAMLAKE_WRITERS 3  /* threads beside the one that has the job */
 
     /* The file that was written last, past the page cache. `stage` starts with its last block as it was written, if
        that is not full: the bytes before `end`. */
@@ -46,8 +51,34 @@ cdef extern from *:
         dev_t device;
         ino_t inode;
         int64_t end;
+        int proven;       /* a group was written so */
         char* stage;      /* aligned to blocks */
     } streamlake_direct;
+
+    typedef struct {
+        int64_t part;
+        size_t taken;     /* bytes of this part that belong to the pieces before */
+    } streamlake_cursor;
+
+    /* A group cut into pieces of whole blocks. From `next` to `error` under the mutex. */
+    typedef struct {
+        pthread_mutex_t mutex;
+        pthread_cond_t work;
+        pthread_cond_t done;
+        pthread_t threads[STREAMLAKE_WRITERS];
+        int started;      /* threads */
+        int stop;
+        streamlake_cursor* cursors;  /* where each piece begins */
+        int64_t room;     /* cursors that fit */
+        int64_t bytes;    /* of a piece, but for the last */
+        int64_t offset;   /* of the first piece in the file */
+        int64_t total;    /* bytes of all, with what stands before the group in its first block */
+        int64_t pieces;
+        int64_t next;     /* the first that nobody has taken */
+        int64_t finished;
+        int error;
+        char tail[STREAMLAKE_BLOCK];  /* the last block, if it is not full */
+    } streamlake_pieces;
 
     typedef struct {
         pthread_t thread;
@@ -63,6 +94,7 @@ cdef extern from *:
         int64_t written;
         int64_t direct_writes;
         streamlake_direct direct;
+        streamlake_pieces pieces;
     } streamlake_flush;
 
     /* Everything, or errno. A short write goes on: what is left then fails with the true reason. */
@@ -110,7 +142,7 @@ cdef extern from *:
         direct->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);  /* refused by file systems that cannot */
         direct->device = file.st_dev;
         direct->inode = file.st_ino;
-        direct->end = 0;
+        direct->end = direct->proven = 0;
         return direct->fd >= 0;
     }
 
@@ -125,10 +157,10 @@ cdef extern from *:
         return n == STREAMLAKE_BLOCK ? 0 : EIO;
     }
 
-    static int streamlake_direct_put(streamlake_direct* direct, int64_t size, int64_t offset) {
+    static int streamlake_direct_put(int fd, const char* data, int64_t size, int64_t offset) {
         int64_t done = 0;
         while (done < size) {
-            ssize_t n = pwrite(direct->fd, direct->stage + done, (size_t)(size - done), (off_t)(offset + done));
+            ssize_t n = pwrite(fd, data + done, (size_t)(size - done), (off_t)(offset + done));
             if (n < 0 && errno == EINTR) continue;
             if (n < 0) return errno;
             if (n == 0) return EIO;
@@ -137,35 +169,133 @@ cdef extern from *:
         return 0;
     }
 
-    /* As streamlake_write, through the stage. EINVAL before anything was written: this file cannot be written so. */
-    static int streamlake_direct_write(streamlake_flush* job) {
-        streamlake_direct* direct = &job->direct;
-        int64_t at = 0, filled = job->offset % STREAMLAKE_BLOCK, offset = job->offset - filled, total = 0;
+    /* Cut the job into pieces. Nonzero if there is no memory for it. */
+    static int streamlake_cut(streamlake_flush* job, int64_t size) {
+        streamlake_pieces* all = &job->pieces;
+        int64_t head = job->offset % STREAMLAKE_BLOCK, total = head + size, part = 0, left = 0, piece;
+        int64_t bytes = total / (STREAMLAKE_WRITERS + 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK + STREAMLAKE_BLOCK;
         size_t taken = 0;
+        if (bytes < STREAMLAKE_PIECE_MIN) bytes = STREAMLAKE_PIECE_MIN;
+        if (bytes > STREAMLAKE_STAGE) bytes = STREAMLAKE_STAGE;
+        int64_t pieces = (total + bytes - 1) / bytes;
+        if (pieces > all->room) {
+            streamlake_cursor* more = realloc(all->cursors, (size_t)pieces * sizeof *more);
+            if (more == NULL) return 1;
+            all->cursors = more;
+            all->room = pieces;
+        }
+        for (piece = 0; piece < pieces; piece++) {
+            all->cursors[piece].part = part;
+            all->cursors[piece].taken = taken;
+            for (left = piece == 0 ? bytes - head : bytes; left > 0 && part < job->count;) {
+                size_t there = job->parts[part].iov_len - taken;
+                if ((int64_t)there > left) { taken += (size_t)left; break; }
+                left -= (int64_t)there;
+                part++;
+                taken = 0;
+            }
+        }
+        all->bytes = bytes;
+        all->offset = job->offset - head;
+        all->total = total;
+        pthread_mutex_lock(&all->mutex);
+        all->pieces = pieces;
+        all->next = pieces;  /* nobody begins yet */
+        all->finished = 0;
+        all->error = 0;
+        pthread_mutex_unlock(&all->mutex);
+        return 0;
+    }
+
+    /* Copy a piece to `stage` and write it. That of the first piece starts with what stands before the group. */
+    static int streamlake_write_piece(streamlake_flush* job, int64_t piece, char* stage) {
+        streamlake_pieces* all = &job->pieces;
+        int64_t begin = piece * all->bytes, filled = piece == 0 ? job->offset - all->offset : 0;
+        int64_t size = all->total - begin < all->bytes ? all->total - begin : all->bytes;
+        int64_t blocks = (size + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
+        streamlake_cursor at = all->cursors[piece];
+        while (filled < size) {
+            size_t there = job->parts[at.part].iov_len - at.taken, wanted = (size_t)(size - filled);
+            size_t n = there < wanted ? there : wanted;
+            memcpy(stage + filled, (char*)job->parts[at.part].iov_base + at.taken, n);
+            filled += (int64_t)n;
+            at.taken += n;
+            if (at.taken == job->parts[at.part].iov_len) { at.part++; at.taken = 0; }
+        }
+        memset(stage + size, 0, (size_t)(blocks - size));
+        if (size < blocks) memcpy(all->tail, stage + blocks - STREAMLAKE_BLOCK, STREAMLAKE_BLOCK);  /* the last piece */
+        return streamlake_direct_put(job->direct.fd, stage, blocks, all->offset + begin);
+    }
+
+    /* Take pieces until there are none; with the mutex held. */
+    static void streamlake_take_pieces(streamlake_flush* job, char* stage) {
+        streamlake_pieces* all = &job->pieces;
+        while (all->next < all->pieces) {
+            int64_t piece = all->next++;
+            int error = all->error;  /* after one, the others are not worth a write: the whole group has failed */
+            pthread_mutex_unlock(&all->mutex);
+            if (error == 0) error = streamlake_write_piece(job, piece, stage);
+            pthread_mutex_lock(&all->mutex);
+            if (error != 0 && all->error == 0) all->error = error;
+            if (++all->finished == all->pieces) pthread_cond_signal(&all->done);
+        }
+    }
+
+    static void* streamlake_writer_run(void* argument) {
+        streamlake_flush* job = argument;
+        streamlake_pieces* all = &job->pieces;
+        char* stage;
+        sigset_t signals;
+        sigfillset(&signals);
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
+        if (posix_memalign((void**)&stage, STREAMLAKE_BLOCK, STREAMLAKE_STAGE) != 0) return NULL;
+        pthread_mutex_lock(&all->mutex);
+        while (!all->stop) {
+            streamlake_take_pieces(job, stage);
+            if (!all->stop) pthread_cond_wait(&all->work, &all->mutex);
+        }
+        pthread_mutex_unlock(&all->mutex);
+        free(stage);
+        return NULL;
+    }
+
+    /* All pieces but the first are there to be taken. Threads are started when a group first needs them; those that
+       cannot be had are done without. */
+    static void streamlake_call_writers(streamlake_flush* job) {
+        streamlake_pieces* all = &job->pieces;
+        while (all->started < STREAMLAKE_WRITERS &&
+               pthread_create(&all->threads[all->started], NULL, streamlake_writer_run, job) == 0) all->started++;
+        pthread_mutex_lock(&all->mutex);
+        all->next = 1;
+        pthread_cond_broadcast(&all->work);
+        pthread_mutex_unlock(&all->mutex);
+    }
+
+    /* As streamlake_write, through the stages. EINVAL before anything was written: this file cannot be written so. */
+    static int streamlake_direct_write(streamlake_flush* job, int64_t size) {
+        streamlake_direct* direct = &job->direct;
+        streamlake_pieces* all = &job->pieces;
         int error = streamlake_direct_head(job);
         if (error) return error;
-        while (at < job->count || filled > 0) {
-            while (at < job->count && filled < STREAMLAKE_STAGE) {
-                size_t left = job->parts[at].iov_len - taken, room = (size_t)(STREAMLAKE_STAGE - filled);
-                size_t n = left < room ? left : room;
-                memcpy(direct->stage + filled, (char*)job->parts[at].iov_base + taken, n);
-                filled += (int64_t)n;
-                total += (int64_t)n;
-                taken += n;
-                if (taken == job->parts[at].iov_len) { at++; taken = 0; }
-            }
-            int64_t size = (filled + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
-            memset(direct->stage + filled, 0, (size_t)(size - filled));
-            error = streamlake_direct_put(direct, size, offset);
-            if (error) return error;
-            job->written = total;
-            offset += size;
-            if (at < job->count) { filled = 0; continue; }
-            direct->end = job->offset + total;
-            if (filled % STREAMLAKE_BLOCK && filled > STREAMLAKE_BLOCK)
-                memcpy(direct->stage, direct->stage + filled / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK, STREAMLAKE_BLOCK);
-            return 0;
-        }
+        if (streamlake_cut(job, size)) return EINVAL;
+        /* The first piece belongs to this thread, whose stage has its head. It goes first, if it is not known yet that
+           the file can be written so. */
+        if (!direct->proven && (error = streamlake_write_piece(job, 0, direct->stage))) return error;
+        job->written = 1;
+        if (all->pieces > 1) streamlake_call_writers(job);
+        if (direct->proven) error = streamlake_write_piece(job, 0, direct->stage);
+        pthread_mutex_lock(&all->mutex);
+        if (error != 0 && all->error == 0) all->error = error;
+        all->finished++;
+        streamlake_take_pieces(job, direct->stage);
+        while (all->finished < all->pieces) pthread_cond_wait(&all->done, &all->mutex);
+        error = all->error;
+        pthread_mutex_unlock(&all->mutex);
+        if (error) return error;
+        direct->proven = 1;
+        job->written = size;
+        direct->end = job->offset + size;
+        memcpy(direct->stage, all->tail, STREAMLAKE_BLOCK);
         return 0;
     }
 
@@ -173,7 +303,7 @@ cdef extern from *:
         int64_t size = 0;
         for (int64_t i = 0; i < job->count; i++) size += (int64_t)job->parts[i].iov_len;
         if (streamlake_direct_open(job, size)) {
-            int error = streamlake_direct_write(job);
+            int error = streamlake_direct_write(job, size);
             if (error == 0) { job->direct_writes++; return 0; }
             job->direct.end = 0;  /* what the stage holds is no block of the file */
             if (error != EINVAL || job->written) return error;
@@ -206,6 +336,9 @@ cdef extern from *:
         int error;
         job->fd = job->direct.fd = -1;
         job->direct.end = -1;
+        pthread_mutex_init(&job->pieces.mutex, NULL);
+        pthread_cond_init(&job->pieces.work, NULL);
+        pthread_cond_init(&job->pieces.done, NULL);
         job->request_fd = eventfd(0, EFD_CLOEXEC);
         job->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (job->request_fd < 0 || job->done_fd < 0) return errno;
@@ -232,12 +365,19 @@ cdef extern from *:
             streamlake_flush_wake(job);
             pthread_join(job->thread, NULL);
             job->started = 0;
+            pthread_mutex_lock(&job->pieces.mutex);
+            job->pieces.stop = 1;
+            pthread_cond_broadcast(&job->pieces.work);
+            pthread_mutex_unlock(&job->pieces.mutex);
+            while (job->pieces.started > 0) pthread_join(job->pieces.threads[--job->pieces.started], NULL);
         }
         if (job->request_fd >= 0) close(job->request_fd);
         if (job->done_fd >= 0) close(job->done_fd);
         if (job->direct.fd >= 0) close(job->direct.fd);
         free(job->direct.stage);
+        free(job->pieces.cursors);
         job->direct.stage = NULL;
+        job->pieces.cursors = NULL;
         job->request_fd = job->done_fd = job->direct.fd = -1;
     }
 

@@ -100,6 +100,49 @@ async def test_blocks_that_the_file_has_are_written_past_the_page_cache(tmp_path
 
 
 @needs_kernel
+@pytest.mark.parametrize("seed", range(6))
+async def test_large_groups_go_out_in_pieces(tmp_path, flusher, seed) -> None:
+    """Of any size and cut anywhere, large and small ones after one another; several threads write them."""
+    random = Random(seed)
+    file = RealDisk().open(str(tmp_path / "segment"), create=True)
+    file.pwrite([b"#" * (40 << 20)], 0)
+    expected, offset = bytearray(b"#" * (40 << 20)), random.randrange(10_000)
+    sizes = [random.choice((1, 5000, 256 << 10, 1 << 20, 2 << 20, 4 << 20, 9 << 20)) for _ in range(12)]
+    for size in (size + random.choice((-4096, -1, 0, 1, 777)) if size > 1 else 1 for size in sizes):
+        if offset + size > 39 << 20:
+            break
+        data = random.randbytes(size)
+        cuts = sorted(random.randrange(size + 1) for _ in range(random.choice((0, 1, 5, 3000))))
+        await flusher.flush(file, [data[a:b] for a, b in itertools.pairwise([0, *cuts, size])], offset)
+        expected[offset : offset + size] = data
+        offset += size
+        if flusher._thread.direct_writes:
+            end = -(-offset // 4096) * 4096
+            expected[offset:end] = bytes(end - offset)
+    assert file.pread(40 << 20, 0) == expected
+    file.close()
+
+
+@needs_kernel
+async def test_a_failure_in_one_piece_fails_the_group(file, flusher) -> None:
+    file.write_zeros(16 << 20, 0)
+    await flusher.flush(file, [b"a" * 10_000], 0)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError) as raised:
+            await flusher.flush(file, [b"b" * (8 << 20)], 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert raised.value.errno == errno.EFBIG
+    assert flusher.written_bytes == 10_000
+    await flusher.flush(file, [b"c" * (8 << 20)], 10_000)  # the threads live on
+    assert file.pread(10_001 + (8 << 20), 0) == b"a" * 10_000 + b"c" * (8 << 20) + b"\0"
+
+
+@needs_kernel
 async def test_two_files_in_turn_do_not_mix_their_blocks(tmp_path, flusher) -> None:
     files = [RealDisk().open(str(tmp_path / name), create=True) for name in "ab"]
     expected = [b"", b""]
@@ -189,15 +232,19 @@ async def test_a_cancelled_flush_keeps_its_place(file, flusher) -> None:
 @needs_kernel
 async def test_close_waits_for_the_job_and_ends_thread_and_files(file) -> None:
     before = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    file.write_zeros(4 << 20, 0)
     flusher = NativeFlusher(NoExecutor(), SystemClock())
     await flusher.flush(file, [b"x"], 0)
     assert len(os.listdir("/proc/self/task")) == before[1] + 1
-    assert threading.active_count() <= before[1]  # Python does not know this thread
+    await flusher.flush(file, [b"x" * (3 << 20)], 0)
+    writers = 3 if flusher._thread.direct_writes else 0  # started when a group first needs them
+    assert len(os.listdir("/proc/self/task")) == before[1] + 1 + writers
+    assert threading.active_count() <= before[1]  # Python does not know these threads
     last = asyncio.ensure_future(flusher.flush(file, [b"yy"], 0))
     await asyncio.sleep(0)
     await flusher.close()
     await last
-    assert file.pread(9, 0) == b"yy"
+    assert file.pread(3, 0) == b"yy" + (b"\0" if writers else b"x")
     assert (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before
     await flusher.close()
 
