@@ -63,6 +63,7 @@ class TableWorker:
         self._logs = logs
         self._clock = clock
         self._reports: dict[UUID, TableReport] = {}
+        self._stored: dict[UUID, tuple[TopicInfo | None, TableReport]] = {}  # progress that the metadata store has
         self._changed = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._stopping = False
@@ -200,6 +201,16 @@ class TableWorker:
         self._reports[report.topic_id] = report
         if not report.hold:
             return
+        if not self._is_stored(report) and not await self._store(report):
+            return
+        topic = self._topics.by_id(report.topic_id)
+        for index, hold in enumerate(report.hold):
+            partition = self._logs.get(report.topic_id, index)
+            if partition is not None and topic is not None and topic.is_table:
+                partition.hold(TABLE_HOLD, hold)
+
+    async def _store(self, report: TableReport) -> bool:
+        topic = self._topics.by_id(report.topic_id)
         # A partition that no load of the table has shown yet has no hold in the report: 0 moves nothing.
         pairs = zip_longest(report.positions, report.hold, fillvalue=0)
         moved = {index: Reported(committed, hold) for index, (committed, hold) in enumerate(pairs)}
@@ -208,12 +219,22 @@ class TableWorker:
             await self._progress.advance(report.topic_id, moved, report.committed_once, self._clock.now_ms())
         except StreamLakeError as error:
             log.warning("a table's progress was not stored; the next report has it too", reason=str(error))
-            return
-        topic = self._topics.by_id(report.topic_id)
-        for index, hold in enumerate(report.hold):
-            partition = self._logs.get(report.topic_id, index)
-            if partition is not None and topic is not None and topic.is_table:
-                partition.hold(TABLE_HOLD, hold)
+            return False
+        self._stored[report.topic_id] = topic, report
+        return True
+
+    def _is_stored(self, report: TableReport) -> bool:
+        """A table without new records reports the same progress several times a second: to store it once is enough.
+
+        Not across a change of the topic: switching the table off and on again sets its progress back in the store. So
+        the very object counts that the topic was before its progress was stored, not one that looks like it."""
+        topic, stored = self._stored.get(report.topic_id, (None, report))
+        return (
+            topic is not None
+            and topic is self._topics.by_id(report.topic_id)
+            and (report.positions, report.hold, report.committed_once)
+            == (stored.positions, stored.hold, stored.committed_once)
+        )
 
     def describe(self) -> list[dict[str, Any]]:
         """All table topics for `/v1/tables`, JSON-ready, whether their worker has spoken yet or not."""

@@ -15,7 +15,7 @@ from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, StreamLakeError
 from streamlake.core.tasks import Executor
 from streamlake.log.partition import LogCounters, Partition
-from streamlake.log.retention import apply_retention
+from streamlake.log.retention import apply_retention, is_due
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Stream
 from streamlake.telemetry.metric import Metric, counter, gauge
@@ -121,6 +121,10 @@ class LogManager:
     def close_all(self) -> None:
         for topic_id, index in list(self._partitions):
             self.close(topic_id, index)
+
+    def is_due(self, partition: Partition) -> bool:
+        """Whether `retain` may find anything."""
+        return is_due(partition, self._clock.now_ms())
 
     async def retain(self, partition: Partition) -> None:
         """Expire what is old in one partition. A failure (the metadata store is away, …) is logged and left for the

@@ -11,7 +11,7 @@ wrong, but then the stream is dead too, takes no further append, and the partiti
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -48,6 +48,14 @@ class ReadResult:
     high_watermark: int
     last_stable_offset: int
     log_start_offset: int
+
+
+class Quiet(NamedTuple):
+    """Retention (retention.py) found nothing to delete or to forget, and will find nothing before `until_ms`, as long
+    as `basis`, all that it went by but the clock, stays the same."""
+
+    basis: tuple[object, ...]
+    until_ms: int
 
 
 class LogCounters:
@@ -120,6 +128,7 @@ class Partition:
         self.settings = settings
         self.executor = executor
         self.waiters = Waiters()
+        self.quiet: Quiet | None = None
         self._counters = counters
         self._clock = clock
         self._producers = checkpoint.decode(stream.checkpoint, settings.producers_max)
@@ -354,6 +363,11 @@ class Partition:
     def expire_producers(self) -> int:
         """Forget producers silent for producer.id.expiration.ms; how many."""
         return self._producers.expire(self._clock.now_ms(), self.settings.producer_id_expiration_ms)
+
+    @property
+    def producers_silent_since_ms(self) -> int | None:
+        """When the producer that was silent longest was last heard of."""
+        return self._producers.silent_since_ms
 
     def close(self) -> None:
         """No more appends; long polls wake up. The stream stays open: its last upload still asks for a checkpoint."""

@@ -92,6 +92,11 @@ class Producers:
         if len(self._producers) > self.producers_max:
             del self._producers[next(iter(self._producers))]
 
+    @property
+    def silent_since_ms(self) -> int | None:
+        """When the one that was silent longest, by the clock, was last heard of."""
+        return min((p.last_append_ms for p in self._producers.values()), default=None)
+
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forget producers silent for `expiration_ms`; how many."""
         expired = [i for i, p in self._producers.items() if now_ms - p.last_append_ms >= expiration_ms]

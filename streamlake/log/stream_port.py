@@ -41,6 +41,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def uploaded_offset(self) -> int:
+        """End of what lies in objects: retention deletes below it only."""
+        ...
+
+    @property
     def size_bytes(self) -> int: ...
 
     @property
@@ -81,9 +86,13 @@ class Stream(Protocol):
         """(timestamp, start, end): the first run of chunks below `end_offset` that has the greatest max_timestamp."""
         ...
 
-    async def retention_point(self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int) -> int:
+    async def retention_point(
+        self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int
+    ) -> tuple[int, int | None]:
         """How far the start may move: as long as `keep_bytes` remain behind it, or all before it is older than
-        `min_timestamp`; never above `upto_offset`. Coarse: whole runs of chunks, committed to objects."""
+        `min_timestamp`; never above `upto_offset`. Coarse: whole runs of chunks, committed to objects. And the greatest
+        timestamp of the run that stops it: None if no further run lies below `upto_offset` and `uploaded_offset`.
+        Both depend on nothing but the arguments, the three offsets and what was appended."""
         ...
 
     async def trim(self, start_offset: int) -> None:

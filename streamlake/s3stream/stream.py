@@ -82,6 +82,10 @@ class Stream:
         return self._log.durable_offset
 
     @property
+    def uploaded_offset(self) -> int:
+        return self._log.uploaded_offset
+
+    @property
     def size_bytes(self) -> int:
         """Bytes from start_offset on, in objects (near enough, see ObjectMap) and above them."""
         return self._reads.objects.size_bytes(self.stream_id, self.start_offset) + self._log.unuploaded_bytes
@@ -279,9 +283,12 @@ class Stream:
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)
 
-    async def retention_point(self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int) -> int:
+    async def retention_point(
+        self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int
+    ) -> tuple[int, int | None]:
         """The highest offset that the start may move to: a block goes if at least keep_bytes stay without it, or if
-        all of it is older than min_timestamp; never above upto_offset or the committed end."""
+        all of it is older than min_timestamp; never above upto_offset or the committed end. And the max timestamp of
+        the block that stays, unless it is one of these two ends that stops us."""
         reader, stream_id = self._reads.reader, self.stream_id
         point = self.start_offset
         limit = min(upto_offset, self._log.uploaded_offset)
@@ -295,6 +302,6 @@ class Stream:
             surplus = keep_bytes is not None and behind + self._log.unuploaded_bytes >= keep_bytes
             old = min_timestamp is not None and ref.max_timestamp < min_timestamp
             if not (surplus or old):
-                break
+                return point, ref.max_timestamp
             point = ref.end_offset
-        return point
+        return point, None

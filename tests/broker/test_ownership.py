@@ -217,6 +217,28 @@ async def test_retention_stops_at_the_hold(site) -> None:
     await until(lambda: life.logs.get(held.id, 0).log_start_offset == 5)
 
 
+async def test_retention_looks_again_only_where_something_may_be_due(site) -> None:
+    """Ten thousand idle partitions: looking at all of them every time is most of what an idle broker does."""
+    life = await site.start()
+    idle = await life.create("idle", partitions=3)
+    due = await life.create("due", retention_ms="1000")
+    for topic in (idle, due):
+        await life.append(life.logs.get(topic.id, 0), count=5)
+    await life.streams.flush()
+    await until(lambda: not any(map(life.logs.is_due, life.logs)))
+    looks, retain = [], life.logs.retain
+
+    async def counted(partition: Partition) -> None:
+        looks.append(partition)
+        await retain(partition)
+
+    life.logs.retain = counted
+    life.clock.ms += 1001
+    await until(lambda: life.logs.get(due.id, 0).log_start_offset == 5)
+    await until(lambda: not any(map(life.logs.is_due, life.logs)))
+    assert {partition.topic_id for partition in looks} == {due.id}
+
+
 async def test_retention_waits_while_a_hold_could_not_be_read(site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table was enabled and that was answered; its hold is durable and not in memory yet."""
     monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)

@@ -164,6 +164,52 @@ async def test_a_hold_that_is_not_durable_is_not_moved(bench: Bench, monkeypatch
     assert partition.deletable_offset == 9
 
 
+async def test_progress_that_is_stored_already_is_not_stored_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle table reports at every commit interval, and each time to store is a transaction."""
+    life = bench.life
+    topic = await life.create("t", partitions=2, streamlake_table_enable="true")
+    process = await bench.process()
+    advance, stores, fails = life.progress.advance, 0, True
+
+    async def counted(*arguments: Any) -> None:
+        nonlocal stores
+        stores += 1
+        if fails:
+            raise Unavailable("no metadata store")
+        await advance(*arguments)
+
+    monkeypatch.setattr(life.progress, "advance", counted)
+    same = {"positions": (8, 5), "hold": (4, 5)}
+    await bench.reported(process, report(topic, **same))
+    fails = False
+    await bench.reported(process, report(topic, **same, rows=1))
+    assert stores == 2, "what could not be stored is stored later"
+    await bench.reported(process, report(topic, **same, rows=2))
+    assert stores == 2
+    changes = [{"positions": (9, 5), "hold": (4, 5)}, {"positions": (9, 5), "hold": (9, 5)}]
+    for number, fields in enumerate((*changes, {**changes[1], "committed_once": True})):
+        await bench.reported(process, report(topic, **fields))
+        assert stores == 3 + number
+    assert [p.hold_offset for p in await life.progress.load()] == [9, 5]
+
+
+async def test_progress_of_a_table_that_was_switched_off_and_on_again_is_stored_again(bench: Bench) -> None:
+    """The store has forgotten it meanwhile, and the topic looks as it did before."""
+    life = bench.life
+    topic = await life.create("t", streamlake_table_enable="true")
+    await life.append(life.logs.get(topic.id, 0), count=10)
+    process = await bench.process()
+    await bench.reported(process, report(topic, positions=(8,), hold=(8,)))
+    for enable in ("false", "true"):
+        await life.topics.alter_configs("t", {"streamlake.table.enable": enable})
+    assert [p.hold_offset for p in await life.progress.load()] == [0]
+    await bench.reported(process, report(topic, positions=(8,), hold=(8,), rows=1))
+    assert [p.hold_offset for p in await life.progress.load()] == [8]
+    assert life.logs.get(topic.id, 0).deletable_offset == 8
+
+
 async def test_a_late_report_of_a_table_that_was_switched_off_holds_nothing(bench: Bench) -> None:
     life = bench.life
     topic = await life.create("t", streamlake_table_enable="true")

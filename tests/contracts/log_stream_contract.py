@@ -92,19 +92,39 @@ class LogStreamContract:
     async def test_empty_stream(self, stream) -> None:
         assert await stream.find_timestamp(0, stream.durable_offset) is None
         assert await stream.max_timestamp(stream.durable_offset) is None
-        assert await stream.retention_point(0, 2**62, stream.durable_offset) == stream.start_offset
+        assert await stream.retention_point(0, 2**62, stream.durable_offset) == (stream.start_offset, None)
 
     async def test_retention_point(self, filled) -> None:
         await self.upload(filled)
-        assert await filled.retention_point(None, None, 60) == 0
-        assert await filled.retention_point(None, 1000, 60) == 0
-        assert await filled.retention_point(10_000, None, 60) == 0
+        assert filled.uploaded_offset == 60
+
+        async def point(*limits: int | None) -> int:
+            return (await filled.retention_point(*limits))[0]
+
+        assert await point(None, None, 60) == 0
+        assert await point(None, 1000, 60) == 0
+        assert await point(10_000, None, 60) == 0
         for upto in (0, 15, 40, 60):
-            assert 0 <= await filled.retention_point(0, 2**62, upto) <= upto
-        assert await filled.retention_point(0, None, 60) == 60
-        assert await filled.retention_point(None, 2000, 60) == 60
-        assert await filled.retention_point(None, 1003, 60) <= 30
-        assert await filled.retention_point(300, None, 60) <= 30
+            assert 0 <= await point(0, 2**62, upto) <= upto
+        assert await point(0, None, 60) == 60
+        assert await point(None, 2000, 60) == 60
+        assert await point(None, 1003, 60) <= 30
+        assert await point(300, None, 60) <= 30
+
+    async def test_retention_says_how_old_the_first_run_is_that_stays(self, filled) -> None:
+        """A little later it goes, and not before."""
+        await self.upload(filled)
+        point, kept, moves = 0, 0, 0
+        while point < 60:
+            point, kept = await filled.retention_point(None, kept, 60)
+            if kept is None:
+                break
+            assert await filled.retention_point(None, kept, 60) == (point, kept)
+            assert (await filled.retention_point(None, kept + 1, 60))[0] > point
+            kept, moves = kept + 1, moves + 1
+        assert moves > 0
+        assert await filled.retention_point(None, 2000, 60) == (60, None)
+        assert await filled.retention_point(None, 0, 0) == (0, None), "what stops it is not its age"
 
     async def test_checkpointer_is_asked_at_an_upload(self, filled) -> None:
         asked = []

@@ -176,7 +176,7 @@ class Life:
     async def trim(self, stream: Stream) -> None:
         stream_id, to = stream.stream_id, self.random.randint(stream.start_offset, stream.durable_offset)
         if self.random.random() < 0.5:
-            to = await stream.retention_point(
+            to, _ = await stream.retention_point(
                 self.random.choice((None, 0, 5000)), self.random.choice((None, 50, 99)), to
             )
         self.broker.wal.sync()  # a trim waits until all that was appended before it is durable

@@ -41,6 +41,10 @@ class FakeStream:
         self._uploads: list[tuple[int, bytes]] = [(start_offset, b"")]
 
     @property
+    def uploaded_offset(self) -> int:
+        return self.durable_offset
+
+    @property
     def size_bytes(self) -> int:
         return sum(len(c.data) for c in self._chunks)
 
@@ -127,18 +131,24 @@ class FakeStream:
         ]
         return max(runs, key=lambda run: run[0], default=None)
 
-    async def retention_point(self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int) -> int:
+    async def retention_point(
+        self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int
+    ) -> tuple[int, int | None]:
         await asyncio.sleep(0)
-        point, left_bytes = self.start_offset, self.size_bytes
+        point, kept, left_bytes = self.start_offset, None, self.size_bytes
         for run in self._runs(upto_offset):
             left_bytes -= sum(len(c.data) for c in run)
-            too_old = min_timestamp is not None and max(c.max_timestamp for c in run) < min_timestamp
+            newest = max(c.max_timestamp for c in run)
+            too_old = min_timestamp is not None and newest < min_timestamp
             too_much = keep_bytes is not None and left_bytes >= keep_bytes
-            if run[-1].end_offset > upto_offset or not (too_old or too_much):
+            if run[-1].end_offset > upto_offset:
+                break
+            if not (too_old or too_much):
+                kept = newest
                 break
             point = run[-1].end_offset
         self.before_answer()
-        return point
+        return point, kept
 
     async def trim(self, start_offset: int) -> None:
         assert start_offset <= self.durable_offset
