@@ -74,6 +74,19 @@ def test_every_byte_format_is_documented() -> None:
             assert f"streamlake/{relative(path)}" in pages, f"{path} defines a format that docs/formats does not name"
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_paths_that_the_pages_name_exist(page: str) -> None:
+    """In `code`: below the repository, or below streamlake/. `{a,b}` are alternatives, `<x>` is anything."""
+    missing = []
+    for name in re.findall(r"`([\w{},.<>*-]+(?:/[\w{},.<>*-]+)+/?|\w+\.(?:py|md|toml))`", (ROOT / page).read_text()):
+        choices = re.search(r"\{(.*?)\}", name)
+        for choice in choices[1].split(",") if choices else [""]:
+            pattern = re.sub(r"<\w+>", "*", re.sub(r"\{.*?\}", choice, name)).rstrip("/")
+            if not any(any(base.glob(pattern)) for base in (ROOT, PACKAGE, PACKAGE / "handlers")):
+                missing.append(pattern)
+    assert not missing, f"{page} names what is not there"
+
+
 def test_every_handler_is_listed() -> None:
     """handlers/apis.py is THE list: a handler module it does not import would be dead code."""
     listed = (PACKAGE / "handlers" / "apis.py").read_text()
