@@ -7,7 +7,8 @@ lie in committed objects. Then, if the WAL can be read, durable ones: their chun
 
 Counted against the limit are the bytes of chunks (32 more per chunk are not). A slab is little larger than what its
 stream holds already, so unused slab space about doubles the count at most, but for SLAB_MIN_BYTES per stream. Slabs
-that were dropped are used again when nobody looks at them any more (core/buffers.py).
+that were dropped are used again when nobody looks at them any more (core/buffers.py): up to SPARE_BYTES_MAX wait for
+that, beside the limit.
 """
 
 from array import array
@@ -147,7 +148,7 @@ class LogCache:
     def __init__(self, limit_bytes: int, *, wal_readable: bool) -> None:
         self.capacity = Budget(limit_bytes)
         self._wal_readable = wal_readable
-        self._buffers = Buffers(SPARE_BYTES_MAX)
+        self._buffers = Buffers(min(SPARE_BYTES_MAX, limit_bytes))
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
 
