@@ -129,7 +129,7 @@ def cli(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["create", "t", "--partitions", "0"], "partitions"),
         (["create", "t", "--config", "retention.mss=1"], "retention.ms"),
         (["create", "t", "--config", "retention.ms"], "KEY=VALUE"),
-        (["create", "t", "--table", "--value", "xml"], "avro, string, raw"),
+        (["create", "t", "--table", "--value", "xml"], "raw, string, avro"),
         (["create", "t", "--table", "-c", "streamlake.table.partition.by=[x(y)]"], "day(column)"),
         (["describe", "there-is-no-such-topic"], "there-is-no-such-topic"),
         (["delete", "there-is-no-such-topic"], "there-is-no-such-topic"),
@@ -137,7 +137,7 @@ def cli(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(server: Server, arguments: list[str], says: str) -> None:
     done = cli(server, *arguments)
-    assert done.returncode == (2 if says in ("KEY=VALUE", "avro, string, raw") else 1)  # usage, or refused
+    assert done.returncode == (2 if says in ("KEY=VALUE", "raw, string, avro") else 1)  # usage, or refused
     assert says in done.stderr, done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1, done.stderr
     assert not done.stdout
