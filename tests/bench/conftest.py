@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from support.server import Server
+from support.server import Server, serve
 
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("bench"), config="[tables]\nenabled = false\n").start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("bench"), "[tables]\nenabled = false\n"))

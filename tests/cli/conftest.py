@@ -5,16 +5,14 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.server import Server
+from support.server import Server, serve
 from support.wait import DEADLINE_S
 
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = '[kafka]\n"streamlake.table.commit.interval.ms" = 200\n'
-    server = Server(tmp_path_factory.mktemp("cli"), config=config).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("cli"), config))
 
 
 @pytest.fixture

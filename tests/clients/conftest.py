@@ -4,16 +4,14 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.server import Server
+from support.server import Server, serve
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("clients"), config="[tables]\nenabled = false\n").start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("clients"), "[tables]\nenabled = false\n"))
 
 
 @pytest.fixture

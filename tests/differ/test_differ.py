@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from differ.compare import ABSENT, Difference, Intended, compare, differing, read_intended
 from differ.side import CLOSED, Side
-from support.server import Server
+from support.server import Server, serve
 from support.wait import DEADLINE_S
 
 from streamlake.protocol.messages import ApiKey
@@ -20,9 +20,7 @@ from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRespo
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("differ"), "[tables]\nenabled = false\n").start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("differ"), "[tables]\nenabled = false\n"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from support import lake
 from support.credulous import CredulousServer
 from support.raw_kafka import RawClient, batch, bomb, signed, with_payload
-from support.server import Server
+from support.server import Server, serve
 from support.wait import DEADLINE_S
 
 from streamlake.record.compression import Compression, compress
@@ -31,9 +31,7 @@ GOOD = batch([b"a", b"b", b"c"])
 
 @pytest.fixture(scope="module")
 def table_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = CredulousServer(tmp_path_factory.mktemp("stored")).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(CredulousServer(tmp_path_factory.mktemp("stored")))
 
 
 def patched(data: bytes, at: int, layout: str, *values: int) -> bytes:

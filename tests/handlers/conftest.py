@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.server import Server
+from support.server import Server, serve
 from support.wire import Client, Topic
 
 CONFIG = """
@@ -20,9 +20,8 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("handlers"), config=CONFIG).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    server = Server(tmp_path_factory.mktemp("handlers"), CONFIG)
+    yield from serve(server)
     assert "a request failed" not in server.log
 
 
@@ -30,9 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that neither creates topics on demand nor deletes any: configs of its file."""
     kafka = "[kafka]\nauto.create.topics.enable = false\ndelete.topic.enable = false\n"
-    server = Server(tmp_path_factory.mktemp("strict"), config=CONFIG + kafka).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("strict"), CONFIG + kafka))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from msgspec import Struct
 from simulation.actors.admin import Admin
 from simulation.actors.client import Address, Client, World
 from simulation.checks.ledger import Ledger
-from support.server import Server
+from support.server import Server, serve
 from support.wait import DEADLINE_S
 
 from streamlake.core.clock import SystemClock
@@ -36,9 +36,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One real server for the tests of all actors, with quick uploads and retention. conftest.py names it."""
-    server = Server(tmp_path_factory.mktemp("actors"), CONFIG).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    server = Server(tmp_path_factory.mktemp("actors"), CONFIG)
+    yield from serve(server)
     assert "a request failed" not in server.log
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +114,10 @@ class Server:
 
         wanted = f"{topic}: {rows} rows and {dead_letters} dead letters expected"
         return wait_until(complete, lambda: f"{wanted}, have {table}\n{self.log[-3000:]}")
+
+
+def serve(server: Server) -> Iterator[Server]:
+    """For a fixture, `yield from serve(Server(…))`: running during the tests, and at the end it must stop cleanly."""
+    server.start()
+    yield server
+    assert server.stop() == 0, server.log[-3000:]

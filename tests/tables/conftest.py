@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from support.server import Server
+from support.server import Server, serve
 from support.server_fixtures import *  # noqa: F403
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("tables")).start()
-    yield server
-    assert server.stop() == 0, server.log[-3000:]
+    yield from serve(Server(tmp_path_factory.mktemp("tables")))
