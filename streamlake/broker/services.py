@@ -4,7 +4,7 @@
              → topics and partitions → groups, offsets, producer ids → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
-are added by process.py. `stop` undoes what was started, in reverse, whatever fails.
+are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
 """
 
 import asyncio
@@ -254,7 +254,7 @@ def streams_settings(config: Config) -> StreamsSettings:
 
 
 def kafka_values(config: Config, host: str, port: int) -> dict[str, str]:
-    """The keys of cluster/broker_config_docs.OWN, with the values in force. Clients are told `host` and `port`."""
+    """The keys of cluster/config/broker_docs.OWN, with the values in force. Clients are told `host` and `port`."""
     server, groups = config.server, config.groups
     data_dir = str(config.storage.data_dir.absolute())
     values: dict[str, str | int] = {

@@ -1,4 +1,4 @@
-"""The registry: rules (subjects, compatibility) over rows (cluster/schemas_store), without HTTP.
+"""The registry: rules (subjects, compatibility) over rows (cluster/store/schemas.py), without HTTP.
 
 The metadata store is the only copy of everything, so nothing here can be stale and several brokers may serve the same
 registry. Ids are global and for ever: a schema stays readable by its id even after all its versions were deleted for

@@ -34,7 +34,7 @@ cdef extern from *:
     ctypedef long long int128_t "streamlake_int128"
     const uint8_t nibbles "streamlake_nibbles"[256]
 
-# As in avro_native.Op.
+# As in native.Op.
 cdef enum:
     NOTHING = 0
     BOOLEAN = 1
