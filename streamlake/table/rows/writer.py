@@ -123,7 +123,9 @@ def _leaves(path: str, array: Any) -> Iterator[tuple[str, Any]]:
         for field, child in zip(array.type, array.flatten(), strict=True):
             yield from _leaves(f"{path}.{field.name}", child)
     elif pa.types.is_large_list(array.type):
-        yield from _leaves(f"{path}.list.element", array.flatten())
+        # Not flatten(): Arrow makes no empty array of structs with UUIDs, which lists that are all null end in.
+        begin, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        yield from _leaves(f"{path}.list.element", array.values.slice(begin, end - begin))
     elif pa.types.is_map(array.type):
         yield from _leaves(f"{path}.key_value.key", array.keys)
         yield from _leaves(f"{path}.key_value.value", array.items)

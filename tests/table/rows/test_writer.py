@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from uuid import UUID
 
@@ -211,3 +212,28 @@ def test_paths_are_asked_for_by_partition() -> None:
         "/w/ts_day=2013-01-02/f.parquet", "/w/ts_day=null/f.parquet", "/w/ts_day=9999-12-31/f.parquet",
     ]  # fmt: skip
     assert [f.data_file.partition for f in files] == [Record(15707), Record(None), Record(2932896)]
+
+
+@pytest.mark.parametrize("rows", [[None], [None] * 2000, [[]], [None, [], [None]]], ids=len)
+def test_lists_of_structs_with_uuids_may_be_all_null_or_empty(rows) -> None:
+    """Arrow cannot make an empty array of such structs, and a table stopped for ever."""
+    who = StructType(NestedField(3, "id", UUIDType()))
+    schema = Schema(
+        NestedField(1, "list", ListType(2, who, element_required=False)),
+        NestedField(4, "lists", ListType(5, ListType(6, UUIDType(), element_required=False), element_required=False)),
+        NestedField(7, "maps", ListType(8, MapType(9, StringType(), 10, UUIDType()), element_required=False)),
+    )
+    offsets = pa.array([0, *accumulate(len(row or ()) for row in rows)], pa.int64())
+    missing = pa.array([row is None for row in rows])
+    target = table_schema(schema)
+    table = pa.Table.from_arrays(
+        [
+            pa.LargeListArray.from_arrays(
+                offsets, pa.nulls(offsets[-1].as_py(), field.type.value_type), type=field.type, mask=missing
+            )
+            for field in target
+        ],
+        schema=target,
+    )
+    (file,) = write(table, schema, UNPARTITIONED_PARTITION_SPEC, lambda folder: "/w/f.parquet", {})
+    assert pq.read_table(pa.BufferReader(file.data)).to_pydict() == dict.fromkeys(("list", "lists", "maps"), rows)
