@@ -5,11 +5,10 @@ The format: a zero byte, the schema id as four big-endian bytes, then the value,
 
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamlake.core.errors import Invalid, NotFound
-from streamlake.table.formats.converted import Converted, Group, Reason, RowError, row_errors, row_numbers
+from streamlake.table.formats.converted import Converted, Group, Reason, RowError, row_errors, row_numbers, rows_by
 from streamlake.table.formats.port import Schemas
 
 HEADER_BYTES = 5
@@ -56,6 +55,6 @@ def _by_header(column: Any) -> list[tuple[bytes, Any]]:
     if len(first) == HEADER_BYTES and pc.all(pc.starts_with(column, first), skip_nulls=False).as_py():
         return [(first, rows)]  # as it nearly always is
     headers = pc.binary_slice(column, 0, HEADER_BYTES)
-    pairs = pa.table([headers, rows], ["header", "row"]).filter(pc.is_valid(headers))
-    found = pairs.group_by("header", use_threads=False).aggregate([("row", "list")]).combine_chunks()
+    valid = pc.is_valid(headers)
+    found = rows_by({"header": headers.filter(valid)}, rows.filter(valid))
     return [(header.as_py(), rows.values) for header, rows in zip(found["header"], found["row_list"], strict=True)]

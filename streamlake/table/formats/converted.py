@@ -4,7 +4,7 @@ One bad value never spoils its neighbours. A null (a keyless record, a tombstone
 columns, because an appended table shows what was sent. Where only a value names its schema, a null is in no group.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -66,3 +66,11 @@ def row_errors(rows: Iterable[int], reason: Reason, message: str) -> list[RowErr
     """The same error for many rows; the message is cut to a size that a table cell may have."""
     text = message[:MESSAGE_CHARS_MAX]
     return [RowError(row, reason, text) for row in rows]
+
+
+def rows_by(keys: Mapping[str, Any], rows: Any) -> Any:
+    """The `rows` (int64 array) that have each value of `keys` (arrays of that length): a pa.Table of the keys and
+    `row_list`, in the order of their first row. Arrow's own order depends on its hashes, and the first schema in the
+    log is the one that others must be compatible with."""
+    found = pa.table({**keys, "row": rows}).group_by(list(keys), use_threads=False)
+    return found.aggregate([("row", "list"), ("row", "min")]).sort_by("row_min").drop_columns("row_min")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamlake.cluster.config.columns import LAYOUTS
-from streamlake.table.formats.converted import Converted, Group, row_numbers
+from streamlake.table.formats.converted import Converted, Group, row_numbers, rows_by
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows.flatten import value_columns
 from streamlake.table.rows.layout import metadata_columns
@@ -54,13 +54,12 @@ def _pairs(
     if count and not bad and all(not found or len(found[0].rows) == count for found in (values, keys)):
         yield row, next(iter(values), None), next(iter(keys), None)  # as it nearly always is
         return
-    pairs = pa.table({"row": row, "value": _group_of(row, values), "key": _group_of(row, keys)})
     if bad:
-        pairs = pairs.filter(pc.invert(pc.is_in(pairs["row"], pa.array(list(bad), pa.int64()))))
-    for pair in pairs.group_by(["value", "key"], use_threads=False).aggregate([("row", "list")]).to_batches():
-        for rows, value_at, key_at in zip(pair["row_list"], pair["value"], pair["key"], strict=True):
-            of_value = values[value_at.as_py()] if value_at.is_valid else None
-            yield rows.values, of_value, keys[key_at.as_py()] if key_at.is_valid else None
+        row = row.filter(pc.invert(pc.is_in(row, pa.array(list(bad), pa.int64()))))
+    pairs = rows_by({"value": _group_of(row, values), "key": _group_of(row, keys)}, row)
+    for rows, value_at, key_at in zip(pairs["row_list"], pairs["value"], pairs["key"], strict=True):
+        of_value = values[value_at.as_py()] if value_at.is_valid else None
+        yield rows.values, of_value, keys[key_at.as_py()] if key_at.is_valid else None
 
 
 def _group_of(rows: Any, groups: tuple[Group, ...]) -> Any:

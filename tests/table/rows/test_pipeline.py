@@ -6,7 +6,7 @@ import itertools
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyiceberg.partitioning import PartitionSpec
@@ -228,6 +228,9 @@ def test_every_record_is_a_row_or_dead_exactly_once(rounds) -> None:
     st.lists(st.integers(0, 12), max_size=4),
     st.sampled_from([1, 200, pipeline.PIECE_BYTES]),
     st.sets(st.integers(0, 12)),
+)
+@example(  # the first schema of the log wins: Arrow groups by hashes, and put the second first
+    [(None, None), (wire(1, V1, {"id": 1, "name": "a"}), None), (wire(3, V3, {"id": "x"}), None)], [1], 1, set()
 )
 def test_pieces_make_what_all_records_at_once_make(sent, cuts, piece_bytes, dead_offsets) -> None:
     whole = records([v for v, _ in sent], [k for _, k in sent])
