@@ -9,7 +9,7 @@ import struct
 from crc32c import crc32c
 
 from streamlake.core.errors import Corrupt
-from streamlake.log.producers import ProducedBatch, Producer, Producers
+from streamlake.log.producers import ProducedBatch, Producers
 
 MAGIC = b"SLLC"
 VERSION = 1
@@ -48,7 +48,7 @@ def decode(blob: bytes, producers_max: int) -> Producers:
             batches = tuple(
                 ProducedBatch._make(_BATCH.unpack_from(blob, at)) for at in range(position, end, _BATCH.size)
             )
-            producers.put(producer_id, Producer(epoch, last_append_ms, batches))
+            producers.apply(producer_id, epoch, batches, last_append_ms)
             position = end
     except struct.error:
         raise Corrupt("the checkpoint of a log is cut off") from None

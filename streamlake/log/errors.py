@@ -15,6 +15,10 @@ __all__ = [
 ]
 
 
+class AppendOneByOne(Invalid):
+    """Several batches cannot be appended together. No client sees this: one by one each batch gets its own answer."""
+
+
 class OffsetOutOfRange(Invalid):
     """The offset lies below the log's start or above its high watermark: the client resets its position."""
 

@@ -66,10 +66,10 @@ class Stream(Protocol):
         ...
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
-        """Add one chunk at `next_offset`, `head` and then `data`, copied; its room was reserved. The future resolves
-        when it is durable, in order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.
+        """Add one chunk at `next_offset`, copied; its room was reserved. The future resolves when it is durable, in
+        order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.
         Raises Closed or Fenced once the stream is dead."""
         ...
 

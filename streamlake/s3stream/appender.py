@@ -97,14 +97,14 @@ class Appender:
     # -- append ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
         """Give the stream's next `count` offsets to this chunk, whose capacity was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""
         self.raise_if_failed()
         if log.deleted:
             raise Closed(f"stream {log.stream_id} was deleted")
-        view = self._cache.copy_in(log, data, head)
+        view = self._cache.copy_in(log, data)
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)
         future: asyncio.Future[None] = self._loop.create_future()

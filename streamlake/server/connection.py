@@ -28,7 +28,7 @@ from streamlake.telemetry.metric import Metric, counter, gauge
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_MAX = 256  # a row of Produce requests counts as one
+IN_FLIGHT_MAX = 256  # a run of Produce requests counts as one
 HELD_BYTES_MAX = 64 * 1024 * 1024
 WRITE_BUFFER_BYTES = 1024 * 1024
 CLOSE_TIMEOUT_S = 5.0
@@ -260,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
             self.advance_soon()
 
     def _take(self, size: int) -> int:
-        """What was received: requests that come in rows begin where they lie, the rest is copied. Returns the work."""
+        """What was received: requests that share their head begin where they lie, the rest is copied. The work."""
         at = work = 0
         if self._runs is not None and not self._frames.buffered_bytes:
             while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
@@ -293,8 +293,6 @@ class Connection(asyncio.BufferedProtocol):
                     self.close()
                 return False
             _check_size(frame)
-            if self._runs is not None:
-                self._runs.fell_back()
             work += REQUEST_WORK + len(frame) + self._begin(parse(self._apis, frame), len(frame))
         return False
 
@@ -321,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
         return request.work_bytes
 
     def _begin_chunk(self) -> PendingReply | None:
-        """The next requests of what was copied, if they come in a row."""
+        """The next requests of what was copied, if they share their head."""
         if self._runs is None or (chunk := self._frames.chunk()) is None:
             return None
         received, at = chunk

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.log_bench import NOW_MS, FixedClock
+from support.log_bench import NOW_MS, FixedClock, append
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
 
@@ -93,7 +93,7 @@ class Life:
         """The offset after it, durable."""
         batch = encode_batch([Record(at, self.clock.ms - age_ms, None, b"v") for at in range(count)])
         assert self.streams.try_reserve(len(batch))
-        await partition.append(batch).durable
+        await append(partition, batch).durable
         return partition.high_watermark
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from support.log_bench import Bench
+from support.log_bench import Bench, append
 from support.raw_kafka import batch
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
@@ -271,7 +271,7 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
     exchange.body = request(asked, max_wait_ms=A_WHILE_MS)
     waiting = asyncio.create_task(handler.handle(ctx, exchange))
     await released.wait()
-    partition.append(Bench().batch())
+    append(partition, Bench().batch())
     assert offsets(only(await waiting)) == [0]
     released.clear()
     assert offsets(only(await handler.handle(ctx, exchange))) == [0]
@@ -285,7 +285,7 @@ async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch:
     partitions = [await bench.open() for _ in range(4)]
     for partition in partitions[1:]:
         partition.stream.auto_durable = True
-        partition.append(bench.batch())
+        append(partition, bench.batch())
     found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),) * 4)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),

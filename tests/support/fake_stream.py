@@ -52,14 +52,14 @@ class FakeStream:
         self._checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
         if self._dead:
             raise Closed("the write-ahead log has failed") from self._dead
         assert base_offset == self.next_offset
-        whole = bytearray(len(head) + len(data))
+        whole = bytearray(len(data))
         if isinstance(data, bytes | memoryview):
-            whole[:] = bytes(head) + bytes(data)
+            whole[:] = data
         else:
             data.copy_to(whole, 0)
         self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, bytes(whole)))
