@@ -49,9 +49,11 @@ class Reservation:
         self._streams = streams
         self._unused_bytes = size_bytes
 
-    def use(self, size_bytes: int) -> None:
-        """A chunk of that size has it now."""
-        self._unused_bytes -= size_bytes
+    def append(self, partition: Partition, run: Run) -> Appended:
+        """Raises as Partition.append."""
+        appended = partition.append(run)
+        self._unused_bytes -= appended.appended_bytes
+        return appended
 
     def __enter__(self) -> "Reservation":
         return self
@@ -252,18 +254,11 @@ def stage_one(
             else:
                 try:
                     run = verdict or partition.check(memoryview(data.records or b""))
-                    outcome = append(partition, run, reservation)
+                    outcome = reservation.append(partition, run)
                 except StreamLakeError as error:
                     outcome = failure(error, LOG)
             parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
     return parts
-
-
-def append(partition: Partition, run: Run, reservation: Reservation) -> Appended:
-    """Raises as Partition.append."""
-    appended = partition.append(run)
-    reservation.use(appended.appended_bytes)
-    return appended
 
 
 def response(parts: list[Part]) -> ProduceResponse:

@@ -116,7 +116,7 @@ class Runs:
         outcome: Appended | Failure
         with produce.Reservation(self._ctx.streams, run.size_bytes) as reservation:
             try:
-                outcome = produce.append(partition, run, reservation)
+                outcome = reservation.append(partition, run)
             except StreamLakeError as error:
                 outcome = failure(error, LOG)
         return PendingReply(self._ctx, route, frames, run, frames.end - at, outcome)
@@ -166,10 +166,10 @@ class PendingReply:
         self._reply = reply
         if self._route.acks == 0:
             reply.answer(None)
-        elif isinstance(self._outcome, Appended):
-            produce.Later([self._outcome.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
-        else:
+        elif isinstance(self._outcome, Failure):
             self._answer()
+        else:
+            produce.Later([self._outcome.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
 
     def _answer(self) -> None:
         try:

@@ -169,8 +169,14 @@ class Partition:
             raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
         if run.is_transactional:
             raise Invalid("transactions are not supported yet: leave transactional.id unset")
-        now_ms = self._clock.now_ms()
-        self._check_timestamps(run, now_ms)
+        now_ms, settings = self._clock.now_ms(), self.settings
+        append_time_ms = now_ms if settings.is_log_append_time else None
+        if (
+            run.is_log_append_time
+            or now_ms - run.min_timestamp > settings.message_timestamp_before_max_ms
+            or run.max_timestamp - now_ms > settings.message_timestamp_after_max_ms
+        ):
+            self._check_timestamps(run, now_ms)
         idempotent = run.producer_id != NO_PRODUCER_ID
         if idempotent:
             sequence = run.producer_id, run.producer_epoch, run.base_sequence, run.first_count
@@ -179,7 +185,6 @@ class Partition:
                     raise AppendOneByOne("the first batch of a run is there already, the others may not be")
                 return self._repeat(earlier)
 
-        append_time_ms = now_ms if self.settings.is_log_append_time else None
         max_timestamp = run.max_timestamp if append_time_ms is None else append_time_ms
         base_offset = self.stream.next_offset
         data = run.placed(base_offset, self.stream.epoch, append_time_ms)
@@ -194,7 +199,8 @@ class Partition:
             self._producers.apply(run.producer_id, run.producer_epoch, tuple(latest), now_ms)
         self._unacked.append((base_offset + run.records, durable))
         self._counters.count(len(run), run.records, run.size_bytes)
-        return self._appended(base_offset, max_timestamp, run.size_bytes, durable)
+        told_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
+        return Appended(base_offset, told_ms, self.log_start_offset, run.size_bytes, durable)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -205,16 +211,11 @@ class Partition:
             durable.set_result(None)
         else:
             durable = next(future for end, future in self._unacked if end >= earlier.next_offset)  # of its run
-        return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
-
-    def _appended(
-        self, base_offset: int, max_timestamp: int, appended_bytes: int, durable: "asyncio.Future[None]"
-    ) -> Appended:
-        append_time_ms = max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
-        return Appended(base_offset, append_time_ms, self.log_start_offset, appended_bytes, durable)
+        append_time_ms = earlier.max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
+        return Appended(earlier.base_offset, append_time_ms, self.log_start_offset, 0, durable)
 
     def _check_timestamps(self, run: Run, now_ms: int) -> None:
-        """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record."""
+        """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record. Raises InvalidTimestamp."""
         if run.is_log_append_time:
             raise InvalidTimestamp("producers may not send batches of timestamp type LogAppendTime")
         if self.settings.is_log_append_time:

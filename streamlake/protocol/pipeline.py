@@ -54,6 +54,11 @@ class Pipeline:
         return all(slot.finished or slot.may_be_abandoned for slot in self._slots)
 
     @property
+    def is_alone(self) -> bool:
+        """One request is under way, and no other."""
+        return len(self._slots) == 1
+
+    @property
     def may_start(self) -> bool:
         if not self._slots:
             return True

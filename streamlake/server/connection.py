@@ -360,7 +360,13 @@ class Connection(asyncio.BufferedProtocol):
     def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
         """The one end of what was begun: its answers, None if it has none."""
         slot.finish(buffers)
-        self.advance_soon()
+        # At once if no other answer could leave with this one: a turn of the loop costs as much as a small request. But
+        # not before a turn that is due: it would come before the first step of a task that begins here, and take it
+        # for one that waits.
+        if self._pipeline.is_alone and not (self._advancing or self._advance_later):
+            self.advance()
+        else:
+            self.advance_soon()
 
     def fail(self, slot: Slot, error: Exception, **facts: str | int) -> None:
         """Instead of `finish`: something that must not happen. Nothing is answered any more."""
