@@ -37,6 +37,7 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
     if sqlite and url.database:
         disk.makedirs(str(Path(url.database).absolute().parent))
     catalog = SqlCatalog(config.name, **properties)
+    event.listen(catalog.engine, "checkin", _end_transaction)
     if sqlite:
         event.listen(catalog.engine, "connect", _set_durable)
         catalog.engine.dispose()  # connections from before the listener
@@ -45,6 +46,13 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
 
 def is_local(location: str) -> bool:
     return location.startswith("file:") or "://" not in location
+
+
+def _end_transaction(connection: Any, _: Any) -> None:
+    """A COMMIT that failed may leave its transaction open, and SQLAlchemy hands the connection on as it is: the next
+    load would see what was never committed, take it for landed, and let retention delete the records behind it."""
+    if connection is not None:  # it broke
+        connection.rollback()
 
 
 def _set_durable(connection: Any, _: Any) -> None:
