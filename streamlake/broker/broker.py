@@ -51,6 +51,7 @@ class Broker:
             services.progress,
             services.logs,
             self._machine.clock,
+            self._machine.ids,
             launch,
         )
 
