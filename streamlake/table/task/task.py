@@ -26,7 +26,7 @@ from streamlake.table.commit.progress import DEAD_LETTER
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.control import TableReport, TableSpec
-from streamlake.table.task.gather import ROUND_BYTES, Gatherer
+from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import LogReader
 from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
@@ -46,7 +46,7 @@ class Work:
     tools: Tools
     budget: Budget
     report: Callable[[TableReport], None]
-    round_bytes: int = ROUND_BYTES
+    round_bytes: int  # a round with so much pending is committed early
 
 
 class TableTask:
