@@ -91,7 +91,7 @@ class S3(Section):
 
 
 class Memory(Section):
-    """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
+    """One budget; `log_cache` and `block_cache` are the parts that caches may fill. Connections have what is left."""
 
     total_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
     log_cache_bytes: int = Field(default=STREAMS.log_cache_bytes, ge=1 * MIB)

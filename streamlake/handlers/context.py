@@ -15,6 +15,7 @@ from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.shell import Groups
+from streamlake.core.account import Account
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
@@ -50,6 +51,7 @@ class Context:
     offsets: Offsets
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    connection_memory: Account  # of the requests and answers of all connections
     deadlines: Deadlines
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
