@@ -29,10 +29,10 @@ from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
-from streamlake.coordinator.shell import Groups
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable

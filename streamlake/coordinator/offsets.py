@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
-from streamlake.coordinator.classic.api import GroupError
-from streamlake.coordinator.shell import Entry, Groups, store_error
+from streamlake.coordinator.classic.api import GroupError, store_error
+from streamlake.coordinator.groups import GroupEntry, Groups
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
 from streamlake.telemetry.metric import Metric, counter
@@ -92,7 +92,7 @@ class Offsets:
             return GroupError.OFFSET_METADATA_TOO_LARGE
         return GroupError.NONE
 
-    async def _write(self, entry: Entry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
+    async def _write(self, entry: GroupEntry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
         if entry.stored:
             await self._store.commit_offsets(group_id, offsets)
             return

@@ -12,9 +12,9 @@ from uuid import UUID
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
-from streamlake.coordinator.shell import Groups
 from streamlake.core.account import Account
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines

@@ -7,7 +7,8 @@ simply left out on the wire. Times are in milliseconds; metadata and assignments
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+
+from streamlake.core.errors import Closed, Fenced, StreamLakeError
 
 
 class GroupError(Enum):
@@ -130,18 +131,6 @@ class State(Enum):
     DEAD = "Dead"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    token: Any
-    answer: JoinAnswer | SyncAnswer
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Make `row()`, as it is now, durable, then call `saved`."""
-
-    generation: int
-    then: Answer | None = None  # an answer that waits for it
-
-
-Effect = Answer | Save
+def store_error(error: StreamLakeError) -> GroupError:
+    """A zombie is no coordinator any more; everything else passes, and clients try again."""
+    return GroupError.NOT_COORDINATOR if isinstance(error, Fenced | Closed) else GroupError.COORDINATOR_NOT_AVAILABLE

@@ -1,37 +1,36 @@
 """The classic group protocol as a sans-IO machine: an event and the time in, effects out.
 
-One Group is one consumer group. Requests that must wait carry a token; an `Answer` effect names the token it is for,
-and every token gets exactly one. A `Save` effect asks the shell (shell.py) to make `row()` durable and to report back
-through `saved`: members hear of a generation only after it is durable. Time is in ms of any clock that does not go
-back; `wake_ms` says by when `tick` must be called. Rules: Kafka's GroupCoordinator, KIP-345 (static members), KIP-394
+One Group is one consumer group, and implements coordinator/machine.Machine. Requests that must wait carry a token, for
+the `Answer` to name. The assignment of a generation is saved before members hear of it. Time is in ms of any clock that
+does not go back. Rules: Kafka's GroupCoordinator, KIP-345 (static members), KIP-394
 (member id first), KIP-814 (a static leader that returns skips the assignment).
 
 States: Empty → PreparingRebalance (members join) → CompletingRebalance (the leader assigns) → Stable; Dead: deleted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from streamlake.cluster.store.groups import GroupRow
 from streamlake.coordinator.classic.api import (
-    Answer,
-    Effect,
     GroupDescription,
     GroupError,
     JoinAnswer,
     JoinedMember,
     JoinRequest,
     LeavingMember,
-    Save,
     State,
     SyncAnswer,
     SyncRequest,
+    store_error,
 )
-from streamlake.coordinator.classic.join_phase import NEVER_MS, JoinPhase
-from streamlake.coordinator.classic.member import Member, encode_members
+from streamlake.coordinator.classic.join_phase import JoinPhase
+from streamlake.coordinator.classic.member import Member, decode_members, encode_members
 from streamlake.coordinator.classic.roster import Roster
+from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
+from streamlake.coordinator.machine import NEVER_MS, Answer, Effect, Save
 from streamlake.coordinator.settings import GroupSettings
+from streamlake.core.errors import StreamLakeError
 
 NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000  # Kafka's: a new member whose client is gone may hold a rebalance this long
 MEMBER_ID_PREFIX_MAX = 200
@@ -61,24 +60,26 @@ class Group:
     @classmethod
     def restored(
         cls,
-        row: GroupRow,
-        members: Sequence[Member],
+        group_id: str,
+        saved: SavedGroup,
         now_ms: int,
         settings: GroupSettings,
         new_uuid: Callable[[], UUID],
     ) -> "Group":
-        """As of its last durable generation; members stay if they heartbeat within their session timeout."""
-        group = cls(row.group_id, settings, new_uuid)
-        group.generation = row.generation
-        group.protocol_type = row.protocol_type
+        """As of its last durable generation; members stay if they heartbeat within their session timeout. Corrupt if
+        the stored members cannot be read."""
+        members = decode_members(saved.blob, now_ms)
+        group = cls(group_id, settings, new_uuid)
+        group.generation = saved.epoch
+        group.protocol_type = saved.protocol_type
         for member in members:
             group._roster.add(member)
             group._touch(member, now_ms)
         if members:
-            group.protocol = row.protocol
+            group.protocol = saved.protocol
             group.state = State.STABLE
-            if row.leader is not None and row.leader in group._roster:
-                group._roster.leader = row.leader
+            if saved.leader is not None and saved.leader in group._roster:
+                group._roster.leader = saved.leader
         return group
 
     # --- what the shell asks
@@ -100,25 +101,18 @@ class Group:
         effects, self._effects = self._effects, []
         return effects
 
-    def row(self, updated_ms: int) -> GroupRow:
-        """Meaningful when a Save asks for it; `updated_ms` is wall clock."""
-        return GroupRow(
-            group_id=self.group_id,
-            generation=self.generation,
-            protocol_type=self.protocol_type,
-            protocol=self.protocol,
-            leader=self._roster.leader,
-            members=encode_members(self._roster),
-            updated_ms=updated_ms,
-        )
+    def snapshot(self) -> SavedGroup:
+        """The generation as it is to be stored: of use between rebalances only, when a Save asks for it."""
+        members = encode_members(self._roster)
+        return SavedGroup(CLASSIC, self.generation, members, self.protocol_type, self.protocol, self._roster.leader)
 
     def describe(self) -> GroupDescription:
         protocol = (self.protocol or "") if self.state is State.STABLE else ""
         members = tuple(m.describe(protocol) for m in self._roster)
         return GroupDescription(self.group_id, self.state.value, self.protocol_type, protocol, members)
 
-    def abandon(self, error: GroupError) -> None:
-        """This coordinator stops: nobody may wait for it any longer."""
+    def abandon(self) -> None:
+        error = GroupError.NOT_COORDINATOR
         for member in self._roster:
             self._answer_join(member, JoinAnswer(error, member.member_id))
             self._answer_sync(member, SyncAnswer(error))
@@ -164,22 +158,21 @@ class Group:
             for other in self._roster:
                 self._roster.set_assignment(other, request.assignments.get(other.member_id, b""))
             self._saving = True
-            self._effects.append(Save(self.generation))
+            self._save()
 
-    def saved(self, save: Save, error: GroupError, now_ms: int) -> None:
-        """The row that `save` asked for is durable, or could not be made so for the reason `error`."""
+    def saved(self, save: Save, error: StreamLakeError | None, now_ms: int) -> None:
         if save.then is not None:
-            answer = save.then.answer if error is GroupError.NONE else JoinAnswer(error, "")
+            answer = JoinAnswer(store_error(error), "") if error else save.then.answer
             self._answer(save.then.token, answer)
-        elif self._saving and save.generation == self.generation:
+        elif self._saving and save.saved.epoch == self.generation:
             self._saving = False
-            if error is GroupError.NONE:
+            if error is None:
                 # The generation and all of its assignments are durable: after a crash right here the members find it
                 # restored. A crash before may give its number again, but nobody has acted on this one.
                 self.state = State.STABLE
                 self._answer_syncs(now_ms)
             else:
-                self._prepare("the assignment could not be saved", now_ms, error)
+                self._prepare("the assignment could not be saved", now_ms, store_error(error))
 
     def heartbeat(self, member_id: str, group_instance_id: str | None, generation: int, now_ms: int) -> GroupError:
         error = self._check(member_id, group_instance_id, generation)
@@ -336,7 +329,7 @@ class Group:
         if leads and not request.supports_skip_assignment:
             answer = self._joined(member, members=False, leader=old_id)  # else it would compute a new assignment
         # Answered only when the new member id is durable: after a crash its former self must still be fenced.
-        self._effects.append(Save(self.generation, Answer(token, answer)))
+        self._save(Answer(token, answer))
 
     # --- rebalancing
 
@@ -381,7 +374,7 @@ class Group:
         if not len(self._roster):
             self.state = State.EMPTY
             self.protocol = None
-            self._effects.append(Save(self.generation))
+            self._save()
             return
         self._roster.elect()
         self.protocol = self._roster.vote()
@@ -453,6 +446,9 @@ class Group:
 
     def _assigned(self, member: Member) -> SyncAnswer:
         return SyncAnswer(GroupError.NONE, self.protocol_type, self.protocol, member.assignment)
+
+    def _save(self, then: Answer | None = None) -> None:
+        self._effects.append(Save(self.snapshot(), self.reason, then))
 
     def _answer(self, token: Any, answer: JoinAnswer | SyncAnswer) -> None:
         self._effects.append(Answer(token, answer))

@@ -5,7 +5,7 @@ nobody to wait for, so it waits a short while for whoever else is just starting,
 came (Kafka's group.initial.rebalance.delay.ms), never longer than the rebalance timeout in total.
 """
 
-NEVER_MS = 2**63 - 1
+from streamlake.coordinator.machine import NEVER_MS
 
 
 class JoinPhase:
