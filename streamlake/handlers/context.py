@@ -71,10 +71,12 @@ class Exchange(Protocol):
         """Let the connection start its next request before this one is answered (Produce and Fetch only)."""
         ...
 
-    def at_work(self, yes: bool) -> None:
-        """Until False is said, only a thread works on this request, so its place in the order comes free by itself and
-        soon: what a client sent before it closed is begun then."""
+    def thread_started(self) -> None:
+        """A thread alone works on this request now. It ends soon and waits for nobody, so a connection whose client has
+        closed its side stays open until then, and begins what the client sent before."""
         ...
+
+    def thread_ended(self) -> None: ...
 
     def answer(self, response: Any) -> None:
         """Of a request that was begun (`Begin`), once: its response, or None if it has none."""

@@ -110,8 +110,11 @@ class Request:
             self.slot.release()
             self.connection.advance_soon()
 
-    def at_work(self, yes: bool) -> None:
-        self.connection.at_work(yes)
+    def thread_started(self) -> None:
+        self.connection.thread_started()
+
+    def thread_ended(self) -> None:
+        self.connection.thread_ended()
 
     def answer(self, response: Any) -> None:
         try:
@@ -171,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._draining = False
         self._ended = False  # the client sends no more
-        self._at_work = False  # the request that holds the others up is with a thread
+        self._in_thread = False  # a thread works on the request that the next one waits for
         self._advancing = False
         self._advance_later = False
         self._direct = False  # the socket's next bytes go into a frame's own buffer
@@ -304,7 +307,7 @@ class Connection(asyncio.BufferedProtocol):
                     continue  # what was counted as waiting may have been in its own way
                 if not self._ended:
                     self._read_or_not(transport)
-                elif not self._at_work:
+                elif not self._in_thread:
                     self.close()
                 return False
             _check_size(frame)
@@ -357,8 +360,11 @@ class Connection(asyncio.BufferedProtocol):
         begun.reply_to(RequestRun(slot, self))
         return begun
 
-    def at_work(self, yes: bool) -> None:
-        self._at_work = yes
+    def thread_started(self) -> None:
+        self._in_thread = True
+
+    def thread_ended(self) -> None:
+        self._in_thread = False
         self.advance_soon()
 
     def _has_begun(self, begin: Begin, request: Request) -> bool:
