@@ -181,8 +181,8 @@ class Groups:
     def check_commit(
         self, group_id: str, member_id: str, group_instance_id: str | None, generation: int, creates: bool
     ) -> tuple[GroupError, GroupEntry | None]:
-        """May it commit now? A consumer without a group (generation -1) makes an empty group that holds its offsets,
-        if it has offsets to hold (`creates`); the caller stores it before it awaits anything else."""
+        """Whether this member may commit now. A consumer without a group (generation -1) creates an empty group that
+        holds its offsets, if it has any (`creates`); the caller stores it before it awaits anything else."""
         entry = self._entries.get(group_id)
         if entry is None:
             if generation >= 0:
@@ -199,7 +199,8 @@ class Groups:
         return error, entry
 
     def row_of_new(self, entry: GroupEntry) -> GroupRow | None:
-        """The row that a group which has none yet needs beside its first offsets; ask while holding the lock."""
+        """The row to store with the first offsets of a group that has none yet; None if it has. Call it with the lock
+        held."""
         if entry.stored:
             return None
         entry.stored = True
@@ -244,7 +245,7 @@ class Groups:
             entry.empty_since_ms = self._clock.now_ms()
         entry.counted_members = group.member_count
         if group.vacant and not entry.stored:
-            self._drop(entry)  # made by a join that failed or lapsed: nothing of it was ever promised
+            self._drop(entry)  # created by a join that failed or expired: no client was promised anything
 
     def _drop(self, entry: GroupEntry) -> None:
         self._shell.release(entry)
@@ -259,8 +260,8 @@ class Groups:
                 return GroupError.GROUP_ID_NOT_FOUND
             if not entry.machine.vacant or (only_if_stale and not self._looks_stale(entry)):
                 return GroupError.NON_EMPTY_GROUP
-            # From here to the store's queue nothing is awaited: whoever commits or joins next makes a new group, and
-            # its writes queue behind this deletion. If the broker dies first, the group still exists.
+            # Nothing is awaited from here to the queue of the store: the next commit or join creates a new group, and
+            # its writes are queued behind this deletion. If the broker dies first, the group still exists.
             entry.machine.die()
             self._drop(entry)
             try:
@@ -289,7 +290,7 @@ class Groups:
         return self._looks_stale(entry)
 
     def _looks_stale(self, entry: GroupEntry) -> bool:
-        """By what is in memory: a commit of an earlier life of this broker may be younger."""
+        """As far as memory shows: a commit of an earlier life of this broker may be more recent."""
         active_ms = max(entry.empty_since_ms, entry.last_commit_ms)
         return active_ms + self.settings.offsets_retention_ms <= self._clock.now_ms()
 

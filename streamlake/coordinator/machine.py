@@ -17,7 +17,7 @@ class Saved:
     """What of a machine survives a restart. Only machines of its kind understand the blob."""
 
     kind: str
-    epoch: int  # grows with what the members were told: the generation of a classic group
+    epoch: int  # grows with the state that members see: the generation of a classic group
     blob: bytes
 
 

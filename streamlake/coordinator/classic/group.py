@@ -50,11 +50,11 @@ class Group:
         self._settings = settings
         self._new_uuid = new_uuid
         self._roster = Roster()
-        self._pending: dict[str, int] = {}  # member ids given out but not used yet → when they lapse (KIP-394)
-        self._pending_sync: set[str] = set()  # told of this generation, have not asked for their assignment
+        self._pending: dict[str, int] = {}  # assigned member ids that have not joined → expiry (KIP-394)
+        self._pending_sync: set[str] = set()  # members of this generation that have not asked for their assignment
         self._join_phase = JoinPhase(settings.initial_rebalance_delay_ms)
         self._sync_deadline_ms = NEVER_MS
-        self._saving = False  # the assignment of this generation is on its way to the store
+        self._saving = False  # the assignment of this generation is being stored
         self._effects: list[Effect] = []
 
     @classmethod
@@ -66,8 +66,8 @@ class Group:
         settings: GroupSettings,
         new_uuid: Callable[[], UUID],
     ) -> "Group":
-        """As of its last durable generation; members stay if they heartbeat within their session timeout. Corrupt if
-        the stored members cannot be read."""
+        """The group as of its last durable generation. Members that heartbeat within their session timeout remain.
+        Corrupt if the stored members cannot be read."""
         members = decode_members(saved.blob, now_ms)
         group = cls(group_id, settings, new_uuid)
         group.generation = saved.epoch
@@ -82,11 +82,11 @@ class Group:
                 group._roster.leader = saved.leader
         return group
 
-    # --- what the shell asks
+    # --- for the shell
 
     @property
     def vacant(self) -> bool:
-        """Nobody is in it or about to be."""
+        """It has no members, and no assigned member id may still join."""
         return self.state is State.EMPTY and not self._pending
 
     @property
@@ -102,7 +102,7 @@ class Group:
         return effects
 
     def snapshot(self) -> SavedGroup:
-        """The generation as it is to be stored: of use between rebalances only, when a Save asks for it."""
+        """The generation as it is stored. It is consistent between rebalances only, when a Save is made."""
         members = encode_members(self._roster)
         return SavedGroup(CLASSIC, self.generation, members, self.protocol_type, self.protocol, self._roster.leader)
 
@@ -118,12 +118,12 @@ class Group:
             self._answer_sync(member, SyncAnswer(error))
 
     def die(self) -> None:
-        """Deleted. Only an empty group may die, so nobody waits for an answer."""
+        """The group is deleted. It must be empty, so no request waits."""
         assert self.state is State.EMPTY, "only an empty group can be deleted"
         self.state = State.DEAD
 
     def revive(self) -> None:
-        """The deletion failed."""
+        """The deletion failed: the group exists again."""
         self.state = State.EMPTY
 
     # --- events
@@ -152,7 +152,7 @@ class Group:
             self._touch(member, now_ms)
             self._answer(token, self._assigned(member))
             return
-        self._answer_sync(member, SyncAnswer(GroupError.REBALANCE_IN_PROGRESS))  # an earlier one, of a lost connection
+        self._answer_sync(member, SyncAnswer(GroupError.REBALANCE_IN_PROGRESS))  # to an earlier request
         member.sync_token = token
         if member.member_id == self._roster.leader and not self._saving:
             for other in self._roster:
@@ -167,8 +167,8 @@ class Group:
         elif self._saving and save.saved.epoch == self.generation:
             self._saving = False
             if error is None:
-                # The generation and all of its assignments are durable: after a crash right here the members find it
-                # restored. A crash before may give its number again, but nobody has acted on this one.
+                # The generation and its assignments are durable: after a crash right here the members find it restored.
+                # A crash before may use its number again, but no member has acted on this one.
                 self.state = State.STABLE
                 self._answer_syncs(now_ms)
             else:
@@ -182,7 +182,7 @@ class Group:
         return GroupError.REBALANCE_IN_PROGRESS if self.state is State.PREPARING else GroupError.NONE
 
     def leave(self, leaving: LeavingMember, now_ms: int) -> GroupError:
-        """An instance id alone is enough to remove a static member: that is how administrators do it."""
+        """Remove a member. For a static one the instance id is enough: administrators remove members in this way."""
         if self._pending.pop(leaving.member_id, None) is not None:
             self._try_complete(now_ms)
             return GroupError.NONE
@@ -196,7 +196,8 @@ class Group:
         return error
 
     def check_commit(self, member_id: str, group_instance_id: str | None, generation: int, now_ms: int) -> GroupError:
-        """May this member commit offsets now? Counts as a heartbeat. Generation -1: a consumer without a group."""
+        """Whether this member may commit offsets now; it counts as a heartbeat. Generation -1: a consumer without a
+        group."""
         if generation < 0 and self.state is State.EMPTY:
             return GroupError.NONE
         error = self._check(member_id, group_instance_id, generation)
@@ -208,7 +209,7 @@ class Group:
         return GroupError.NONE
 
     def tick(self, now_ms: int) -> None:
-        """Expire what is due."""
+        """Expire member ids, members and waits whose deadlines have passed."""
         for member_id, deadline_ms in list(self._pending.items()):
             if deadline_ms <= now_ms:
                 del self._pending[member_id]
@@ -245,7 +246,7 @@ class Group:
         return GroupError.NONE
 
     def _has_room(self, member_id: str) -> bool:
-        """During a rebalance only those count that have (re)joined: the rest may never come back."""
+        """During a rebalance only members that have joined count: the others may never return."""
         known = member_id in self._roster
         if self.state is not State.PREPARING:
             return known or len(self._roster) < self._settings.group_size_max
@@ -259,7 +260,7 @@ class Group:
         elif len(self._pending) >= self._settings.group_size_max:
             self._answer(token, JoinAnswer(GroupError.GROUP_MAX_SIZE_REACHED, ""))
         else:
-            # KIP-394: a client that times out here and starts again leaves no member behind that others wait for.
+            # KIP-394: a client that times out here and starts again leaves no member that others would wait for.
             self._pending[member_id] = now_ms + request.session_timeout_ms
             self._wake_by(self._pending[member_id])
             self._answer(token, JoinAnswer(GroupError.MEMBER_ID_REQUIRED, member_id))
@@ -285,8 +286,8 @@ class Group:
         if self.state is State.COMPLETING:
             current = same  # the answer to its first JoinGroup was lost
         else:
-            # A follower without news gets what it has. A leader that joins again wants a rebalance: it has seen
-            # something (new partitions) that only a new assignment can follow.
+            # A follower without changes receives the current generation. A leader that joins again wants a rebalance:
+            # it has seen a change, such as new partitions, that needs a new assignment.
             current = self.state is State.STABLE and same and member.member_id != self._roster.leader
         if current:
             self._touch(member, now_ms)
@@ -305,12 +306,12 @@ class Group:
 
     def _update(self, member: Member, request: JoinRequest, token: Any) -> None:
         lost = JoinAnswer(GroupError.REBALANCE_IN_PROGRESS, member.member_id)
-        self._answer_join(member, lost)  # an earlier one, of a lost connection
+        self._answer_join(member, lost)  # an earlier request, of a lost connection
         self._roster.set_protocols(member, request.protocols)
         member.joins_again(request, token)
 
     def _replace(self, member: Member, request: JoinRequest, member_id: str, token: Any, now_ms: int) -> None:
-        """A static instance has restarted: from now on its former self is fenced."""
+        """A static instance has restarted: its previous member id is fenced from now on."""
         fenced, old_id = GroupError.FENCED_INSTANCE_ID, member.member_id
         self._answer_join(member, JoinAnswer(fenced, old_id))
         self._answer_sync(member, SyncAnswer(fenced))
@@ -327,8 +328,8 @@ class Group:
         leads = self._roster.leader == member_id
         answer = self._joined(member, members=leads and request.supports_skip_assignment)
         if leads and not request.supports_skip_assignment:
-            answer = self._joined(member, members=False, leader=old_id)  # else it would compute a new assignment
-        # Answered only when the new member id is durable: after a crash its former self must still be fenced.
+            answer = self._joined(member, members=False, leader=old_id)  # or it would assign again
+        # Answered only when the new member id is durable: after a crash the previous one must still be fenced.
         self._save(Answer(token, answer))
 
     # --- rebalancing
@@ -361,7 +362,7 @@ class Group:
 
     def _join_is_over(self, now_ms: int) -> None:
         for member in self._roster.absent():
-            if member.group_instance_id is None:  # static members have their session timeout to come back
+            if member.group_instance_id is None:  # static members may return within their session timeout
                 self._roster.remove(member)
         if len(self._roster) and not self._roster.elect():
             self._join_phase.prolong(self._rebalance_timeout_ms(), now_ms)
@@ -394,7 +395,7 @@ class Group:
         self._pending_sync.discard(member.member_id)
         self._rebalance(reason, now_ms)
 
-    # --- small things
+    # --- helpers
 
     def _check(self, member_id: str, group_instance_id: str | None, generation: int) -> GroupError:
         error = self._roster.check(member_id, group_instance_id)
@@ -426,8 +427,8 @@ class Group:
         self.wake_ms = min(self.wake_ms, when_ms)
 
     def _joined(self, member: Member, members: bool | None = None, leader: str | None = None) -> JoinAnswer:
-        """The current generation as told to `member`. `members`: tell who is in it and, if the group is Stable, that
-        the assignment stands (KIP-814); by default whoever leads is told to assign."""
+        """The current generation, for `member`. By default the leader receives the list of members, and assigns. With
+        `members` it receives the list, and keeps the assignment (KIP-814)."""
         leads = member.member_id == self._roster.leader
         listed = leads if members is None else members
         return JoinAnswer(
@@ -471,7 +472,7 @@ class Group:
 
 
 def _expiry_ms(member: Member) -> int:
-    """Whoever waits for our answer cannot heartbeat, so it does not expire; except a new member, whose client may be
-    gone for ever and would else keep its place."""
+    """A member that waits for an answer cannot heartbeat, so it does not expire. A new member does: its client may have
+    ended for ever, and the member would stay."""
     waits = member.join_token is not None or member.sync_token is not None
     return NEVER_MS if waits and not member.is_new else member.deadline_ms
