@@ -20,11 +20,15 @@ from streamlake.core.errors import Invalid
 from streamlake.core.share import shared_files
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.wal import uri as wal_uri
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
+from streamlake.s3stream.wal.port import CAPACITY_BYTES
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
 MIB = 1024 * 1024
-STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
+# A key that a room has too has its default from there.
+STREAMS, GROUPS, FILE_WAL, OBJECT_WAL = StreamsSettings(), GroupSettings(), FileWalSettings(), ObjectWalSettings()
 SQL_CATALOG = "sql"  # needs no file: beside the metadata
 
 
@@ -54,11 +58,13 @@ class Storage(Section):
     url: str | None = None  # by default <data_dir>/objects
     metadata_url: str | None = None  # by default SQLite in data_dir; postgresql://… keeps no state on this machine
     wal: str | None = None  # s3stream/wal/uri.py; by default `file`, with a metadata server `object`
-    wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
-    wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)  # of a file WAL
-    wal_object_bytes: int = Field(default=16 * MIB, ge=64 * 1024)  # of an object WAL
-    wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL: one object a linger, unless full
-    wal_unflushed_bytes: int = Field(default=64 * MIB, ge=1 * MIB)  # of an object WAL: appended, not yet acknowledged
+    wal_capacity_bytes: int = Field(default=CAPACITY_BYTES, ge=1 * MIB)
+    wal_segment_bytes: int = Field(default=FILE_WAL.segment_bytes, ge=64 * 1024)  # of a file WAL
+    wal_object_bytes: int = Field(default=OBJECT_WAL.object_bytes, ge=64 * 1024)  # of an object WAL
+    # Of an object WAL: one object is written a linger, or as soon as it is full.
+    wal_linger_ms: int = Field(default=OBJECT_WAL.linger_ms, ge=0, le=10_000)
+    # Of an object WAL: records that are appended and not yet acknowledged.
+    wal_unflushed_bytes: int = Field(default=OBJECT_WAL.unflushed_bytes_max, ge=1 * MIB)
     upload_bytes: int = Field(default=STREAMS.upload_bytes, ge=1024)
     upload_interval_s: float = Field(default=STREAMS.upload_interval_ms / 1000, gt=0)
     retention_interval_s: float = Field(default=30.0, gt=0)
@@ -85,7 +91,7 @@ class S3(Section):
 
 
 class Memory(Section):
-    """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
+    """One budget; `log_cache` and `block_cache` are the parts that caches may fill. Connections have what is left."""
 
     total_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
     log_cache_bytes: int = Field(default=STREAMS.log_cache_bytes, ge=1 * MIB)

@@ -9,9 +9,6 @@ from support.pages import code, rows
 
 from streamlake import config
 from streamlake.core.errors import Invalid
-from streamlake.s3stream.wal.file.wal import FileWalSettings
-from streamlake.s3stream.wal.object.wal import ObjectWalSettings
-from streamlake.table.task.gather import ROUND_BYTES
 
 
 def load(text: str = "", environ: dict[str, str] | None = None, tmp: Path | None = None, **overrides):
@@ -126,12 +123,3 @@ def test_the_page_lists_every_key_with_its_default(section: str) -> None:
         value = str(defaults[key] if defaults[key] is not None else "1")
         loaded = load(environ={code(row["variable"]): value}).model_dump(mode="json")
         assert str(loaded[section][key]) == value
-
-
-def test_a_room_that_is_given_no_settings_has_the_servers() -> None:
-    storage = config.Storage()
-    wal, file_wal = ObjectWalSettings(), FileWalSettings()
-    assert (wal.capacity_bytes, wal.object_bytes) == (storage.wal_capacity_bytes, storage.wal_object_bytes)
-    assert (wal.linger_ms, wal.unflushed_bytes_max) == (storage.wal_linger_ms, storage.wal_unflushed_bytes)
-    assert (file_wal.capacity_bytes, file_wal.segment_bytes) == (storage.wal_capacity_bytes, storage.wal_segment_bytes)
-    assert config.Tables().round_bytes == ROUND_BYTES

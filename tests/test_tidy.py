@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {
     "broker/broker.py": "tests/broker/test_process.py",
     "table/formats/port.py": "tests/table/formats/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",
+    "coordinator/machine.py": "tests/coordinator/test_shell.py",
     "broker/services.py": "tests/broker/test_process.py",
 }
 

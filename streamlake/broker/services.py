@@ -29,10 +29,10 @@ from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
-from streamlake.coordinator.shell import Groups
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
@@ -45,6 +45,7 @@ from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.streams import Streams
+from streamlake.server.memory import ConnectionMemory
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Services:
     progress: TableProgress
     logs: LogManager
     partitions: Partitions
+    connection_memory: ConnectionMemory
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
@@ -123,6 +125,7 @@ class Services:
         )
         self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
         self.tasks.start("sweep of earlier WALs", takeover.sweep())
+        budget = Budget(self._config.memory.total_bytes)
         self.streams = Streams(
             self.store,
             self.wal,
@@ -130,11 +133,12 @@ class Services:
             machine.clock,
             machine.ids,
             settings,
-            Budget(self._config.memory.total_bytes),
+            budget,
             self._fatal,
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
+        self.connection_memory = ConnectionMemory(budget.take_rest("connections"))
 
     async def _claim_later(self) -> None:
         while True:
@@ -200,6 +204,7 @@ class Services:
             offsets=self.offsets,
             producer_ids=self._producer_ids,
             fetch_sessions=FetchSessions(machine.ids),
+            connection_memory=self.connection_memory,
             deadlines=Deadlines(asyncio.get_running_loop()),
             checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,

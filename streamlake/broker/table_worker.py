@@ -23,6 +23,8 @@ from streamlake.cluster.store.table_progress import Reported, TableProgress
 from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.log.manager import LogManager
 from streamlake.table.task.control import (
     FromServer,
@@ -53,6 +55,7 @@ class TableWorker:
         progress: TableProgress,
         logs: LogManager,
         clock: Clock,
+        ids: Ids,
         launch: Callable[[], Awaitable[WorkerProcess]],
     ) -> None:
         self._launch = launch
@@ -62,6 +65,7 @@ class TableWorker:
         self._progress = progress
         self._logs = logs
         self._clock = clock
+        self._ids = ids
         self._reports: dict[UUID, TableReport] = {}
         self._stored: dict[UUID, tuple[TopicInfo | None, TableReport]] = {}  # progress that the metadata store has
         self._changed = asyncio.Event()
@@ -109,7 +113,7 @@ class TableWorker:
 
     async def run(self) -> None:
         """Keep a worker running until `stop`."""
-        pause_s = RESTART_PAUSE_FIRST_S
+        backoff = Backoff(self._ids, RESTART_PAUSE_FIRST_S, RESTART_PAUSE_MAX_S)
         loop = asyncio.get_running_loop()
         while not self._stopping:
             await self._wait_for_tables()
@@ -123,10 +127,10 @@ class TableWorker:
             if self._stopping:
                 return
             if loop.time() - started > HEALTHY_AFTER_S:
-                pause_s = RESTART_PAUSE_FIRST_S
-            log.warning("the table worker ended; it is started again", exit_code=code, in_s=pause_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
+                backoff.reset()
+            delay_s = backoff.next_delay_s()
+            log.warning("the table worker ended; restarting it", exit_code=code, in_s=round(delay_s, 3))
+            await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
         """End the worker: it finishes the commit that is under way, if that is quick."""

@@ -106,11 +106,11 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     size_bytes = _size_bytes(request)
     refused, verdicts = None, {}
     if packed := list(_compressed(ctx, request)):
-        exchange.at_work(True)
+        exchange.thread_started()
         try:
             verdicts = await ctx.checks.run(_verdicts, packed)
         finally:
-            exchange.at_work(False)
+            exchange.thread_ended()
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:

@@ -1,8 +1,10 @@
 """One Kafka connection: the shell between a socket and the sans-IO parts (framing, requests, pipeline).
 
 Bytes in → frames → requests, started in order by the pipeline's rules → handlers → answers out, in order. A client
-that does not read, or sends faster than it is served, is not read from until it has caught up. Bytes that are not
-Kafka close the connection with one logged reason; a handler that fails unexpectedly does too, and only its own.
+that does not read, or sends faster than it is served, is not read from until it has caught up. While all connections
+together hold too much memory, none of them starts a second request before the answer to its first one has left. Bytes
+that are not Kafka close the connection with one logged reason; a handler that fails unexpectedly does too, and only its
+own.
 
 Made for many small requests: one that its handler can begin at once needs no task, answers of one turn of the loop
 leave together, and a large frame is received into its own buffer.
@@ -24,13 +26,16 @@ from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
 from streamlake.protocol.requests import Call, encode_response, parse
 from streamlake.protocol.wire import Buffer, Malformed
+from streamlake.server.memory import ConnectionMemory
 from streamlake.telemetry.metric import Metric, counter, gauge
 
 log = structlog.get_logger(__name__)
 
 IN_FLIGHT_MAX = 256  # a run of Produce requests counts as one
 HELD_BYTES_MAX = 64 * 1024 * 1024
-WRITE_BUFFER_BYTES = 1024 * 1024
+# What a connection's send buffer may hold uncounted. Above it the socket is written to at once, and what it does not
+# take counts as held until it is gone.
+SEND_BUFFER_BYTES = 64 * 1024
 CLOSE_TIMEOUT_S = 5.0
 # Started in one turn of the loop, about a millisecond of it: a request costs as much as so many bytes of a large one.
 TURN_WORK, REQUEST_WORK = 512 * 1024, 32 * 1024
@@ -105,8 +110,11 @@ class Request:
             self.slot.release()
             self.connection.advance_soon()
 
-    def at_work(self, yes: bool) -> None:
-        self.connection.at_work(yes)
+    def thread_started(self) -> None:
+        self.connection.thread_started()
+
+    def thread_ended(self) -> None:
+        self.connection.thread_ended()
 
     def answer(self, response: Any) -> None:
         try:
@@ -143,6 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         frame_bytes_max: int,
         counters: Counters,
         group: "dict[Connection, None]",
+        memory: ConnectionMemory,
         buffers: Buffers | None = None,
     ) -> None:
         self._ctx = ctx
@@ -152,9 +161,10 @@ class Connection(asyncio.BufferedProtocol):
         runs = produce.runs if produce is not None else None
         self._runs = runs(ctx, self._apis, frame_bytes_max) if runs is not None else None
         self._frames = FrameReader(frame_bytes_max, buffers)
-        self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
+        self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX, memory)
         self._counters = counters
         self._group = group
+        self._memory = memory
         self._polls: dict[asyncio.Task[None], None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 each asking is a system call
@@ -164,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._draining = False
         self._ended = False  # the client sends no more
-        self._at_work = False  # the request that holds the others up is with a thread
+        self._in_thread = False  # a thread works on the request that the next one waits for
         self._advancing = False
         self._advance_later = False
         self._direct = False  # the socket's next bytes go into a frame's own buffer
@@ -188,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none by inheritance
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else ""
         self._counters.connections += 1
@@ -221,12 +231,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._pipeline.sent()
         self.advance()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._counters.connections -= 1
         self._group.pop(self, None)
+        self._memory.forget(self.advance_soon)
+        self._pipeline.close()
         for task in list(self._polls):
             task.cancel()
 
@@ -278,6 +291,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
+                if self._writable:
+                    pipeline.sent()
             frame = None  # of the turn before: its buffer is free when the request is
             if work < TURN_WORK and self._may_start:
                 if begun := self._begin_chunk():
@@ -287,9 +302,12 @@ class Connection(asyncio.BufferedProtocol):
             if frame is None:
                 if work >= TURN_WORK:
                     return True
+                if pipeline.buffered_bytes != self._frames.buffered_bytes:
+                    pipeline.buffer(self._frames.buffered_bytes)
+                    continue  # what was counted as waiting may have been in its own way
                 if not self._ended:
                     self._read_or_not(transport)
-                elif not self._at_work:
+                elif not self._in_thread:
                     self.close()
                 return False
             _check_size(frame)
@@ -297,7 +315,11 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _read_or_not(self, transport: asyncio.Transport) -> None:
-        may_read = not self._draining and self._pipeline.may_read(self._frames.buffered_bytes)
+        may_read = not self._draining and self._pipeline.may_read
+        if not may_read and self._memory.is_full:
+            self._memory.when_free(self.advance_soon)
+            if self._reading:
+                self._memory.pauses += 1
         if may_read != self._reading:
             self._reading = may_read
             transport.resume_reading() if may_read else transport.pause_reading()
@@ -338,8 +360,11 @@ class Connection(asyncio.BufferedProtocol):
         begun.reply_to(RequestRun(slot, self))
         return begun
 
-    def at_work(self, yes: bool) -> None:
-        self._at_work = yes
+    def thread_started(self) -> None:
+        self._in_thread = True
+
+    def thread_ended(self) -> None:
+        self._in_thread = False
         self.advance_soon()
 
     def _has_begun(self, begin: Begin, request: Request) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support.fake_worker import FakeWorkers, Process
 from support.wait import DEADLINE_S
 
@@ -13,6 +14,8 @@ from streamlake.broker import table_worker as module
 from streamlake.broker.table_worker import TableWorker
 from streamlake.broker.worker_process import launch
 from streamlake.core.errors import Unavailable
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.table.task.control import TableReport, WorkerSettings
 
 SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, "sql", "s", {"secret": "x"})
@@ -22,7 +25,9 @@ class Bench:
     def __init__(self, life: Any) -> None:
         self.life = life
         self.workers = FakeWorkers()
-        self.worker = TableWorker(SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock, launch)
+        self.worker = TableWorker(
+            SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock, Ids(5), launch
+        )
         life.tasks.start("table worker", self.worker.run())
 
     async def process(self) -> Process:
@@ -43,7 +48,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "RESTART_PAUSE_FIRST_S", 0.001)
+    monkeypatch.setattr(module, "RESTART_PAUSE_FIRST_S", 0.01)
     monkeypatch.setattr(module, "TELL_AGAIN_S", 0.001)
     life = await site.start()
     bench = Bench(life)
@@ -281,6 +286,25 @@ async def test_one_that_cannot_be_started_is_tried_again(bench: Bench, monkeypat
     await bench.life.create("t", streamlake_table_enable="true")
     await bench.process()
     assert bench.worker.starts == 1
+
+
+@pytest.mark.parametrize("healthy_after_s", [3600.0, -1.0])
+async def test_the_pauses_grow_until_a_worker_was_healthy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, healthy_after_s: float
+) -> None:
+    monkeypatch.setattr(module, "HEALTHY_AFTER_S", healthy_after_s)
+    expected = Backoff(Ids(5), module.RESTART_PAUSE_FIRST_S, module.RESTART_PAUSE_MAX_S)
+    pauses_s = []
+    for _ in range(4):
+        if healthy_after_s < 0:
+            expected.reset()
+        pauses_s.append(round(expected.next_delay_s(), 3))
+    with capture_logs() as logs:
+        await bench.life.create("t", streamlake_table_enable="true")
+        for _ in pauses_s:
+            (await bench.process()).end(1)
+        await bench.process()
+    assert [entry["in_s"] for entry in logs if "restarting" in entry["event"]] == pauses_s
 
 
 async def test_one_that_talks_nonsense_is_killed_and_started_again(bench: Bench) -> None:

@@ -28,6 +28,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.record.validate import AT_ONCE_BATCH_BYTES
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 VERSIONS = ends(ApiKey.PRODUCE)
 NEWEST = newest(ApiKey.PRODUCE)
@@ -260,7 +261,10 @@ async def test_a_thread_that_checks_holds_its_own_connection_only(codec: Compres
     one, held = await server(True, frame_bytes_max=1 << 20), Held()
     ctx: Any = one.connection._ctx
     ctx.checks = held
-    other, answers = Connection(ctx, one.connection._handlers, 1 << 20, Counters(), {}), FakeTransport()
+    other, answers = (
+        Connection(ctx, one.connection._handlers, 1 << 20, Counters(), {}, ConnectionMemory(1 << 30)),
+        FakeTransport(),
+    )
     other.connection_made(answers)
     large = [Record(0, NOW_MS, None, random.Random(1).randbytes(AT_ONCE_BATCH_BYTES))]
     small = encode_batch([Record(0, NOW_MS, None, b"small")])

@@ -33,6 +33,7 @@ from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 ROOM_BYTES = 1 << 20
 PARTITIONS = 2
@@ -112,7 +113,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
     served = {key: replace(h, runs=Watched if together else None) for key, h in served.items()}
     transport, counters = FakeTransport(), Counters()
     transport.abort = lambda: None  # type: ignore[method-assign]
-    connection = Connection(ctx, served, frame_bytes_max, counters, {})
+    connection = Connection(ctx, served, frame_bytes_max, counters, {}, ConnectionMemory(1 << 30))
     connection.connection_made(transport)
     return Server(connection, transport, counters, bench, partitions, streams, room.room, began)
 

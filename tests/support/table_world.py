@@ -299,7 +299,7 @@ class World:
     def work(self, **changes: Any) -> Work:
         return Work(**{
             "cluster_id": CLUSTER, "reader": self.log, "tools": self.tools(), "budget": self.budget,
-            "report": self.reports.append, **changes,
+            "report": self.reports.append, "round_bytes": 32 << 20, **changes,
         })  # fmt: skip
 
     def life(self, executor: Executor | None = None, round_bytes: int = 1 << 20) -> "Life":

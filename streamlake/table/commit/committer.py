@@ -13,7 +13,15 @@ from streamlake.core.errors import Conflict, StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.table.commit.health import Health, unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
-from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, ObservedTable, Owner, Step, resume_from
+from streamlake.table.commit.machine import (
+    CommitMachine,
+    Effect,
+    ObservedTable,
+    Owner,
+    Step,
+    resume_from,
+    table_backoff,
+)
 from streamlake.table.commit.progress import Progress, beginning, find
 from streamlake.table.commit.snapshot import Staged
 
@@ -84,7 +92,7 @@ class Committer:
         if a file that the table needs is missing: open it again."""
         if self.table is not None:
             await self.health.look(self.table, committing=True)
-        machine = CommitMachine(self.progress, change.progress, self._observed, Backoff(self._ids))
+        machine = CommitMachine(self.progress, change.progress, self._observed, table_backoff(self._ids))
         effect = machine.start()
         while True:
             match effect.step:
