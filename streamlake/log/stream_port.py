@@ -76,7 +76,7 @@ class Stream(Protocol):
 
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
         """Whole durable chunks from the one that contains `start_offset` on, all of which start below `end_offset`: at
-        least one if there is any, then as many as fit `max_bytes`."""
+        least one if there is any, then as many as fit `max_bytes`. NotFound if `start_offset` was trimmed."""
         ...
 
     async def find_timestamp(self, timestamp: int, end_offset: int) -> tuple[int, int] | None:

@@ -5,9 +5,10 @@ loop. The header decides: if none of the records has the timestamp that it claim
 before docs/adr/0016 may do that), the answer is the first offset, so that a consumer that seeks there misses nothing.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+from streamlake.core.errors import NotFound
 from streamlake.log.partition import Partition
 from streamlake.record.batch import BatchHeader, InvalidRecord, frames
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
@@ -19,6 +20,26 @@ NONE_FOUND = (-1, -1)
 
 async def first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, int]:
     """(timestamp, offset) of the first durable record with at least this timestamp (ms); (-1, -1) if there is none."""
+    return await _again_if_trimmed(partition, lambda: _first_at_or_after(partition, timestamp))
+
+
+async def max_timestamp(partition: Partition) -> tuple[int, int]:
+    """(timestamp, offset) of the first durable record with the greatest timestamp (ms); (-1, -1) in an empty log."""
+    return await _again_if_trimmed(partition, lambda: _max_timestamp(partition))
+
+
+async def _again_if_trimmed(partition: Partition, search: Callable[[], Awaitable[tuple[int, int]]]) -> tuple[int, int]:
+    """Search again if retention removed what was searched: the log starts later now."""
+    while True:
+        log_start_offset = partition.log_start_offset
+        try:
+            return await search()
+        except NotFound:
+            if partition.log_start_offset == log_start_offset:
+                raise
+
+
+async def _first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, int]:
     end_offset = partition.high_watermark
     found = await partition.stream.find_timestamp(timestamp, end_offset)
     if found is None:
@@ -34,8 +55,7 @@ async def first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, 
     return NONE_FOUND
 
 
-async def max_timestamp(partition: Partition) -> tuple[int, int]:
-    """(timestamp, offset) of the first durable record with the greatest timestamp (ms); (-1, -1) in an empty log."""
+async def _max_timestamp(partition: Partition) -> tuple[int, int]:
     end_offset = partition.high_watermark
     found = await partition.stream.max_timestamp(end_offset)
     if found is None:

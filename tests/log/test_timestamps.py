@@ -45,6 +45,25 @@ async def test_records_below_the_log_start_do_not_count(bench):
     assert await first_at_or_after(partition, 25) == (30, 4)
 
 
+@pytest.mark.parametrize(
+    ("search", "answer"), [(lambda p: first_at_or_after(p, 25), (40, 3)), (max_timestamp, (50, 4))], ids=["time", "max"]
+)
+async def test_retention_that_removes_what_is_searched(bench, search, answer):
+    """The search begins again at the new start of the log."""
+    partition = await filled(bench, [60, 10], [30], [40], [50])
+
+    trim = partition.stream.trim(3)
+    partition.stream.before_answer = lambda: _finish(trim)
+    assert await search(partition) == answer
+
+
+def _finish(coroutine):
+    """Run it to its end, which it reaches without waiting; a second time nothing happens."""
+    if coroutine.cr_frame is not None:
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+
 async def test_only_durable_records(bench):
     partition = await filled(bench, [10])
     partition.stream.auto_durable = False

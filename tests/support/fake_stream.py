@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamlake.core.deferred_buffer import DeferredBuffer
-from streamlake.core.errors import Closed
+from streamlake.core.errors import Closed, NotFound
 from streamlake.log.stream_port import Buffer
 
 
@@ -107,6 +107,8 @@ class FakeStream:
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[bytes]:
         await asyncio.sleep(0)
         self.before_answer()
+        if start_offset < self.start_offset:
+            raise NotFound(f"offset {start_offset} was deleted")
         taken: list[bytes] = []
         for chunk in self._durable(start_offset, end_offset):
             if taken and sum(map(len, taken)) + len(chunk.data) > max_bytes:
