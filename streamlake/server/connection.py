@@ -39,8 +39,12 @@ SEND_BUFFER_BYTES = 64 * 1024
 CLOSE_TIMEOUT_S = 5.0
 # Started in one turn of the loop, about a millisecond of it: a request costs as much as so many bytes of a large one.
 TURN_WORK, REQUEST_WORK = 512 * 1024, 32 * 1024
-# Where every connection receives what belongs to no large frame: its bytes are copied out in the same callback.
-RECEIVED = memoryview(bytearray(64 * 1024))
+# Where every connection receives what belongs to no frame under way: its bytes are copied out in the same callback. How
+# much at once depends on the frames before: of small ones a good number, of medium ones some whole ones, which begin
+# where they lie; of large ones little more than the head, because the rest can be received into a buffer of its own.
+RECEIVED = memoryview(bytearray(512 * 1024))
+OF_SMALL, OF_LARGE = RECEIVED[: 64 * 1024], RECEIVED[: 16 * 1024]
+MEDIUM_BYTES, LARGE_BYTES = 32 * 1024, 256 * 1024
 PRODUCE_KEY = b"\0\0"
 # Decoding costs up to 0.4 s of the loop a MiB when a hostile frame is nothing but tiny elements. Only Produce, whose
 # bytes are records, has a reason to be larger.
@@ -178,6 +182,7 @@ class Connection(asyncio.BufferedProtocol):
         self._advancing = False
         self._advance_later = False
         self._direct = False  # the socket's next bytes go into a frame's own buffer
+        self._window = OF_SMALL  # where they go else
 
     @property
     def idle(self) -> bool:
@@ -208,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         room = self._frames.room()
         self._direct = room is not None
-        return RECEIVED if room is None else room
+        return self._window if room is None else room
 
     def buffer_updated(self, nbytes: int) -> None:
         self._counters.bytes_in += nbytes
@@ -279,6 +284,7 @@ class Connection(asyncio.BufferedProtocol):
             while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
                 at += begun.size_bytes
                 work += REQUEST_WORK + begun.work_bytes
+                self._window = _window(begun.size_bytes // len(begun))
         if at < size:
             self._frames.feed(bytes(RECEIVED[at:size]))
         return work
@@ -311,6 +317,7 @@ class Connection(asyncio.BufferedProtocol):
                     self.close()
                 return False
             _check_size(frame)
+            self._window = _window(len(frame))
             work += REQUEST_WORK + len(frame) + self._begin(parse(self._apis, frame), len(frame))
         return False
 
@@ -413,6 +420,13 @@ class Connection(asyncio.BufferedProtocol):
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _window(frame_bytes: int) -> memoryview:
+    """Where to receive what comes after a frame of that size."""
+    if frame_bytes < MEDIUM_BYTES:
+        return OF_SMALL
+    return RECEIVED if frame_bytes < LARGE_BYTES else OF_LARGE
 
 
 def _check_size(frame: Buffer) -> None:

@@ -281,6 +281,23 @@ async def test_log_append_time_is_given_to_all() -> None:
     assert {a.log_append_time_ms for _, a in answers(one)} == {NOW_MS}
 
 
+async def test_medium_requests_begin_where_they_are_received() -> None:
+    """A good number of bytes is received at once after them; after large ones little more than a head."""
+    medium, large = batch(value=bytes(100_000)), batch(value=bytes(300_000))
+    one = await server(True, frame_bytes_max=1 << 20)
+    await send(one, request(1, medium))
+    assert one.began == [], "it came in two pieces"
+    await send(one, request(2, medium) + request(3, medium) + request(4, medium))
+    assert one.began == [3]
+    assert len(one.connection.get_buffer(-1)) > 4 * len(medium)
+    await send(one, request(5, large))
+    assert len(one.connection.get_buffer(-1)) < 20_000
+    await send(one, request(6, batch()))
+    durable(one)
+    await settle()
+    assert [(n, a.base_offset) for n, a in answers(one)] == [(n, n - 1) for n in range(1, 7)]
+
+
 async def test_without_room_requests_wait() -> None:
     one = await server(True)
     taken = one.room.total_bytes
