@@ -175,11 +175,9 @@ def catalog_file(catalog: str, environ: Mapping[str, str]) -> catalog_config.Cat
     """What `tables.catalog` names when it is not the kind that needs no file. Invalid."""
     path = Path(catalog)
     if not path.exists() and not path.suffix and len(path.parts) == 1:
-        kinds = " or ".join(CATALOG_KINDS)
         raise Invalid(
             f"tables.catalog is {catalog!r}: it must be {SQL_CATALOG!r}, which needs no more, or the path of a catalog "
-            f"file of kind {kinds}, such as {shared_files()}/catalogs/rest.toml. Other kinds (glue, hive, …) are "
-            "not available yet; many of these catalogs also answer as an Iceberg REST catalog"
+            f"file (kinds are {', '.join(CATALOG_KINDS)}), such as {shared_files()}/catalogs/rest.toml"
         )
     return catalog_config.read(path, environ)
 

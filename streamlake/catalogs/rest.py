@@ -7,7 +7,7 @@ retries may conflict with its own first attempt, which landed. Whether a commit 
 from typing import Any
 
 from pyiceberg.catalog.rest import SIGV4_MAX_RETRIES, RestCatalog
-from pyiceberg.io import PY_IO_IMPL, S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
+from pyiceberg.io import S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
@@ -25,10 +25,10 @@ def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
     properties.setdefault(SIGV4_MAX_RETRIES, "0")
     properties.setdefault(S3_CONNECT_TIMEOUT, str(CONNECT_TIMEOUT_S))
     properties.setdefault(S3_REQUEST_TIMEOUT, str(READ_TIMEOUT_S))
-    if str(properties.get("warehouse", "")).startswith("file:"):
-        properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
-        properties[durable_io.DISK] = disk
-    return TimedRestCatalog(config.name, **properties)
+    durable_io.choose_for(properties, disk)
+    # pyiceberg takes a first namespace that is called as its catalog for the catalog's name, and cuts it off in a
+    # commit. No namespace has a space.
+    return TimedRestCatalog(f"catalog {config.name}", **properties)
 
 
 class TimedRestCatalog(RestCatalog):
