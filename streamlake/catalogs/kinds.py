@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.disk import Disk, RealDisk
@@ -82,6 +82,13 @@ KINDS: Mapping[str, Kind] = {
         needs=("boto3", AWS),
     ),
 }
+
+
+def capabilities_of(kind: str, catalog: "Catalog") -> Capabilities:
+    """What this catalog can hold and keep: what its kind can, and what it says of itself."""
+    known = KINDS[kind].capabilities
+    refined = getattr(import_module(KINDS[kind].module), "refined", None)
+    return known if refined is None else cast(Capabilities, refined(known, catalog))
 
 
 def check_installed(kind: str, properties: Mapping[str, Any]) -> None:

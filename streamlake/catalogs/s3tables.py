@@ -12,6 +12,7 @@ from pyiceberg.catalog.rest import SIGV4, SIGV4_REGION, SIGV4_SERVICE, RestCatal
 from pyiceberg.io import AWS_REGION, S3_REGION
 
 from streamlake.catalogs import rest
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
@@ -27,6 +28,10 @@ _GLUE = re.compile(r"https://glue[.-]")
 def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
     """As rest.load. Raises Invalid if the warehouse is not the ARN of a table bucket."""
     return rest.load(CatalogConfig(config.kind, config.name, derived(config), config.where), disk)
+
+
+def refined(known: Capabilities, catalog: RestCatalog) -> Capabilities:
+    return rest.refined(known, catalog)
 
 
 def derived(config: CatalogConfig) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pyarrow
 import structlog
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.kinds import load
+from streamlake.catalogs.kinds import capabilities_of, load
+from streamlake.catalogs.named import NamedCatalogs
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced
@@ -28,6 +29,7 @@ from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import SchemaSource
 from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
     FromServer,
@@ -49,7 +51,6 @@ log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4
-CATALOG_PAUSE_S = 2.0
 FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
 
@@ -58,7 +59,11 @@ class WorkerMachine(Protocol):
 
     clock: Clock
     ids: Ids
-    executor: Executor  # the table's blocking work; one table's upload need not wait for another's translation
+
+    def executor(self, catalog: str) -> Executor:
+        """For the blocking work of the tables of one catalog: one table's upload need not wait for another's
+        translation, nor any table for another catalog."""
+        ...
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         """pyiceberg's catalog. Blocks; raises what its library raises when it cannot be reached."""
@@ -73,7 +78,9 @@ class RealWorkerMachine:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids = Ids()
-        self.executor: Executor = ThreadExecutor("table", THREADS)
+
+    def executor(self, catalog: str) -> Executor:
+        return ThreadExecutor(f"table-{catalog}", THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return load(config)
@@ -152,11 +159,6 @@ async def _work(
     """Run the tables that the server lists, until `stop`. Raises the error that a table's task died of, and Fenced."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_task(stop.wait())
-    specs = await updates.get()
-    opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
-    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not opening.done():
-        return
     failed: asyncio.Future[BaseException] = loop.create_future()
 
     def fail(error: BaseException) -> None:
@@ -172,12 +174,12 @@ async def _work(
     work = Work(
         cluster_id=settings.cluster_id,
         reader=KafkaLogReader(peer),
-        tools=opening.result(),
         budget=Budget(settings.memory_bytes),
         report=report,
         round_bytes=settings.round_bytes,
     )
-    tables = Tables(work, lambda _name, error: fail(error))
+    tables = Tables(work, _catalogs(settings, machine), lambda _name, error: fail(error))
+    specs = await updates.get()
     while True:
         await tables.apply(specs)
         next_update = loop.create_task(updates.get())
@@ -191,23 +193,23 @@ async def _work(
         specs = next_update.result()
 
 
-async def _tools(
-    settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
-) -> Tools:
-    """Opens the catalog. While it cannot be reached, the tables report so and wait; the topics are not affected."""
-    catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
-    while True:
+def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
+    schemas = SchemaCache(machine.schemas(settings))
+    executors: dict[str, Executor] = {}
+
+    async def open_(name: str, config: CatalogConfig) -> Tools:
+        if name not in executors:
+            executors[name] = machine.executor(name)
+        executor = executors[name]
         try:
-            opened = await machine.executor.run(machine.load_catalog, catalog)
-            break
+            catalog = await executor.run(machine.load_catalog, config)
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
-            reason = describe(error)
-            log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
-            message = f"the catalog {catalog.name} cannot be opened: {reason}"
-            for spec in specs:
-                report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
-            await asyncio.sleep(CATALOG_PAUSE_S)
-    return Tools(opened, SchemaCache(machine.schemas(settings)), machine.executor, machine.clock, machine.ids)
+            log.warning("the catalog cannot be opened, retrying", catalog=name, reason=describe(error))
+            raise
+        capabilities = capabilities_of(config.kind, catalog)
+        return Tools(catalog, schemas, executor, machine.clock, machine.ids, capabilities)
+
+    return Catalogs(NamedCatalogs(settings.default_catalog, settings.catalogs), open_)
 
 
 async def _serve(control: socket.socket) -> int:

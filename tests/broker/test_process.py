@@ -171,7 +171,7 @@ async def test_the_worker_is_let_finish(start: Start, monkeypatch: pytest.Monkey
     process, settings = await workers.next()
     assert settings.bootstrap_port == server.broker.listener.port
     assert settings.registry_url == ready(server._data_dir)["http"]
-    assert settings.catalog_kind == "sql"
+    assert (settings.default_catalog, settings.catalogs["sql"].kind) == ("sql", "sql")
     await server.stop()
     assert process.signals == [signal.SIGTERM]
     assert not (server._data_dir / READY_FILE).exists()

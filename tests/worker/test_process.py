@@ -6,13 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from support.wait import DEADLINE_S
 
-from streamlake.table.task.control import FromServer, WorkerSettings, encode
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.table.task.control import FromServer, TableSpec, WorkerSettings, encode
 from streamlake.worker.process import _control
 
+SPEC = TableSpec("orders", UUID(int=7), 1, {}, False, 1)  # a table that needs the catalog
 pytestmark = pytest.mark.whole
 
 
@@ -37,11 +40,10 @@ def start(nowhere: int, uri: str) -> tuple[socket.socket, "subprocess.Popen[byte
         round_bytes=1 << 20,
         log_level="info",
         log_json=False,
-        catalog_kind="rest",
-        catalog_name="rest",
-        catalog_properties={"uri": uri},
+        catalogs={"lake": CatalogConfig("rest", "lake", {"uri": uri})},
+        default_catalog="lake",
     )
-    ours.sendall(encode(settings) + encode(FromServer([])))
+    ours.sendall(encode(settings) + encode(FromServer([SPEC])))
     return ours, process
 
 

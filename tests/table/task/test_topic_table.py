@@ -9,9 +9,22 @@ from pyiceberg.partitioning import PartitionField
 from pyiceberg.transforms import BucketTransform
 from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.errors import Conflict, Fenced, Invalid, Unavailable
 from streamlake.table.rows import partition
 from streamlake.table.task import topic_table
+
+
+async def test_what_the_catalog_does_not_keep_is_in_the_status() -> None:
+    world = World(partition_by="[day(missing)]")
+    world.capabilities = Capabilities(keeps_tags=False, keeps_history=False)
+    world.log.produce(0, good([1]))
+    life = world.life()
+    await life.drain()
+    assert life.table.note == (
+        "not partitioned by day(missing): the table has no column missing; the catalog keeps no tags and no history of "
+        "the table, so there is no time travel; its progress is kept by the table property streamlake.progress"
+    )
 
 
 async def test_rows_dead_letters_and_the_account() -> None:
