@@ -15,13 +15,16 @@ from typing import Any, Protocol
 
 import pyarrow
 import structlog
+from msgspec.structs import replace
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.kinds import capabilities_of, load
 from streamlake.catalogs.named import NamedCatalogs
+from streamlake.catalogs.secrets import hider
+from streamlake.catalogs.trouble import remedy
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
-from streamlake.core.errors import Fenced
+from streamlake.core.errors import Fenced, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
@@ -98,15 +101,18 @@ class ControlWriter(Protocol):
 
 
 class Pipe:
-    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything."""
+    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything.
+    `hide` keeps secrets out of them: a catalog's error may quote what it was given."""
 
-    def __init__(self, writer: ControlWriter) -> None:
+    def __init__(self, writer: ControlWriter, hide: Callable[[str], str]) -> None:
         self._writer = writer
+        self._hide = hide
         self._waiting: dict[str, TableReport] = {}
         self._wake = asyncio.Event()
 
     def report(self, report: TableReport) -> None:
-        self._waiting[str(report.topic_id)] = report
+        message, maintenance = self._hide(report.message), self._hide(report.maintenance)
+        self._waiting[str(report.topic_id)] = replace(report, message=message, maintenance=maintenance)
         self._wake.set()
 
     async def send(self) -> None:
@@ -124,14 +130,15 @@ async def serve(
     writer: ControlWriter,
     machine: WorkerMachine,
     stop: asyncio.Event,
-    configure_logs: Callable[[WorkerSettings], None] = lambda settings: None,
+    configure_logs: Callable[[WorkerSettings, Callable[[str], str]], None] = lambda settings, hide: None,
 ) -> int:
     """The life of a worker on its control channel, until the server is gone or `stop` is set; its exit code."""
     settings = await read_message(reader, WorkerSettings)
     if settings is None:
         return 1
-    configure_logs(settings)
-    pipe = Pipe(writer)
+    hide = hider(settings.catalogs.values())
+    configure_logs(settings, hide)
+    pipe = Pipe(writer, hide)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
     start = asyncio.get_running_loop().create_task
     listening, sending = start(_listen(reader, updates)), start(pipe.send())
@@ -203,9 +210,12 @@ def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
         executor = executors[name]
         try:
             catalog = await executor.run(machine.load_catalog, config)
-        except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
-            log.warning("the catalog cannot be opened, retrying", catalog=name, reason=describe(error))
+        except StreamLakeError:
             raise
+        except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
+            reason = f"{describe(error)}; {remedy(config, error)}"
+            log.warning("the catalog cannot be opened, retrying", catalog=name, reason=reason)
+            raise Unavailable(reason) from error
         capabilities = capabilities_of(config.kind, catalog)
         return Tools(catalog, schemas, executor, machine.clock, machine.ids, capabilities)
 
@@ -218,7 +228,7 @@ async def _serve(control: socket.socket) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
     return await serve(
-        reader, writer, RealWorkerMachine(), stop, lambda s: logs.configure(s.log_level, json=s.log_json)
+        reader, writer, RealWorkerMachine(), stop, lambda s, hide: logs.configure(s.log_level, s.log_json, hide)
     )
 
 

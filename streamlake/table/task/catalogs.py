@@ -13,8 +13,8 @@ from streamlake.table.commit.tools import Tools
 
 
 class Catalogs:
-    """`open_` connects to a catalog, given its name and configuration; it raises Invalid, or whatever the catalog's
-    library raises."""
+    """`open_` connects to a catalog, given its name and configuration. It raises Invalid if that can never work, and
+    Unavailable."""
 
     def __init__(self, named: NamedCatalogs, open_: Callable[[str, CatalogConfig], Coroutine[Any, Any, Tools]]) -> None:
         self._named = named
@@ -31,7 +31,7 @@ class Catalogs:
 
     async def tools(self, name: str) -> Tools:
         """What tables of this catalog work with. All that wait share one attempt; after a failure the next caller makes
-        another. Raises Invalid if there is no such catalog, and what `open_` raises."""
+        another. Raises Invalid, also if there is no such catalog, and Unavailable."""
         config = self._named[name]
         opening = self._opening.get(name)
         if opening is None or (opening.done() and _failed(opening)):

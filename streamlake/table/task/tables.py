@@ -12,9 +12,8 @@ from uuid import UUID
 
 from streamlake.catalogs.kinds import KINDS
 from streamlake.cluster.config.table import TableSettings
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.tasks import Supervisor
-from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.catalogs import Catalogs
@@ -104,9 +103,8 @@ class Tables:
             except Invalid as error:
                 self._report(spec, table, "failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
-            except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
-                message = f"the catalog {table.catalog} cannot be opened: {describe(error)}"
-                self._report(spec, table, "retrying", message)
+            except Unavailable as error:
+                self._report(spec, table, "retrying", f"the catalog {table.catalog} cannot be opened: {error}")
                 await asyncio.sleep(CATALOG_PAUSE_S)
 
     async def _stop(self, topic_id: UUID) -> None:

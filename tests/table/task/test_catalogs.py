@@ -6,7 +6,7 @@ from support.table_world import World
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.named import NamedCatalogs
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Invalid, Unavailable
 from streamlake.table.task.catalogs import Catalogs
 
 NAMED = NamedCatalogs("lake", {name: CatalogConfig("sql", name, {}) for name in ("lake", "other")})
@@ -53,9 +53,9 @@ async def test_after_a_failure_the_next_that_asks_makes_another_attempt() -> Non
     catalogs = Catalogs(NAMED, opener.open)
     waiting = [asyncio.create_task(catalogs.tools("lake")) for _ in range(2)]
     await turn()
-    opener.answers["lake"].set_exception(ConnectionError("no route"))
+    opener.answers["lake"].set_exception(Unavailable("no route"))
     for task in waiting:
-        with pytest.raises(ConnectionError):
+        with pytest.raises(Unavailable):
             await task
     again = asyncio.create_task(catalogs.tools("lake"))
     await turn()

@@ -7,6 +7,7 @@ from support.wait import DEADLINE_S
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.named import NamedCatalogs
+from streamlake.core.errors import Unavailable
 from streamlake.table.commit import machine as commit_machine
 from streamlake.table.commit.tools import Tools
 from streamlake.table.task import tables as tables_module
@@ -174,7 +175,7 @@ async def test_a_catalog_that_cannot_be_opened_holds_up_its_own_tables_only(monk
 
     async def opened(name: str, _: CatalogConfig) -> Tools:
         if name == "hive" and away:
-            raise ConnectionError("no route to the metastore")
+            raise Unavailable("no route to the metastore")
         return world.tools()
 
     worker = Worker(world)
@@ -183,7 +184,7 @@ async def test_a_catalog_that_cannot_be_opened_holds_up_its_own_tables_only(monk
     other = world.spec(topic="b", topic_id=OTHER_ID, configs={**world.configs, "streamlake.table.catalog": "hive"})
     await worker.tables.apply([other, world.spec()])
     report = await worker.until(OTHER_ID, "retrying")
-    assert report.message == "the catalog hive cannot be opened: ConnectionError: no route to the metastore"
+    assert report.message == "the catalog hive cannot be opened: no route to the metastore"
     assert (report.table, report.catalog) == ("default.b", "hive")
     await worker.until(TOPIC_ID, "running")
     away = False
