@@ -24,6 +24,7 @@ from streamlake.catalogs.kinds import KINDS, check_installed
 from streamlake.core.errors import Invalid
 
 DEFAULT_NAME = "streamlake"
+BESIDE_METADATA = "[storage] and [tables]"  # what configures the catalog that needs no configuration of its own
 NESTED_IN_PYICEBERG = ("auth", "ssl")  # the two settings of its REST catalog that are tables, not strings
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -37,7 +38,7 @@ class CatalogConfig:
     kind: str
     name: str
     properties: Mapping[str, Any] = field(repr=False)  # may hold secrets
-    where: str = "the default"
+    where: str = BESIDE_METADATA
 
 
 def embedded(data_dir: Path, warehouse: str | None) -> CatalogConfig:

@@ -124,7 +124,7 @@ class Topics:
             raise Invalid(f"{partitions} partitions: must be from 1 to {self._limits.partitions_per_topic_max}")
         self._check_room(partitions)
         checked = check_topic_configs(configs)
-        self._check_table(name, checked)
+        self.check_table(name, checked)
         return checked
 
     def check_free(self, name: str) -> None:
@@ -206,9 +206,10 @@ class Topics:
             raise NotFound(f"topic {name} does not exist")
         configs = altered_configs(topic.configs, set_, remove)
         if _of_table(configs) != _of_table(topic.configs):
-            self._check_table(name, configs)
+            self.check_table(name, configs)
 
-    def _check_table(self, name: str, configs: Mapping[str, str]) -> None:
+    def check_table(self, name: str, configs: Mapping[str, str]) -> None:
+        """That a topic of this name and configs, if it is to be a table, can be one; Invalid."""
         if self._rules is not None:
             self._rules.check(name, configs, self._by_name.values())
 

@@ -24,11 +24,10 @@ from streamlake.catalogs.secrets import hider
 from streamlake.catalogs.trouble import remedy
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
-from streamlake.core.errors import Fenced, StreamLakeError, Unavailable
+from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
-from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import SchemaSource
 from streamlake.table.formats.resolve import SchemaCache

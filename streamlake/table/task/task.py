@@ -18,8 +18,7 @@ import structlog
 
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
-from streamlake.core.errors import Conflict, Fenced, Invalid
-from streamlake.table.commit.committer import describe
+from streamlake.core.errors import Conflict, Fenced, Invalid, describe
 from streamlake.table.commit.health import Unreadable
 from streamlake.table.commit.machine import Backoff, Owner
 from streamlake.table.commit.progress import DEAD_LETTER
