@@ -96,6 +96,7 @@ def parse(content: Mapping[str, Any], where: str, environ: Mapping[str, str], na
         _check_key(kind, key, where)
     properties = {key: _expand(value, f"{where}: {key}", environ) for key, value in flat.items()}
     _check_required(kind, properties, where)
+    _check_warehouse(kind, properties, where)
     try:
         check_installed(kind, properties)
     except Invalid as error:
@@ -127,6 +128,13 @@ def _check_required(kind: str, properties: Mapping[str, Any], where: str) -> Non
     if uri and ("://" not in uri or set(schemes) - set(expected.schemes)):
         beginnings = " or ".join(f"{scheme}://" for scheme in expected.schemes)
         raise Invalid(f"{where}: the uri of kind {kind} must begin with {beginnings}, such as {expected.example}")
+
+
+def _check_warehouse(kind: str, properties: Mapping[str, Any], where: str) -> None:
+    warehouse, expected = properties.get("warehouse"), KINDS[kind]
+    if warehouse and "py-io-impl" not in properties and not expected.warehouse.fullmatch(warehouse):
+        example = expected.warehouse_example
+        raise Invalid(f"{where}: the warehouse of kind {kind} must be like {example}, not {warehouse[:200]!r}")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

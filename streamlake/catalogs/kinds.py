@@ -3,6 +3,7 @@
 Importing this is light; loading a catalog imports pyiceberg, which the server process must not.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
     from streamlake.catalogs.config import CatalogConfig
 
+ANY = re.compile(".*")  # of a REST catalog it is what the server makes of it
+LOCATION = re.compile(r"(?![a-z0-9]+://).*|(file|s3|s3a|s3n|gs|gcs|abfs|abfss|wasb|wasbs|hdfs|viewfs|oss|hf)://.*")
+TABLE_BUCKET = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):s3tables:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):bucket/(?P<bucket>[^/]+)"
+    r"(?:/.*)?"
+)
 AWS = "glue"  # the extra of this distribution that brings boto3
 SIGV4 = "rest.sigv4-enabled"
 
@@ -26,7 +33,8 @@ SIGV4 = "rest.sigv4-enabled"
 @dataclass(frozen=True, slots=True)
 class Kind:
     """`module`: its function `load(config, disk)` returns a pyiceberg catalog. `required`: property keys. `schemes`:
-    how its uri may begin, with an example. `needs`: a package, and the extra of this distribution that brings it."""
+    how its uri may begin, with an example. `needs`: a package, and the extra of this distribution that brings it.
+    `warehouse`: what it may be, with an example."""
 
     module: str
     capabilities: Capabilities
@@ -34,6 +42,8 @@ class Kind:
     schemes: tuple[str, ...] = ("http", "https")
     example: str = "https://catalog.example.com"
     needs: tuple[str, str] | None = None
+    warehouse: re.Pattern[str] = ANY
+    warehouse_example: str = ""
 
 
 # Java's Iceberg refuses other names in Glue and Hive, so Spark and Trino could not read such a table.
@@ -46,6 +56,8 @@ KINDS: Mapping[str, Kind] = {
         required=("uri", "warehouse"),
         schemes=("sqlite", "postgresql", "postgresql+psycopg"),
         example="sqlite:////var/lib/streamlake/catalog.db",
+        warehouse=LOCATION,
+        warehouse_example="s3://bucket/warehouse",
     ),
     "rest": Kind("streamlake.catalogs.rest", Capabilities(create_is_conditional=False)),
     "glue": Kind(
@@ -59,6 +71,8 @@ KINDS: Mapping[str, Kind] = {
         ),
         required=("warehouse",),
         needs=("boto3", AWS),
+        warehouse=LOCATION,
+        warehouse_example="s3://bucket/warehouse",
     ),
     "hive": Kind(
         "streamlake.catalogs.hive",
@@ -72,6 +86,8 @@ KINDS: Mapping[str, Kind] = {
         schemes=("thrift",),
         example="thrift://metastore.example.com:9083",
         needs=("thrift", "hive"),
+        warehouse=LOCATION,
+        warehouse_example="s3://bucket/warehouse",
     ),
     "s3tables": Kind(
         "streamlake.catalogs.s3tables",
@@ -80,6 +96,8 @@ KINDS: Mapping[str, Kind] = {
         ),
         required=("warehouse",),
         needs=("boto3", AWS),
+        warehouse=TABLE_BUCKET,
+        warehouse_example="arn:aws:s3tables:us-east-1:111122223333:bucket/NAME",
     ),
 }
 

@@ -14,13 +14,10 @@ from pyiceberg.io import AWS_REGION, S3_REGION
 from streamlake.catalogs import rest
 from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.kinds import TABLE_BUCKET
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
-_ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):s3tables:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):bucket/(?P<bucket>[^/]+)"
-    r"(?:/.*)?"
-)
 _DOMAINS = {"aws-cn": "amazonaws.com.cn"}
 _GLUE = re.compile(r"https://glue[.-]")
 
@@ -36,12 +33,9 @@ def refined(known: Capabilities, catalog: RestCatalog) -> Capabilities:
 
 def derived(config: CatalogConfig) -> dict[str, Any]:
     """The properties of the REST catalog that the ARN stands for. Invalid."""
-    found = _ARN.fullmatch(str(config.properties["warehouse"]))
+    found = TABLE_BUCKET.fullmatch(str(config.properties["warehouse"]))
     if found is None:
-        raise Invalid(
-            f"{config.where}: warehouse must be the ARN of a table bucket, "
-            "such as arn:aws:s3tables:us-east-1:111122223333:bucket/NAME"
-        )
+        raise Invalid(f"{config.where}: warehouse is not the ARN of a table bucket")
     region, domain = found["region"], _DOMAINS.get(found["partition"], "amazonaws.com")
     properties = dict(config.properties)
     properties.setdefault("uri", f"https://s3tables.{region}.{domain}/iceberg")

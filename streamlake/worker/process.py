@@ -202,6 +202,7 @@ async def _work(
 def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
     schemas = SchemaCache(machine.schemas(settings))
     executors: dict[str, Executor] = {}
+    told: dict[str, str] = {}
 
     async def open_(name: str, config: CatalogConfig) -> Tools:
         if name not in executors:
@@ -213,7 +214,9 @@ def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
             raise
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
             reason = f"{describe(error)}; {remedy(config, error)}"
-            log.warning("the catalog cannot be opened, retrying", catalog=name, reason=reason)
+            if told.get(name) != reason:  # it is tried again every few seconds
+                log.warning("the catalog cannot be opened, retrying", catalog=name, reason=reason)
+            told[name] = reason
             raise Unavailable(reason) from error
         capabilities = capabilities_of(config.kind, catalog)
         return Tools(catalog, schemas, executor, machine.clock, machine.ids, capabilities)

@@ -49,6 +49,11 @@ def test_a_file_with_dotted_keys_numbers_and_secrets(tmp_path: Path) -> None:
         ('kind = "sql"\n[properties]\nwarehouse = "x"', "has no uri, the address .* such as sqlite:///"),
         ('kind = "sql"\n[properties]\nuri = "sqlite:///x.db"', "has no warehouse, the location of its tables"),
         ('kind = "glue"', "has no warehouse"),
+        (
+            'kind = "s3tables"\n[properties]\nwarehouse = "s3://lake"',
+            "the warehouse of kind s3tables must be like arn:aws:s3tables:us-east-1:111122223333:bucket/NAME, not 's3:",
+        ),
+        ('kind = "glue"\n[properties]\nwarehouse = "s4://lake"', "must be like s3://bucket/warehouse, not 's4://lake'"),
         ('kind = "rest"\n[properties]\nuri = ""', "has no uri"),
         ('kind = "rest"\n[properties]\nuri = "lake:8181"', "uri of kind rest must begin with http:// or https://"),
         ('kind = "hive"\n[properties]\nuri = "thrift://a:1,b:2"', "uri of kind hive must begin with thrift://"),

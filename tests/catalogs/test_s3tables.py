@@ -49,5 +49,5 @@ def test_what_is_given_is_kept() -> None:
     ["lake", "s3://lake", "arn:aws:s3:::lake", ARN.replace("111122223333", "1"), ARN.replace("bucket/", "")],
 )
 def test_what_is_no_arn_of_a_table_bucket(warehouse: str) -> None:
-    with pytest.raises(Invalid, match=r"^lake.toml: warehouse must be the ARN of a table bucket, such as arn:aws"):
+    with pytest.raises(Invalid, match=r"^lake.toml: warehouse is not the ARN of a table bucket"):
         properties(warehouse)
