@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, NoRegionError
-from pyiceberg.schema import Schema
-from pyiceberg.types import ListType, LongType, NestedField, StructType
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.durable_io import DurableFileIO
-from streamlake.catalogs.glue import check_types
 from streamlake.catalogs.kinds import load
 from streamlake.core.errors import Invalid
 
@@ -87,11 +84,3 @@ def test_without_a_region_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_a_local_warehouse_survives_a_power_cut() -> None:
     catalog = load(CatalogConfig("glue", "lake", {**config().properties, "warehouse": "file:///lake"}))
     assert isinstance(catalog._load_file_io(location="file:///lake/x"), DurableFileIO)
-
-
-def test_a_type_that_is_too_long_is_named() -> None:
-    fields = [NestedField(n + 10, f"a_field_with_a_long_name_{n}", LongType()) for n in range(5_000)]
-    wide = NestedField(1, "value", ListType(2, StructType(*fields)))
-    with pytest.raises(Invalid, match=r"column value cannot be in a table of AWS Glue: its type is 1\d\d,\d\d\d char"):
-        check_types(Schema(wide))
-    check_types(Schema(NestedField(1, "value", ListType(2, StructType(*fields[:3_000])))))

@@ -152,7 +152,7 @@ class TopicTable:
         translated = await run(
             pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled
         )
-        evolved = await run(pipeline.evolve, self._metadata(), translated)
+        evolved = await self._evolve(translated)
         bad_batches = done.new_bad_batches(self._settled)
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
@@ -177,8 +177,10 @@ class TopicTable:
         self.last_commit_ms = self._tools.clock.now_ms()
         return True
 
-    def _metadata(self) -> Any:
-        return self.main.table.metadata if self.main.table is not None else None
+    async def _evolve(self, translated: Translated) -> Evolved:
+        metadata = self.main.table.metadata if self.main.table is not None else None
+        longest = self._tools.capabilities.type_chars_max
+        return await self._tools.executor.run(pipeline.evolve, metadata, translated, longest)
 
     def _check_tolerance(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> None:
         tolerated = TOLERATED[self._settings.errors_tolerance]
@@ -211,7 +213,7 @@ class TopicTable:
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
         await self._claim(self.main)
-        return await self._tools.executor.run(pipeline.evolve, self.main.table.metadata, translated)
+        return await self._evolve(translated)
 
     def _write(self, translated: Translated, evolved: Evolved) -> tuple[list[WrittenFile], Partitioning]:
         table = self.main.table
