@@ -1,3 +1,4 @@
+import json
 import socket
 import threading
 import time
@@ -17,7 +18,8 @@ from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.kinds import load
+from streamlake.catalogs.kinds import capabilities_of, load
+from streamlake.catalogs.trouble import remedy
 from streamlake.core.tasks import ThreadExecutor
 
 if TYPE_CHECKING:
@@ -88,12 +90,13 @@ def test_requests_signed_by_sigv4(seaweedfs: "SeaweedFS") -> None:
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers every request as a catalog's configuration, and keeps the headers that came."""
+    """Answers every request with `body`, a catalog's configuration, and keeps the headers that came."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
+        self.body = b'{"defaults": {}, "overrides": {}}'
         super().__init__(("127.0.0.1", 0), Answer)
 
     @property
@@ -105,11 +108,10 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Recorder)
         self.server.seen.append(self.headers)
-        body = b'{"defaults": {}, "overrides": {}}'
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(self.server.body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -137,6 +139,26 @@ def recorder() -> Iterator[Recorder]:
 def test_headers_of_requests(recorder: Recorder, given: dict[str, Any], header: str, value: str | None) -> None:
     load(CatalogConfig("rest", "lake", {"uri": recorder.uri, **given}))
     assert [headers[header] for headers in recorder.seen] == [value]
+
+
+def test_what_a_catalog_says_of_itself(recorder: Recorder) -> None:
+    config = CatalogConfig("rest", "lake", {"uri": recorder.uri})
+    plain = capabilities_of("rest", load(config))
+    assert (plain.keeps_tags, plain.keeps_history, plain.multi_table_commit) == (True, True, False)
+    endpoints = ["GET /v1/{prefix}/namespaces", "POST /v1/{prefix}/transactions/commit"]
+    told = {"overrides": {"nessie.is-nessie-catalog": "true"}, "endpoints": endpoints}
+    recorder.body = json.dumps(told).encode()
+    nessie = capabilities_of("rest", load(config))
+    assert (nessie.keeps_tags, nessie.keeps_history, nessie.multi_table_commit) == (False, False, True)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"overrides": 7}', b""])
+def test_what_is_no_catalog(recorder: Recorder, body: bytes) -> None:
+    recorder.body = body
+    config = CatalogConfig("rest", "lake", {"uri": recorder.uri}, "lake.toml")
+    with pytest.raises(Exception) as raised:
+        load(config)
+    assert remedy(config, raised.value) == "what answers is no such catalog: check uri in lake.toml"
 
 
 def test_a_catalog_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
