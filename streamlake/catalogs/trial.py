@@ -180,21 +180,28 @@ class Trial:
 
     def _remove(self) -> str:
         """All that was made, or may have been: an answer may have been lost. A second call has nothing to do."""
-        catalog, self._catalog = self._catalog, None
-        if catalog is None:
+        if self._catalog is None:
             return ""
         try:
-            with contextlib.suppress(NoSuchTableError, NoSuchNamespaceError):
-                self._table = self._table or catalog.load_table(self._identifier)
-                _drop(catalog, self._identifier)
-            if self._own_namespace:
-                with contextlib.suppress(NoSuchNamespaceError):
-                    catalog.drop_namespace(self._namespace)
-            if self._table is not None:
-                self._delete_files(self._table)
+            try:
+                self._remove_all(self._catalog)
+            except Exception:  # of a removal, too, the answer may have been lost
+                self._remove_all(self._catalog)
         except Exception as error:
+            self._catalog = None
             raise Unmet(f"table {'.'.join(self._identifier)} may be left, remove it: {describe(error)}") from error
+        self._catalog = None
         return "table, namespace and files are gone" if self._own_namespace else "table and files are gone"
+
+    def _remove_all(self, catalog: Catalog) -> None:
+        with contextlib.suppress(NoSuchTableError, NoSuchNamespaceError):
+            self._table = self._table or catalog.load_table(self._identifier)
+            _drop(catalog, self._identifier)
+        if self._own_namespace:
+            with contextlib.suppress(NoSuchNamespaceError):
+                catalog.drop_namespace(self._namespace)
+        if self._table is not None:
+            self._delete_files(self._table)
 
     def _delete_files(self, table: Table) -> None:
         """Those that the catalog left, of refused creations, too. Only in a place that is certainly ours: its path has
