@@ -23,13 +23,11 @@ DISK = "streamlake.disk"
 IMPLEMENTATION = "streamlake.catalogs.durable_io.DurableFileIO"
 
 
-def is_local(location: str) -> bool:
-    return location.startswith("file:") or "://" not in location
-
-
-def choose_for(properties: dict[str, Any], disk: Disk) -> None:
-    """Give a catalog's tables this FileIO if its warehouse is on a local disk, and its properties choose no other."""
-    if "warehouse" in properties and is_local(str(properties["warehouse"])):
+def choose_for(properties: dict[str, Any], disk: Disk, names: bool = False) -> None:
+    """Give a catalog's tables this FileIO if its warehouse is on a local disk, and its properties choose no other.
+    `names`: a warehouse without a scheme is a name that the catalog knows, not a path."""
+    location = str(properties.get("warehouse") or "s3://")
+    if location.startswith("file:") or ("://" not in location and not names):
         properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)
         properties[DISK] = disk
 

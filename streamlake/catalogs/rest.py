@@ -28,7 +28,7 @@ def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
     properties.setdefault(SIGV4_MAX_RETRIES, "0")
     properties.setdefault(S3_CONNECT_TIMEOUT, str(CONNECT_TIMEOUT_S))
     properties.setdefault(S3_REQUEST_TIMEOUT, str(READ_TIMEOUT_S))
-    durable_io.choose_for(properties, disk)
+    durable_io.choose_for(properties, disk, names=True)
     # pyiceberg takes a first namespace that is called as its catalog for the catalog's name, and cuts it off in a
     # commit. No namespace has a space.
     return TimedRestCatalog(f"catalog {config.name}", **properties)

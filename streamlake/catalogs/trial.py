@@ -30,6 +30,7 @@ from streamlake.core.errors import StreamLakeError, describe
 
 TAG = "streamlake_trial"
 STALE = "streamlake.trial"
+SERVERS = ("rest", "s3tables")  # kinds that remove the files of a table themselves, and may let nobody else do so
 SCHEMA = Schema(NestedField(1, "id", LongType()))
 
 
@@ -57,6 +58,7 @@ class Trial:
         self._known = KINDS[config.kind].capabilities
         self._catalog: Catalog | None = None
         self._table: Table | None = None
+        self._files_left = True
 
     def run(self) -> Generator[Step, None, None]:
         """The steps, as they end. What was made is removed in the end, also if the caller closes this early."""
@@ -196,11 +198,11 @@ class Trial:
     def _remove_all(self, catalog: Catalog) -> None:
         with contextlib.suppress(NoSuchTableError, NoSuchNamespaceError):
             self._table = self._table or catalog.load_table(self._identifier)
-            _drop(catalog, self._identifier)
+            self._files_left = not _drop(catalog, self._identifier) or self._config.kind not in SERVERS
         if self._own_namespace:
             with contextlib.suppress(NoSuchNamespaceError):
                 catalog.drop_namespace(self._namespace)
-        if self._table is not None:
+        if self._table is not None and self._files_left:
             self._delete_files(self._table)
 
     def _delete_files(self, table: Table) -> None:
@@ -230,11 +232,13 @@ class Trial:
         self._opened.load_table(self._identifier).append(pa.table({"id": pa.array([id], pa.int64())}))
 
 
-def _drop(catalog: Catalog, identifier: tuple[str, ...]) -> None:
-    """With its files, where the catalog can do that and lets us."""
+def _drop(catalog: Catalog, identifier: tuple[str, ...]) -> bool:
+    """With its files, where the catalog can do that and lets us: then True."""
     try:
         catalog.purge_table(identifier)
+        return True
     except NoSuchTableError:
         raise
     except Exception:  # not implemented, or not allowed
         catalog.drop_table(identifier)
+        return False

@@ -237,7 +237,10 @@ class Topics:
 
     def _check_catalog(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> None:
         """A table with rows stays in its catalog: in another one its topic would begin anew, without what retention
-        has deleted. A table that is switched on again begins anew anyway."""
+        has deleted. A table that is switched on again begins anew anyway.
+
+        A first commit that lands at this moment is not known here. The table in the next catalog has its rows too, as
+        its report comes too late to let retention go on (broker/table_worker.py)."""
         if self._rules is None:
             return
         old, new = self._rules.catalog(before.configs), self._rules.catalog(after.configs)

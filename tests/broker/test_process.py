@@ -144,7 +144,7 @@ async def test_a_data_directory_that_cannot_be(tmp_path: Path, where: str) -> No
     [
         ({"kafka": {"num.partition": "3"}}, "did you mean num.partitions?"),
         ({"kafka": {"num.partitions": "0"}}, "num.partitions"),
-        ({"tables": {"catalog": "/no/such/file.toml"}}, "/no/such/file.toml"),
+        ({"tables": {"enabled": True, "catalog": "/no/such/file.toml"}}, "/no/such/file.toml"),
     ],
 )
 async def test_a_start_that_fails_leaves_nothing_running(

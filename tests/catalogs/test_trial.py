@@ -3,16 +3,23 @@
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import obstore
 import pytest
+from obstore.store import S3Store
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import TableAlreadyExistsError
+from support import rest_lake
+from support.wait import wait_until
 
 from streamlake.catalogs import trial
 from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.kinds import load
 from streamlake.catalogs.trial import Step, Trial, Unmet
+
+if TYPE_CHECKING:
+    from support.seaweedfs import SeaweedFS
 
 NAMES = ["credentials", "namespace", "create", "commit", "stale commit", "tag", "history", "drop"]
 
@@ -65,6 +72,59 @@ def test_a_good_catalog(config: CatalogConfig) -> None:
     assert found["create"].result.endswith("; a second creation is refused")
     assert found["stale commit"].result == "refused, as it must be"
     assert found["drop"].result == "table, namespace and files are gone"
+
+
+def on_seaweedfs(server: "SeaweedFS") -> list[CatalogConfig]:
+    """Its REST catalog, by OAuth2; and as S3 Tables, by the ARN of its table bucket and signed requests."""
+    client = {"client.access-key-id": server.access_key, "client.secret-access-key": server.secret_key}
+    files = {"s3.endpoint": server.s3_endpoint, "s3.access-key-id": server.access_key}
+    files |= {"s3.secret-access-key": server.secret_key, "s3.region": server.region}
+    rest = {**rest_lake.properties(server)}
+    arn = f"arn:aws:s3tables:{server.region}:000000000000:bucket/{server.warehouse}"
+    s3tables = {"warehouse": arn, "uri": server.iceberg_rest_uri, **client, **files}
+    return [CatalogConfig("rest", "lake", rest), CatalogConfig("s3tables", "lake", s3tables)]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["rest", "s3tables"])
+def test_real_catalogs(seaweedfs: "SeaweedFS", number: int) -> None:
+    config = on_seaweedfs(seaweedfs)[number]
+    name = f"streamlake_trial_{number}"
+
+    def is_there() -> bool:
+        """The server makes its table bucket a moment after it answers."""
+        steps = list(Trial(config, name).run())
+        return steps[0].passed is True and steps[1].passed is True
+
+    wait_until(is_there, lambda: str(list(Trial(config, name).run())))
+    found = {step.name: step for step in Trial(config, name).run()}
+    assert [step for step in found.values() if step.passed is not True] == []
+    assert found["create"].result.endswith("a second creation is answered with the table that is there")
+    assert (name,) not in load(config).list_namespaces()
+    bucket = S3Store(
+        seaweedfs.warehouse,
+        endpoint=seaweedfs.s3_endpoint,
+        region=seaweedfs.region,
+        access_key_id=seaweedfs.access_key,
+        secret_access_key=seaweedfs.secret_key,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    assert [item["path"] for batch in obstore.list(bucket) for item in batch if name in item["path"]] == []
+
+
+def test_wrong_credentials_are_said_so_and_not_shown(seaweedfs: "SeaweedFS") -> None:
+    right = on_seaweedfs(seaweedfs)
+    rest = {**right[0].properties, "credential": "streamlake:wr0ng-s3cr3t"}
+    s3tables = {**right[1].properties, "client.secret-access-key": "wr0ng-s3cr3t"}
+    for kind, properties in (("rest", rest), ("s3tables", s3tables)):
+        first, *_ = Trial(CatalogConfig(kind, "lake", properties, "lake.toml"), "streamlake_trial_9").run()
+        assert first.passed is False
+        assert "; check " in first.result and first.result.endswith(" in lake.toml")
+        assert KEYS_OF[kind] in first.result
+        assert "wr0ng" not in first.result
+
+
+KEYS_OF = {"rest": "credential with oauth2-server-uri", "s3tables": "client.secret-access-key"}
 
 
 def test_a_namespace_that_is_there(config: CatalogConfig) -> None:

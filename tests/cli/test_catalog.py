@@ -60,7 +60,7 @@ def test_check_of_a_good_one(run: Run, config: str, tmp_path: Path) -> None:
 def test_check_of_one_that_is_away(run: Run, config: str) -> None:
     done = run("catalog", "check", "away", "-c", config)
     assert done.returncode == 4
-    assert done.stderr == "error: the catalog away does not do all that tables need: 1 of 7 steps fail\n"
+    assert done.stderr == "error: the catalog away does not do all that tables need: 1 of 7 steps failed\n"
     first, *others = done.stdout.splitlines()
     assert first.startswith("FAILED credentials   ConnectionError: ")
     assert first.endswith("check uri in [catalogs.away], and that the catalog runs")
