@@ -195,7 +195,7 @@ class ServerProcess:
             return []
         catalogs = self.broker.services.catalogs
         named = sorted(catalogs.by_name.items(), key=lambda item: item[0] != catalogs.default)
-        return [f"{name} ({found.kind})" for name, found in named]
+        return [name if name == found.kind else f"{name} ({found.kind})" for name, found in named]
 
     def _announce(self) -> None:
         addresses = {

@@ -254,7 +254,7 @@ class TableWorker:
     def _describe(self, topic: TopicInfo) -> dict[str, Any]:
         report, spec = self._reports.get(topic.id), self._spec(topic, False, 0)
         namespace = spec.configs[PREFIX + "namespace"]
-        if report is None:
+        if report is None or self._has_left(report):
             table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
             report = TableReport(topic.name, topic.id, table, "starting")
         partitions = []

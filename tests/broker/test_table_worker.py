@@ -147,6 +147,7 @@ async def test_the_last_word_of_a_table_in_the_catalog_that_was_left_moves_no_ho
     await bench.reported(process, report(topic, positions=(8,), hold=(8,), committed_once=True))
     assert life.logs.get(topic.id, 0).deletable_offset == 0
     assert [(p.hold_offset, p.committed_once) for p in await life.progress.load()] == [(0, False)]
+    assert [(t["catalog"], t["state"]) for t in bench.worker.describe()] == [("other", "starting")]
     await bench.reported(process, report(topic, positions=(5,), hold=(5,), committed_once=True, catalog="other"))
     assert life.logs.get(topic.id, 0).deletable_offset == 5
 
