@@ -13,8 +13,10 @@ from contextlib import contextmanager
 
 import structlog
 
+from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
@@ -28,7 +30,7 @@ from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
-from streamlake.config import Config
+from streamlake.config import Config, environment
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
@@ -72,6 +74,7 @@ class Services:
 
     def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
         self.tasks = Supervisor(lambda name, error: on_fatal(error))
+        self.catalogs = catalogs_of(config, environment())
         self._config = config
         self._machine = machine
         self._on_fatal = on_fatal
@@ -167,7 +170,8 @@ class Services:
 
     async def _start_partitions(self) -> None:
         clock, ids = self._machine.clock, self._machine.ids
-        self.topics = Topics(self.database, self.identity, clock, ids)
+        rules = CatalogRules(self.catalogs, self.configs)
+        self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.progress = TableProgress(self.database, self.identity)

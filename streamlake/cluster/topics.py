@@ -8,21 +8,23 @@ lost answer, another broker) are read again by `refresh`.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from streamlake.cluster.config.definition import boolean
+from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
-from streamlake.cluster.store.table_progress import release_holds, set_holds
+from streamlake.cluster.store.table_progress import has_committed, release_holds, set_holds
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
 from streamlake.core.ids import Ids
@@ -58,6 +60,19 @@ class TopicChange:
     after: TopicInfo | None
 
 
+class TableRules(Protocol):
+    """What the catalogs of this server say to topics that are tables."""
+
+    def check(self, topic: str, configs: Mapping[str, str], others: Iterable[TopicInfo]) -> None:
+        """Invalid if the topic's table can never be, or would be that of another topic. `others` may hold the topic
+        itself, as it was."""
+        ...
+
+    def catalog(self, configs: Mapping[str, str]) -> str:
+        """The name of the catalog that these configs of a topic mean."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
     partitions_per_topic_max: int = 10_000
@@ -68,7 +83,13 @@ class Topics:
     """Call `refresh` once before use: it reports every topic as created to the listeners."""
 
     def __init__(
-        self, database: Database, identity: BrokerIdentity, clock: Clock, ids: Ids, limits: TopicLimits | None = None
+        self,
+        database: Database,
+        identity: BrokerIdentity,
+        clock: Clock,
+        ids: Ids,
+        limits: TopicLimits | None = None,
+        rules: TableRules | None = None,
     ) -> None:
         self.revision = -1
         self.stale = asyncio.Event()  # a change was missed; image.keep_fresh reads the image again
@@ -79,6 +100,7 @@ class Topics:
         self._clock = clock
         self._ids = ids
         self._limits = limits or TopicLimits()
+        self._rules = rules  # without, any table is possible
         self._by_name: dict[str, TopicInfo] = {}
         self._by_id: dict[UUID, TopicInfo] = {}
         self._by_alike: dict[str, str] = {}  # names by their form in metrics
@@ -101,7 +123,9 @@ class Topics:
         if not 1 <= partitions <= self._limits.partitions_per_topic_max:
             raise Invalid(f"{partitions} partitions: must be from 1 to {self._limits.partitions_per_topic_max}")
         self._check_room(partitions)
-        return check_topic_configs(configs)
+        checked = check_topic_configs(configs)
+        self.check_table(name, checked)
+        return checked
 
     def check_free(self, name: str) -> None:
         """Exists. Invalid if it differs from the name of a topic in '.' and '_' only: both would be one in metrics."""
@@ -177,19 +201,30 @@ class Topics:
         return _after(await self._change(run))
 
     def check_alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Check all that `alter_configs` checks, without altering the topic."""
+        """Check all that `alter_configs` checks, without altering the topic; but for what only the metadata store can
+        tell, whether the table has rows."""
         if (topic := self.get(name)) is None:
             raise NotFound(f"topic {name} does not exist")
-        altered_configs(topic.configs, set_, remove)
+        configs = altered_configs(topic.configs, set_, remove)
+        if _of_table(configs) != _of_table(topic.configs):
+            self.check_table(name, configs)
+
+    def check_table(self, name: str, configs: Mapping[str, str]) -> None:
+        """That a topic of this name and configs, if it is to be a table, can be one; Invalid."""
+        if self._rules is not None:
+            self._rules.check(name, configs, self._by_name.values())
 
     async def alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> TopicInfo:
         """Set and remove configs; Invalid changes nothing; NotFound."""
+        if name in self._by_name:  # else the image does not know it yet
+            self.check_alter_configs(name, set_, remove)
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
             lock_revision(connection)
             before = _load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
+            self._check_catalog(connection, before, after)
             gone = [key for key in before.configs if key not in after.configs]
             _store_configs(connection, before.id, after.configs, gone)
             if after.is_table and not before.is_table:
@@ -200,6 +235,21 @@ class Topics:
             return TopicChange(next_revision(connection), before, after)
 
         return _after(await self._change(run))
+
+    def _check_catalog(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> None:
+        """A table with rows stays in its catalog: in another one its topic would begin anew, without what retention
+        has deleted. A table that is switched on again begins anew anyway.
+
+        A first commit that lands at this moment is not known here. The table in the next catalog has its rows too, as
+        its report comes too late to let retention go on (broker/table_worker.py)."""
+        if self._rules is None:
+            return
+        old, new = self._rules.catalog(before.configs), self._rules.catalog(after.configs)
+        if before.is_table and after.is_table and old != new and has_committed(connection, before.id):
+            raise Invalid(
+                f"the table of topic {before.name} has rows in the catalog {old}: {PREFIX}catalog cannot become {new}; "
+                "set streamlake.table.enable=false first, and true with the new catalog, to build it again from the log"
+            )
 
     async def refresh(self) -> None:
         """Read all topics again, and report the changes to the listeners."""
@@ -275,6 +325,10 @@ def check_name(name: str) -> None:
         raise Invalid(f"the name of a topic must not be longer than {NAME_CHARS_MAX} characters, this has {len(name)}")
     if not _LEGAL_NAME.fullmatch(name):
         raise Invalid(f"topic name {name!r}: only letters, digits, '.', '_' and '-' are allowed")
+
+
+def _of_table(configs: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in configs.items() if key.startswith(PREFIX)}
 
 
 def _after(change: TopicChange) -> TopicInfo:

@@ -79,6 +79,7 @@ class TableSettings:
     """The table configs of one topic, typed."""
 
     enable: bool
+    catalog: str  # "": the default of the server
     namespace: str
     name: str  # "": the topic's name
     commit_interval_ms: int
@@ -98,6 +99,7 @@ class TableSettings:
             definition.parse(texts[definition.name.removeprefix(PREFIX)])
         settings = cls(
             enable=boolean(texts["enable"]),
+            catalog=texts["catalog"],
             namespace=texts["namespace"],
             name=texts["name"],
             commit_interval_ms=int(texts["commit.interval.ms"]),
@@ -256,6 +258,14 @@ _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and
 
 TABLE_CONFIGS = (
     _config("enable", ConfigType.BOOLEAN, "false", boolean, "Keep the topic as an Iceberg table, exactly once."),
+    _config(
+        "catalog",
+        ConfigType.STRING,
+        "",
+        _identifier(_NAMESPACE_BYTES_MAX, empty=True),
+        "Catalog of the table, by its name in the configuration; if empty, tables.catalog.",
+        automq=False,
+    ),
     _config(
         "namespace",
         ConfigType.STRING,

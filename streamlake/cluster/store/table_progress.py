@@ -110,6 +110,13 @@ def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, i
         )
 
 
+def has_committed(connection: Connection, topic_id: UUID) -> bool:
+    """Whether the topic's table, or its dead letters, are known to hold anything of the topic."""
+    p = schema.table_progress.c
+    any_of_it = (p.topic_id == topic_id) & or_(p.committed_once, p.committed_offset > 0)
+    return connection.execute(select(p.partition).where(any_of_it).limit(1)).first() is not None
+
+
 def release_holds(connection: Connection, topic_id: UUID) -> None:
     """The topic is no longer a table: retention continues. The committed offsets are kept."""
     p = schema.table_progress.c

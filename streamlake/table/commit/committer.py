@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pyiceberg.table import Table
 
-from streamlake.core.errors import Conflict, StreamLakeError
+from streamlake.core.errors import Conflict, StreamLakeError, describe
 from streamlake.core.ids import Ids
 from streamlake.table.commit.health import Health, unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
@@ -24,8 +24,6 @@ from streamlake.table.commit.machine import (
 )
 from streamlake.table.commit.progress import Progress, beginning, find
 from streamlake.table.commit.snapshot import Staged
-
-ERROR_CHARS_MAX = 300
 
 
 class Committer:
@@ -148,9 +146,3 @@ def _observed(table: Table | None) -> ObservedTable:
         rows=head is not None and summary.get("total-records") != "0",
         schema_id=metadata.current_schema_id,
     )
-
-
-def describe(error: BaseException) -> str:
-    """One short line for logs and reports."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]
