@@ -321,9 +321,10 @@ def _engine(url: str, line: postgres.Line | None) -> Engine:
         if line is not None:
             return postgres.engine(parsed, line)
         engine = create_engine(parsed, poolclass=NullPool)
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: a port that is not a number
+        # Without the URL, which may hold a password.
         raise Invalid(
-            f"{url!r} is not a database URL: use sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
+            "what is configured is not a database URL: use sqlite:////path/metadata.db or postgresql://user@host/name"
         ) from None
     except ModuleNotFoundError as error:
         raise Invalid(f"the driver of {parsed.drivername} is not installed: pip install {error.name}") from None
