@@ -60,7 +60,9 @@ class IcebergTable:
     def __init__(
         self, catalog: Catalog, identifier: tuple[str, str], epoch: int, executor: Executor, clock: Clock, ids: Ids
     ) -> None:
-        self.identifier = identifier
+        """`identifier`: namespace and name; each dot in the namespace begins a namespace in the one before it."""
+        namespace, name = identifier
+        self.identifier: tuple[str, ...] = (*namespace.split("."), name)
         self.executor = executor
         self._catalog = catalog
         self._epoch = epoch
@@ -134,15 +136,18 @@ class IcebergTable:
         return snapshot.live_manifests(table)
 
     def _create(self, schema: Schema, spec: PartitionSpec, properties: dict[str, str]) -> None:
-        namespace = self.identifier[:1]
+        for levels in range(1, len(self.identifier)):
+            self._create_namespace(self.identifier[:levels])
+        with contextlib.suppress(TableAlreadyExistsError):
+            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
+
+    def _create_namespace(self, namespace: tuple[str, ...]) -> None:
         if not self._catalog.namespace_exists(namespace):
             try:
                 self._catalog.create_namespace(namespace)
             except Exception:  # another table's task was faster: the SQL catalog raises the database's own error
                 if not self._catalog.namespace_exists(namespace):
                     raise
-        with contextlib.suppress(TableAlreadyExistsError):
-            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
 
     def _append(self, table: Table, change: Change) -> Staged:
         parents = self.manifests(table)

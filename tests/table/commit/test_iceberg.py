@@ -27,6 +27,20 @@ async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
     assert table.name == "ns.t"
 
 
+async def test_each_dot_of_a_namespace_begins_a_namespace_in_the_one_before_it() -> None:
+    """A catalog that keeps levels, as REST catalogs do, must see them: an engine asks for company, then shop, then t."""
+    world = World()
+    created: list[tuple[str, ...]] = []
+    world.catalog.create_namespace = lambda namespace: (
+        created.append(namespace) or world.catalog.inner.create_namespace(namespace)
+    )  # type: ignore[attr-defined, func-returns-value]
+    table = IcebergTable(world.catalog, ("company.shop", "t"), 3, world.executor, world.clock, world.ids)
+    await table.create(SCHEMA)
+    assert created == [("company",), ("company", "shop")]
+    assert world.catalog.load_table(("company", "shop", "t")).name() == ("company", "shop", "t")
+    assert table.name == "company.shop.t"
+
+
 async def test_the_epoch_and_the_time_are_in_every_file_name() -> None:
     world = World()
     table = handle(world)
