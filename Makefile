@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
+.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ catalogs-all fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the sim
 
 differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
 	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))
+
+catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Maven), and its table (ONLY=hive,glue)
+	CATALOGS=$(or $(ONLY),all) CATALOG_TABLE=$(if $(ONLY),,docs/catalog-behaviour.md) $(BIN)/python -m pytest -q tests/catalogs
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)

@@ -15,6 +15,7 @@ those in the folder; a list's is its prefix, a batch delete's is empty. What can
 
 `down()` and `up()`: nobody listens, for a while. `delay_s` slows every request. `heal()` ends all but what is under way.
 Knows as much of HTTP/1.1 as an S3 client and server speak: kept connections, lengths and chunks, no pipelining.
+What a request is (`classify`) and how its server words an error (`error_answer`) is S3's here; a subclass may change it.
 """
 
 import asyncio
@@ -66,6 +67,8 @@ class Planned:
 
 
 class FaultProxy:
+    known_faults = frozenset(FAULTS)
+
     def __init__(self, upstream: str, folder: str) -> None:
         """`upstream`: http://host:port; `folder`: bucket/prefix, which keys are told without."""
         url = urlsplit(upstream)
@@ -105,12 +108,12 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def plan(self, operation: str, key_prefix: str, fault: str, times: int = 1) -> None:
-        assert fault in FAULTS, fault
+        assert fault in self.known_faults, fault
         with self._lock:
             self._planned.append(Planned(operation, key_prefix, fault, times))
 
     def random(self, seed: int, rates: dict[str, float]) -> None:
-        assert rates.keys() <= FAULTS and sum(rates.values()) <= 1, rates
+        assert rates.keys() <= self.known_faults and sum(rates.values()) <= 1, rates
         with self._lock:
             self._seed, self._rates = seed, rates
 
@@ -131,6 +134,16 @@ class FaultProxy:
     def down(self) -> None:
         """Nobody listens any more, and every connection is reset."""
         self._run(self._drop())
+
+    # -- the protocol --------------------------------------------------------------------------------------------------
+
+    def classify(self, request: Message) -> tuple[str, str]:
+        """The operation and the key of a request."""
+        return classify(request, self._folder)
+
+    def error_answer(self, status: int, request: Message) -> bytes:
+        """What the server would say."""
+        return error_answer(status, without_body=request.start[0] == "HEAD")
 
     # -- on the thread -------------------------------------------------------------------------------------------------
 
@@ -192,7 +205,7 @@ class FaultProxy:
             reset(writer)
             return False
         answer = None
-        if fault in APPLIED_FAULTS or fault in ("", "cut", "slow"):
+        if fault.startswith("applied_") or fault in ("reset_after", "", "cut", "slow"):
             answer = await forward(request, *server)
         if fault == "late_503":
             with self._lock:
@@ -203,8 +216,8 @@ class FaultProxy:
         if fault == "reset_after":
             reset(writer)
             return False
-        if fault in STATUS_FAULTS:
-            writer.write(error_answer(int(fault[-3:]), without_body=request.start[0] == "HEAD"))
+        if fault[-3:].isdigit():
+            writer.write(self.error_answer(int(fault[-3:]), request))
             await writer.drain()
             return True
         assert answer is not None
@@ -218,7 +231,7 @@ class FaultProxy:
         writer.close()
 
     def _next_fault(self, request: Message) -> str:
-        operation, key = classify(request, self._folder)
+        operation, key = self.classify(request)
         with self._lock:
             self.requests[operation] += 1
             self._seen[operation, key] += 1

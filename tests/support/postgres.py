@@ -91,6 +91,10 @@ class Postgres:
     def url(self, name: str) -> str:
         return f"postgresql://streamlake@/{name}?host={self._directory}"
 
+    @property
+    def socket(self) -> Path:
+        return self._directory / ".s.PGSQL.5432"
+
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         """As the administrator."""
         assert self._admin is not None

@@ -9,7 +9,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import fastavro
 from pyiceberg.catalog import Catalog
@@ -46,6 +46,7 @@ WIDER = (
     '{"type":"record","name":"Order","fields":[{"name":"n","type":"long"},{"name":"note","type":["null","string"]}]}'
 )
 numbers = itertools.count()
+LIVES_MAX = 20
 ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
 
 
@@ -256,13 +257,18 @@ class Registry:
 
 
 class World:
-    """One cluster, one topic, one catalog; `life()` is a new worker's view of the table, with the next epoch."""
+    """One cluster, one topic, one catalog (in memory, if none is given); `life()` is a new worker's view of the table,
+    with the next epoch."""
 
-    def __init__(self, partitions: int = 1, seed: int = 1, **configs: str) -> None:
+    def __init__(
+        self, partitions: int = 1, seed: int = 1, catalog: Catalog | None = None, topic: str = TOPIC, **configs: str
+    ) -> None:
         self.files: dict[str, bytes] = {}
         warehouse = f"memory://lake{next(numbers)}"  # pyiceberg caches manifests by location for the whole process
         properties = {"warehouse": warehouse, "py-io-impl": f"{__name__}.MemoryIO", "memory": self.files}
-        self.catalog = FaultyCatalog(InMemoryCatalog("lake", **properties))  # type: ignore[arg-type]
+        self.catalog = FaultyCatalog(catalog or InMemoryCatalog("lake", **properties))  # type: ignore[arg-type]
+        self.topic = topic
+        self.topic_id = TOPIC_ID if topic == TOPIC else uuid5(TOPIC_ID, topic)
         self.log = Log(partitions)
         self.registry = Registry()
         self.capabilities = Capabilities()
@@ -286,14 +292,18 @@ class World:
     def settings(self) -> TableSettings:
         return TableSettings.from_configs(self.configs)
 
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        return (*self.settings.namespace.split("."), self.settings.name or self.topic)
+
     def tools(self, executor: Executor | None = None) -> Tools:
         schemas = SchemaCache(self.registry)
         return Tools(self.catalog, schemas, executor or self.executor, self.clock, self.ids, self.capabilities)  # type: ignore[arg-type]
 
     def spec(self, **changes: Any) -> TableSpec:
         values = {
-            "topic": TOPIC,
-            "topic_id": TOPIC_ID,
+            "topic": self.topic,
+            "topic_id": self.topic_id,
             "partitions": len(self.log.end),
             "configs": self.configs,
             "committed_once": self.committed_once,
@@ -318,7 +328,7 @@ class World:
 
     def life(self, executor: Executor | None = None, round_bytes: int = 1 << 20) -> "Life":
         self.epoch += 1
-        owner = Owner(CLUSTER, TOPIC, str(TOPIC_ID), self.epoch)
+        owner = Owner(CLUSTER, self.topic, str(self.topic_id), self.epoch)
         tools = self.tools(executor)
         table = TopicTable(self.settings, owner, self.committed_once, tools)
         gatherer = Gatherer(self.spec(), self.log, tools.executor, self.budget, round_bytes)
@@ -333,7 +343,8 @@ class World:
     # -- what the tables hold -----------------------------------------------------------------------------------------
 
     def load(self, suffix: str = "") -> Any:
-        return self.catalog.inner.load_table(("default", TOPIC + suffix))
+        *namespace, name = self.identifier
+        return self.catalog.inner.load_table((*namespace, name + suffix))
 
     def rows(self) -> list[tuple[int, int]]:
         """(partition, offset) of every row of the main table, sorted."""
@@ -386,6 +397,20 @@ class Life:
         await self.table.open()
         while any(self.table.reached.position(p) < end for p, end in enumerate(self.world.log.end)):
             await self.round()
+
+
+async def drain(world: World) -> None:
+    """Until the table holds all of the log; as a task does, it opens the tables again after an error."""
+    for left in reversed(range(LIVES_MAX)):
+        life = world.life()
+        try:
+            await life.drain()
+            return
+        except Exception:
+            if not left:
+                raise
+        finally:
+            world.committed_once |= life.table.main.committed_once
 
 
 def good(numbers: Sequence[int], schema_id: int = SCHEMA_ID) -> list[bytes | None]:

@@ -1,0 +1,87 @@
+"""A server of one Java source file, with its jars from Maven, on a free port of the loopback address.
+
+The servers' own main classes listen on every address of the machine, so each has a small main class of ours, started from
+its source: that takes a JDK. `Missing` says what is not there.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from support.maven import JAVA_MIN, Missing, jars_of
+from support.wait import DEADLINE_S
+
+JAVA = Path(__file__).parent / "java"
+HEAP = "-Xmx384m"
+
+
+class JavaServer:
+    """`folder` of support/java holds pom.xml and the source; `arguments` follow the port."""
+
+    def __init__(
+        self, folder: str, directory: Path, arguments: Sequence[str] = (), jvm: Sequence[str] = (), classes: str = ""
+    ) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._folder = JAVA / folder
+        self._arguments = arguments
+        self._jvm = jvm
+        self._classes = classes  # a directory before the jars
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def __enter__(self) -> "JavaServer":
+        if not shutil.which("javac"):
+            raise Missing(f"no `javac`: install a Java {JAVA_MIN} JDK")
+        path = os.pathsep.join(
+            part for part in (self._classes, f"{jars_of(self._folder / 'pom.xml')}{os.sep}*") if part
+        )
+        (source,) = self._folder.glob("*.java")
+        with (self.directory / "server.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["java", HEAP, *self._jvm, "-cp", path, str(source), str(self.port), *self._arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
+            )  # fmt: skip
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.kill()  # its data is thrown away
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{self._folder.name} did not start:\n{self.log[-4000:]}") from None
+            time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+    return port
