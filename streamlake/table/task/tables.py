@@ -60,6 +60,11 @@ class Tables:
         async with self._lock:
             await asyncio.gather(*(self._stop(id) for id in list(self._running)))
 
+    def feeding(self) -> dict[tuple[str, str], TableTask]:
+        """The tasks by the (namespace, name) of both their tables."""
+        running = self._running.items()
+        return {name: self.tasks[id] for id, r in running for name in _names(r.spec, r.settings)}
+
     def _settings(self, spec: TableSpec) -> TableSettings | None:
         try:
             return TableSettings.from_configs(spec.configs)

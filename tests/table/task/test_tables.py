@@ -47,8 +47,9 @@ async def test_starts_stops_and_leaves_alone() -> None:
     task = worker.tables.tasks[TOPIC_ID]
     await worker.tables.apply([world.spec(committed_once=True)])
     assert worker.tables.tasks == {TOPIC_ID: task}
+    assert worker.tables.feeding() == {("default", TOPIC): task, ("default", f"{TOPIC}__dlq"): task}
     await worker.tables.apply([])
-    assert worker.tables.tasks == {}
+    assert worker.tables.tasks == {} and worker.tables.feeding() == {}
     await worker.tables.apply([world.spec()])
     assert worker.tables.tasks[TOPIC_ID] is not task
     await worker.tables.close()
