@@ -6,6 +6,7 @@ are written in Kafka's server.properties.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
 MIB = 1024 * 1024
 STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
+TOKEN_CHARS_MIN = 16
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 SQL_CATALOG = "sql"  # needs no file: beside the metadata
 
 
@@ -110,6 +113,26 @@ class Tables(Section):
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
 
 
+class Http(Section):
+    """What the HTTP port offers beside the schema registry, and to whom."""
+
+    iceberg: bool = True  # the Iceberg REST catalog at /iceberg
+    tokens: tuple[str, ...] = Field(default=(), repr=False)  # bearer tokens that the Iceberg REST catalog accepts
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _of_a_variable(cls, value: Any) -> Any:
+        """A variable holds them separated by commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("tokens")
+    @classmethod
+    def _can_be_sent(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(token) < TOKEN_CHARS_MIN or not _TOKEN.fullmatch(token) for token in value):
+            raise ValueError(f"a token has at least {TOKEN_CHARS_MIN} letters, digits and any of - . _ ~ + / =")
+        return value
+
+
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
@@ -122,6 +145,7 @@ class Config(Section):
     memory: Memory = Memory()
     groups: Groups = Groups()
     tables: Tables = Tables()
+    http: Http = Http()
     logging: Logging = Logging()
     kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/broker_configs.py
 

@@ -99,6 +99,23 @@ def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
     config.check(load(tables={"enabled": False, "catalog": "glue"}), {})
 
 
+def test_tokens_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
+    one, two = "t0ken-of-sixteen-letters", "an0ther-of-the-same-kind"
+    for loaded in (
+        load(f'[http]\ntokens = ["{one}", "{two}"]\n', tmp=tmp_path),
+        load(environ={"STREAMLAKE_HTTP_TOKENS": f"{one}, {two}"}),
+    ):
+        assert loaded.http.tokens == (one, two)
+        assert one not in repr(loaded)
+
+
+@pytest.mark.parametrize("token", ["short", "with a blank in the middle", "ümläute-und-mehr-davon", "x" * 15])
+def test_tokens_that_are_none_are_not_repeated(token: str) -> None:
+    with pytest.raises(Invalid, match=r"http\.tokens: .*at least 16 letters") as refused:
+        load(environ={"STREAMLAKE_HTTP_TOKENS": token})
+    assert token not in str(refused.value)
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         config.load(tmp_path / "nowhere.toml", {}, {})
@@ -123,9 +140,10 @@ def test_the_page_lists_every_key_with_its_default(section: str) -> None:
     assert len(listed) == len(on_page), "a key is on the page twice"
     assert {key: literal(row["default"]) for key, row in listed.items()} == defaults
     for key, row in listed.items():
-        value = str(defaults[key] if defaults[key] is not None else "1")
-        loaded = load(environ={code(row["variable"]): value}).model_dump(mode="json")
-        assert str(loaded[section][key]) == value
+        value = defaults[key] if defaults[key] is not None else "1"
+        written = ",".join(value) if isinstance(value, list) else str(value)
+        loaded = load(environ={code(row["variable"]): written}).model_dump(mode="json")
+        assert str(loaded[section][key]) == str(value)
 
 
 def test_a_room_that_is_given_no_settings_has_the_servers() -> None:

@@ -1,8 +1,9 @@
 """The table worker's composition root: `python -m streamlake.worker.process FD`, started by the server only.
 
-FD is one end of a socket pair. The first line carries the settings, the following ones the tables; the worker
-answers with reports. When the pair closes the server is gone, and the worker exits at once: it holds nothing that
-could not be translated again from the log, and an orphan would only race its successor.
+FD is one end of a socket pair. The first line carries the settings, the following ones the tables and requests to the
+Iceberg REST catalog; the worker sends reports and answers. When the pair closes the server is gone, and the worker
+exits at once: it holds nothing that could not be translated again from the log, and an orphan would only race its
+successor.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
+from streamlake.iceberg_rest.service import IcebergRest
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
@@ -30,6 +32,7 @@ from streamlake.table.formats.port import SchemaSource
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
+    CatalogAnswer,
     FromServer,
     FromWorker,
     TableReport,
@@ -41,6 +44,7 @@ from streamlake.table.task.control import (
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import Work
 from streamlake.telemetry import log as logs
+from streamlake.worker.catalog_calls import CatalogCalls
 from streamlake.worker.log_reader import KafkaLogReader
 from streamlake.worker.schema_source import HttpSchemaSource
 
@@ -49,6 +53,7 @@ log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4
+REQUEST_THREADS = 4
 CATALOG_PAUSE_S = 2.0
 FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
@@ -59,6 +64,7 @@ class WorkerMachine(Protocol):
     clock: Clock
     ids: Ids
     executor: Executor  # the table's blocking work; one table's upload need not wait for another's translation
+    requests: Executor  # calls of the catalog for clients of the REST endpoint: they hold up no table
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         """pyiceberg's catalog. Blocks; raises what its library raises when it cannot be reached."""
@@ -74,6 +80,7 @@ class RealWorkerMachine:
         self.clock: Clock = SystemClock()
         self.ids = Ids()
         self.executor: Executor = ThreadExecutor("table", THREADS)
+        self.requests: Executor = ThreadExecutor("catalog-requests", REQUEST_THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return load(config)
@@ -91,15 +98,21 @@ class ControlWriter(Protocol):
 
 
 class Pipe:
-    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything."""
+    """Reports and answers to the server. The latest report of a table replaces one that was not sent yet: it says
+    everything. There are as many answers as the server lets there be requests."""
 
     def __init__(self, writer: ControlWriter) -> None:
         self._writer = writer
         self._waiting: dict[str, TableReport] = {}
+        self._answers: list[CatalogAnswer] = []
         self._wake = asyncio.Event()
 
     def report(self, report: TableReport) -> None:
         self._waiting[str(report.topic_id)] = report
+        self._wake.set()
+
+    def answer(self, answer: CatalogAnswer) -> None:
+        self._answers.append(answer)
         self._wake.set()
 
     async def send(self) -> None:
@@ -107,8 +120,12 @@ class Pipe:
             await self._wake.wait()
             self._wake.clear()
             waiting, self._waiting = self._waiting, {}
+            answers, self._answers = self._answers, []
             for report in waiting.values():
-                self._writer.write(encode(FromWorker(report)))
+                self._writer.write(encode(FromWorker(report=report)))
+            for answer in answers:
+                self._writer.write(encode(FromWorker(answer=answer)))
+                await self._writer.drain()
             await self._writer.drain()
 
 
@@ -126,9 +143,10 @@ async def serve(
     configure_logs(settings)
     pipe = Pipe(writer)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
+    calls = CatalogCalls(pipe.answer)
     start = asyncio.get_running_loop().create_task
-    listening, sending = start(_listen(reader, updates)), start(pipe.send())
-    working = start(_work(settings, pipe, updates, machine, stop))
+    listening, sending = start(_listen(reader, updates, calls)), start(pipe.send())
+    working = start(_work(settings, pipe, updates, calls, machine, stop))
     await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
     for task in (working, listening):
         if task.done() and (error := task.exception()) is not None:
@@ -136,16 +154,20 @@ async def serve(
     return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
 
 
-async def _listen(reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]]) -> None:
+async def _listen(reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]], calls: CatalogCalls) -> None:
     """Returns when the server is gone, whatever the tables are waiting for then."""
     while (message := await read_message(reader, FromServer)) is not None:
-        updates.put_nowait(message.tables)
+        if message.tables is not None:
+            updates.put_nowait(message.tables)
+        if message.call is not None:
+            calls.receive(message.call)
 
 
 async def _work(
     settings: WorkerSettings,
     pipe: Pipe,
     updates: asyncio.Queue[list[TableSpec]],
+    calls: CatalogCalls,
     machine: WorkerMachine,
     stop: asyncio.Event,
 ) -> None:
@@ -153,7 +175,7 @@ async def _work(
     loop = asyncio.get_running_loop()
     stopping = loop.create_task(stop.wait())
     specs = await updates.get()
-    opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
+    opening = loop.create_task(_tools(settings, machine, specs, pipe.report, calls))
     await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not opening.done():
         return
@@ -178,6 +200,7 @@ async def _work(
         round_bytes=settings.round_bytes,
     )
     tables = Tables(work, lambda _name, error: fail(error))
+    calls.open(IcebergRest(work.tools.catalog, tables, machine.requests))
     while True:
         await tables.apply(specs)
         next_update = loop.create_task(updates.get())
@@ -187,12 +210,17 @@ async def _work(
             raise failed.result()
         if stopping.done():
             await tables.close()  # waits for commits under way
+            await calls.finish()
             return
         specs = next_update.result()
 
 
 async def _tools(
-    settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
+    settings: WorkerSettings,
+    machine: WorkerMachine,
+    specs: list[TableSpec],
+    report: Callable[[TableReport], None],
+    calls: CatalogCalls,
 ) -> Tools:
     """Opens the catalog. While it cannot be reached, the tables report so and wait; the topics are not affected."""
     catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
@@ -204,6 +232,7 @@ async def _tools(
             reason = describe(error)
             log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
             message = f"the catalog {catalog.name} cannot be opened: {reason}"
+            calls.trouble = f"the catalog {catalog.name} cannot be opened: the server's log says why"
             for spec in specs:
                 report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
             await asyncio.sleep(CATALOG_PAUSE_S)

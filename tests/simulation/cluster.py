@@ -60,6 +60,7 @@ class SimWorkerMachine:
         self.clock = machine.clock
         self.ids = machine.ids
         self.executor = machine.executor("table", worker.THREADS)
+        self.requests = machine.executor("catalog-requests", worker.REQUEST_THREADS)
         self._machine = machine
         self._schemas = schemas
 

@@ -41,7 +41,7 @@ def start(nowhere: int, uri: str) -> tuple[socket.socket, "subprocess.Popen[byte
         catalog_name="rest",
         catalog_properties={"uri": uri},
     )
-    ours.sendall(encode(settings) + encode(FromServer([])))
+    ours.sendall(encode(settings) + encode(FromServer(tables=[])))
     return ours, process
 
 

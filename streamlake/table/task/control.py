@@ -2,7 +2,9 @@
 
 server → worker   WorkerSettings                 once, the first line
 server → worker   {"tables": [TableSpec, …]}    the whole set, whenever it changes
+server → worker   {"call": CatalogCall}         a request to the Iceberg REST catalog, which the worker serves
 worker → server   {"report": TableReport}       after each round of a table, and when its state changes
+worker → server   {"answer": CatalogAnswer}     to a call, in any order
 
 The end of the stream is a message too: the other side is gone. A worker then exits, because an orphan would only race
 its successor. Lines are bounded; a line that is too long or not one of these messages is Corrupt and ends the talk.
@@ -17,6 +19,7 @@ import msgspec
 from streamlake.core.errors import Corrupt
 
 LINE_BYTES_MAX = 16 << 20
+FORCE_HEADER = "X-StreamLake-Force"  # HTTP; `true` makes CatalogCall.forced
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -82,12 +85,40 @@ class TableReport(msgspec.Struct, frozen=True):
     dead_letter_metadata_location: str | None = None
 
 
-class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    tables: list[TableSpec]
+class CatalogCall(msgspec.Struct, frozen=True):
+    """One HTTP request below `/iceberg`, already authenticated. `path` and `query` are still percent-encoded. `etag` is
+    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses."""
+
+    number: int
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    etag: str = ""
+    forced: bool = False
 
 
-class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    report: TableReport
+class CatalogAnswer(msgspec.Struct, frozen=True):
+    """`body` is JSON, or empty. `etag`: the header of that name, if there is one."""
+
+    number: int
+    status: int
+    body: bytes = b""
+    etag: str = ""
+
+
+class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of the two is there."""
+
+    tables: list[TableSpec] | None = None
+    call: CatalogCall | None = None
+
+
+class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of the two is there."""
+
+    report: TableReport | None = None
+    answer: CatalogAnswer | None = None
 
 
 def encode(message: WorkerSettings | FromServer | FromWorker) -> bytes:

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlake.core.errors import Corrupt
+from streamlake.http.iceberg import BODY_BYTES_MAX
+from streamlake.iceberg_rest.service import ANSWER_BYTES_MAX
 from streamlake.table.task.control import (
+    LINE_BYTES_MAX,
+    CatalogAnswer,
+    CatalogCall,
     FromServer,
     FromWorker,
     TableReport,
@@ -35,6 +40,21 @@ async def test_both_ways_and_the_end() -> None:
     assert await read_message(reader, FromServer) == FromServer([])
     assert await read_message(reader, FromServer) is None
     assert await read_message(stream(encode(FromWorker(REPORT))), FromWorker) == FromWorker(REPORT)
+
+
+async def test_calls_of_the_catalog() -> None:
+    call = FromServer(call=CatalogCall(7, "POST", "v1/a%2Fb", "x=1", b'{\n"\xff"}', '"tag"', True))
+    answer = FromWorker(answer=CatalogAnswer(7, 200, b"{\n}", '"tag"'))
+    assert await read_message(stream(encode(call)), FromServer) == call
+    assert await read_message(stream(encode(answer)), FromWorker) == answer
+
+
+async def test_the_largest_body_and_answer_fit_into_a_line() -> None:
+    for message in (
+        FromServer(call=CatalogCall(7, "POST", "v1/" + "a" * 60_000, "q" * 60_000, b"\xff" * BODY_BYTES_MAX)),
+        FromWorker(answer=CatalogAnswer(7, 200, b"\xff" * ANSWER_BYTES_MAX)),
+    ):
+        assert len(encode(message)) < LINE_BYTES_MAX
 
 
 async def test_a_torn_last_line_is_the_end() -> None:

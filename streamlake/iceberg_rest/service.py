@@ -1,0 +1,71 @@
+"""Answers requests to the catalog: routes them, keeps blocking calls off the loop, and lets tables catch up first."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pyiceberg.catalog import Catalog
+
+from streamlake.core.tasks import Executor
+from streamlake.iceberg_rest import routes, tables
+from streamlake.iceberg_rest.errors import Problem, problem_of
+from streamlake.iceberg_rest.request import Request, table_key
+from streamlake.iceberg_rest.routes import Route
+from streamlake.table.task.control import CatalogAnswer, CatalogCall
+from streamlake.table.task.tables import Tables
+from streamlake.table.task.task import TableTask
+
+ANSWER_BYTES_MAX = 10 << 20  # in base64 it fits into a line of the control protocol
+QUERY_FIELDS_MAX = 20
+
+
+class IcebergRest:
+    """Over one catalog, which a thread of `executor` may use while others do. `tables`: those that topics feed."""
+
+    def __init__(self, catalog: Catalog, tables: Tables, executor: Executor) -> None:
+        self._catalog = catalog
+        self._tables = tables
+        self._executor = executor
+
+    async def answer(self, call: CatalogCall) -> CatalogAnswer:
+        try:
+            route, request = self._understand(call)
+        except Problem as problem:
+            return _refusal(call, problem)
+        feeding = self._tables.feeding()
+        if route.handle is tables.load and (task := feeding.get(table_key(request.table))) is not None:
+            await task.refresh()
+        try:
+            return await self._executor.run(self._handle, route, request, call)
+        finally:
+            for key in request.attempted & feeding.keys():
+                feeding[key].pause_refresh()
+
+    def _understand(self, call: CatalogCall) -> tuple[Route, Request]:
+        route, parameters = routes.find(call.method, call.path)
+        try:
+            query = dict(parse_qsl(call.query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
+        except ValueError as error:
+            raise Problem(400, "BadRequestException", f"the query cannot be read: {error}") from None
+        return route, Request(parameters, query, call.body, call.etag, call.forced, _topics(self._tables.feeding()))
+
+    def _handle(self, route: Route, request: Request, call: CatalogCall) -> CatalogAnswer:
+        """Blocks."""
+        try:
+            reply = route.handle(self._catalog, request)
+            body = reply.body()
+            if len(body) > ANSWER_BYTES_MAX:
+                text = f"the answer has {len(body)} bytes, the limit is {ANSWER_BYTES_MAX}: expire old snapshots"
+                raise Problem(500, "InternalServerError", text)
+        except Exception as error:
+            return _refusal(call, problem_of(error, call.method, call.path))
+        return CatalogAnswer(call.number, reply.status, body, reply.etag)
+
+
+def _refusal(call: CatalogCall, problem: Problem) -> CatalogAnswer:
+    body = b"" if call.method == "HEAD" else problem.body()
+    return CatalogAnswer(call.number, problem.status, body)
+
+
+def _topics(feeding: Mapping[Any, TableTask]) -> dict[tuple[str, str], str]:
+    return {key: task.spec.topic for key, task in feeding.items()}
