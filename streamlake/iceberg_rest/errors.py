@@ -71,6 +71,11 @@ def problem_of(error: Exception, method: str, path: str) -> Problem:
         return error
     if isinstance(error, ModelError):  # a ValueError too, whose own words show the input
         return bad_request(f"the body is not what this request takes: {describe_model_error(error)}")
+    if isinstance(
+        error, FileNotFoundError
+    ):  # a table whose metadata file is gone; these are the words of Iceberg's Java
+        lost = str(error).rpartition(" ")[2]
+        return Problem(404, "NotFoundException", f"Failed to open input stream for file: {lost}")
     for kind, status, name in _KNOWN:
         if isinstance(error, kind):
             return Problem(status, name, " ".join(str(error).split()) or name)

@@ -30,6 +30,8 @@ class UpdateNamespacePropertiesRequest(BaseModel):
 def list_namespaces(catalog: Catalog, request: Request) -> Reply:
     parent = request.query.get("parent", "")
     inside: Identifier = tuple(parent.split(NAMESPACE_SEPARATOR)) if parent else ()
+    if inside:
+        require(catalog, inside)
     found, token = page(sorted(catalog.list_namespaces(inside)), request)
     return Reply(content=ListNamespaceResponse(namespaces=list(found), **_next(token)))
 
@@ -40,12 +42,13 @@ def create(catalog: Catalog, request: Request) -> Reply:
     marker = MARKER if isinstance(catalog, SqlCatalog) else {}
     try:
         catalog.create_namespace(body.namespace, {**marker, **body.properties})
-    except IntegrityError:  # the SQL catalog looks first, and then inserts: somebody was faster
+    except (NamespaceAlreadyExistsError, IntegrityError):  # the SQL catalog looks, and then inserts: one was faster
         raise NamespaceAlreadyExistsError(f"Namespace already exists: {'.'.join(body.namespace)}") from None
     return Reply(content=NamespaceResponse(namespace=body.namespace, properties=body.properties))
 
 
 def load(catalog: Catalog, request: Request) -> Reply:
+    require(catalog, request.namespace)
     properties = dict(catalog.load_namespace_properties(request.namespace))
     if isinstance(catalog, SqlCatalog):
         properties = {key: value for key, value in properties.items() if key not in MARKER}
@@ -64,6 +67,7 @@ def update_properties(catalog: Catalog, request: Request) -> Reply:
         raise bad_request(f"the catalog keeps the property {', '.join(MARKER)} for itself")
     if both := removals & set(updates):
         raise bad_request(f"removals and updates both name {', '.join(sorted(both))}")
+    require(catalog, request.namespace)
     done = catalog.update_namespace_properties(request.namespace, removals, updates)
     return Reply(
         content=UpdateNamespacePropertiesResponse(
@@ -82,6 +86,7 @@ def drop(catalog: Catalog, request: Request) -> Reply:
 
 
 def require(catalog: Catalog, namespace: Identifier) -> None:
+    """Raises NoSuchNamespaceError in Iceberg's words, which Java's users know; pyiceberg has several of its own."""
     if not catalog.namespace_exists(namespace):
         raise NoSuchNamespaceError(f"Namespace does not exist: {'.'.join(namespace)}")
 

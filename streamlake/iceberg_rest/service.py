@@ -1,14 +1,13 @@
 """Answers requests to the catalog: routes them, keeps blocking calls off the loop, and lets tables catch up first."""
 
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import parse_qsl
 
 from pyiceberg.catalog import Catalog
 
 from streamlake.core.tasks import Executor
 from streamlake.iceberg_rest import routes, tables
-from streamlake.iceberg_rest.errors import Problem, problem_of
+from streamlake.iceberg_rest.errors import Problem, bad_request, problem_of
 from streamlake.iceberg_rest.request import Request, table_key
 from streamlake.iceberg_rest.routes import Route
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
@@ -28,11 +27,11 @@ class IcebergRest:
         self._executor = executor
 
     async def answer(self, call: CatalogCall) -> CatalogAnswer:
+        feeding = self._tables.feeding()
         try:
-            route, request = self._understand(call)
+            route, request = _understand(call, feeding)
         except Problem as problem:
             return _refusal(call, problem)
-        feeding = self._tables.feeding()
         if route.handle is tables.load and (task := feeding.get(table_key(request.table))) is not None:
             await task.refresh()
         try:
@@ -40,14 +39,6 @@ class IcebergRest:
         finally:
             for key in request.attempted & feeding.keys():
                 feeding[key].pause_refresh()
-
-    def _understand(self, call: CatalogCall) -> tuple[Route, Request]:
-        route, parameters = routes.find(call.method, call.path)
-        try:
-            query = dict(parse_qsl(call.query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
-        except ValueError as error:
-            raise Problem(400, "BadRequestException", f"the query cannot be read: {error}") from None
-        return route, Request(parameters, query, call.body, call.etag, call.forced, _topics(self._tables.feeding()))
 
     def _handle(self, route: Route, request: Request, call: CatalogCall) -> CatalogAnswer:
         """Blocks."""
@@ -67,5 +58,11 @@ def _refusal(call: CatalogCall, problem: Problem) -> CatalogAnswer:
     return CatalogAnswer(call.number, problem.status, body)
 
 
-def _topics(feeding: Mapping[Any, TableTask]) -> dict[tuple[str, str], str]:
-    return {key: task.spec.topic for key, task in feeding.items()}
+def _understand(call: CatalogCall, feeding: Mapping[tuple[str, str], TableTask]) -> tuple[Route, Request]:
+    route, parameters = routes.find(call.method, call.path)
+    try:
+        query = dict(parse_qsl(call.query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX))
+    except ValueError as error:
+        raise bad_request(f"the query cannot be read: {error}") from None
+    topics = {key: task.spec.topic for key, task in feeding.items()}
+    return route, Request(parameters, query, call.body, call.etag, call.forced, topics)

@@ -20,16 +20,36 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import AssertCreate, RemovePropertiesUpdate, TableRequirement, TableUpdate
+from pyiceberg.table.update import (
+    AssertCreate,
+    AssertCurrentSchemaId,
+    AssertDefaultSortOrderId,
+    AssertDefaultSpecId,
+    AssertLastAssignedFieldId,
+    AssertLastAssignedPartitionId,
+    AssertTableUUID,
+    RemovePropertiesUpdate,
+    TableRequirement,
+    TableUpdate,
+)
 from pyiceberg.typedef import Identifier
 from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from streamlake.core.errors import Unavailable
+from streamlake.iceberg_rest.numbering import renumbered
 from streamlake.iceberg_rest.request import table_key
 
 ATTEMPTS_MAX = 5
+WORDS = {
+    AssertTableUUID: "UUID does not match",
+    AssertCurrentSchemaId: "current schema changed",
+    AssertLastAssignedFieldId: "last assigned field id changed",
+    AssertDefaultSpecId: "default partition spec changed",
+    AssertLastAssignedPartitionId: "last assigned partition id changed",
+    AssertDefaultSortOrderId: "default sort order changed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +114,30 @@ def _stage(catalog: SqlCatalog, change: Change) -> Staged:
     except NoSuchTableError:
         if not change.creates:
             raise
-    if before is not None:
-        change.check(before.metadata)
-    updates = tuple(_without_absent(update, before) for update in change.updates)
-    after = catalog._update_and_stage_table(before, change.identifier, change.requirements, updates)
+    metadata = before.metadata if before is not None else None
+    _require(change.requirements, metadata)
+    updates = change.updates
+    if metadata is not None:
+        change.check(metadata)
+        updates = tuple(_without_absent(update, metadata) for update in renumbered(updates, metadata))
+    after = catalog._update_and_stage_table(before, change.identifier, (), updates)
     return Staged(before, before if before is not None and after.metadata == before.metadata else after)
 
 
-def _without_absent(update: TableUpdate, before: Table | None) -> TableUpdate:
+def _require(requirements: Sequence[TableRequirement], metadata: TableMetadata | None) -> None:
+    """Of all that a commit requires. Raises CommitFailedException in Iceberg's words, where pyiceberg has others."""
+    for requirement in requirements:
+        try:
+            requirement.validate(metadata)
+        except CommitFailedException as error:
+            words = WORDS.get(type(requirement))
+            raise CommitFailedException(f"Requirement failed: {words}: {error}" if words else str(error)) from None
+
+
+def _without_absent(update: TableUpdate, metadata: TableMetadata) -> TableUpdate:
     """pyiceberg fails with a KeyError on the removal of a property that is not there, where Iceberg ignores it."""
     if isinstance(update, RemovePropertiesUpdate):
-        there = before.metadata.properties if before is not None else {}
-        return RemovePropertiesUpdate(removals=[key for key in update.removals if key in there])
+        return RemovePropertiesUpdate(removals=[key for key in update.removals if key in metadata.properties])
     return update
 
 

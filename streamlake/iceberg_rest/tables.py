@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ class RenameTableRequest(BaseModel):
 
 
 def list_tables(catalog: Catalog, request: Request) -> Reply:
+    namespaces.require(catalog, request.namespace)
     found, token = page(sorted(catalog.list_tables(request.namespace)), request)
     entries = [ListTableResponseEntry(name=i[-1], namespace=i[:-1]) for i in found]
     return Reply(content=ListTablesResponse(identifiers=entries, **{"next-page-token": token}))
@@ -68,6 +70,7 @@ def create(catalog: Catalog, request: Request) -> Reply:
     identifier = (*request.namespace, body.name)
     check_name(body.name)
     namespaces.require(catalog, request.namespace)
+    _require_free(catalog, identifier)
     given: dict[str, Any] = {
         "schema": body.table_schema,
         "location": body.location or _location(catalog, identifier),
@@ -77,9 +80,9 @@ def create(catalog: Catalog, request: Request) -> Reply:
     }
     if not body.stage_create:
         return _loaded(catalog, catalog.create_table(identifier, **given))
-    if catalog.table_exists(identifier):
-        raise TableAlreadyExistsError(f"Table already exists: {'.'.join(identifier)}")
-    return Reply(content=_response(catalog, _staged(catalog, identifier, given), None))
+    staged = _staged(catalog, identifier, given)
+    _make_directory(staged.location)
+    return Reply(content=_response(catalog, staged, None))
 
 
 def register(catalog: Catalog, request: Request) -> Reply:
@@ -89,6 +92,8 @@ def register(catalog: Catalog, request: Request) -> Reply:
     namespaces.require(catalog, request.namespace)
     if body.overwrite:
         topic_guard.check_removal(request, identifier, "overwritten")
+    else:
+        _require_free(catalog, identifier)
     # Before the catalog names the file: pyiceberg would leave a table behind that nobody can load.
     try:
         FromInputFile.table_metadata(
@@ -104,6 +109,8 @@ def rename(catalog: Catalog, request: Request) -> Reply:
     source, destination = _identifier(body.source), _identifier(body.destination)
     check_name(destination[-1])
     topic_guard.check_removal(request, source, "renamed")
+    namespaces.require(catalog, destination[:-1])
+    _require_free(catalog, destination)
     catalog.rename_table(source, destination)
     return NO_CONTENT
 
@@ -129,6 +136,12 @@ def check_name(name: str) -> None:
         raise bad_request("the name of a table must be text without blanks around it")
 
 
+def _require_free(catalog: Catalog, identifier: Identifier) -> None:
+    """A name, in Iceberg's words. The catalog itself refuses one that is taken after this look."""
+    if catalog.table_exists(identifier):
+        raise TableAlreadyExistsError(f"Table already exists: {'.'.join(identifier)}")
+
+
 def _loaded(catalog: Catalog, table: Table) -> Reply:
     etag = _etag(table.metadata_location, SNAPSHOTS_ALL)
     return Reply(content=_response(catalog, table.metadata, table.metadata_location), etag=etag)
@@ -145,12 +158,18 @@ def _etag(metadata_location: str, mode: str) -> str:
 
 
 def _staged(catalog: Catalog, identifier: Identifier, given: dict[str, Any]) -> TableMetadata:
-    """The metadata of a table that is created later, by a commit. Nothing is written yet."""
+    """The metadata of a table that is created later, by a commit."""
     if not isinstance(catalog, MetastoreCatalog):
         return catalog.create_table_transaction(identifier, **given).table_metadata
     if given["location"] is None:
         given["location"] = catalog._resolve_table_location(None, ".".join(identifier[:-1]), identifier[-1])
     return new_table_metadata(**given)
+
+
+def _make_directory(location: str) -> None:
+    """DuckDB writes the first manifests of a staged table, and makes no directory for them on a local disk."""
+    if location.startswith("file:"):
+        Path(location.removeprefix("file://"), "metadata").mkdir(parents=True, exist_ok=True)
 
 
 def _location(catalog: Catalog, identifier: Identifier) -> str | None:

@@ -142,7 +142,7 @@ def test_duckdb_writes_two_tables_in_one_transaction(endpoint: Endpoint, rest: R
     lake.execute(f"ATTACH 'streamlake' AS w (TYPE iceberg, ENDPOINT '{endpoint.url}', AUTHORIZATION_TYPE 'none')")
     for statement in (
         "CREATE TABLE w.a.t (k BIGINT, v VARCHAR)",
-        "CREATE TABLE w.a.u (k BIGINT)",
+        "CREATE TABLE w.a.u AS SELECT 2::BIGINT AS k",
         "INSERT INTO w.a.t VALUES (1, 'x'), (2, 'y')",
         "BEGIN",
         "INSERT INTO w.a.t VALUES (3, 'z')",

@@ -25,6 +25,7 @@ SECRET = "postgresql://user:hidden@host"
         (Unavailable("later"), 503, "ServiceUnavailableException"),
         (Invalid("no"), 400, "BadRequestException"),
         (ValueError("no"), 400, "BadRequestException"),
+        (FileNotFoundError("Cannot open file, does not exist: /a/b.json"), 404, "NotFoundException"),
         (NotImplementedError(), 406, "UnsupportedOperationException"),
         (Problem(418, "Teapot", "short"), 418, "Teapot"),
         (KeyError("bug"), 500, "InternalServerError"),
