@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
+.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the sim
 
 differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
 	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))
+
+rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalog (Java 17, Maven), about two minutes (ONLY=test)
+	$(BIN)/python tests/rck/run.py $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)

@@ -43,6 +43,7 @@ from streamlake.iceberg_rest.request import table_key
 
 ATTEMPTS_MAX = 5
 WORDS = {
+    AssertCreate: "table already exists",
     AssertTableUUID: "UUID does not match",
     AssertCurrentSchemaId: "current schema changed",
     AssertLastAssignedFieldId: "last assigned field id changed",

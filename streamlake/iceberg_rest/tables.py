@@ -1,7 +1,7 @@
 """Tables: list, load, create (staged too), register, rename, drop, metrics reports. Commits are in commits.py."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +12,13 @@ from pyiceberg.catalog.rest import CreateTableRequest, ListTableResponseEntry, L
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.serializers import FromInputFile
-from pyiceberg.table import Table, TableIdentifier
-from pyiceberg.table.metadata import TableMetadata, new_table_metadata
+from pyiceberg.table import Table, TableIdentifier, TableProperties
+from pyiceberg.table.metadata import SUPPORTED_TABLE_FORMAT_VERSION, TableMetadata, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.typedef import Identifier
 
 from streamlake.iceberg_rest import namespaces, topic_guard
-from streamlake.iceberg_rest.errors import bad_request
+from streamlake.iceberg_rest.errors import Problem, bad_request
 from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, page
 
 SNAPSHOTS_ALL, SNAPSHOTS_REFS = "all", "refs"
@@ -69,6 +69,7 @@ def create(catalog: Catalog, request: Request) -> Reply:
     body = request.model(CreateTableRequest, **{"location": None, "partition-spec": None, "write-order": None})
     identifier = (*request.namespace, body.name)
     check_name(body.name)
+    _check_version(body.properties)
     namespaces.require(catalog, request.namespace)
     _require_free(catalog, identifier)
     given: dict[str, Any] = {
@@ -129,6 +130,16 @@ def report_metrics(catalog: Catalog, request: Request) -> Reply:
     """Clients send what a scan or a commit cost them; nobody reads it here."""
     request.json()
     return NO_CONTENT
+
+
+def _check_version(properties: Mapping[str, str]) -> None:
+    """pyiceberg would stage a table of version 3, which nobody can read, and write none."""
+    version = properties.get(TableProperties.FORMAT_VERSION, "")
+    if version.isdecimal() and int(version) > SUPPORTED_TABLE_FORMAT_VERSION:
+        text = (
+            f"{TableProperties.FORMAT_VERSION} is {version}: this catalog keeps up to {SUPPORTED_TABLE_FORMAT_VERSION}"
+        )
+        raise Problem(406, "UnsupportedOperationException", text)
 
 
 def check_name(name: str) -> None:

@@ -6,7 +6,8 @@ They dereference what the broker sends: a null where Kafka never has one is an e
 from collections.abc import Callable
 
 import pytest
-from support.apache_kafka import Missing, fetch_jars, run_tool
+from support.apache_kafka import fetch_jars, run_tool
+from support.maven import Missing
 from support.raw_kafka import batch
 from support.server import Server
 from support.wire import Client

@@ -26,7 +26,8 @@ from differ import (  # noqa: F401
 )
 from differ.compare import compare, read_intended
 from differ.scenario import SCENARIOS, answers
-from support.apache_kafka import ApacheKafka, Missing, kafka_version
+from support.apache_kafka import ApacheKafka, kafka_version
+from support.maven import Missing
 from support.server import Server
 
 KAFKA = {"group.initial.rebalance.delay.ms": "0"}

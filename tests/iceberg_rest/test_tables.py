@@ -116,6 +116,15 @@ def test_creations_that_cannot_be(http: httpx.Client, rest: RestCatalog, body: d
     assert rest.list_tables("a") == []
 
 
+@pytest.mark.parametrize("staged", [True, False])
+def test_a_format_version_that_pyiceberg_does_not_write(http: httpx.Client, rest: RestCatalog, staged: bool) -> None:
+    rest.create_namespace("a")
+    body = {"name": "t", "schema": SCHEMA, "stage-create": staged, "properties": {"format-version": "3"}}
+    refused = http.post("namespaces/a/tables", json=body)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (406, "UnsupportedOperationException")
+    assert "format-version is 3: this catalog keeps up to 2" in refused.json()["error"]["message"]
+
+
 def test_a_slash_in_a_name_does_not_nest_directories(rest: RestCatalog, catalog: SqlCatalog) -> None:
     """Orphan removal in the outer table's directory would take the inner table's files for orphans."""
     for namespace in ("a", "a/b"):

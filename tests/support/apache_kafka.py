@@ -8,16 +8,15 @@ One KRaft node with Kafka's defaults, but for what a single node needs. It liste
 """
 
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from support import maven
 from support.raw_kafka import RawClient
 
 from streamlake.protocol.messages import ApiKey
@@ -26,16 +25,10 @@ from streamlake.protocol.messages.metadata import MetadataRequest
 BENCH = Path(__file__).parent.parent.parent / "bench"
 POM = BENCH / "apache_kafka" / "pom.xml"
 JARS = BENCH / ".cache" / "apache_kafka"
-JAVA_MIN = 17
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 TOOL_TIMEOUT_S = 180.0
-MAVEN_TIMEOUT_S = 600.0
 CLUSTER_ID = "c3RyZWFtbGFrZS1iZW5jaA"  # 16 bytes in base64; any will do
-
-
-class Missing(Exception):
-    """Apache Kafka cannot run here; the text says why."""
 
 
 class ApacheKafka:
@@ -124,33 +117,8 @@ class ApacheKafka:
 
 
 def fetch_jars() -> None:
-    """Into JARS, once for each version of the pom. Missing if they cannot be had."""
-    if not shutil.which("java"):
-        raise Missing(f"no `java`: install a Java {JAVA_MIN} runtime")
-    if _fetched():
-        return
-    maven = shutil.which("mvn")
-    if not maven:
-        raise Missing("no `mvn`: install maven, which fetches Kafka's jars")
-    JARS.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=JARS.parent) as place:
-        new = Path(place) / "jars"
-        command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={new}"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise Missing(f"maven took longer than {MAVEN_TIMEOUT_S:.0f} s: can it reach its repository?") from None
-        if done.returncode:
-            raise Missing(f"maven failed: {(done.stdout + done.stderr).strip()[-500:]}")
-        shutil.copy(POM, new)
-        if not _fetched():  # else another process was faster
-            shutil.rmtree(JARS, ignore_errors=True)
-            new.rename(JARS)
-
-
-def _fetched() -> bool:
-    marker = JARS / POM.name
-    return marker.exists() and marker.read_text() == POM.read_text()
+    """Kafka's, into JARS. Missing if they cannot be had."""
+    maven.fetch_jars(POM, JARS)
 
 
 def kafka_version() -> str:
