@@ -57,6 +57,7 @@ class Gatherer:
         except BaseException:
             self.release(filling)
             raise
+        filling.age_s = self.flush.age_s
         return filling
 
     def lag(self, progress: Progress) -> int:

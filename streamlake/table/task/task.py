@@ -89,8 +89,11 @@ class TableTask:
                 await asyncio.sleep(self._backoff.next_delay_s())
 
     async def refresh(self) -> None:
-        """For a reader of the table: commit what is durable now. Returns soon, whatever comes of it."""
-        if self.state in ("starting", "running"):
+        """For a reader of the table: commit what is durable now. Returns soon, whatever comes of it.
+
+        Not if that would create the table: DuckDB 1.5 ends in an internal error if a table that it loads is younger
+        than its transaction. The first record makes the table soon, whether somebody reads or not."""
+        if self.state in ("starting", "running") and self.table.main.table is not None:
             await self._gatherer.flush.ask()
 
     def pause_refresh(self) -> None:

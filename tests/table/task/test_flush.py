@@ -88,3 +88,17 @@ async def test_none_while_somebody_else_commits(monkeypatch: pytest.MonkeyPatch)
     assert flush.begun
     flush.done()
     await asking
+
+
+async def test_the_snapshot_is_dated_before_the_question(tasks: list["asyncio.Task[None]"]) -> None:
+    """DuckDB shows a transaction no snapshot that is younger than it, and asks some time after it began."""
+    flush = Flush()
+    assert flush.age_s == 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await ask(flush, tasks)
+    assert flush.age_s == 0, "nobody is served by the round that is under way"
+    flush.begin()
+    assert module.DATED_BEFORE_S <= flush.age_s <= module.DATED_BEFORE_S + loop.time() - began
+    flush.done()
+    assert flush.age_s == 0
