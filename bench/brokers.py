@@ -21,7 +21,8 @@ from report import console
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from support.apache_kafka import ApacheKafka, Missing, fetch_jars, kafka_version  # noqa: E402
+from support.apache_kafka import ApacheKafka, fetch_jars, kafka_version  # noqa: E402
+from support.maven import Missing  # noqa: E402
 from support.seaweedfs import SeaweedFS  # noqa: E402
 from support.server import Server  # noqa: E402
 
