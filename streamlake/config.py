@@ -23,7 +23,11 @@ from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.wal import uri as wal_uri
 
 ENV_PREFIX = "STREAMLAKE_"
-CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
+CLIENT_VARIABLES = (
+    "STREAMLAKE_BOOTSTRAP",
+    "STREAMLAKE_HTTP",
+    "STREAMLAKE_TOKEN",
+)  # of the commands that talk to a server
 MIB = 1024 * 1024
 STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
 TOKEN_CHARS_MIN = 16

@@ -68,7 +68,8 @@ def test_unknown_variables_are_refused() -> None:
 
 
 def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
-    assert load(environ={"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081"}) == load()
+    variables = {"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081", "STREAMLAKE_TOKEN": "x"}
+    assert load(environ=variables) == load()
 
 
 @pytest.mark.parametrize(
