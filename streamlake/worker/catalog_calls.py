@@ -1,9 +1,10 @@
 """Requests to the Iceberg REST catalog in the worker: from their arrival on the control channel to their answer.
 
-They may come before the catalog is open: then they wait a while for it.
+They may come before the catalog is open: then they wait a while for it, unless it is known that it cannot be opened.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import structlog
@@ -25,10 +26,17 @@ class CatalogCalls:
         self._send = send
         self._service: asyncio.Future[IcebergRest] = asyncio.get_running_loop().create_future()
         self._running: set[asyncio.Task[None]] = set()
-        self.trouble = "the catalog is being opened"  # why there is no service yet
+        self._tried = asyncio.Event()  # once: it is open, or its trouble is known
+        self._trouble = "the catalog is being opened"
 
     def open(self, service: IcebergRest) -> None:
         self._service.set_result(service)
+        self._tried.set()
+
+    def failed(self, trouble: str) -> None:
+        """The catalog cannot be opened at present."""
+        self._trouble = trouble
+        self._tried.set()
 
     def receive(self, call: CatalogCall) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(call))
@@ -41,9 +49,11 @@ class CatalogCalls:
             await asyncio.wait(self._running, timeout=FINISH_TIMEOUT_S)
 
     async def _serve(self, call: CatalogCall) -> None:
-        await asyncio.wait([self._service], timeout=OPEN_TIMEOUT_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await self._tried.wait()
         if not self._service.done():
-            body = problem_body(503, "ServiceUnavailableException", self.trouble)
+            body = problem_body(503, "ServiceUnavailableException", self._trouble)
             self._send(CatalogAnswer(call.number, 503, body))
             return
         try:

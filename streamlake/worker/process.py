@@ -232,7 +232,7 @@ async def _tools(
             reason = describe(error)
             log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
             message = f"the catalog {catalog.name} cannot be opened: {reason}"
-            calls.trouble = f"the catalog {catalog.name} cannot be opened: the server's log says why"
+            calls.failed(f"the catalog {catalog.name} cannot be opened: the server's log says why")
             for spec in specs:
                 report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
             await asyncio.sleep(CATALOG_PAUSE_S)

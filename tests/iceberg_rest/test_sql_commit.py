@@ -1,6 +1,7 @@
 """Commits in one SQL transaction: races, losses, and outcomes that nobody knows."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,35 @@ from pyiceberg.table.update import AssertCreate, AssertTableUUID, SetPropertiesU
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from support.postgres import Postgres, missing
 
+from streamlake.catalogs import kinds
+from streamlake.catalogs.config import beside_metadata, embedded
 from streamlake.core.errors import Unavailable
 from streamlake.iceberg_rest import sql_commit
 from streamlake.iceberg_rest.sql_commit import Change, commit
 
 COLUMNS = pa.schema([("x", pa.int64())])
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if reason := missing():
+        pytest.skip(reason)
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlCatalog]:
+    config = embedded(tmp_path, None)
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        config = beside_metadata(server.url(server.database()), tmp_path, None, {})
+    catalog = kinds.load(config)
+    assert isinstance(catalog, SqlCatalog)
+    yield catalog
+    catalog.close()
 
 
 @pytest.fixture(autouse=True)

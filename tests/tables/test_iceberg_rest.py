@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -162,6 +163,20 @@ def test_streamlake_sql_sends_a_token(new_server: Callable[..., Server]) -> None
     environ = {**os.environ, "STREAMLAKE_TOKEN": TOKEN}
     fresh = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environ)
     assert (fresh.stdout.split(), fresh.stderr) == (["value", "first", "second"], "")
+    assert server.stop() == 0
+
+
+def test_a_catalog_that_is_away(new_server: Callable[..., Server], tmp_path: Path) -> None:
+    catalog = tmp_path / "away.toml"
+    catalog.write_text(
+        'kind = "rest"\nname = "away"\n[properties]\nuri = "http://127.0.0.1:9"\ntoken = "hidden-words"\n'
+    )
+    server = new_server(f'[tables]\ncatalog = "{catalog}"\n').start()
+    answer = httpx.get(f"{server.http}/iceberg/v1/namespaces", trust_env=False, timeout=DEADLINE_S)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (503, "ServiceUnavailableException")
+    assert error["message"] == "the catalog away cannot be opened: the server's log says why"
+    assert "127.0.0.1" in server.log and "hidden-words" not in server.log + answer.text
     assert server.stop() == 0
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, cast
 
 import pytest
-from support.wait import until
+from support.wait import DEADLINE_S, until
 
 from streamlake.iceberg_rest.service import IcebergRest
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
@@ -47,10 +47,25 @@ async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.01)
     sent: list[CatalogAnswer] = []
     calls, _ = calls_of(sent)
-    calls.trouble = "it is away"
     calls.receive(CatalogCall(1, "GET", "v1/config"))
     await until(lambda: sent)
+    assert sent[0].status == 503 and b"is being opened" in sent[0].body
+
+
+async def test_trouble_that_is_known_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", DEADLINE_S)
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    calls.failed("it is away")
+    calls.receive(CatalogCall(1, "GET", "v1/config"))
+    async with asyncio.timeout(DEADLINE_S / 2):
+        await until(lambda: sent)
     assert sent[0].status == 503 and b"it is away" in sent[0].body
+    opened(calls, service)
+    service.go.set()
+    calls.receive(CatalogCall(2, "GET", "v1/config"))
+    await until(lambda: len(sent) == 2)
+    assert sent[1].status == 200
 
 
 async def test_one_under_way_is_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
