@@ -121,6 +121,7 @@ class Http(Section):
     """What the HTTP port offers beside the schema registry, and to whom."""
 
     iceberg: bool = True  # the Iceberg REST catalog at /iceberg
+    vend_credentials: bool = False  # give clients that ask for them the warehouse's keys
     tokens: tuple[str, ...] = Field(default=(), repr=False)  # bearer tokens that the Iceberg REST catalog accepts
 
     @field_validator("tokens", mode="before")

@@ -143,7 +143,7 @@ class ServerProcess:
         refusal = iceberg.refusal_of(self._http_host, settings.tokens)
         if refusal is not None:
             log.warning("requests to /iceberg are refused", reason=refusal)
-        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal)
+        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal, settings.vend_credentials)
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()

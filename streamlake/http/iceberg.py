@@ -20,11 +20,15 @@ from streamlake.table.task.control import FORCE_HEADER, CatalogAnswer, CatalogCa
 PREFIX = "/iceberg/"
 BODY_BYTES_MAX = 4 << 20
 BODY_TIMEOUT_S = 30.0
+DELEGATION_HEADER, VENDED = "x-iceberg-access-delegation", "vended-credentials"
 METHODS = ["GET", "HEAD", "POST", "DELETE"]
 
 
 def routes(
-    ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], tokens: Sequence[str], refusal: str | None
+    ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]],
+    tokens: Sequence[str],
+    refusal: str | None,
+    vend_credentials: bool = False,
 ) -> list[Route]:
     """`refusal`: why nobody is answered, if so. Without `tokens` everybody is, except web pages."""
 
@@ -38,7 +42,7 @@ def routes(
             return answer
         if not tokens and "origin" in request.headers:  # any page in a browser of this machine could reach us
             return _error(403, "ForbiddenException", "web pages are answered only with a token of [http] tokens")
-        return await _answer(ask, request)
+        return await _answer(ask, request, vend_credentials)
 
     return [Route(PREFIX + "{path:path}", endpoint, methods=METHODS)]
 
@@ -67,10 +71,12 @@ def _knows_one(tokens: Sequence[str], header: str) -> bool:
     return scheme.lower() == "bearer" and any(known)
 
 
-async def _answer(ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request) -> Response:
+async def _answer(
+    ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request, vend_credentials: bool
+) -> Response:
     reads = request.method in ("GET", "HEAD")
     try:
-        answer = await ask(await _call(request))
+        answer = await ask(await _call(request, vend_credentials))
     except _TooLarge:
         refused = _error(413, "BadRequestException", f"the body is larger than {BODY_BYTES_MAX} bytes")
         refused.headers["connection"] = "close"  # else the server would go on to read a body that may never end
@@ -87,7 +93,7 @@ async def _answer(ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], reques
     return Response(answer.body, answer.status, headers, media_type="application/json")
 
 
-async def _call(request: Request) -> CatalogCall:
+async def _call(request: Request, vend_credentials: bool) -> CatalogCall:
     scope = request.scope
     raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")  # percent-encoded: names hold slashes
     async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -100,6 +106,7 @@ async def _call(request: Request) -> CatalogCall:
         body=body,
         etag=request.headers.get("if-none-match", ""),
         forced=request.headers.get(FORCE_HEADER, "").lower() == "true",
+        vended=vend_credentials and VENDED in request.headers.get(DELEGATION_HEADER, ""),
     )
 
 

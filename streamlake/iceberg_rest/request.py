@@ -19,14 +19,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`parameters` are the decoded variables of the path. `topics`: the tables that topics feed now, by `table_key`,
-    with the topic's name. `attempted`: where the handler writes the tables that it is asked to commit to."""
+    """`parameters` are the decoded variables of the path. `forced`: the client insists on what topic_guard.py refuses.
+    `vended`: the answer brings the credentials of the warehouse. `topics`: the tables that topics feed now, by
+    `table_key`, with the topic's name. `attempted`: where the handler writes the tables that it is to commit to."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     etag: str = ""
     forced: bool = False
+    vended: bool = False
     topics: Mapping[tuple[str, str], str] = field(default_factory=dict)
     attempted: set[tuple[str, str]] = field(default_factory=set)
 

@@ -65,4 +65,4 @@ def _understand(call: CatalogCall, feeding: Mapping[tuple[str, str], TableTask])
     except ValueError as error:
         raise bad_request(f"the query cannot be read: {error}") from None
     topics = {key: task.spec.topic for key, task in feeding.items()}
-    return route, Request(parameters, query, call.body, call.etag, call.forced, topics)
+    return route, Request(parameters, query, call.body, call.etag, call.forced, call.vended, topics)

@@ -22,8 +22,9 @@ from streamlake.iceberg_rest.errors import Problem, bad_request
 from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, page
 
 SNAPSHOTS_ALL, SNAPSHOTS_REFS = "all", "refs"
-# What a client needs to reach the files and is no secret. It brings its own credentials.
-SHARED_PROPERTIES = ("s3.endpoint", "s3.region", "s3.path-style-access")
+# How the bucket of the warehouse is reached, for clients that may have it.
+STORE_PROPERTIES = ("s3.endpoint", "s3.region", "s3.access-key-id", "s3.secret-access-key", "s3.session-token")
+PATH_STYLE, VIRTUAL_HOSTS = "s3.path-style-access", "s3.force-virtual-addressing"  # Java's word, and pyiceberg's
 
 
 class RegisterTableRequest(BaseModel):
@@ -56,7 +57,7 @@ def load(catalog: Catalog, request: Request) -> Reply:
     if mode == SNAPSHOTS_REFS:
         named = {ref.snapshot_id for ref in metadata.refs.values()}
         metadata = metadata.model_copy(update={"snapshots": [s for s in metadata.snapshots if s.snapshot_id in named]})
-    return Reply(content=_response(catalog, metadata, table.metadata_location), etag=etag)
+    return Reply(content=_response(request, catalog, metadata, table.metadata_location), etag=etag)
 
 
 def exists(catalog: Catalog, request: Request) -> Reply:
@@ -80,10 +81,10 @@ def create(catalog: Catalog, request: Request) -> Reply:
         "properties": body.properties,
     }
     if not body.stage_create:
-        return _loaded(catalog, catalog.create_table(identifier, **given))
+        return _loaded(request, catalog, catalog.create_table(identifier, **given))
     staged = _staged(catalog, identifier, given)
     _make_directory(staged.location)
-    return Reply(content=_response(catalog, staged, None))
+    return Reply(content=_response(request, catalog, staged, None))
 
 
 def register(catalog: Catalog, request: Request) -> Reply:
@@ -102,7 +103,7 @@ def register(catalog: Catalog, request: Request) -> Reply:
         )
     except Exception:  # what it is instead is not for the client's eyes: any file of this machine may be named here
         raise bad_request(f"{body.metadata_location} cannot be read as the metadata of a table") from None
-    return _loaded(catalog, catalog.register_table(identifier, body.metadata_location, body.overwrite))
+    return _loaded(request, catalog, catalog.register_table(identifier, body.metadata_location, body.overwrite))
 
 
 def rename(catalog: Catalog, request: Request) -> Reply:
@@ -153,14 +154,23 @@ def _require_free(catalog: Catalog, identifier: Identifier) -> None:
         raise TableAlreadyExistsError(f"Table already exists: {'.'.join(identifier)}")
 
 
-def _loaded(catalog: Catalog, table: Table) -> Reply:
+def _loaded(request: Request, catalog: Catalog, table: Table) -> Reply:
     etag = _etag(table.metadata_location, SNAPSHOTS_ALL)
-    return Reply(content=_response(catalog, table.metadata, table.metadata_location), etag=etag)
+    return Reply(content=_response(request, catalog, table.metadata, table.metadata_location), etag=etag)
 
 
-def _response(catalog: Catalog, metadata: TableMetadata, location: str | None) -> TableResponse:
-    config = {key: str(catalog.properties[key]) for key in SHARED_PROPERTIES if key in catalog.properties}
+def _response(request: Request, catalog: Catalog, metadata: TableMetadata, location: str | None) -> TableResponse:
+    config = _credentials(catalog) if request.vended else {}
     return TableResponse(metadata_location=location, metadata=metadata, config=config)  # type: ignore[call-arg]
+
+
+def _credentials(catalog: Catalog) -> dict[str, str]:
+    """Those of the server. Without them it says nothing of the bucket: DuckDB would take that for all there is, and
+    leave its user's own secret aside."""
+    found = {key: str(catalog.properties[key]) for key in STORE_PROPERTIES if key in catalog.properties}
+    if found:
+        found[PATH_STYLE] = str(str(catalog.properties.get(VIRTUAL_HOSTS, "")).lower() != "true").lower()
+    return found
 
 
 def _etag(metadata_location: str, mode: str) -> str:

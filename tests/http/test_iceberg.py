@@ -42,10 +42,12 @@ def worker() -> Worker:
 @pytest.fixture
 def serve(worker: Worker) -> Serve:
     @asynccontextmanager
-    async def serve(tokens: tuple[str, ...] = (), refusal: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    async def serve(
+        tokens: tuple[str, ...] = (), refusal: str | None = None, vend_credentials: bool = False
+    ) -> AsyncIterator[httpx.AsyncClient]:
         bound, metrics = bind("127.0.0.1", 0), Metrics()
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        routes = iceberg.routes(worker.ask, tokens, refusal)
+        routes = iceberg.routes(worker.ask, tokens, refusal, vend_credentials)
         server = HttpServer(bound, routes, metrics, list, list, lambda: None)
         await server.start()
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
@@ -93,6 +95,14 @@ async def test_a_web_page_needs_a_token(serve: Serve, worker: Worker) -> None:
     async with serve() as http:
         refused = await http.post("/iceberg/v1/tables/rename", headers={"Origin": "https://page.example"})
     assert (refused.status_code, worker.calls) == (403, [])
+
+
+@pytest.mark.parametrize("vends", [False, True])
+async def test_credentials_are_asked_for_only_where_they_may_be_had(serve: Serve, worker: Worker, vends: bool) -> None:
+    async with serve(vend_credentials=vends) as http:
+        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing, vended-credentials"})
+        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing"})
+    assert [call.vended for call in worker.calls] == [vends, False]
 
 
 async def test_an_endpoint_that_is_refused_says_why(serve: Serve, worker: Worker) -> None:

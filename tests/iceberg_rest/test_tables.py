@@ -197,14 +197,20 @@ def test_reports_are_taken(http: httpx.Client, table: Table) -> None:
     assert http.post("namespaces/a/tables/t/metrics", content=b"no report").status_code == 400
 
 
-def test_clients_are_told_how_files_are_reached_but_no_secret(
-    http: httpx.Client, table: Table, catalog: SqlCatalog
-) -> None:
-    catalog.properties.update(
-        {"s3.endpoint": "http://store", "s3.secret-access-key": "hidden", "uri": "sqlite://hidden"}
-    )
-    told = http.get("namespaces/a/tables/t")
-    assert told.json()["config"] == {"s3.endpoint": "http://store"} and "hidden" not in told.text
+def test_credentials_are_for_those_who_ask_and_may_have_them(catalog: SqlCatalog) -> None:
+    key = {"s3.endpoint": "http://store", "s3.access-key-id": "me", "s3.secret-access-key": "hidden"}
+    catalog.create_namespace("a")
+    catalog.create_table("a.t", COLUMNS)
+    catalog.properties.update(key)
+    asking = {"X-Iceberg-Access-Delegation": "vended-credentials,remote-signing"}
+    for vends, headers, config in (
+        (False, asking, {}),
+        (True, {}, {}),
+        (True, asking, {**key, "s3.path-style-access": "true"}),
+    ):
+        with serve(catalog, vend_credentials=vends) as endpoint:
+            url = f"{endpoint.url}/v1/namespaces/a/tables/t"
+            assert httpx.get(url, headers=headers, trust_env=False).json()["config"] == config
 
 
 def test_over_a_catalog_that_is_not_sql(rest: RestCatalog) -> None:

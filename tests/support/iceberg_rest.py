@@ -29,14 +29,14 @@ class NoTables(Tables):
 
 
 class Endpoint:
-    def __init__(self, catalog: Catalog, tokens: Sequence[str], refusal: str | None) -> None:
+    def __init__(self, catalog: Catalog, tokens: Sequence[str], vend_credentials: bool) -> None:
         self.tables = NoTables()
         self._executor = ThreadExecutor("test", 4)
         self.service = IcebergRest(catalog, self.tables, self._executor)
         bound = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/iceberg"
         self._metrics = Metrics()
-        routes = iceberg.routes(self.service.answer, tokens, refusal)
+        routes = iceberg.routes(self.service.answer, tokens, None, vend_credentials)
         self._server = HttpServer(bound, routes, self._metrics, list, list, lambda: None)
 
     def client(self, **properties: str) -> RestCatalog:
@@ -58,5 +58,5 @@ class Endpoint:
             self._metrics.close()
 
 
-def serve(catalog: Catalog, tokens: Sequence[str] = (), refusal: str | None = None) -> Any:
-    return Endpoint(catalog, tokens, refusal).running()
+def serve(catalog: Catalog, tokens: Sequence[str] = (), vend_credentials: bool = False) -> Any:
+    return Endpoint(catalog, tokens, vend_credentials).running()

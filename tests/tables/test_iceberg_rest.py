@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import ForbiddenError, ServerError, ServiceUnavailableError
+from support import rest_lake
 from support.lake import create_topic, produce, set_config
+from support.seaweedfs import SeaweedFS
 from support.server import Server
 from support.wait import DEADLINE_S, wait_until
 
@@ -28,10 +31,20 @@ def client(server: Server, **properties: str) -> RestCatalog:
     return RestCatalog("rest", uri=f"{server.http}/iceberg", **properties)
 
 
-def attach(server: Server, how: str = "AUTHORIZATION_TYPE 'none'") -> "duckdb.DuckDBPyConnection":
+def attach(
+    server: Server, how: str = "AUTHORIZATION_TYPE 'none'", before: str = "", warehouse: str = "streamlake"
+) -> "duckdb.DuckDBPyConnection":
     lake = sql.connect()
-    lake.execute(f"ATTACH 'streamlake' AS lake (TYPE iceberg, ENDPOINT '{server.http}/iceberg', {how})")
+    lake.execute(f"{before}ATTACH '{warehouse}' AS lake (TYPE iceberg, ENDPOINT '{server.http}/iceberg', {how})")
     return lake
+
+
+def s3_secret(seaweedfs: SeaweedFS) -> str:
+    host = seaweedfs.s3_endpoint.removeprefix("http://")
+    return (
+        f"CREATE SECRET s (TYPE s3, KEY_ID '{seaweedfs.access_key}', SECRET '{seaweedfs.secret_key}', "
+        f"ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false, REGION '{seaweedfs.region}'); "
+    )
 
 
 def count(lake: "duckdb.DuckDBPyConnection", topic: str) -> Any:
@@ -115,6 +128,48 @@ def test_tables_without_a_topic_need_no_other_server(new_server: Callable[..., S
             return False
 
     wait_until(answered)
+    assert server.stop() == 0
+
+
+def test_over_a_rest_catalog_and_a_bucket_with_a_key_of_the_clients_own(
+    new_server: Callable[..., Server], seaweedfs: SeaweedFS, tmp_path: Path
+) -> None:
+    server = new_server(rest_lake.server_config(seaweedfs, tmp_path), environ=rest_lake.environ(seaweedfs)).start()
+    name = create_topic(server, f"t{uuid.uuid4().hex}", convert_value_type="string", commit_interval_ms=LATE)
+    produce(server, name, [b"first"])
+    server.wait_for_table(name, 1)
+    produce(server, name, [b"second"])
+    key = {name: value for name, value in rest_lake.properties(seaweedfs).items() if name.startswith("s3.")}
+    table = client(server, **key).load_table(f"default.{name}")
+    assert sorted(table.scan().to_arrow()["value"].to_pylist()) == ["first", "second"]
+    with pytest.raises(ForbiddenError, match="fed by topic"):
+        client(server).drop_table(f"default.{name}")
+    how = "AUTHORIZATION_TYPE 'none', ACCESS_DELEGATION_MODE 'none'"
+    lake = attach(server, how, s3_secret(seaweedfs), warehouse="lake")
+    assert count(lake, name) == 2
+    produce(server, name, [b"third"])
+    assert count(lake, name) == 3
+    lake.execute("CREATE SCHEMA IF NOT EXISTS lake.mine")
+    lake.execute(f"CREATE TABLE lake.mine.{name} (x INTEGER)")
+    lake.execute(f"INSERT INTO lake.mine.{name} VALUES (7)")
+    assert lake.execute(f"SELECT x FROM lake.mine.{name}").fetchall() == [(7,)]
+    lake.close()
+    assert seaweedfs.secret_key not in server.log
+    assert server.stop() == 0
+
+
+def test_vended_credentials(new_server: Callable[..., Server], seaweedfs: SeaweedFS, tmp_path: Path) -> None:
+    """Clients need the address of the server, and nothing else."""
+    config = rest_lake.server_config(seaweedfs, tmp_path) + "[http]\nvend_credentials = true\n"
+    server = new_server(config, environ=rest_lake.environ(seaweedfs)).start()
+    name = create_topic(server, f"t{uuid.uuid4().hex}", convert_value_type="string", commit_interval_ms=LATE)
+    produce(server, name, [b"first"])
+    server.wait_for_table(name, 1)
+    assert client(server).load_table(f"default.{name}").scan().to_arrow()["value"].to_pylist() == ["first"]
+    lake = attach(server, warehouse="lake")
+    assert count(lake, name) == 1
+    lake.close()
+    assert seaweedfs.secret_key not in server.log
     assert server.stop() == 0
 
 

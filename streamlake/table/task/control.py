@@ -87,7 +87,8 @@ class TableReport(msgspec.Struct, frozen=True):
 
 class CatalogCall(msgspec.Struct, frozen=True):
     """One HTTP request below `/iceberg`, already authenticated. `path` and `query` are still percent-encoded. `etag` is
-    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses."""
+    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses. `vended`: it
+    asks for the credentials of the warehouse, and may have them."""
 
     number: int
     method: str
@@ -96,6 +97,7 @@ class CatalogCall(msgspec.Struct, frozen=True):
     body: bytes = b""
     etag: str = ""
     forced: bool = False
+    vended: bool = False
 
 
 class CatalogAnswer(msgspec.Struct, frozen=True):
@@ -113,12 +115,20 @@ class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     tables: list[TableSpec] | None = None
     call: CatalogCall | None = None
 
+    def __post_init__(self) -> None:
+        if (self.tables is None) == (self.call is None):
+            raise ValueError("a message of the server has tables or a call")
+
 
 class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One of the two is there."""
 
     report: TableReport | None = None
     answer: CatalogAnswer | None = None
+
+    def __post_init__(self) -> None:
+        if (self.report is None) == (self.answer is None):
+            raise ValueError("a message of the worker has a report or an answer")
 
 
 def encode(message: WorkerSettings | FromServer | FromWorker) -> bytes:

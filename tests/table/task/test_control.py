@@ -72,6 +72,12 @@ def test_other_bytes_are_corrupt(data: bytes) -> None:
         asyncio.run(read(data))
 
 
+@pytest.mark.parametrize("data", [b"{}", b'{"tables": [], "call": {"number": 1, "method": "GET", "path": "x"}}'])
+async def test_a_message_says_one_thing(data: bytes) -> None:
+    with pytest.raises(Corrupt, match="tables or a call"):
+        await read(data)
+
+
 async def read(data: bytes) -> object:
     return await read_message(stream(data + b"\n"), FromServer)
 
