@@ -61,7 +61,7 @@ bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the sim
 differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
 	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))
 
-rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalog (Java 17, Maven), about two minutes (ONLY=test)
+rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalog (Java 17, Maven), about a minute (ONLY=test)
 	$(BIN)/python tests/rck/run.py $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
