@@ -30,8 +30,6 @@ CLIENT_VARIABLES = (
 )  # of the commands that talk to a server
 MIB = 1024 * 1024
 STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
-TOKEN_CHARS_MIN = 16
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 SQL_CATALOG = "sql"  # needs no file: beside the metadata
 
 
@@ -115,6 +113,10 @@ class Tables(Section):
     warehouse: str | None = None  # by default file://<data_dir>/warehouse
     memory_bytes: int = Field(default=256 * MIB, ge=16 * MIB)  # of fetched data, all tables together
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
+
+
+TOKEN_CHARS_MIN = 16
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
 
 class Http(Section):

@@ -6,6 +6,7 @@ test. Exit code: 0 if what passes is what should (known_failures.toml), or nothi
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,14 @@ from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from support.maven import Missing, fetch_jars
+from support.maven import Missing, jars_of
 from support.server import Server
 
 HERE = Path(__file__).parent
-POM, JARS = HERE / "pom.xml", HERE / ".cache"
+POM = HERE / "pom.xml"
 KNOWN_FAILURES = HERE / "known_failures.toml"
 KIT = "org.apache.iceberg.rest.RESTCompatibilityKitCatalogTests"
+ALL_IN_ONE = re.compile(r"iceberg-open-api-[\d.]+\.jar")
 KIT_TIMEOUT_S = 900.0
 OUTCOMES = {"failure": "failed", "error": "failed", "skipped": "not applicable"}
 
@@ -32,14 +34,14 @@ def main() -> int:
     parser.add_argument("--only", help="the name of one test")
     only = parser.parse_args().only
     try:
-        fetch_jars(POM, JARS)
+        jars = jars_of(POM)
     except Missing as missing:
         print(f"nothing was run: {missing}")
         return 0
     with tempfile.TemporaryDirectory(prefix="rck-") as place:
         server = Server(Path(place) / "server").start()
         try:
-            outcomes, text = run_kit(f"{server.http}/iceberg", Path(place) / "reports", only)
+            outcomes, text = run_kit(f"{server.http}/iceberg", jars, Path(place) / "reports", only)
         finally:
             server.stop()
     if not outcomes:
@@ -57,16 +59,16 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def run_kit(uri: str, reports: Path, only: str | None) -> tuple[dict[str, tuple[str, str]], str]:
+def run_kit(uri: str, jars: Path, reports: Path, only: str | None) -> tuple[dict[str, tuple[str, str]], str]:
     """Outcome and reason by test, and what the kit printed."""
     # The jar with everything in it last: it has some of the others' classes too.
-    jars = sorted(JARS.glob("*.jar"), key=lambda jar: (jar.stem == "iceberg-open-api-1.10.1", jar.name))
+    found = sorted(jars.glob("*.jar"), key=lambda jar: (ALL_IN_ONE.fullmatch(jar.name) is not None, jar.name))
     chosen = ["--select-method", f"{KIT}#{only}()"] if only else ["--select-class", KIT]
     command = [
         "java",
         "-Xmx384m",
         "-cp",
-        os.pathsep.join(map(str, jars)),
+        os.pathsep.join(map(str, found)),
         "-Drck.local=false",
         "-Drck.purge-namespaces=false",
         "-Drck.requires-namespace-create=true",

@@ -1,6 +1,6 @@
 """Apache Kafka itself, from its own jars, which maven fetches once (bench/apache_kafka/pom.xml → bench/.cache).
 
-    with ApacheKafka(directory) as kafka:           # Missing if Java or Maven are not there: it says what to install
+    with ApacheKafka(directory) as kafka:           # maven.Missing if Java or Maven are not there: it says what to install
         kafka.port, kafka.bootstrap, kafka.pid, kafka_version()
         run_tool("org.apache.kafka.tools.TopicCommand", "--bootstrap-server", kafka.bootstrap, "--list").stdout
 
@@ -16,15 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from support import maven
+from support.maven import CACHE, jars_of
 from support.raw_kafka import RawClient
 
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.metadata import MetadataRequest
 
-BENCH = Path(__file__).parent.parent.parent / "bench"
-POM = BENCH / "apache_kafka" / "pom.xml"
-JARS = BENCH / ".cache" / "apache_kafka"
+POM = CACHE.parent / "apache_kafka" / "pom.xml"
+JARS = CACHE / "apache_kafka"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 TOOL_TIMEOUT_S = 180.0
@@ -117,8 +116,8 @@ class ApacheKafka:
 
 
 def fetch_jars() -> None:
-    """Kafka's, into JARS. Missing if they cannot be had."""
-    maven.fetch_jars(POM, JARS)
+    """Into JARS, once for each version of the pom. Missing if they cannot be had."""
+    jars_of(POM)
 
 
 def kafka_version() -> str:
