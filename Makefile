@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ catalogs-all fuzz kernels clean
+.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ catalogs-all rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, M
 
 catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Maven), and its table (ONLY=hive,glue)
 	CATALOGS=$(or $(ONLY),all) CATALOG_TABLE=$(if $(ONLY),,docs/catalog-behaviour.md) $(BIN)/python -m pytest -q tests/catalogs
+
+rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalog (Java 17, Maven), about a minute (ONLY=test)
+	$(BIN)/python tests/rck/run.py $(if $(ONLY),--only $(ONLY))
 
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)

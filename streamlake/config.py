@@ -6,6 +6,7 @@ are written in Kafka's server.properties.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from streamlake.s3stream.wal.object.settings import ObjectWalSettings
 from streamlake.s3stream.wal.port import CAPACITY_BYTES
 
 ENV_PREFIX = "STREAMLAKE_"
-CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
+CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP", "STREAMLAKE_TOKEN")  # of commands that talk to a server
 FILE_ONLY = ("kafka", "catalogs")  # sections whose keys have no variables
 MIB = 1024 * 1024
 # A key that a room has too has its default from there.
@@ -115,6 +116,31 @@ class Tables(Section):
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
 
 
+TOKEN_CHARS_MIN = 16
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
+
+
+class Http(Section):
+    """What the HTTP port offers beside the schema registry, and to whom."""
+
+    iceberg: bool = True  # the Iceberg REST catalog at /iceberg
+    vend_credentials: bool = False  # give clients that ask for them the warehouse's keys
+    tokens: tuple[str, ...] = Field(default=(), repr=False)  # bearer tokens that the Iceberg REST catalog accepts
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _of_a_variable(cls, value: Any) -> Any:
+        """A variable holds them separated by commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("tokens")
+    @classmethod
+    def _can_be_sent(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(token) < TOKEN_CHARS_MIN or not _TOKEN.fullmatch(token) for token in value):
+            raise ValueError(f"a token has at least {TOKEN_CHARS_MIN} letters, digits and any of - . _ ~ + / =")
+        return value
+
+
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
@@ -127,6 +153,7 @@ class Config(Section):
     memory: Memory = Memory()
     groups: Groups = Groups()
     tables: Tables = Tables()
+    http: Http = Http()
     logging: Logging = Logging()
     catalogs: dict[str, Any] = Field(default_factory=dict, repr=False)  # by name, checked by catalogs/named.py
     kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/broker_configs.py

@@ -65,7 +65,8 @@ def test_unknown_variables_are_refused() -> None:
 
 
 def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
-    assert load(environ={"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081"}) == load()
+    variables = {"STREAMLAKE_BOOTSTRAP": "lake:9092", "STREAMLAKE_HTTP": "http://lake:8081", "STREAMLAKE_TOKEN": "x"}
+    assert load(environ=variables) == load()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,23 @@ def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
     config.check(load(), {})
     config.check(load(tables={"catalog": str(catalog)}, kafka={"num.partitions": "3"}, storage={"wal": "object"}), {})
     config.check(load(tables={"enabled": False, "catalog": "glue"}), {})
+
+
+def test_tokens_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
+    one, two = "t0ken-of-sixteen-letters", "an0ther-of-the-same-kind"
+    for loaded in (
+        load(f'[http]\ntokens = ["{one}", "{two}"]\n', tmp=tmp_path),
+        load(environ={"STREAMLAKE_HTTP_TOKENS": f"{one}, {two}"}),
+    ):
+        assert loaded.http.tokens == (one, two)
+        assert one not in repr(loaded)
+
+
+@pytest.mark.parametrize("token", ["short", "with a blank in the middle", "ümläute-und-mehr-davon", "x" * 15])
+def test_tokens_that_are_none_are_not_repeated(token: str) -> None:
+    with pytest.raises(Invalid, match=r"http\.tokens: .*at least 16 letters") as refused:
+        load(environ={"STREAMLAKE_HTTP_TOKENS": token})
+    assert token not in str(refused.value)
 
 
 AUTOMQ = (
@@ -163,6 +181,7 @@ def test_the_page_lists_every_key_with_its_default(section: str) -> None:
     assert len(listed) == len(on_page), "a key is on the page twice"
     assert {key: literal(row["default"]) for key, row in listed.items()} == defaults
     for key, row in listed.items():
-        value = str(defaults[key] if defaults[key] is not None else "1")
-        loaded = load(environ={code(row["variable"]): value}).model_dump(mode="json")
-        assert str(loaded[section][key]) == value
+        value = defaults[key] if defaults[key] is not None else "1"
+        written = ",".join(value) if isinstance(value, list) else str(value)
+        loaded = load(environ={code(row["variable"]): written}).model_dump(mode="json")
+        assert str(loaded[section][key]) == str(value)

@@ -103,7 +103,7 @@ UNREAD = {
     "last_commit_duration_ms": "the worker reports it: for the metrics of tables",
     # Counters without a metric: export them or delete them.
     **dict.fromkeys(("replayed_records", "recovered_streams", "written_bytes", "cache_bytes", "wal_bytes"), "s3stream"),
-    **dict.fromkeys(("merges", "files_removed", "snapshot_ids"), "table"),
+    **dict.fromkeys(("merges", "files_removed"), "table"),
 }
 OWN_BASES = {
     "Struct",

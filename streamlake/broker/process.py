@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 import uvloop
+from starlette.routing import Route
 
 from streamlake.broker import worker_process
 from streamlake.broker.broker import Broker
@@ -29,8 +30,8 @@ from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
 from streamlake.http import app as http
+from streamlake.http import iceberg, registry
 from streamlake.http.app import HttpServer
-from streamlake.http.registry import routes
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
 from streamlake.table.task.control import WorkerSettings
@@ -125,7 +126,7 @@ class ServerProcess:
         self._export(metrics)
         server = HttpServer(
             self._http_socket,
-            routes(self.broker.services.registry),
+            [*registry.routes(self.broker.services.registry), *self._iceberg_routes()],
             metrics,
             self._problems,
             self._worker.describe,
@@ -133,6 +134,15 @@ class ServerProcess:
         )
         self._undo.append(("http", server.stop))
         await server.start()
+
+    def _iceberg_routes(self) -> list[Route]:
+        settings = self.config.http
+        if not settings.iceberg or not self.config.tables.enabled:
+            return []
+        refusal = iceberg.refusal_of(self._http_host, settings.tokens)
+        if refusal is not None:
+            log.warning("requests to /iceberg are refused", reason=refusal)
+        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal, settings.vend_credentials)
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()

@@ -2,7 +2,7 @@
 
 The worker is a process of its own (worker_process.py). They talk over a socket pair (table/task/control.py); when the
 server dies the pair closes and the worker exits. One that dies is started again, with a growing pause. What it reports
-as covered moves the retention holds, durably first.
+as covered moves the retention holds, durably first. It also answers requests to the Iceberg REST catalog.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from streamlake.broker.catalog_requests import CatalogRequests
 from streamlake.broker.ownership import TABLE_HOLD
 from streamlake.broker.worker_process import WorkerProcess
 from streamlake.cluster.broker_configs import BrokerConfigs
@@ -71,6 +72,7 @@ class TableWorker:
         self._changed = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._stopping = False
+        self.catalog = CatalogRequests(self._changed.set)
         self.starts = 0
         topics.listeners.append(lambda _change: self._changed.set())
         configs.listeners.append(lambda _keys: self._changed.set())
@@ -100,6 +102,7 @@ class TableWorker:
             Metric("counter", "streamlake_table_maintenance_failures",
                 "Failed runs of table maintenance (merging manifests, deleting unreferenced files).",
                 of_each(lambda r: r.maintenance_failures)),
+            *self.catalog.metrics(),
         )  # fmt: skip
 
     @property
@@ -147,8 +150,8 @@ class TableWorker:
             await process.wait()
 
     async def _wait_for_tables(self) -> None:
-        """A server without tables needs no worker: its libraries alone take 166 MB."""
-        while not any(topic.is_table for topic in self._topics.all()):
+        """A server without tables, and whose catalog nobody asks for, needs no worker: its libraries take 166 MB."""
+        while not any(topic.is_table for topic in self._topics.all()) and not self.catalog.waiting:
             self._changed.clear()
             await self._changed.wait()
 
@@ -159,10 +162,15 @@ class TableWorker:
         reader, writer = process.reader, process.writer
         writer.write(encode(self._settings))
         telling = asyncio.get_running_loop().create_task(self._tell(writer, epoch))
+        self.catalog.connected(lambda call: writer.write(encode(FromServer(call=call))))
         try:
             while (message := await read_message(reader, FromWorker)) is not None:
-                await self._keep(message.report)
+                if message.answer is not None:
+                    self.catalog.answered(message.answer)
+                if message.report is not None:
+                    await self._keep(message.report)
         finally:
+            self.catalog.disconnected()
             telling.cancel()
             writer.close()
             if process.returncode is None and not self._stopping:
@@ -184,7 +192,7 @@ class TableWorker:
             tables = [self._spec(t, t.id in committed, epoch) for t in self._topics.all() if t.is_table]
             if tables != told:
                 told = tables
-                writer.write(encode(FromServer(tables)))
+                writer.write(encode(FromServer(tables=tables)))
                 try:
                     await writer.drain()
                 except ConnectionError:

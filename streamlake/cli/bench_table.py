@@ -174,6 +174,9 @@ def _table(http: str, topic: str) -> dict[str, Any]:
     return next((t for t in tables if t["topic"] == topic), {})
 
 
+Look = Callable[[int], list[tuple[int]] | None]
+
+
 def produce_to_select(
     bootstrap: str,
     http: str,
@@ -182,33 +185,67 @@ def produce_to_select(
     record_bytes: int,
     commit_interval_ms: int,
     update: Update,
+    attached: bool = False,
 ) -> Latencies:
-    """Records at a fixed rate from a process of their own, while SELECT here asks again and again what is new.
-
-    A row's age is the time from its Kafka timestamp, set when librdkafka gets the record, to SELECT's answer."""
-    lake, clock = sql.connect(), SystemClock()
+    """Records at a fixed rate from a process of their own, while SELECT here asks again and again what is new: of the
+    newest snapshot that the server reports, or (`attached`) of the server's REST catalog, which commits before it
+    answers. A row's age is the time from its Kafka timestamp, set when librdkafka gets the record, to SELECT's answer.
+    """
+    clock = SystemClock()
     config = {**TABLE, COMMIT_INTERVAL: str(commit_interval_ms), "streamlake.table.convert.value.type": "string"}
     with temporary_topic(bootstrap, 1, config) as topic:
         load = Child(
             produce_latency,
             bootstrap=bootstrap, topic=topic, rate=rate, record_bytes=record_bytes, seconds=seconds, warm_up_s=0,
         )  # fmt: skip
+        look = (_look_attached if attached else _look_at_snapshots)(http, topic)
         with load:
-            ages_s, location, seen_at, wanted = array("d"), "", time.perf_counter(), None
+            ages_s, seen_at, wanted = array("d"), time.perf_counter(), None
             while wanted is None or len(ages_s) < wanted:
                 if wanted is None and load.is_done():
                     wanted = load.result(ACK_TIMEOUT_S).count
-                found = _table(http, topic)
-                newest, location = location, (found.get("metadata_location") or "").removeprefix("file://")
-                if location != newest:
-                    query = (
-                        f"SELECT epoch_ms(_kafka.timestamp) FROM iceberg_scan(?) WHERE _kafka.offset >= {len(ages_s)}"
-                    )
-                    rows = lake.execute(query, [location]).fetchall()
+                if rows := look(len(ages_s)):
                     now_ms, seen_at = clock.now_ms(), time.perf_counter()
                     ages_s.extend((now_ms - created_ms) / 1000 for (created_ms,) in rows)
                     update(len(ages_s))
                 elif time.perf_counter() - seen_at > ROWS_TIMEOUT_S:
-                    raise Unavailable(f"{topic}: no new row for {ROWS_TIMEOUT_S} s: {found.get('message')}")
+                    message = _table(http, topic).get("message")
+                    raise Unavailable(f"{topic}: no new row for {ROWS_TIMEOUT_S} s: {message}")
                 time.sleep(POLL_S)  # noqa: TID251 - a person waits here, not an event loop
         return Latencies.of(ages_s)
+
+
+def _look_at_snapshots(http: str, topic: str) -> Look:
+    """Timestamps of the rows from an offset on, whenever there is another snapshot."""
+    lake, location = sql.connect(), ""
+
+    def look(offset: int) -> list[tuple[int]] | None:
+        nonlocal location
+        newest = (_table(http, topic).get("metadata_location") or "").removeprefix("file://")
+        if newest == location:
+            return None
+        location = newest
+        query = f"SELECT epoch_ms(_kafka.timestamp) FROM iceberg_scan(?) WHERE _kafka.offset >= {offset}"
+        return lake.execute(query, [location]).fetchall()
+
+    return look
+
+
+def _look_attached(http: str, topic: str) -> Look:
+    """The same through ATTACH: each look is one SELECT, for which DuckDB loads the table from the catalog."""
+    lake, table = sql.connect(), f'lake.{NAMESPACE}."{topic}"'
+    attach = f"ATTACH 'streamlake' AS lake (TYPE iceberg, ENDPOINT '{http}/iceberg', AUTHORIZATION_TYPE 'none')"
+    attached = False
+
+    def look(offset: int) -> list[tuple[int]] | None:
+        nonlocal attached
+        if not attached:  # DuckDB does not notice a namespace that is made later
+            if not _table(http, topic).get("rows"):
+                return None
+            lake.execute(attach)
+            attached = True
+        return lake.execute(
+            f"SELECT epoch_ms(_kafka.timestamp) FROM {table} WHERE _kafka.offset >= {offset}"
+        ).fetchall()
+
+    return look

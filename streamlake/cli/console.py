@@ -139,10 +139,12 @@ def _hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs")
 
 
-def get_json(http: str, path: str) -> Any:
+def get_json(http: str, path: str, token: str | None = None) -> Any:
     """GET from a broker's HTTP port. Unavailable says how to start one."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with urllib.request.urlopen(http + path, timeout=HTTP_TIMEOUT_S) as response:
+        request = urllib.request.Request(http + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         kind = Unavailable if error.code >= 500 else NotFound if error.code == 404 else Invalid

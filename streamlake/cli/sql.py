@@ -1,7 +1,8 @@
 """`streamlake sql`: DuckDB on the tables of a running server, each a view of its newest Iceberg snapshot.
 
-StreamLake writes the tables; DuckDB reads the Iceberg files by itself. Needs the `sql` extra. Which views there are:
-sql_views.py.
+StreamLake writes the tables; DuckDB reads the Iceberg files by itself. The server's Iceberg REST catalog tells which
+snapshot is the newest, and commits first what is durable in the topics of the tables that a statement names. Needs the
+`sql` extra. Which views there are: sql_views.py.
 """
 
 import importlib.util
@@ -9,13 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from streamlake.cli.addresses import DEFAULT_HTTP, Http
 from streamlake.cli.console import complain, get_json, group, note, say, show
-from streamlake.cli.sql_views import Views, describe
-from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
+from streamlake.cli.sql_views import Name, Views, describe
+from streamlake.core.errors import Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.core.version import install_hint
 
 if TYPE_CHECKING:
@@ -36,13 +38,19 @@ def sql(
         bool, typer.Option("--wait/--no-wait", help="First wait until the tables hold what is in their topics now.")
     ] = False,
     wait_s: Annotated[float, typer.Option(help="How long --wait waits at most, in seconds.", min=0)] = WAIT_S,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="STREAMLAKE_TOKEN", help="One of the server's [http] tokens, if it wants one."),
+    ] = None,
     http: Http = DEFAULT_HTTP,
 ) -> None:
     """Run SQL on the tables: each is a view, NAMESPACE.NAME, and NAME alone in `default`.
 
+    Tables that a statement names have all rows that were acknowledged before it.
+
     Write names with other characters than letters, digits and _ in double quotes: "shop.orders.v1".
     """
-    session = _Session(connect(), http, wait_s if wait else None)
+    session = _Session(connect(), http, wait_s if wait else None, token)
     if query is not None:
         session.run(query)
         return
@@ -79,10 +87,12 @@ def refresh(lake: "duckdb.DuckDBPyConnection", http: str) -> list[dict[str, Any]
 
 
 class _Session:
-    def __init__(self, lake: "duckdb.DuckDBPyConnection", http: str, wait_s: float | None) -> None:
+    def __init__(self, lake: "duckdb.DuckDBPyConnection", http: str, wait_s: float | None, token: str | None) -> None:
         self._lake = lake
         self._http = http
         self._wait_s = wait_s
+        self._token = token
+        self._catalog_answers = True
 
     def run(self, query: str) -> None:
         """Run the statements one by one, and show the rows of each. Invalid tells DuckDB's own errors."""
@@ -101,6 +111,7 @@ class _Session:
             tables = self._waited(names, tables, self._wait_s)
         views = Views(tables)
         if names is not None:
+            views.refresh(names, self._newest)
             views.require(names)
         views.create(self._lake, names)
         import duckdb
@@ -117,6 +128,21 @@ class _Session:
         show("", columns, [list(row) for row in rows[:ROWS_SHOWN]], numbers)
         if len(rows) > ROWS_SHOWN:
             note((f"… the first {ROWS_SHOWN} rows: add LIMIT, or aggregate", "dim"))
+
+    def _newest(self, name: Name) -> str | None:
+        """Where the metadata of a table is after its topic's rows were committed; None if the catalog does not tell."""
+        if not self._catalog_answers:
+            return None
+        namespace, table = quote(name.namespace, safe=""), quote(name.table, safe="")
+        path = f"/iceberg/v1/namespaces/{namespace}/tables/{table}?snapshots=refs"
+        try:
+            return str(get_json(self._http, path, self._token)["metadata-location"])
+        except NotFound:  # no commit yet, or a server without the catalog
+            return None
+        except StreamLakeError as error:
+            self._catalog_answers = False
+            note(("warning: ", "yellow"), f"rows that are not committed yet are missing: {error}")
+            return None
 
     def _names(self, query: str) -> list[str] | None:
         """The tables that a statement names, as it writes them; None if DuckDB cannot tell, or it names none."""

@@ -6,7 +6,7 @@ one that it names exactly.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamlake.cli.console import note
@@ -54,6 +54,14 @@ class Views:
         """Topic ids of the tables that a statement names; all if that is not known."""
         tables = self._tables if names is None else [t for name in names for t in self._meant(name)]
         return list(dict.fromkeys(t.report["topic_id"] for t in tables))
+
+    def refresh(self, names: Sequence[str], newest: Callable[[Name], str | None]) -> None:
+        """`newest` gives the location of a table's metadata, for those that a statement names; None keeps the known."""
+        meant = {table.name for name in names for table in self._meant(name)}
+        self._tables = [
+            table._replace(location=newest(table.name) or table.location) if table.name in meant else table
+            for table in self._tables
+        ]
 
     def require(self, names: Sequence[str]) -> None:
         """Invalid if a statement names a table that is known but has no commit yet."""

@@ -23,6 +23,7 @@ START_TIMEOUT_S = 10.0
 BACKLOG = 256
 PAGES = {
     "/v1/tables": "the tables, and how far they are",
+    "/iceberg/v1/config": "the Iceberg REST catalog",
     "/subjects": "subjects of the schema registry",
     "/healthz": "whether this broker is well",
     "/metrics": "metrics for Prometheus",

@@ -27,6 +27,7 @@ from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
+from streamlake.iceberg_rest.service import IcebergRest
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import SchemaSource
@@ -34,6 +35,8 @@ from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
+    CatalogAnswer,
+    CatalogCall,
     FromServer,
     FromWorker,
     TableReport,
@@ -45,6 +48,7 @@ from streamlake.table.task.control import (
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import Work
 from streamlake.telemetry import log as logs
+from streamlake.worker.catalog_calls import CatalogCalls
 from streamlake.worker.log_reader import KafkaLogReader
 from streamlake.worker.schema_source import HttpSchemaSource
 
@@ -53,6 +57,8 @@ log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4
+REQUEST_THREADS = 4
+ERROR_STATUS_MIN = 400
 FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
 
@@ -61,6 +67,7 @@ class WorkerMachine(Protocol):
 
     clock: Clock
     ids: Ids
+    requests: Executor  # calls of a catalog for clients of the REST endpoint: they hold up no table
 
     def executor(self, catalog: str) -> Executor:
         """For the blocking work of the tables of one catalog: one table's upload need not wait for another's
@@ -80,6 +87,7 @@ class RealWorkerMachine:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids = Ids()
+        self.requests: Executor = ThreadExecutor("catalog-requests", REQUEST_THREADS)
 
     def executor(self, catalog: str) -> Executor:
         return ThreadExecutor(f"table-{catalog}", THREADS)
@@ -100,13 +108,15 @@ class ControlWriter(Protocol):
 
 
 class Pipe:
-    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything.
-    `hide` keeps secrets out of them: a catalog's error may quote what it was given."""
+    """Reports and answers to the server. The latest report of a table replaces one that was not sent yet: it says
+    everything. There are as many answers as the server lets there be requests. `hide` keeps secrets out of reports and
+    errors: a catalog's error may quote what it was given."""
 
     def __init__(self, writer: ControlWriter, hide: Callable[[str], str]) -> None:
         self._writer = writer
         self._hide = hide
         self._waiting: dict[str, TableReport] = {}
+        self._answers: list[CatalogAnswer] = []
         self._wake = asyncio.Event()
 
     def report(self, report: TableReport) -> None:
@@ -114,13 +124,23 @@ class Pipe:
         self._waiting[str(report.topic_id)] = replace(report, message=message, maintenance=maintenance)
         self._wake.set()
 
+    def answer(self, answer: CatalogAnswer) -> None:
+        if answer.status >= ERROR_STATUS_MIN:
+            answer = replace(answer, body=self._hide(answer.body.decode()).encode())
+        self._answers.append(answer)
+        self._wake.set()
+
     async def send(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             waiting, self._waiting = self._waiting, {}
+            answers, self._answers = self._answers, []
             for report in waiting.values():
-                self._writer.write(encode(FromWorker(report)))
+                self._writer.write(encode(FromWorker(report=report)))
+            for answer in answers:
+                self._writer.write(encode(FromWorker(answer=answer)))
+                await self._writer.drain()
             await self._writer.drain()
 
 
@@ -139,9 +159,10 @@ async def serve(
     configure_logs(settings, hide)
     pipe = Pipe(writer, hide)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
+    calls: asyncio.Queue[CatalogCall] = asyncio.Queue()  # as many as the server lets there be
     start = asyncio.get_running_loop().create_task
-    listening, sending = start(_listen(reader, updates)), start(pipe.send())
-    working = start(_work(settings, pipe, updates, machine, stop))
+    listening, sending = start(_listen(reader, updates, calls)), start(pipe.send())
+    working = start(_work(settings, pipe, updates, calls, machine, stop))
     await asyncio.wait([listening, sending, working], return_when=asyncio.FIRST_COMPLETED)
     for task in (working, listening):
         if task.done() and (error := task.exception()) is not None:
@@ -149,16 +170,22 @@ async def serve(
     return 0 if any(task.done() and task.exception() is None for task in (working, listening)) else 1
 
 
-async def _listen(reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]]) -> None:
+async def _listen(
+    reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]], calls: asyncio.Queue[CatalogCall]
+) -> None:
     """Returns when the server is gone, whatever the tables are waiting for then."""
     while (message := await read_message(reader, FromServer)) is not None:
-        updates.put_nowait(message.tables)
+        if message.tables is not None:
+            updates.put_nowait(message.tables)
+        if message.call is not None:
+            calls.put_nowait(message.call)
 
 
 async def _work(
     settings: WorkerSettings,
     pipe: Pipe,
     updates: asyncio.Queue[list[TableSpec]],
+    calls: asyncio.Queue[CatalogCall],
     machine: WorkerMachine,
     stop: asyncio.Event,
 ) -> None:
@@ -184,8 +211,11 @@ async def _work(
         report=report,
         round_bytes=settings.round_bytes,
     )
-    tables = Tables(work, _catalogs(settings, machine), lambda _name, error: fail(error))
+    catalogs = _catalogs(settings, machine)
+    tables = Tables(work, catalogs, lambda _name, error: fail(error))
+    answering = CatalogCalls(lambda: _rest(settings, catalogs, tables, machine), pipe.answer)
     specs = await updates.get()
+    receiving = loop.create_task(_receive(calls, answering))
     while True:
         await tables.apply(specs)
         next_update = loop.create_task(updates.get())
@@ -194,9 +224,27 @@ async def _work(
         if failed.done():
             raise failed.result()
         if stopping.done():
+            receiving.cancel()
             await tables.close()  # waits for commits under way
+            await answering.finish()
             return
         specs = next_update.result()
+
+
+async def _receive(calls: asyncio.Queue[CatalogCall], answering: CatalogCalls) -> None:
+    while True:
+        answering.receive(await calls.get())
+
+
+async def _rest(settings: WorkerSettings, catalogs: Catalogs, tables: Tables, machine: WorkerMachine) -> IcebergRest:
+    """Over the default catalog. Unavailable tells clients no more than they need: reasons name files and addresses."""
+    name = settings.default_catalog
+    try:
+        tools = await catalogs.tools(name)
+    except StreamLakeError as error:
+        raise Unavailable(f"the catalog {name} cannot be opened: the server's log says why") from error
+    names = name, settings.catalogs[name].name
+    return IcebergRest(tools.catalog, names, tools.capabilities, tables, machine.requests)
 
 
 def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:

@@ -84,6 +84,14 @@ def test_before_the_first_commit(run):
     assert "--wait" in done.stderr
 
 
+def test_rows_that_no_commit_has_yet(run):
+    run("topic", "create", "cli-fresh", "--table", "-c", "streamlake.table.commit.interval.ms=900000")
+    for n in range(1, 4):
+        assert run("topic", "produce", "cli-fresh", text="x\n").returncode == 0
+        done = run("sql", 'SELECT count(*) AS n FROM "cli-fresh"')
+        assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["n", str(n)], "")
+
+
 def test_wait_sees_all_that_was_produced_before(run):
     run("topic", "create", "cli-wait", "--table")
     for n in range(1, 4):

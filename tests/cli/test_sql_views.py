@@ -1,5 +1,7 @@
 """Names of tables as statements write them, and the views that stand for them."""
 
+import re
+
 import pytest
 
 from streamlake.cli.sql_views import Name, Views, _parsed, describe, split
@@ -69,6 +71,23 @@ def test_only_what_is_named_becomes_a_view():
     lake = Lake()
     views.create(lake, None)
     assert sorted(lake.views) == ['"default"."a"', '"default"."b"', '"other"."a"']
+
+
+def test_the_newest_snapshot_of_what_is_named():
+    views, asked = Views([report("default.a"), report("default.b"), report("default.new", location=None)]), []
+
+    def newest(name):
+        asked.append(name)
+        return {"a": "file:///newer", "new": "file:///first"}.get(name.table)
+
+    views.refresh(["a", "new", "nowhere"], newest)
+    assert sorted(asked) == [("default", "a"), ("default", "new")]
+    views.require(["new"])
+    lake = Lake()
+    views.create(lake, None)
+    assert sorted(re.findall("iceberg_scan\\('([^']*)'", " ".join(lake.said))) == [
+        "/first", "/newer", "/x/metadata.json",
+    ]  # fmt: skip
 
 
 def test_dead_letters_have_a_view_too():

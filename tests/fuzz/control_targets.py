@@ -52,7 +52,9 @@ def line_seeds() -> list[bytes]:
     report = control.TableReport(
         "t", _TOPIC, "n.t", "running", "m", (1, 2), (0, 0), True, 5, {"control": 2}, last_commit_ms=3
     )
+    call, answer = control.CatalogCall(1, "POST", "v1/x", "a=b", b"{}", "t", True), control.CatalogAnswer(1, 200, b"{}")
     lines = [settings, control.FromServer([spec, spec]), control.FromServer([]), control.FromWorker(report)]
+    lines += [control.FromServer(call=call), control.FromWorker(answer=answer)]
     return [bytes([_KINDS.index(type(line))]) + control.encode(line) for line in lines] + [
         b"\x01" + control.encode(lines[1]) * 2
     ]

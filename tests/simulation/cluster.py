@@ -61,6 +61,7 @@ class SimWorkerMachine:
     def __init__(self, machine: SimMachine, schemas: Schemas) -> None:
         self.clock = machine.clock
         self.ids = machine.ids
+        self.requests = machine.executor("catalog-requests", worker.REQUEST_THREADS)
         self._machine = machine
         self._schemas = schemas
 

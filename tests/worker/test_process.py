@@ -46,7 +46,7 @@ def start(nowhere: int, uri: str, **properties: str) -> tuple[socket.socket, "su
         catalogs={"lake": CatalogConfig("rest", "lake", {"uri": uri, **properties})},
         default_catalog="lake",
     )
-    ours.sendall(encode(settings) + encode(FromServer([SPEC])))
+    ours.sendall(encode(settings) + encode(FromServer(tables=[SPEC])))
     return ours, process
 
 

@@ -8,7 +8,7 @@ finds out by loading again what they mean: landed, did not land, unknown. No err
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -48,7 +48,8 @@ T = TypeVar("T")
 class Change:
     """One commit: `files` (location → Parquet bytes, and their DataFiles) and the progress they bring. `schema`,
     `updates` and `requirements` change the table's schema and partition specs in the same commit; `spec` is that of the
-    files. `stored` remembers what was put, so that a second attempt puts only its own manifests."""
+    files. `dated_ms`: the date of the snapshot if it shall look older than it is; it never is before its parent's.
+    `stored` remembers what was put, so that a second attempt puts only its own manifests."""
 
     progress: Progress
     blobs: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Change:
     spec: PartitionSpec | None = None
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
+    dated_ms: int | None = None
     stored: set[str] = field(default_factory=set)
 
 
@@ -170,7 +172,11 @@ class IcebergTable:
     def _append(self, table: Table, change: Change) -> Staged:
         parents = self.manifests(table)
         added = snapshot.Added(change.files, change.schema, change.spec)
-        return snapshot.append(table, parents, added, change.progress, self.stamp(table))
+        stamp = self.stamp(table)
+        if change.dated_ms is not None:
+            dated_ms = max(change.dated_ms, table.metadata.last_updated_ms + 1)
+            stamp = replace(stamp, now_ms=min(stamp.now_ms, dated_ms))
+        return snapshot.append(table, parents, added, change.progress, stamp)
 
     def _commit(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]

@@ -2,7 +2,9 @@
 
 server → worker   WorkerSettings                 once, the first line
 server → worker   {"tables": [TableSpec, …]}    the whole set, whenever it changes
+server → worker   {"call": CatalogCall}         a request to the Iceberg REST catalog, which the worker serves
 worker → server   {"report": TableReport}       after each round of a table, and when its state changes
+worker → server   {"answer": CatalogAnswer}     to a call, in any order
 
 The end of the stream is a message too: the other side is gone. A worker then exits, because an orphan would only race
 its successor. Lines are bounded; a line that is too long or not one of these messages is Corrupt and ends the talk.
@@ -18,6 +20,7 @@ from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.errors import Corrupt
 
 LINE_BYTES_MAX = 16 << 20
+FORCE_HEADER = "X-StreamLake-Force"  # HTTP; `true` makes CatalogCall.forced
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -84,12 +87,50 @@ class TableReport(msgspec.Struct, frozen=True):
     catalog: str = ""
 
 
-class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    tables: list[TableSpec]
+class CatalogCall(msgspec.Struct, frozen=True):
+    """One HTTP request below `/iceberg`, already authenticated. `path` and `query` are still percent-encoded. `etag` is
+    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses. `vended`: it
+    asks for the credentials of the warehouse, and may have them."""
+
+    number: int
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    etag: str = ""
+    forced: bool = False
+    vended: bool = False
 
 
-class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    report: TableReport
+class CatalogAnswer(msgspec.Struct, frozen=True):
+    """`body` is JSON, or empty. `etag`: the header of that name, if there is one."""
+
+    number: int
+    status: int
+    body: bytes = b""
+    etag: str = ""
+
+
+class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of the two is there."""
+
+    tables: list[TableSpec] | None = None
+    call: CatalogCall | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tables is None) == (self.call is None):
+            raise ValueError("a message of the server has tables or a call")
+
+
+class FromWorker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of the two is there."""
+
+    report: TableReport | None = None
+    answer: CatalogAnswer | None = None
+
+    def __post_init__(self) -> None:
+        if (self.report is None) == (self.answer is None):
+            raise ValueError("a message of the worker has a report or an answer")
 
 
 def encode(message: WorkerSettings | FromServer | FromWorker) -> bytes:

@@ -2,7 +2,8 @@
 
 A round is full when enough bytes are pending or the memory budget is used up: then it is committed at once, so a
 table never waits for memory while it holds some. Partitions take turns, one fetch each, and the next round goes on
-with the partition after the last one, so a long backlog in one does not starve the others.
+with the partition after the last one, so a long backlog in one does not starve the others. A reader of the table may
+end a round early (flush.py).
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from streamlake.record.arrow import DecodedRecords, decode_fetched
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.table.commit.progress import Progress
 from streamlake.table.task.control import TableSpec
+from streamlake.table.task.flush import Flush
 from streamlake.table.task.log_reader import LogReader
 from streamlake.table.task.round import Round
 
@@ -26,6 +28,7 @@ class Gatherer:
     def __init__(
         self, spec: TableSpec, reader: LogReader, executor: Executor, budget: Budget, round_bytes: int
     ) -> None:
+        self.flush = Flush()
         self._ends: dict[int, int] = {}
         self._spec = spec
         self._reader = reader
@@ -41,14 +44,19 @@ class Gatherer:
         filling = Round(start)
         loop = asyncio.get_running_loop()
         try:
-            while not await self._read(filling):
-                left_s = (due if filling.has_progress else max(due, idle_until)) - loop.time()
-                if left_s <= 0:
+            while True:
+                self.flush.begin()
+                if await self._read(filling):
                     break
-                await asyncio.sleep(min(POLL_S, left_s))
+                left_s = (due if filling.has_progress else max(due, idle_until)) - loop.time()
+                if left_s <= 0 or self.flush.begun:
+                    filling.caught_up = True
+                    break
+                await self.flush.wait(min(POLL_S, left_s))
         except BaseException:
             self.release(filling)
             raise
+        filling.age_s = self.flush.age_s
         return filling
 
     def lag(self, progress: Progress) -> int:

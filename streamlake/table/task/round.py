@@ -19,7 +19,8 @@ SCHEMA = RECORDS_SCHEMA.append(pa.field("partition", pa.int32(), nullable=False)
 
 @dataclass(slots=True)
 class Round:
-    """`start`: the positions of the partitions before it."""
+    """`start`: the positions of the partitions before it. `caught_up`: it has all that its last look showed. `age_s`:
+    how much older than it is its snapshot shall look (flush.py)."""
 
     start: Progress
     positions: dict[int, int] = field(default_factory=dict)
@@ -27,6 +28,8 @@ class Round:
     bad_batches: list[tuple[int, BadBatch]] = field(default_factory=list)
     dead_positions: int = 0  # of the bad batches
     size_bytes: int = 0
+    caught_up: bool = False
+    age_s: float = 0.0
     fetched: list[Any] = field(default_factory=list)  # pa.Table of SCHEMA
 
     def position(self, partition: int) -> int:

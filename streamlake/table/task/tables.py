@@ -8,6 +8,7 @@ even if it is the dead-letter table of one: the second is refused with an error.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from streamlake.catalogs.kinds import KINDS
@@ -30,6 +31,13 @@ class Running:
     settings: TableSettings
     keys: tuple[TableName, ...]
     supervisor: Supervisor
+
+
+class Fed(NamedTuple):
+    """`task`: of the topic's table; None while its catalog is not open."""
+
+    topic: str
+    task: TableTask | None
 
 
 class Tables:
@@ -61,6 +69,15 @@ class Tables:
         """Stop all, after their commits in flight."""
         async with self._lock:
             await asyncio.gather(*(self._stop(id) for id in list(self._running)))
+
+    def feeding(self, catalog: str) -> dict[tuple[str, str], Fed]:
+        """Of the tables that topics feed in this catalog: by namespace and name, as the catalog knows them."""
+        return {
+            (key.namespace, key.name): Fed(running.spec.topic, self.tasks.get(id))
+            for id, running in self._running.items()
+            for key in running.keys
+            if key.catalog == catalog
+        }
 
     def _settings(self, spec: TableSpec) -> TableSettings | None:
         try:

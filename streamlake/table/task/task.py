@@ -3,7 +3,8 @@
     open → gather (fetch, decode) → commit (translate, dead letters, main table) → report → gather → …
 
 A round ends one commit interval after the last one that committed began, or earlier when enough is pending: the first
-records after an idle time are committed at once, and during a backlog rounds follow each other. Nothing of a round
+records after an idle time are committed at once, during a backlog rounds follow each other, and a reader of the table
+may ask for a round at once (flush.py). Nothing of a round
 outlives an error: the task drops it, opens the tables again and reads from their positions, so a retry and a restart
 are the same thing. Errors of a dependency are retried (`retrying`); an error that needs a person stops this table alone
 (`failed`) and is looked at again every minute, files of the table that are gone (`unreadable`) twice a minute; a newer
@@ -67,7 +68,10 @@ class TableTask:
         """Until cancelled, or fenced."""
         while True:
             try:
-                await self._live()
+                try:
+                    await self._live()
+                finally:
+                    self._gatherer.flush.done()  # readers go on with what there is
             except Conflict as error:
                 logger.info("table changed, reloading", table=self.table.main.handle.name, reason=str(error))
                 await self._backoff.pause()
@@ -83,6 +87,18 @@ class TableTask:
             except Exception as error:  # whatever a catalog, store or registry raises: wait and start over
                 self._set("retrying", describe(error), error)
                 await self._backoff.pause()
+
+    async def refresh(self) -> None:
+        """For a reader of the table: commit what is durable now. Returns soon, whatever comes of it.
+
+        Not if that would create the table: DuckDB 1.5 ends in an internal error if a table that it loads is younger
+        than its transaction. The first record makes the table soon, whether somebody reads or not."""
+        if self.state in ("starting", "running") and self.table.main.table is not None:
+            await self._gatherer.flush.ask()
+
+    def pause_refresh(self) -> None:
+        """Somebody else commits to the table: leave it time."""
+        self._gatherer.flush.pause()
 
     async def _live(self) -> None:
         """Open the tables and run rounds until the first error, which is raised."""
@@ -105,6 +121,8 @@ class TableTask:
                 await self.table.confirm()
             self._backoff.reset()
             self._set("running", self.table.note)
+            if gathered.caught_up:
+                self._gatherer.flush.done()
             failing = self._maintenance()
             for upkeep in self._upkeep:
                 await upkeep.run()

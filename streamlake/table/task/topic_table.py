@@ -147,6 +147,7 @@ class TopicTable:
     async def commit(self, done: Round) -> bool:
         """Land a round that starts at `reached`. True if something was committed. Raises Invalid for a record that
         is not tolerated, Conflict if another committer moved on, Unavailable, OutcomeUnknown: open again."""
+        dated_ms = self._tools.clock.now_ms() - round(done.age_s * 1000) if done.age_s else None
         records = done.records()
         run = self._tools.executor.run
         translated = await run(
@@ -168,7 +169,7 @@ class TopicTable:
         if evolved.dead or bad_batches or alone:
             await self._commit_dead_letters(translated, evolved, bad_batches, after)
         if self.main.table is not None and (files or must):
-            await self._commit_main(change_of(files, after, evolved if files else None, partitioned))
+            await self._commit_main(change_of(files, after, evolved if files else None, partitioned, dated_ms))
         elif not alone:
             self.reached = after
             return False
@@ -289,15 +290,16 @@ def change_of(
     progress: Progress,
     evolved: Evolved | None = None,
     partitioned: Partitioning | None = None,
+    dated_ms: int | None = None,
 ) -> Change:
     """The commit of `files`, with the schema and the spec that they were written with, if these are new."""
     blobs = {file.data_file.file_path: file.data for file in files}
     data_files = [file.data_file for file in files]
     if evolved is None or partitioned is None:
-        return Change(progress, blobs, data_files)
+        return Change(progress, blobs, data_files, dated_ms=dated_ms)
     updates = (*evolved.updates, *partitioned.updates)
     requirements = (*evolved.requirements, *partitioned.requirements)
-    return Change(progress, blobs, data_files, evolved.schema, partitioned.spec, updates, requirements)
+    return Change(progress, blobs, data_files, evolved.schema, partitioned.spec, updates, requirements, dated_ms)
 
 
 def paths_of(handle: IcebergTable, table: Table) -> Callable[[str], str]:

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from support.table_world import TOPIC, World, good
+from support.wait import DEADLINE_S, turns
 
 from streamlake.core.budget import Budget
 from streamlake.core.errors import Corrupt, Invalid, Unavailable
@@ -172,3 +173,34 @@ async def test_a_fetch_larger_than_all_memory_is_taken_by_itself() -> None:
     budget = Budget(100)
     done = await gatherer(world, budget=budget).gather(START, 0.0)
     assert done.has_progress and done.size_bytes == 100
+
+
+async def test_a_reader_ends_the_round_after_one_more_look() -> None:
+    world = World()
+    world.log.produce(0, good([1]))
+    g = gatherer(world)
+    filling = asyncio.create_task(g.gather(START, float("inf")))
+    await turns()
+    assert not filling.done(), "it waits for more records until it is due"
+    world.log.produce(0, good([2]))
+    asking = asyncio.create_task(g.flush.ask())
+    done = await asyncio.wait_for(filling, DEADLINE_S)
+    assert (done.positions, done.caught_up, asking.done()) == ({0: 2}, True, False)
+    g.flush.done()
+    await asking
+
+
+async def test_a_reader_is_not_served_by_a_round_that_is_full() -> None:
+    world = World()
+    for n in range(2):
+        world.log.produce(0, good([n]))
+    g = gatherer(world, round_bytes=1)
+    asking = asyncio.create_task(g.flush.ask())
+    await turns()
+    first = await g.gather(START, 0.0)
+    assert (first.positions, first.caught_up, g.flush.begun) == ({0: 1}, False, True)
+    second = await g.gather(after(first), 0.0)
+    last = await g.gather(after(second), float("inf"))
+    assert last.caught_up and not asking.done()
+    g.flush.done()
+    await asking

@@ -13,7 +13,7 @@ from streamlake.table.commit.tools import Tools
 from streamlake.table.task import tables as tables_module
 from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport
-from streamlake.table.task.tables import Tables
+from streamlake.table.task.tables import Fed, Tables
 
 OTHER_ID = UUID(int=9)
 
@@ -54,8 +54,11 @@ async def test_starts_stops_and_leaves_alone() -> None:
     task = worker.tables.tasks[TOPIC_ID]
     await worker.tables.apply([world.spec(committed_once=True)])
     assert worker.tables.tasks == {TOPIC_ID: task}
+    fed = Fed(TOPIC, task)
+    assert worker.tables.feeding("lake") == {("default", TOPIC): fed, ("default", f"{TOPIC}__dlq"): fed}
+    assert worker.tables.feeding("hive") == {}
     await worker.tables.apply([])
-    assert worker.tables.tasks == {}
+    assert worker.tables.tasks == {} and worker.tables.feeding("lake") == {}
     worker.reports.clear()
     await worker.tables.apply([world.spec()])
     await worker.until(TOPIC_ID, "running")

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from support.table_world import BAD, TOPIC, World, good
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, until
 
 from streamlake.table.commit import health
 from streamlake.table.commit import machine as commit_machine
 from streamlake.table.commit.health import Unreadable
-from streamlake.table.task import task
+from streamlake.table.task import flush, task
 from streamlake.table.task.control import TableReport
 from streamlake.table.task.task import TableTask
 from streamlake.table.upkeep import maintenance, schedule
@@ -244,3 +244,70 @@ async def test_a_backlog_is_taken_in_rounds_that_follow_at_once() -> None:
     background.cancel()
     await asyncio.wait([background])
     world.check()
+
+
+async def test_a_reader_finds_what_was_durable_when_it_asked() -> None:
+    world = World(commit_interval_ms="600000")
+    world.log.produce(0, good([1]))
+    async with Ran(world) as ran:
+        await ran.until(lambda r: r.rows == 1)
+        for n in range(3):
+            world.log.produce(0, good([n]))
+            await ran.task.refresh()
+            assert len(world.rows()) == 2 + n, "the commit interval is far from over"
+            head, before = world.load().metadata.snapshots[-1], world.load().metadata.snapshots[-2]
+            assert before.timestamp_ms < head.timestamp_ms
+        commits = ran.task.report().commits
+        await ran.task.refresh()
+        assert ran.task.report().commits == commits, "nothing was new"
+    world.check()
+
+
+async def test_a_reader_does_not_make_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB ends in an internal error if a table is younger than the transaction that loads it."""
+    monkeypatch.setattr(flush, "WAIT_S_MAX", DEADLINE_S)
+    world = World(commit_interval_ms="600000")
+    async with Ran(world) as ran:
+        async with asyncio.timeout(DEADLINE_S / 2):
+            await ran.task.refresh()
+        assert world.rows() == []
+
+
+async def test_a_reader_of_a_table_that_has_just_been_opened() -> None:
+    world = World(commit_interval_ms="600000")
+    world.log.produce(0, good([1]))
+    async with Ran(world) as ran:
+        await ran.until(lambda r: r.rows == 1)
+    async with Ran(world) as again:
+        await until(lambda: again.task.table.main.table is not None and again.task.table.main.claimed)
+        world.log.produce(0, good([2]))
+        await again.task.refresh()
+        assert len(world.rows()) == 2
+
+
+async def test_a_reader_does_not_hold_up_a_foreign_commit() -> None:
+    world = World(commit_interval_ms="600000")
+    world.log.produce(0, good([1]))
+    async with Ran(world) as ran:
+        await ran.until(lambda r: r.rows == 1)
+        ran.task.pause_refresh()
+        world.log.produce(0, good([2]))
+        await ran.task.refresh()
+        assert len(world.rows()) == 1
+
+
+async def test_a_reader_waits_neither_for_a_table_that_is_stuck_nor_for_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flush, "WAIT_S_MAX", DEADLINE_S)
+    world = World(errors_tolerance="none", commit_interval_ms="600000")
+    world.log.produce(0, good([1]))
+    async with Ran(world) as ran:
+        await ran.until(lambda r: r.rows == 1)
+        world.registry.gone = {1}
+        world.log.produce(0, [BAD])
+        async with asyncio.timeout(DEADLINE_S / 2):
+            await ran.task.refresh()
+        await ran.until(lambda r: r.state == "failed")
+        async with asyncio.timeout(DEADLINE_S / 2):
+            await ran.task.refresh()

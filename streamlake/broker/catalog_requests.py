@@ -1,0 +1,102 @@
+"""Requests to the Iceberg REST catalog on their way to the table worker, which has the catalog, and back.
+
+The worker may be starting, or die: what was not sent yet waits for the next one, what was sent and not answered may
+have been done or not.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+import msgspec
+
+from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
+from streamlake.table.task.control import CatalogAnswer, CatalogCall
+from streamlake.telemetry.metric import Metric, Sample
+
+REQUESTS_MAX = 32  # at a time; each may hold a body in memory
+SEND_TIMEOUT_S = 30.0  # for a worker that is starting
+ANSWER_TIMEOUT_S = 120.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    call: CatalogCall
+    answer: asyncio.Future[CatalogAnswer]
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class CatalogRequests:
+    """`on_waiting` is called when a request waits for a worker to be there."""
+
+    def __init__(self, on_waiting: Callable[[], None]) -> None:
+        self._on_waiting = on_waiting
+        self._pending: dict[int, _Pending] = {}
+        self._numbers = count()
+        self._send: Callable[[CatalogCall], None] | None = None
+        self._answered = {200: 0}  # by status
+
+    def metrics(self) -> Iterable[Metric]:
+        def by_status() -> Iterable[Sample]:
+            return [(n, {"status": str(status)}) for status, n in sorted(self._answered.items())]
+
+        return (Metric("counter", "streamlake_catalog_requests", "Requests to the Iceberg REST catalog that the table "
+            "worker answered, by HTTP status.", by_status),)  # fmt: skip
+
+    @property
+    def waiting(self) -> bool:
+        """A request has not been sent to a worker yet."""
+        return any(not pending.sent.is_set() for pending in self._pending.values())
+
+    async def ask(self, call: CatalogCall) -> CatalogAnswer:
+        """`call.number` is given here. Raises Full and Unavailable: nothing was done; OutcomeUnknown."""
+        if len(self._pending) >= REQUESTS_MAX:
+            raise Full(f"the catalog has {REQUESTS_MAX} requests to answer: try again later")
+        call = msgspec.structs.replace(call, number=next(self._numbers))
+        pending = _Pending(call, asyncio.get_running_loop().create_future())
+        self._pending[call.number] = pending
+        try:
+            self._forward(pending)
+            return await self._wait(pending)
+        finally:
+            del self._pending[call.number]
+
+    def connected(self, send: Callable[[CatalogCall], None]) -> None:
+        """A worker runs, and has been told its settings."""
+        self._send = send
+        for pending in list(self._pending.values()):
+            self._forward(pending)
+
+    def answered(self, answer: CatalogAnswer) -> None:
+        self._answered[answer.status] = self._answered.get(answer.status, 0) + 1
+        pending = self._pending.get(answer.number)
+        if pending is not None and not pending.answer.done():  # else its client has stopped waiting
+            pending.answer.set_result(answer)
+
+    def disconnected(self) -> None:
+        """The worker has ended."""
+        self._send = None
+        for pending in self._pending.values():
+            if pending.sent.is_set() and not pending.answer.done():
+                error = "the table worker ended during the request: it may have been done or not"
+                pending.answer.set_exception(OutcomeUnknown(error))
+
+    def _forward(self, pending: _Pending) -> None:
+        if self._send is None:
+            self._on_waiting()
+        elif not pending.sent.is_set():
+            self._send(pending.call)
+            pending.sent.set()
+
+    async def _wait(self, pending: _Pending) -> CatalogAnswer:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await pending.sent.wait()
+        except TimeoutError:
+            raise Unavailable("the table worker, which has the catalog, does not start: see the log") from None
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await pending.answer
+        except TimeoutError:
+            raise OutcomeUnknown(f"the catalog did not answer within {ANSWER_TIMEOUT_S:.0f} s") from None

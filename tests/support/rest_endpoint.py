@@ -1,0 +1,63 @@
+"""The Iceberg REST endpoint as clients meet it, in this process: HTTP, tokens, routes, a real catalog; no topics."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
+from support.wait import DEADLINE_S
+
+from streamlake.catalogs.capabilities import Capabilities
+from streamlake.core.tasks import ThreadExecutor
+from streamlake.http import iceberg
+from streamlake.http.app import HttpServer, bind
+from streamlake.iceberg_rest.service import IcebergRest
+from streamlake.table.task.tables import Fed, Tables
+from streamlake.telemetry.metrics import Metrics
+
+
+class NoTables(Tables):
+    """No topic feeds a table, unless a test says so: `fed` has what stands for its task, by namespace and name."""
+
+    def __init__(self) -> None:
+        self.fed: dict[tuple[str, str], Any] = {}
+
+    def feeding(self, catalog: str) -> dict[tuple[str, str], Fed]:
+        return {key: Fed(task.spec.topic, task) for key, task in self.fed.items()}
+
+
+class Endpoint:
+    def __init__(self, catalog: Catalog, tokens: Sequence[str], vend_credentials: bool) -> None:
+        self.tables = NoTables()
+        self._executor = ThreadExecutor("test", 4)
+        self.service = IcebergRest(catalog, ("lake", catalog.name), Capabilities(), self.tables, self._executor)
+        bound = bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/iceberg"
+        self._metrics = Metrics()
+        routes = iceberg.routes(self.service.answer, tokens, None, vend_credentials)
+        self._server = HttpServer(bound, routes, self._metrics, list, list, lambda: None)
+
+    def client(self, **properties: str) -> RestCatalog:
+        return RestCatalog("rest", uri=self.url, **properties)
+
+    @contextmanager
+    def running(self) -> Iterator["Endpoint"]:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._server.start(), loop).result(DEADLINE_S)
+            yield self
+            asyncio.run_coroutine_threadsafe(self._server.stop(), loop).result(DEADLINE_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(DEADLINE_S)
+            self._executor.close()
+            self._metrics.close()
+
+
+def serve(catalog: Catalog, tokens: Sequence[str] = (), vend_credentials: bool = False) -> Any:
+    return Endpoint(catalog, tokens, vend_credentials).running()

@@ -1,0 +1,107 @@
+"""Calls of the catalog in the worker: before it is open, at the end, and when something fails."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from support.wait import until
+
+from streamlake.core.errors import Unavailable
+from streamlake.iceberg_rest.service import IcebergRest
+from streamlake.table.task.control import CatalogAnswer, CatalogCall
+from streamlake.worker import catalog_calls as module
+from streamlake.worker.catalog_calls import CatalogCalls
+
+
+class Service:
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.opened.set()
+        self.trouble: Exception | None = None
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def answer(self, call: CatalogCall) -> CatalogAnswer:
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return CatalogAnswer(call.number, 200)
+
+
+def calls_of(sent: list[CatalogAnswer]) -> tuple[CatalogCalls, Service]:
+    service = Service()
+
+    async def open_() -> IcebergRest:
+        await service.opened.wait()
+        if service.trouble is not None:
+            raise service.trouble
+        return cast(IcebergRest, service)
+
+    return CatalogCalls(open_, sent.append), service
+
+
+async def test_calls_wait_for_the_catalog() -> None:
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    service.opened.clear()
+    calls.receive(CatalogCall(1, "GET", "v1/config"))
+    await asyncio.sleep(0)
+    service.opened.set()
+    service.go.set()
+    await until(lambda: sent == [CatalogAnswer(1, 200)])
+
+
+async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.01)
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    service.opened.clear()
+    calls.receive(CatalogCall(1, "GET", "v1/config"))
+    await until(lambda: sent)
+    assert sent[0].status == 503 and b"is being opened" in sent[0].body
+
+
+async def test_a_catalog_that_cannot_be_opened_is_told_and_tried_again() -> None:
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    service.trouble = Unavailable("it is away")
+    calls.receive(CatalogCall(1, "GET", "v1/config"))
+    await until(lambda: sent)
+    assert sent[0].status == 503 and b"it is away" in sent[0].body
+    service.trouble = None
+    service.go.set()
+    calls.receive(CatalogCall(2, "GET", "v1/config"))
+    await until(lambda: len(sent) == 2)
+    assert sent[1].status == 200
+
+
+async def test_one_under_way_is_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    await calls.finish()
+    calls.receive(CatalogCall(1, "POST", "v1/transactions/commit"))
+    finishing = asyncio.create_task(calls.finish())
+    await asyncio.sleep(0)
+    assert not finishing.done()
+    service.go.set()
+    await finishing
+    assert sent == [CatalogAnswer(1, 200)]
+    service.go.clear()
+    monkeypatch.setattr(module, "FINISH_TIMEOUT_S", 0.01)
+    calls.receive(CatalogCall(2, "POST", "v1/transactions/commit"))
+    await calls.finish()
+    assert len(sent) == 1, "one that hangs does not hold up the end"
+    service.go.set()
+    await until(lambda: len(sent) == 2)
+
+
+async def test_a_bug_is_answered_too() -> None:
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    service.error = KeyError("secret")
+    service.go.set()
+    calls.receive(CatalogCall(1, "GET", "v1/config"))
+    await until(lambda: sent)
+    assert sent[0].status == 500 and b"secret" not in sent[0].body
