@@ -26,10 +26,9 @@ from streamlake.bench.load import (
     values,
 )
 from streamlake.bench.process import Child, in_child
-from streamlake.cli import sql
-from streamlake.cli.console import get_json
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import StreamLakeError, Unavailable
+from streamlake.lake import sql as lake_sql
 
 NAMESPACE = "bench"
 TABLE = {"streamlake.table.enable": "true", "streamlake.table.namespace": NAMESPACE}
@@ -90,10 +89,10 @@ class TableThroughput:
 
 
 def require_tables(http: str) -> None:
-    """What get_json raises, with what is missing."""
+    """What tables() raises, with what is missing."""
     require_client()
     try:
-        get_json(http, "/v1/tables")
+        lake_sql.tables(http)
     except StreamLakeError as error:
         raise type(error)(f"tables need StreamLake; {error}") from None
 
@@ -170,8 +169,7 @@ def _wait_for_rows(
 
 
 def _table(http: str, topic: str) -> dict[str, Any]:
-    tables: list[dict[str, Any]] = get_json(http, "/v1/tables")["tables"]
-    return next((t for t in tables if t["topic"] == topic), {})
+    return next((t for t in lake_sql.tables(http) if t["topic"] == topic), {})
 
 
 def produce_to_select(
@@ -186,7 +184,7 @@ def produce_to_select(
     """Records at a fixed rate from a process of their own, while SELECT here asks again and again what is new.
 
     A row's age is the time from its Kafka timestamp, set when librdkafka gets the record, to SELECT's answer."""
-    lake, clock = sql.connect(), SystemClock()
+    lake, clock = lake_sql.connect(), SystemClock()
     config = {**TABLE, COMMIT_INTERVAL: str(commit_interval_ms), "streamlake.table.convert.value.type": "string"}
     with temporary_topic(bootstrap, 1, config) as topic:
         load = Child(

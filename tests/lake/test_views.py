@@ -2,8 +2,8 @@
 
 import pytest
 
-from streamlake.cli.sql_views import Name, Views, _parsed, describe, split
 from streamlake.core.errors import Invalid
+from streamlake.lake.views import Name, Views, _parsed, split
 
 
 class Lake:
@@ -116,13 +116,6 @@ def test_a_table_without_a_commit_says_how_far_it_is():
 
 def test_a_table_without_a_name_is_left_out():
     assert Views([report("refused", location=None)]).named(None) == []
-
-
-def test_describe():
-    assert describe(report("default.a")) == "running, its topic has no records yet"
-    assert (
-        describe(report("default.a", lag=1, dead_letters=2)) == "running, 1 record of its topic to go; 2 dead letters"
-    )
 
 
 def test_explain_says_what_there_is():
