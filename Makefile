@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
+.PHONY: help install demo notebooks test quick lint fmt types imports crash sim bugs differ fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ $(STAMP): pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd')
 
 demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo
+
+notebooks: $(STAMP) ## run notebooks/ against servers of their own, and keep what they print and plot
+	$(BIN)/python tools/notebooks.py
 
 test: $(STAMP) lint types imports ## everything that CI checks; a test that passes only when run once more, alone, is told as flaky
 	$(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20
