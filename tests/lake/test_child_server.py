@@ -95,9 +95,9 @@ def test_a_directory_that_another_server_uses_is_one_line(tmp_path):
     assert "\n" not in str(refused.value) and str(tmp_path / "server.log") in str(refused.value)
 
 
-def test_a_config_that_is_refused_is_one_line():
+def test_a_config_that_is_refused_is_one_line(tmp_path):
     with pytest.raises(Unavailable, match=r"did you mean num\.partitions") as refused:
-        streamlake.local(kafka={"num.partition": 1})
+        streamlake.local(tmp_path, kafka={"num.partition": 1})
     assert "\n" not in str(refused.value) and "server.log" in str(refused.value)
 
 

@@ -1,8 +1,10 @@
 """`streamlake.local()` as its users meet it: a real server, real clients, and nothing left at the end."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
@@ -117,6 +119,15 @@ def test_the_environment_configures_other_servers(monkeypatch, tmp_path):
     with streamlake.local() as lake:
         assert (lake.data_dir / "objects").is_dir()
     assert not (tmp_path / "other").exists()
+
+
+def test_the_example_of_the_guide(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "python.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide.partition("## An example")[2].partition("\n## ")[0], re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, timeout=DEADLINE_S, cwd=tmp_path
+    )
+    assert done.stdout == "[('hello', 0)]\n", done.stderr
 
 
 NO_SERVER_MODULES = """
