@@ -146,7 +146,7 @@ def test_a_server_that_dies_is_named_by_the_next_call():
         os.kill(lake._server.pid, signal.SIGKILL)
         wait_until(lake._server.why_it_ended)
         with pytest.raises(
-            Unavailable, match=r"the server ended by signal 9. The end of its log, .*server.log:\n.*ready"
+            Unavailable, match=r"(?s)the server ended by signal 9\. The end of its log, .*server\.log:\n.*ready"
         ):
             lake.sql("SELECT 1")
 
