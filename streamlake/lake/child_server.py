@@ -22,7 +22,7 @@ from streamlake.core.errors import Invalid, Unavailable
 LOG_FILE = "server.log"
 READY_FILE = "server.json"  # as broker/process.py writes it
 SETTINGS_PREFIX = "STREAMLAKE_"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0  # it takes a second, and many on a machine that is busy
 STOP_TIMEOUT_S = 45.0  # more than the server takes at most: server.shutdown_timeout_s
 POLL_S = 0.01
 LOG_LINES_SHOWN = 15

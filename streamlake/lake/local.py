@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "local.toml"
 # Rows within a second: a lake of one program has few tables, and somebody is waiting for them.
 DEFAULTS = {"streamlake.table.commit.interval.ms": 500}
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class LocalLake:

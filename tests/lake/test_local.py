@@ -21,7 +21,7 @@ def rows(lake, topic):
     """A topic of text with three rows in its table."""
     name = create_topic(lake, topic(), convert_value_type="string")
     produce(lake, name, [b"a", b"b", b"c"])
-    lake.wait_for(name, 3)
+    lake.wait_for(name, 3, timeout_s=DEADLINE_S)
     return name
 
 
@@ -29,7 +29,7 @@ def test_the_first_minute():
     with streamlake.local() as lake:
         create_topic(lake, "orders", convert_value_type="string")
         produce(lake, "orders", [b"one", b"two"])
-        lake.wait_for("orders", 2)
+        lake.wait_for("orders", 2, timeout_s=DEADLINE_S)
         assert lake.sql("SELECT value FROM orders ORDER BY value").fetchall() == [("one",), ("two",)]
         assert lake.table("orders").scan().to_arrow()["value"].to_pylist() == ["one", "two"]
         pid, directory = lake._server.pid, lake.data_dir
@@ -46,13 +46,13 @@ def test_a_directory_of_ones_own_keeps_everything(tmp_path):
     try:
         create_topic(lake, "kept", convert_value_type="string")
         produce(lake, "kept", [b"x"])
-        lake.wait_for("kept")
+        lake.wait_for("kept", timeout_s=DEADLINE_S)
     finally:
         lake.stop()
     lake.stop()  # once more does nothing
     with streamlake.local(str(tmp_path / "lake")) as again:
         produce(again, "kept", [b"y"])
-        again.wait_for("kept", 2)
+        again.wait_for("kept", 2, timeout_s=DEADLINE_S)
         assert again.sql("SELECT count(*) FROM kept").fetchone() == (2,)
     assert (tmp_path / "lake" / "server.log").exists()
 
@@ -61,7 +61,7 @@ def test_a_relation_is_of_the_newest_rows(lake, rows):
     relation = lake.sql(f'SELECT count(*) AS n FROM "{rows}"')
     assert relation.fetchone() == (3,)
     produce(lake, rows, [b"d"])
-    lake.wait_for(rows)
+    lake.wait_for(rows, timeout_s=DEADLINE_S)
     assert lake.sql(f'SELECT count(*) FROM "{rows}"').fetchone() == (4,)
     assert relation.columns == ["n"]
 
@@ -79,7 +79,7 @@ def test_mistakes_in_sql_say_what_there_is(lake, rows, topic):
 def test_tables_by_topic_by_name_and_of_dead_letters(lake, topic):
     name = create_topic(lake, topic(), convert_value_type="string", namespace="shop")
     produce(lake, name, [b"ok", b"\xff"])
-    lake.wait_for(name)
+    lake.wait_for(name, timeout_s=DEADLINE_S)
     for asked in (name, f"shop.{name}"):
         assert lake.table(asked).scan().to_arrow()["value"].to_pylist() == ["ok"]
     assert lake.table(f"{name}__dlq").scan().to_arrow()["value"].to_pylist() == [b"\xff"]

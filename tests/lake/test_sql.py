@@ -5,6 +5,7 @@ import sys
 import duckdb
 import pytest
 from support.lake import create_topic, produce
+from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Invalid
 from streamlake.lake.sql import connect, refresh, tables, tables_named
@@ -41,7 +42,7 @@ def test_refresh_shows_the_newest_rows(lake, topic):
     name, connection = create_topic(lake, topic(), convert_value_type="string"), connect()
     for count in (1, 3):
         produce(lake, name, [b"x"] * (count - len(rows(connection, lake, name))))
-        lake.wait_for(name, count)
+        lake.wait_for(name, count, timeout_s=DEADLINE_S)
         assert len(rows(connection, lake, name)) == count
 
 
