@@ -4,11 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What the demo needs is much less; who has all has that, too.
+DEMO := $(VENV)/.demo
 # Four, though two cores suffice: tests wait often. Whole files, for what they share, in our order (tests/conftest.py).
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick lint fmt types imports crash sim bugs differ catalogs-all rck fuzz kernels clean
+.PHONY: help install demo notebooks test quick lint fmt types imports crash sim bugs differ catalogs-all rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,16 +18,28 @@ help: ## list the targets
 install: $(STAMP) ## set up .venv with StreamLake and all that tests and demo need
 
 # The kernels are compiled at install: another version of their source makes it anew.
-$(STAMP): pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd')
+SOURCES := pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd')
+
+define install_extra
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "StreamLake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
 	@touch $@
+endef
 
-demo: $(STAMP) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
+$(STAMP): $(SOURCES)
+	$(call install_extra,dev)
+
+$(DEMO): $(SOURCES)
+	$(call install_extra,demo)
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO)) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo
+
+notebooks: $(STAMP) ## run notebooks/ against servers of their own, and keep what they print and plot
+	$(BIN)/python tools/notebooks.py
 
 test: $(STAMP) lint types imports ## everything that CI checks; a test that passes only when run once more, alone, is told as flaky
 	$(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20

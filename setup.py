@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 REQUIRE = "STREAMLAKE_REQUIRE_KERNELS"
-SHARED = ("catalogs", "docs/guides", "schemas")  # in the wheel under streamlake/share: streamlake/core/share.py
+SHARED = ("catalogs", "docs/guides", "notebooks", "schemas")  # streamlake/share in the wheel: streamlake/core/share.py
 
 
 class BuildKernels(build_ext):

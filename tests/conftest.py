@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 TESTS = Path(__file__).parent
-WHOLE = {"bench", "cli", "clients", "differ", "faults", "tables"}  # folders whose tests run whole servers or commands
+WHOLE = {
+    "bench",
+    "cli",
+    "clients",
+    "differ",
+    "faults",
+    "lake",
+    "tables",
+}  # folders whose tests run whole servers or commands
 
 
 @pytest.hookimpl(tryfirst=True)

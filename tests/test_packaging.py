@@ -19,6 +19,7 @@ SOURCES = (
     "LICENSE",
     "catalogs",
     "docs/guides",
+    "notebooks",
     "schemas",
     "streamlake",
 )
@@ -69,9 +70,11 @@ def test_the_wheel(sources: Path, tmp_path: Path) -> None:
     for kernel in PROJECT["tool"]["setuptools"]["ext-modules"]:
         stem = kernel["name"].replace(".", "/") + "."
         assert [n for n in names if n.startswith(stem) and n.endswith(".so")], kernel["name"]
-    for folder in ("catalogs", "docs/guides", "schemas"):
+    for folder in ("catalogs", "docs/guides", "notebooks", "schemas"):
         for file in (ROOT / folder).rglob("*.*"):
             assert f"streamlake/share/{file.relative_to(ROOT)}" in names
+    (entry_points,) = [n for n in names if n.endswith("entry_points.txt")]
+    assert "[pytest11]\nstreamlake = streamlake.pytest_plugin" in (tmp_path / "installed" / entry_points).read_text()
     assert "streamlake/cluster/store/migrations/versions/v0001_first_tables.py" in names
     assert not [
         n

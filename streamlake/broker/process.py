@@ -7,11 +7,13 @@ durable is recovered at the next start, and nothing else may be trusted.
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import structlog
@@ -94,7 +96,7 @@ class ServerProcess:
         if not lock.lock():
             lock.close()
             raise Unavailable(
-                f"another server uses {self._data_dir}: stop it first, or give this one another --data-dir"
+                f"another server uses {self._data_dir}: stop it first, or give this one another directory (--data-dir)"
             )
         self._undo.append(("data directory", lock.close))
         (self._data_dir / READY_FILE).unlink(missing_ok=True)
@@ -245,18 +247,21 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def run(config: Config) -> None:
-    """Serve until SIGINT or SIGTERM (exit code 0) or until something that cannot be survived (1)."""
+def run(config: Config, until_stdin_closes: bool) -> None:
+    """Serve until SIGINT, SIGTERM or, if wanted, the end of stdin (exit code 0), or until something that cannot be
+    survived (1)."""
     logs.configure(config.logging.level, json=config.logging.format == "json")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    sys.exit(uvloop.run(_serve(config)))
+    sys.exit(uvloop.run(_serve(config, until_stdin_closes)))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, until_stdin_closes: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if until_stdin_closes:
+        threading.Thread(target=_stop_at_end_of_stdin, args=(loop, stop), name="stdin", daemon=True).start()
     gc.set_threshold(50_000, 20, GC_GENERATION_2)
     server = ServerProcess(config, RealMachine(config.s3))
     stopping = loop.create_task(stop.wait())
@@ -279,3 +284,12 @@ async def _serve(config: Config) -> int:
     log.info("stopping")
     await server.stop()
     return 1 if server.failed.done() else 0
+
+
+def _stop_at_end_of_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """On a thread, because stdin may be a pipe, a terminal or a file: a loop cannot wait for all of these."""
+    with contextlib.suppress(OSError):  # stdin that is not there has ended
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+        loop.call_soon_threadsafe(stop.set)

@@ -26,10 +26,9 @@ from streamlake.bench.load import (
     values,
 )
 from streamlake.bench.process import Child, in_child
-from streamlake.cli import sql
-from streamlake.cli.console import get_json
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import StreamLakeError, Unavailable
+from streamlake.lake import sql as lake_sql
 
 NAMESPACE = "bench"
 TABLE = {"streamlake.table.enable": "true", "streamlake.table.namespace": NAMESPACE}
@@ -90,10 +89,10 @@ class TableThroughput:
 
 
 def require_tables(http: str) -> None:
-    """What get_json raises, with what is missing."""
+    """What tables() raises, with what is missing."""
     require_client()
     try:
-        get_json(http, "/v1/tables")
+        lake_sql.tables(http)
     except StreamLakeError as error:
         raise type(error)(f"tables need StreamLake; {error}") from None
 
@@ -170,8 +169,7 @@ def _wait_for_rows(
 
 
 def _table(http: str, topic: str) -> dict[str, Any]:
-    tables: list[dict[str, Any]] = get_json(http, "/v1/tables")["tables"]
-    return next((t for t in tables if t["topic"] == topic), {})
+    return next((t for t in lake_sql.tables(http) if t["topic"] == topic), {})
 
 
 Look = Callable[[int], list[tuple[int]] | None]
@@ -217,7 +215,7 @@ def produce_to_select(
 
 def _look_at_snapshots(http: str, topic: str) -> Look:
     """Timestamps of the rows from an offset on, whenever there is another snapshot."""
-    lake, location = sql.connect(), ""
+    lake, location = lake_sql.connect(), ""
 
     def look(offset: int) -> list[tuple[int]] | None:
         nonlocal location
@@ -233,7 +231,7 @@ def _look_at_snapshots(http: str, topic: str) -> Look:
 
 def _look_attached(http: str, topic: str) -> Look:
     """The same through ATTACH: each look is one SELECT, for which DuckDB loads the table from the catalog."""
-    lake, table = sql.connect(), f'lake.{NAMESPACE}."{topic}"'
+    lake, table = lake_sql.connect(), f'lake.{NAMESPACE}."{topic}"'
     attach = f"ATTACH 'streamlake' AS lake (TYPE iceberg, ENDPOINT '{http}/iceberg', AUTHORIZATION_TYPE 'none')"
     attached = False
 

@@ -6,8 +6,6 @@ stdout is for data, stderr for everything else. A pipe gets whole lines, however
 import json
 import sys
 import unicodedata
-import urllib.error
-import urllib.request
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -16,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamlake.core.errors import Invalid, NotFound, StreamLakeError, Unavailable
+from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 
 WIDE = 1_000_000  # columns: nothing is folded in a pipe
 
@@ -28,8 +26,6 @@ class _Console(Console):
 
 out = _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE)
 err = _Console(stderr=True, highlight=False, markup=False, emoji=False)
-
-HTTP_TIMEOUT_S = 10
 
 
 class Exit(IntEnum):
@@ -137,22 +133,3 @@ def visible(text: str, but: str = "\n") -> str:
 
 def _hidden(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs")
-
-
-def get_json(http: str, path: str, token: str | None = None) -> Any:
-    """GET from a broker's HTTP port. Unavailable says how to start one."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        request = urllib.request.Request(http + path, headers=headers)
-        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        kind = Unavailable if error.code >= 500 else NotFound if error.code == 404 else Invalid
-        raise kind(f"{http}{path} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise Unavailable(
-            f"no StreamLake server answers at {http} ({reason}): start one with `streamlake server`, or give --http"
-        ) from None
-    except ValueError:
-        raise Unavailable(f"what answers at {http} is no StreamLake server: give --http its address") from None

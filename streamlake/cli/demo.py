@@ -4,14 +4,9 @@ Starts a server of its own on free ports with its data in a directory of its own
 (Avro, schema registry), waits until every row is in the tables and prints what DuckDB computes from the Iceberg files.
 """
 
-import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +14,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from streamlake.cli import sql
-from streamlake.cli.console import Difference, get_json, group, out, say, show
+from streamlake.cli.console import Difference, group, out, say, show
 from streamlake.cli.demo_tables import TABLES, DemoTable
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.version import install_hint
+from streamlake.lake import sql
+from streamlake.lake.child_server import ChildServer
 
 app = group()
 
-START_TIMEOUT_S = 30
 TABLES_TIMEOUT_S = 120
 COMMIT_INTERVAL_MS = 1000
 DONE = ("✓ ", "green")
@@ -55,8 +50,9 @@ def demo(
     except ImportError:
         raise Invalid(f"the demo needs a Kafka client and its data: {install_hint('demo')}") from None
     _empty(data_dir)
-    with _server(data_dir) as addresses:
-        bootstrap, http = addresses["bootstrap"], addresses["http"]
+    server = ChildServer(data_dir)
+    try:
+        bootstrap, http = server.bootstrap, server.http
         say(DONE, f"StreamLake runs: Kafka {bootstrap}, registry and tables {http}, data in {data_dir}/")
         create_topics(bootstrap)
         started = time.perf_counter()
@@ -65,6 +61,8 @@ def demo(
         wait_for_tables(http)
         in_tables_s = time.perf_counter() - started
         report(bootstrap, http, produced_s, in_tables_s)
+    finally:
+        server.stop()
     _farewell(data_dir)
 
 
@@ -76,29 +74,6 @@ def _empty(data_dir: Path) -> None:
         shutil.rmtree(data_dir)
     data_dir.mkdir(parents=True)
     marker.touch()
-
-
-@contextmanager
-def _server(data_dir: Path) -> Iterator[dict[str, Any]]:
-    """A server in a process of its own, as `streamlake server` would start it, stopped at the end."""
-    ready = data_dir / "server.json"
-    with (data_dir / "server.log").open("wb") as log:
-        command = [sys.executable, "-m", "streamlake.cli.main", "server", "--data-dir", str(data_dir)]
-        process = subprocess.Popen([*command, "--port", "0", "--http-port", "0"], stdout=log, stderr=log)
-    try:
-        deadline = time.perf_counter() + START_TIMEOUT_S
-        while not ready.exists():
-            if process.poll() is not None or time.perf_counter() > deadline:
-                text = (data_dir / "server.log").read_text(errors="replace")[-2000:]
-                raise Unavailable(f"the server did not start; its log ends with:\n{text}")
-            time.sleep(0.05)  # noqa: TID251 - a person waits here, not an event loop
-        yield json.loads(ready.read_text())
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def create_topics(bootstrap: str) -> None:
@@ -194,7 +169,7 @@ def wait_for_tables(http: str) -> None:
         task = progress.add_task("rows in Iceberg tables", total=sum(wanted.values()), rate="")
         deadline = time.perf_counter() + TABLES_TIMEOUT_S
         while True:
-            tables = {t["topic"]: t for t in get_json(http, "/v1/tables")["tables"]}
+            tables = {t["topic"]: t for t in sql.tables(http)}
             rows = {name: tables.get(name, {}).get("rows") or 0 for name in wanted}
             progress.update(task, completed=sum(rows.values()))
             if rows == wanted:

@@ -87,7 +87,10 @@ def options(
     share: Annotated[
         bool,
         typer.Option(
-            "--share", help="Print where catalogs, guides and schemas lie.", is_eager=True, callback=_print_share
+            "--share",
+            help="Print where catalogs, guides, notebooks and schemas lie.",
+            is_eager=True,
+            callback=_print_share,
         ),
     ] = False,
 ) -> None:

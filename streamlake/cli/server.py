@@ -24,6 +24,12 @@ def server(
     ] = None,
     advertised_host: Annotated[str | None, typer.Option(help="Host that clients are told.  [default: host]")] = None,
     advertised_port: Annotated[int | None, typer.Option(help="Port that clients are told.  [default: port]")] = None,
+    until_stdin_closes: Annotated[
+        bool,
+        typer.Option(
+            "--until-stdin-closes", help="Stop when stdin closes, too: for programs that start a server of their own."
+        ),
+    ] = False,
 ) -> None:
     """Run the server. Needs no configuration; Ctrl-C stops it cleanly, a restart has everything."""
     settings = configuration.load(
@@ -45,4 +51,4 @@ def server(
         run,  # imports the whole server, which takes a while: mistakes are told before it
     )
 
-    run(settings)
+    run(settings, until_stdin_closes)

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from streamlake.cli.addresses import DEFAULT_HTTP, Http
-from streamlake.cli.console import AsOutput, Output, get_json, group, say, show, show_json, text
+from streamlake.cli.console import AsOutput, Output, group, say, show, show_json, text
 from streamlake.core.errors import NotFound
+from streamlake.lake.sql import tables as all_tables
 
 app = group("List tables and show how far they are.")
 
@@ -14,7 +15,7 @@ app = group("List tables and show how far they are.")
 @app.command("list")
 def list_tables(http: Http = DEFAULT_HTTP, output: AsOutput = Output.TEXT) -> None:
     """List the tables with their rows, dead letters and lag, and what is wrong with them."""
-    tables = get_json(http, "/v1/tables")["tables"]
+    tables = all_tables(http)
     if output is Output.JSON:
         show_json(tables)
         return
@@ -34,7 +35,7 @@ def status(
     output: AsOutput = Output.TEXT,
 ) -> None:
     """Show one table in full: state, progress per partition, dead letters, where its metadata lie."""
-    found: list[dict[str, Any]] = [t for t in get_json(http, "/v1/tables")["tables"] if t["topic"] == topic]
+    found: list[dict[str, Any]] = [t for t in all_tables(http) if t["topic"] == topic]
     if not found:
         raise NotFound(f"topic {topic} is no table topic: set its config streamlake.table.enable=true")
     (table,) = found

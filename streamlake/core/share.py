@@ -1,4 +1,4 @@
-"""The directory of the files that people copy or read: examples of catalogs and schemas, the guides."""
+"""The directory of the files that people copy or read: examples of catalogs and schemas, guides, notebooks."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def shared_files() -> Path:
-    """A directory with catalogs/, docs/guides/ and schemas/: of the wheel, or the checkout that is installed."""
+    """A directory with catalogs/, docs/guides/, notebooks/, schemas/: of the wheel, or of the checkout in use."""
     installed = _PACKAGE / "share"
     return installed if installed.is_dir() else _PACKAGE.parent

@@ -115,9 +115,7 @@ def test_addresses_to_connect_to() -> None:
 async def test_a_second_server_on_the_same_directory(start: Start, tmp_path: Path) -> None:
     await start()
     before = ready(tmp_path / "data")
-    with pytest.raises(
-        Unavailable, match=r"another server uses .*: stop it first, or give this one another --data-dir"
-    ):
+    with pytest.raises(Unavailable, match=r"another server uses .*: stop it first, or give this one another directory"):
         await server_of(tmp_path / "data").start()
     assert ready(tmp_path / "data") == before, "the first one's word of where it is must not be taken away"
     async with httpx.AsyncClient(trust_env=False) as http:

@@ -30,23 +30,6 @@ def printable(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs"))
 
 
-def test_no_server_says_how_to_start_one():
-    with pytest.raises(Unavailable, match=r"Connection refused.*streamlake server"):
-        console.get_json("http://127.0.0.1:1", "/v1/tables")
-
-
-def test_an_http_error_names_the_code(lake):
-    with pytest.raises(NotFound, match="404"):
-        console.get_json(lake.http, "/v1/nothing")
-
-
-def test_another_server_at_the_address_is_no_traceback(lake):
-    with pytest.raises(Unavailable, match="no StreamLake server"):
-        console.get_json(lake.http, "/metrics")
-    with pytest.raises(Unavailable, match="no StreamLake server"):
-        console.get_json(f"http://{lake.bootstrap}", "/v1/tables")
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support.server_fixtures import *  # noqa: F403
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, wait_until
 
 
 def test_a_wrong_config_file_is_a_clear_error(run, tmp_path):
@@ -96,3 +96,22 @@ def test_ready_file_names_the_addresses(lake):
     assert ready["bootstrap"] == lake.bootstrap
     assert ready["http"] == lake.http
     assert ready["pid"] == lake.process.pid
+
+
+def test_until_stdin_closes(tmp_path):
+    """It closes when the program that holds the other end of the pipe ends, however it does."""
+    command = [sys.executable, "-m", "streamlake.cli.main", "server", "--data-dir", str(tmp_path)]
+    command += ["--port", "0", "--http-port", "0", "--until-stdin-closes"]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        server.stdin.write(b"what comes is of no interest")
+        server.stdin.flush()
+        wait_until((tmp_path / "server.json").exists, lambda: (tmp_path / "log").read_text())
+        assert server.poll() is None
+        server.stdin.close()
+        assert server.wait(timeout=DEADLINE_S) == 0
+    finally:
+        server.kill()
+        server.wait(timeout=DEADLINE_S)
+    assert not (tmp_path / "server.json").exists(), "it has stopped in order"

@@ -19,7 +19,7 @@ from pyiceberg.table import Table
 from support.server import Server
 from support.wait import DEADLINE_S, wait_until
 
-from streamlake.cli import sql
+from streamlake.lake import sql
 
 TABLE = "streamlake.table."
 

@@ -18,9 +18,9 @@ from support.any_input import SEARCH, Source, configs, odd_schemas
 from support.avro_random import RandomAvro
 from support.table_world import TOPIC, FaultyCatalog, World
 
-from streamlake.cli.sql import connect
 from streamlake.cluster.config.topic import check_topic_configs
 from streamlake.core.errors import Invalid
+from streamlake.lake.sql import connect
 from streamlake.record.encode import encode_batch
 
 

@@ -10,7 +10,7 @@ from support.log_check import Ledger, read_log
 from support.seaweedfs import SeaweedFS
 from support.server import Server
 
-from streamlake.cli import sql
+from streamlake.lake import sql
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from streamlake.cli.sql_views import Name, Views, _parsed, describe, split
 from streamlake.core.errors import Invalid
+from streamlake.lake.views import Name, Views, _parsed, split
 
 
 class Lake:
@@ -29,7 +29,7 @@ class Lake:
 def report(table, namespace="default", location="file:///x/metadata.json", **more):
     topic = table.rpartition(".")[2]
     return {
-        "topic": topic, "topic_id": table, "table": table, "namespace": namespace, "metadata_location": location,
+        "topic": topic, "catalog": "lake", "topic_id": table, "table": table, "namespace": namespace, "metadata_location": location,
         "state": "running", "message": "", "lag": 0, "rows": 0, "dead_letters": 0, "dead_letter_table": None, **more,
     }  # fmt: skip
 
@@ -76,7 +76,8 @@ def test_only_what_is_named_becomes_a_view():
 def test_the_newest_snapshot_of_what_is_named():
     views, asked = Views([report("default.a"), report("default.b"), report("default.new", location=None)]), []
 
-    def newest(name):
+    def newest(catalog, name):
+        assert catalog == "lake"
         asked.append(name)
         return {"a": "file:///newer", "new": "file:///first"}.get(name.table)
 
@@ -135,13 +136,6 @@ def test_a_table_without_a_commit_says_how_far_it_is():
 
 def test_a_table_without_a_name_is_left_out():
     assert Views([report("refused", location=None)]).named(None) == []
-
-
-def test_describe():
-    assert describe(report("default.a")) == "running, its topic has no records yet"
-    assert (
-        describe(report("default.a", lag=1, dead_letters=2)) == "running, 1 record of its topic to go; 2 dead letters"
-    )
 
 
 def test_explain_says_what_there_is():

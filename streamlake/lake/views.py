@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamlake.cli.console import note
 from streamlake.core.errors import Invalid
+from streamlake.lake.progress import describe
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,11 +55,14 @@ class Views:
         tables = self._tables if names is None else [t for name in names for t in self._meant(name)]
         return list(dict.fromkeys(t.report["topic_id"] for t in tables))
 
-    def refresh(self, names: Sequence[str], newest: Callable[[Name], str | None]) -> None:
-        """`newest` gives the location of a table's metadata, for those that a statement names; None keeps the known."""
+    def refresh(self, names: Sequence[str], newest: Callable[[str, Name], str | None]) -> None:
+        """`newest` gives the location of a table's metadata, by its catalog and name, for those that a statement names;
+        None keeps the known."""
         meant = {table.name for name in names for table in self._meant(name)}
         self._tables = [
-            table._replace(location=newest(table.name) or table.location) if table.name in meant else table
+            table._replace(location=newest(table.report["catalog"], table.name) or table.location)
+            if table.name in meant
+            else table
             for table in self._tables
         ]
 
@@ -69,12 +72,14 @@ class Views:
             if meant and not any(t.location for t in meant):
                 report = meant[0].report
                 raise Invalid(
-                    f"table {report['table']} has no commit yet ({describe(report)}). Try again soon, or add --wait, "
-                    f"which waits for it; `streamlake table status {report['topic']}` shows more"
+                    f"table {report['table']} has no commit yet ({describe(report)}). Try again soon, or wait for it "
+                    f"(--wait; in Python `wait_for`); `streamlake table status {report['topic']}` shows more"
                 )
 
-    def create(self, lake: "duckdb.DuckDBPyConnection", names: Sequence[str] | None) -> None:
-        """Views of the tables that a statement names, or of all, at their newest snapshots."""
+    def create(self, lake: "duckdb.DuckDBPyConnection", names: Sequence[str] | None) -> list[str]:
+        """Views of the tables that a statement names, or of all, at their newest snapshots.
+
+        Of all tables, one that cannot be read does not keep the others from being queried: the problems in words."""
         import duckdb
 
         lake.execute(f'CREATE SCHEMA IF NOT EXISTS {DATABASE}."{DEFAULT_NAMESPACE}"')
@@ -82,12 +87,14 @@ class Views:
         if names is not None:
             for table in self._chosen(names):
                 _create(lake, table)
-            return
+            return []
+        problems = []
         for table in {t.name.folded: t for t in reversed(self._tables) if t.location}.values():
             try:
                 _create(lake, table)
-            except duckdb.Error as error:  # the other tables can be queried all the same
-                note(("warning: ", "yellow"), f"table {table.report['table']} cannot be read: {error}")
+            except duckdb.Error as error:
+                problems.append(f"table {table.report['table']} cannot be read: {error}")
+        return problems
 
     def explain(self, error: str, query: str) -> str:
         """DuckDB's words on a query that names no table, and what may have been meant."""
@@ -136,19 +143,6 @@ def split(table: str, namespace: str) -> Name:
         return Name(namespace, table.removeprefix(namespace + "."))
     before, _, after = table.partition(".")
     return Name(before, after)
-
-
-def describe(report: dict[str, Any]) -> str:
-    """In a few words how far a table is."""
-    lag = report["lag"]
-    words = [f"{report['state']}, {lag:,} record{'s' * (lag != 1)} of its topic to go"]
-    if not lag and not report["rows"] and not report["dead_letters"]:
-        words = [f"{report['state']}, its topic has no records yet"]
-    if report["dead_letters"]:
-        words.append(f"{report['dead_letters']:,} dead letters")
-    if report["message"]:
-        words.append(report["message"])
-    return "; ".join(words)
 
 
 def _parsed(name: str) -> Name | None:

@@ -1,0 +1,1 @@
+"""A server and its tables as Python programs and commands use them: DuckDB, PyIceberg, and `streamlake.local()`."""
