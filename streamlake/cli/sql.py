@@ -101,7 +101,7 @@ class _Session:
             note((f"… the first {ROWS_SHOWN} rows: add LIMIT, or aggregate", "dim"))
 
     def _newest(self, catalog: str, name: Name) -> str | None:
-        """Where the metadata of a table is after its topic's rows were committed; None if the endpoint does not tell."""
+        """Where the metadata of a table is after its topic's rows were committed, if the endpoint tells."""
         try:
             if catalog not in self._served:
                 self._served[catalog] = self._is_served(catalog)

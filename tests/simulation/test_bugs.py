@@ -20,12 +20,12 @@ FOUND_BY = {
     "fence-deleted": 13,
     "ack-after-lease": 79,
     "commit-without-cas": 41,
-    "duplicate-before-original": 33,
+    "duplicate-before-original": 5,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
     "retry-of-pyiceberg": 66,
     "revision-out-of-order": 7,
-    "zombie-commits-offsets": 8,
+    "zombie-commits-offsets": 46,
 }
 
 
