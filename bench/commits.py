@@ -32,6 +32,7 @@ from report import Report, median, plot_lines
 from rich.progress import track
 from table import CLICK, SETTINGS, OneSchema, click_message
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.kinds import load
 from streamlake.config import Tables
@@ -109,7 +110,7 @@ class Lane:
     """One table and its log, with what the worker has around them."""
 
     def __init__(self, topic: str, executor: TimedExecutor, catalog: Any, rows: int) -> None:
-        tools = Tools(catalog, SchemaCache(OneSchema(CLICK)), executor, SystemClock(), Ids())
+        tools = Tools(catalog, SchemaCache(OneSchema(CLICK)), executor, SystemClock(), Ids(), Capabilities())
         self.table = TopicTable(SETTINGS, Owner("cluster", topic, "id", 1), False, tools)
         self._log = GrowingLog(rows)
         spec, budget = TableSpec(topic, UUID(int=1), 1, {}, False, 1), Budget(Tables().memory_bytes)

@@ -27,7 +27,7 @@ from report import Report, median, plot_lines, take_turns
 
 from streamlake.bench.load import Latencies, Progress, arrivals, produce_latency, temporary_topic
 from streamlake.bench.process import Tell, in_child
-from streamlake.s3stream.wal.object.wal import ObjectWalSettings
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
 
 RECORD_BYTES = 1000
 RATES_MB_PER_S = (1, 5, 20)

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from pyiceberg.partitioning import PartitionSpec
 from report import Report, median, plot_bars, take_turns
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import embedded
 from streamlake.catalogs.kinds import load
 from streamlake.cluster.config.table import PREFIX, TableSettings
@@ -286,7 +287,7 @@ async def drain(shape: Shape, codec: Compression, directory: Path, topic: str, r
     """Seconds from the first fetch to the last commit."""
     log, executor = MemoryLog(shape.batches[codec]), ThreadExecutor("table", THREADS)
     catalog = load(embedded(directory, None))
-    tools = Tools(catalog, SchemaCache(OneSchema(shape.schema)), executor, SystemClock(), Ids())
+    tools = Tools(catalog, SchemaCache(OneSchema(shape.schema)), executor, SystemClock(), Ids(), Capabilities())
     table = TopicTable(SETTINGS, Owner("cluster", topic, "id", 1), False, tools)
     spec = TableSpec(topic, UUID(int=1), 1, {}, False, 1)
     gatherer = Gatherer(spec, log, executor, Budget(Tables().memory_bytes), round_bytes)

@@ -13,19 +13,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from streamlake.catalogs import config as catalog_config
-from streamlake.catalogs.kinds import KINDS as CATALOG_KINDS
+from streamlake.catalogs import automq
+from streamlake.catalogs.named import SQL_CATALOG, NamedCatalogs, configured
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.errors import Invalid
-from streamlake.core.share import shared_files
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.wal import uri as wal_uri
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
+from streamlake.s3stream.wal.port import CAPACITY_BYTES
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP")  # of the commands that talk to a server
+FILE_ONLY = ("kafka", "catalogs")  # sections whose keys have no variables
 MIB = 1024 * 1024
-STREAMS, GROUPS = StreamsSettings(), GroupSettings()  # a key that a room has too has its default from there
-SQL_CATALOG = "sql"  # needs no file: beside the metadata
+# A key that a room has too has its default from there.
+STREAMS, GROUPS, FILE_WAL, OBJECT_WAL = StreamsSettings(), GroupSettings(), FileWalSettings(), ObjectWalSettings()
 
 
 class Section(BaseModel):
@@ -54,11 +57,13 @@ class Storage(Section):
     url: str | None = None  # by default <data_dir>/objects
     metadata_url: str | None = None  # by default SQLite in data_dir; postgresql://… keeps no state on this machine
     wal: str | None = None  # s3stream/wal/uri.py; by default `file`, with a metadata server `object`
-    wal_capacity_bytes: int = Field(default=2048 * MIB, ge=1 * MIB)
-    wal_segment_bytes: int = Field(default=64 * MIB, ge=64 * 1024)  # of a file WAL
-    wal_object_bytes: int = Field(default=16 * MIB, ge=64 * 1024)  # of an object WAL
-    wal_linger_ms: int = Field(default=250, ge=0, le=10_000)  # of an object WAL: one object a linger, unless full
-    wal_unflushed_bytes: int = Field(default=64 * MIB, ge=1 * MIB)  # of an object WAL: appended, not yet acknowledged
+    wal_capacity_bytes: int = Field(default=CAPACITY_BYTES, ge=1 * MIB)
+    wal_segment_bytes: int = Field(default=FILE_WAL.segment_bytes, ge=64 * 1024)  # of a file WAL
+    wal_object_bytes: int = Field(default=OBJECT_WAL.object_bytes, ge=64 * 1024)  # of an object WAL
+    # Of an object WAL: one object is written a linger, or as soon as it is full.
+    wal_linger_ms: int = Field(default=OBJECT_WAL.linger_ms, ge=0, le=10_000)
+    # Of an object WAL: records that are appended and not yet acknowledged.
+    wal_unflushed_bytes: int = Field(default=OBJECT_WAL.unflushed_bytes_max, ge=1 * MIB)
     upload_bytes: int = Field(default=STREAMS.upload_bytes, ge=1024)
     upload_interval_s: float = Field(default=STREAMS.upload_interval_ms / 1000, gt=0)
     retention_interval_s: float = Field(default=30.0, gt=0)
@@ -85,7 +90,7 @@ class S3(Section):
 
 
 class Memory(Section):
-    """One budget; `log_cache` and `block_cache` are the parts that caches may fill."""
+    """One budget; `log_cache` and `block_cache` are the parts that caches may fill. Connections have what is left."""
 
     total_bytes: int = Field(default=1024 * MIB, ge=32 * MIB)
     log_cache_bytes: int = Field(default=STREAMS.log_cache_bytes, ge=1 * MIB)
@@ -104,8 +109,8 @@ class Tables(Section):
     """The table worker and the Iceberg catalog it writes to."""
 
     enabled: bool = True
-    catalog: str = SQL_CATALOG  # or the path of a file like catalogs/rest.toml
-    warehouse: str | None = None  # by default file://<data_dir>/warehouse
+    catalog: str = SQL_CATALOG  # the default: a name in [catalogs], or the path of a file like catalogs/rest.toml
+    warehouse: str | None = None  # of the catalog `sql`; by default file://<data_dir>/warehouse
     memory_bytes: int = Field(default=256 * MIB, ge=16 * MIB)  # of fetched data, all tables together
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
 
@@ -123,6 +128,7 @@ class Config(Section):
     groups: Groups = Groups()
     tables: Tables = Tables()
     logging: Logging = Logging()
+    catalogs: dict[str, Any] = Field(default_factory=dict, repr=False)  # by name, checked by catalogs/named.py
     kafka: dict[str, str] = Field(default_factory=dict)  # Kafka's broker keys, checked by cluster/broker_configs.py
 
     @field_validator("kafka", mode="before")
@@ -146,6 +152,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
             if value is not None:
                 _section(values, section)[key] = value
     try:
+        _take_automq_catalog(values)
         return Config.model_validate(values)
     except RecursionError:
         raise Invalid(f"the configuration in {path} is nested too deeply") from None
@@ -154,9 +161,9 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
 
 
 def check(config: Config, environ: Mapping[str, str]) -> None:
-    """What `load` does not look at: the WAL, Kafka's keys, the catalog's file. Invalid, before anything is started."""
-    if config.tables.enabled and config.tables.catalog != SQL_CATALOG:
-        catalog_file(config.tables.catalog, environ)
+    """What `load` does not look at: the WAL, Kafka's keys, the catalogs. Invalid, before anything is started."""
+    if config.tables.enabled:
+        named_catalogs(config, environ)
     if config.storage.wal is not None:
         try:
             wal_uri.parse(config.storage.wal, str(config.storage.data_dir.absolute()), config.storage.url or "file:///")
@@ -171,17 +178,25 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             raise Invalid(f"[kafka] in the configuration: {error}") from None
 
 
-def catalog_file(catalog: str, environ: Mapping[str, str]) -> catalog_config.CatalogConfig:
-    """What `tables.catalog` names when it is not the kind that needs no file. Invalid."""
-    path = Path(catalog)
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
-        kinds = " or ".join(CATALOG_KINDS)
-        raise Invalid(
-            f"tables.catalog is {catalog!r}: it must be {SQL_CATALOG!r}, which needs no more, or the path of a catalog "
-            f"file of kind {kinds}, such as {shared_files()}/catalogs/rest.toml. Other kinds (glue, hive, …) are "
-            "not available yet; many of these catalogs also answer as an Iceberg REST catalog"
-        )
-    return catalog_config.read(path, environ)
+def named_catalogs(config: Config, environ: Mapping[str, str]) -> NamedCatalogs:
+    """The catalogs that this configuration has, besides the one beside the metadata. Invalid."""
+    return configured(config.catalogs, config.tables.catalog, environ)
+
+
+def _take_automq_catalog(values: dict[str, Any]) -> None:
+    """AutoMQ configures its one catalog among Kafka's broker keys: it becomes one of ours, and the default."""
+    kafka = values.get("kafka")
+    if not isinstance(kafka, Mapping):
+        return
+    flat = dict(_flatten(kafka))
+    found, rest = automq.catalog(flat)
+    if found is None:
+        return
+    values["kafka"] = rest
+    if automq.NAME in _section(values, "catalogs"):
+        raise Invalid(f"[catalogs.{automq.NAME}] and {automq.PREFIX}* are both given: remove one of them")
+    _section(values, "catalogs")[automq.NAME] = found
+    _section(values, "tables").setdefault("catalog", automq.NAME)
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -211,8 +226,8 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
         if not name.startswith(ENV_PREFIX) or name in CLIENT_VARIABLES:
             continue
         section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
-        if section not in Config.model_fields or section == "kafka" or not key:
-            known = ", ".join(sorted(s for s in Config.model_fields if s != "kafka"))
+        if section not in Config.model_fields or section in FILE_ONLY or not key:
+            known = ", ".join(sorted(s for s in Config.model_fields if s not in FILE_ONLY))
             raise Invalid(f"{name} is not a setting: it must be {ENV_PREFIX}<SECTION>_<KEY>, sections are {known}")
         found.append((section, key, value))
     return found

@@ -9,9 +9,6 @@ from support.pages import code, rows
 
 from streamlake import config
 from streamlake.core.errors import Invalid
-from streamlake.s3stream.wal.file.wal import FileWalSettings
-from streamlake.s3stream.wal.object.wal import ObjectWalSettings
-from streamlake.table.task.gather import ROUND_BYTES
 
 
 def load(text: str = "", environ: dict[str, str] | None = None, tmp: Path | None = None, **overrides):
@@ -74,8 +71,15 @@ def test_variables_of_the_client_commands_are_none_of_the_servers() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        ({"tables": {"catalog": "glue"}}, r"tables.catalog is 'glue': it must be 'sql'.*rest.*not available yet"),
-        ({"tables": {"catalog": "rest"}}, r"the path of a catalog file of kind sql or rest, such as .*/rest.toml"),
+        ({"tables": {"catalog": "glue"}}, r"tables.catalog is 'glue': it must be 'sql'.*path"),
+        (
+            {"tables": {"catalog": "rest"}},
+            r"the path of a catalog file \(kinds are sql, rest, glue.* such as .*/rest.toml",
+        ),
+        (
+            {"catalogs": {"lake": {"kind": "iceberg"}}},
+            r"\[catalogs.lake\]: kind is 'iceberg', it must be one of sql, re",
+        ),
         ({"tables": {"catalog": "nowhere/lake.toml"}}, r"nowhere/lake.toml does not exist"),
         ({"storage": {"wal": "tape"}}, r"storage.wal: 'tape' is not a valid WAL"),
         (
@@ -99,6 +103,42 @@ def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
     config.check(load(tables={"enabled": False, "catalog": "glue"}), {})
 
 
+AUTOMQ = (
+    '[kafka]\nnum.partitions = 3\nautomq.table.topic.catalog.type = "rest"\n'
+    'automq.table.topic.catalog.uri = "http://127.0.0.1:1"\n'
+)
+
+
+def test_automqs_catalog_is_the_default(tmp_path: Path) -> None:
+    loaded = load(AUTOMQ, tmp=tmp_path)
+    assert loaded.kafka == {"num.partitions": "3"}
+    catalogs = config.named_catalogs(loaded, {})
+    assert (catalogs.default, catalogs["automq"].kind) == ("automq", "rest")
+    config.check(loaded, {})
+
+
+def test_another_catalog_may_be_the_default_beside_automqs(tmp_path: Path) -> None:
+    loaded = load(AUTOMQ + '[tables]\ncatalog = "sql"\n', tmp=tmp_path)
+    assert config.named_catalogs(loaded, {}).default == "sql"
+
+
+def test_automqs_catalog_twice(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"\[catalogs.automq\] and automq.table.topic.catalog.\* are both given"):
+        load(AUTOMQ + '[catalogs.automq]\nfile = "x"\n', tmp=tmp_path)
+
+
+def test_secrets_of_catalogs_are_in_no_text(tmp_path: Path) -> None:
+    loaded = load(
+        '[catalogs.lake]\nkind = "rest"\nproperties.uri = "http://x"\nproperties.token = "s3cr3t"\n', tmp=tmp_path
+    )
+    assert "s3cr3t" not in repr(loaded) + repr(config.named_catalogs(loaded, {}))
+
+
+def test_catalogs_have_no_variables() -> None:
+    with pytest.raises(Invalid, match="STREAMLAKE_CATALOGS_LAKE is not a setting"):
+        load(environ={"STREAMLAKE_CATALOGS_LAKE": "x"})
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="does not exist"):
         config.load(tmp_path / "nowhere.toml", {}, {})
@@ -115,7 +155,7 @@ def literal(cell: str) -> Any:
 SECTIONS: dict[str, Any] = {name: field.annotation for name, field in config.Config.model_fields.items()}
 
 
-@pytest.mark.parametrize("section", [name for name in SECTIONS if name != "kafka"])
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name not in config.FILE_ONLY])
 def test_the_page_lists_every_key_with_its_default(section: str) -> None:
     defaults = SECTIONS[section]().model_dump(mode="json")
     on_page = rows("configuration.md", f"`[{section}]`")
@@ -126,12 +166,3 @@ def test_the_page_lists_every_key_with_its_default(section: str) -> None:
         value = str(defaults[key] if defaults[key] is not None else "1")
         loaded = load(environ={code(row["variable"]): value}).model_dump(mode="json")
         assert str(loaded[section][key]) == value
-
-
-def test_a_room_that_is_given_no_settings_has_the_servers() -> None:
-    storage = config.Storage()
-    wal, file_wal = ObjectWalSettings(), FileWalSettings()
-    assert (wal.capacity_bytes, wal.object_bytes) == (storage.wal_capacity_bytes, storage.wal_object_bytes)
-    assert (wal.linger_ms, wal.unflushed_bytes_max) == (storage.wal_linger_ms, storage.wal_unflushed_bytes)
-    assert (file_wal.capacity_bytes, file_wal.segment_bytes) == (storage.wal_capacity_bytes, storage.wal_segment_bytes)
-    assert config.Tables().round_bytes == ROUND_BYTES

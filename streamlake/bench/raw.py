@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from typing import NoReturn
 
 from streamlake.bench.librdkafka import require_client
 from streamlake.bench.load import ACK_TIMEOUT_S, FIRST_S, Progress, Throughput, own_cpu_s, values
@@ -137,6 +138,10 @@ def produce_requests(
     return Throughput(sent, sent * record_bytes, done, ended - started, cpu_s, first_bytes)
 
 
+class _NotLed(Unavailable):
+    """The broker does not lead the partition, or does not know it yet."""
+
+
 class _Pipelined:
     """One connection. Correlation ids are places in the ring; answers must come in their order."""
 
@@ -160,13 +165,24 @@ class _Pipelined:
         self._target = target
 
     def exchange_one(self) -> None:
-        """A first request, so that the broker has opened the partition before the clock starts."""
+        """A first request, so that the broker has opened the partition before the clock starts. Apache Kafka names the
+        leader of a new partition before that one knows of it: until it does the request is sent again."""
+        deadline = time.perf_counter() + ACK_TIMEOUT_S
+        while not self._is_led():
+            if time.perf_counter() > deadline:
+                self._refused(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self.socket.setblocking(False)
+
+    def _is_led(self) -> bool:
         self._unsent_bytes += self._request_bytes
         self.waiting += 1
         self._send()
-        while not self.receive():
-            pass
-        self.socket.setblocking(False)
+        try:
+            while not self.receive():
+                pass
+        except _NotLed:
+            return False
+        return True
 
     def allow(self, requests: int, selector: selectors.BaseSelector) -> None:
         """Send so many more, and what could not be sent before; the rest when the socket takes it."""
@@ -200,25 +216,28 @@ class _Pipelined:
         if not count:
             raise Unavailable(f"{self._target.host}:{self._target.port} closed the connection")
         self._received += memoryview(self._buffer)[:count]
-        data, at, end, answers = self._received, 0, len(self._received), 0
+        data, at, end, answers, code = self._received, 0, len(self._received), 0, 0
         while end - at >= _HEAD.size:
             length, correlation_id = _HEAD.unpack_from(data, at)
             if end - at < _LENGTH.size + length:
                 break
             code = _CODE.unpack_from(data, at + self._code_at)[0]
-            if code or correlation_id != self._expected:
-                self._refused(code, correlation_id)
+            if correlation_id != self._expected:
+                raise Corrupt(f"request {self._expected} was answered as request {correlation_id}")
             self._expected = (correlation_id + 1) % self._slots
             at += _LENGTH.size + length
             answers += 1
+            if code:
+                break
         del data[:at]
         self.waiting -= answers
+        if code:
+            self._refused(code)
         return answers
 
-    def _refused(self, code: int, correlation_id: int) -> None:
-        if correlation_id != self._expected:
-            raise Corrupt(f"request {self._expected} was answered as request {correlation_id}")
-        raise Unavailable(f"{self._target.topic}-{self._target.partition}: produce failed: {ErrorCode(code).name}")
+    def _refused(self, code: int) -> NoReturn:
+        kind = _NotLed if code == ErrorCode.NOT_LEADER_OR_FOLLOWER else Unavailable
+        raise kind(f"{self._target.topic}-{self._target.partition}: produce failed: {ErrorCode(code).name}")
 
 
 def fetch_requests(bootstrap: str, topic: str, *, records: int, at_least_s: float = 0, tell: Tell) -> Throughput:

@@ -51,11 +51,13 @@ class Broker:
             services.progress,
             services.logs,
             self._machine.clock,
+            self._machine.ids,
             launch,
         )
 
     async def serve(self, worker: TableWorker, undo: list[tuple[str, Undo]]) -> None:
-        await self.listener.start(self.services.context(*self._address), HANDLERS)
+        services = self.services
+        await self.listener.start(services.context(*self._address), HANDLERS, services.connection_memory)
         # Requests under way need all that was started before, so they end first.
         undo.append(("listener", lambda: self.listener.stop(self._config.server.shutdown_timeout_s)))
         if self._config.tables.enabled:

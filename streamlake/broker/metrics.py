@@ -14,6 +14,7 @@ from streamlake.telemetry.metric import Component, Metric
 def metrics_of(services: Services, connections: Counters, worker: TableWorker, loop_lag: LoopLag) -> Iterator[Metric]:
     components: tuple[Component, ...] = (
         connections,
+        services.connection_memory,
         services.logs,
         services.streams,
         services.groups,

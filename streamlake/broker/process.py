@@ -22,8 +22,7 @@ from streamlake.broker.broker import Broker
 from streamlake.broker.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
 from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Undo, undo_all
-from streamlake.catalogs import config as catalog_config
-from streamlake.config import SQL_CATALOG, Config, catalog_file
+from streamlake.config import Config
 from streamlake.core import native
 from streamlake.core.disk import DiskFile
 from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
@@ -142,7 +141,7 @@ class ServerProcess:
         metrics.add(metrics_of(broker.services, broker.listener.counters, self._worker, loop_lag))
 
     def _worker_settings(self) -> WorkerSettings:
-        tables, catalog = self.config.tables, self._catalog()
+        tables, catalogs = self.config.tables, self.broker.services.catalogs
         return WorkerSettings(
             bootstrap_host=_reachable(self.config.server.host),
             bootstrap_port=self.broker.listener.port,
@@ -152,20 +151,9 @@ class ServerProcess:
             round_bytes=tables.round_bytes,
             log_level=self.config.logging.level,
             log_json=self.config.logging.format == "json",
-            catalog_kind=catalog.kind,
-            catalog_name=catalog.name,
-            catalog_properties=dict(catalog.properties),
+            catalogs=dict(catalogs.by_name),
+            default_catalog=catalogs.default,
         )
-
-    def _catalog(self) -> catalog_config.CatalogConfig:
-        tables, storage, s3 = self.config.tables, self.config.storage, self.config.s3
-        if tables.catalog != SQL_CATALOG:
-            return catalog_file(tables.catalog, os.environ)
-        url = metadata_url(self.config)
-        if url.startswith("sqlite"):
-            return catalog_config.embedded(self._data_dir, tables.warehouse)
-        warehouse = tables.warehouse or (f"{storage.url}/warehouse" if storage.url else None)
-        return catalog_config.beside_metadata(url, self._data_dir, warehouse, s3.model_dump())
 
     # -- stop --------------------------------------------------------------------------------------------------------
 
@@ -201,6 +189,14 @@ class ServerProcess:
         stopping = [f"stopping: {self.failed.result()}"] if self.failed.done() else []
         return stopping + self.broker.services.problems()
 
+    def _catalogs(self) -> list[str]:
+        """In words, the default first."""
+        if not self.config.tables.enabled:
+            return []
+        catalogs = self.broker.services.catalogs
+        named = sorted(catalogs.by_name.items(), key=lambda item: item[0] != catalogs.default)
+        return [name if name == found.kind else f"{name} ({found.kind})" for name, found in named]
+
     def _announce(self) -> None:
         addresses = {
             "pid": os.getpid(),
@@ -220,7 +216,7 @@ class ServerProcess:
             wal=wal_uri(self.config).kind,
             store=store_url(self.config),
             metadata=metadata_url(self.config).partition(":")[0],
-            catalog=self._catalog().kind if self.config.tables.enabled else "none: tables.enabled is false",
+            catalogs=", ".join(self._catalogs()) or "none: tables.enabled is false",
             kernels=", ".join(what for what, there in kernels.items() if there) or "none",
         )
         if missing := [what for what, there in kernels.items() if not there]:

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 
 import structlog
 
+from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
@@ -28,11 +30,11 @@ from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
-from streamlake.config import Config
+from streamlake.config import Config, environment
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import GroupSettings
-from streamlake.coordinator.shell import Groups
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
@@ -45,6 +47,7 @@ from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.streams import Streams
+from streamlake.server.memory import ConnectionMemory
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +67,14 @@ class Services:
     progress: TableProgress
     logs: LogManager
     partitions: Partitions
+    connection_memory: ConnectionMemory
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
 
     def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
         self.tasks = Supervisor(lambda name, error: on_fatal(error))
+        self.catalogs = catalogs_of(config, environment())
         self._config = config
         self._machine = machine
         self._on_fatal = on_fatal
@@ -123,6 +128,7 @@ class Services:
         )
         self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
         self.tasks.start("sweep of earlier WALs", takeover.sweep())
+        budget = Budget(self._config.memory.total_bytes)
         self.streams = Streams(
             self.store,
             self.wal,
@@ -130,11 +136,12 @@ class Services:
             machine.clock,
             machine.ids,
             settings,
-            Budget(self._config.memory.total_bytes),
+            budget,
             self._fatal,
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
+        self.connection_memory = ConnectionMemory(budget.take_rest("connections"))
 
     async def _claim_later(self) -> None:
         while True:
@@ -163,7 +170,8 @@ class Services:
 
     async def _start_partitions(self) -> None:
         clock, ids = self._machine.clock, self._machine.ids
-        self.topics = Topics(self.database, self.identity, clock, ids)
+        rules = CatalogRules(self.catalogs, self.configs)
+        self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.progress = TableProgress(self.database, self.identity)
@@ -200,6 +208,7 @@ class Services:
             offsets=self.offsets,
             producer_ids=self._producer_ids,
             fetch_sessions=FetchSessions(machine.ids),
+            connection_memory=self.connection_memory,
             deadlines=Deadlines(asyncio.get_running_loop()),
             checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,

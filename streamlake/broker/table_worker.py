@@ -23,6 +23,8 @@ from streamlake.cluster.store.table_progress import Reported, TableProgress
 from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.log.manager import LogManager
 from streamlake.table.task.control import (
     FromServer,
@@ -53,6 +55,7 @@ class TableWorker:
         progress: TableProgress,
         logs: LogManager,
         clock: Clock,
+        ids: Ids,
         launch: Callable[[], Awaitable[WorkerProcess]],
     ) -> None:
         self._launch = launch
@@ -62,6 +65,7 @@ class TableWorker:
         self._progress = progress
         self._logs = logs
         self._clock = clock
+        self._ids = ids
         self._reports: dict[UUID, TableReport] = {}
         self._stored: dict[UUID, tuple[TopicInfo | None, TableReport]] = {}  # progress that the metadata store has
         self._changed = asyncio.Event()
@@ -109,7 +113,7 @@ class TableWorker:
 
     async def run(self) -> None:
         """Keep a worker running until `stop`."""
-        pause_s = RESTART_PAUSE_FIRST_S
+        backoff = Backoff(self._ids, RESTART_PAUSE_FIRST_S, RESTART_PAUSE_MAX_S)
         loop = asyncio.get_running_loop()
         while not self._stopping:
             await self._wait_for_tables()
@@ -123,10 +127,10 @@ class TableWorker:
             if self._stopping:
                 return
             if loop.time() - started > HEALTHY_AFTER_S:
-                pause_s = RESTART_PAUSE_FIRST_S
-            log.warning("the table worker ended; it is started again", exit_code=code, in_s=pause_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
+                backoff.reset()
+            delay_s = backoff.next_delay_s()
+            log.warning("the table worker ended; restarting it", exit_code=code, in_s=round(delay_s, 3))
+            await asyncio.sleep(delay_s)
 
     async def stop(self) -> None:
         """End the worker: it finishes the commit that is under way, if that is quick."""
@@ -192,6 +196,9 @@ class TableWorker:
         configs = {key: value for key, value in effective.items() if key.startswith(PREFIX)}
         return TableSpec(topic.name, topic.id, len(topic.partitions), configs, committed_once, epoch)
 
+    def _catalog(self, topic: TopicInfo) -> str:
+        return topic.configs.get(PREFIX + "catalog", "") or self._settings.default_catalog
+
     async def _keep(self, report: TableReport) -> None:
         before = self._reports.get(report.topic_id)
         if before is None or (before.state, before.message) != (report.state, report.message):
@@ -199,15 +206,23 @@ class TableWorker:
             why = {"reason": report.message} if report.message else {}
             told("table", topic=report.topic, table=report.table, state=report.state, **why)
         self._reports[report.topic_id] = report
-        if not report.hold:
+        if not report.hold or self._has_left(report):
             return
         if not self._is_stored(report) and not await self._store(report):
             return
         topic = self._topics.by_id(report.topic_id)
+        if topic is None or not topic.is_table or self._has_left(report):
+            return
         for index, hold in enumerate(report.hold):
             partition = self._logs.get(report.topic_id, index)
-            if partition is not None and topic is not None and topic.is_table:
+            if partition is not None:
                 partition.hold(TABLE_HOLD, hold)
+
+    def _has_left(self, report: TableReport) -> bool:
+        """The report is the last word of a table in a catalog that its topic has left: what that table holds must not
+        let retention pass what the next one has not read."""
+        topic = self._topics.by_id(report.topic_id)
+        return topic is not None and report.catalog != self._catalog(topic)
 
     async def _store(self, report: TableReport) -> bool:
         topic = self._topics.by_id(report.topic_id)
@@ -243,7 +258,7 @@ class TableWorker:
     def _describe(self, topic: TopicInfo) -> dict[str, Any]:
         report, spec = self._reports.get(topic.id), self._spec(topic, False, 0)
         namespace = spec.configs[PREFIX + "namespace"]
-        if report is None:
+        if report is None or self._has_left(report):
             table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
             report = TableReport(topic.name, topic.id, table, "starting")
         partitions = []
@@ -265,6 +280,7 @@ class TableWorker:
         return {
             "topic": topic.name,
             "topic_id": str(topic.id),
+            "catalog": self._catalog(topic),
             "table": report.table,
             "namespace": namespace,  # where to cut `table`: both parts may hold dots
             "state": report.state,

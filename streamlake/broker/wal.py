@@ -14,8 +14,10 @@ from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.store.probe import probe_conditional_writes
 from streamlake.s3stream.wal.file.native_flusher import NativeFlusher
-from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
-from streamlake.s3stream.wal.object.wal import ObjectWal, ObjectWalSettings
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.file.wal import FileWal
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.s3stream.wal.uri import WalUri, parse
 
 IDENTITY = "#"  # in the list, between the URI of a file WAL and the identity of its directory

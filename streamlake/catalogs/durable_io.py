@@ -12,7 +12,7 @@ import os
 from types import TracebackType
 from typing import Any
 
-from pyiceberg.io import InputFile, OutputFile, OutputStream
+from pyiceberg.io import PY_IO_IMPL, InputFile, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
@@ -21,6 +21,15 @@ from streamlake.core.errors import Invalid
 
 DISK = "streamlake.disk"
 IMPLEMENTATION = "streamlake.catalogs.durable_io.DurableFileIO"
+
+
+def choose_for(properties: dict[str, Any], disk: Disk, names: bool = False) -> None:
+    """Give a catalog's tables this FileIO if its warehouse is on a local disk, and its properties choose no other.
+    `names`: a warehouse without a scheme is a name that the catalog knows, not a path."""
+    location = str(properties.get("warehouse") or "s3://")
+    if location.startswith("file:") or ("://" not in location and not names):
+        properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)
+        properties[DISK] = disk
 
 
 class DurableFileIO(PyArrowFileIO):

@@ -4,19 +4,22 @@ pyiceberg sets no timeout, so a catalog that hangs would hang a thread for ever;
 retries may conflict with its own first attempt, which landed. Whether a commit is sent again is the committer's choice.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from pyiceberg.catalog.rest import SIGV4_MAX_RETRIES, RestCatalog
-from pyiceberg.io import PY_IO_IMPL, S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
+from pyiceberg.catalog.rest import API_PREFIX, SIGV4_MAX_RETRIES, Endpoint, HttpMethod, RestCatalog
+from pyiceberg.io import S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
 from streamlake.catalogs import durable_io
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.disk import Disk
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+TRANSACTIONS = Endpoint(http_method=HttpMethod.POST, path=f"{API_PREFIX}/transactions/commit")
 
 
 def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
@@ -25,10 +28,18 @@ def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
     properties.setdefault(SIGV4_MAX_RETRIES, "0")
     properties.setdefault(S3_CONNECT_TIMEOUT, str(CONNECT_TIMEOUT_S))
     properties.setdefault(S3_REQUEST_TIMEOUT, str(READ_TIMEOUT_S))
-    if str(properties.get("warehouse", "")).startswith("file:"):
-        properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
-        properties[durable_io.DISK] = disk
-    return TimedRestCatalog(config.name, **properties)
+    durable_io.choose_for(properties, disk, names=True)
+    # pyiceberg takes a first namespace that is called as its catalog for the catalog's name, and cuts it off in a
+    # commit. No namespace has a space.
+    return TimedRestCatalog(f"catalog {config.name}", **properties)
+
+
+def refined(known: Capabilities, catalog: RestCatalog) -> Capabilities:
+    """What the server's own configuration tells."""
+    if str(catalog.properties.get("nessie.is-nessie-catalog", "")).lower() == "true":
+        # Nessie's history is its own: a table has one snapshot without a parent, and tags are accepted and dropped.
+        known = replace(known, keeps_tags=False, keeps_history=False)
+    return replace(known, multi_table_commit=TRANSACTIONS in catalog._supported_endpoints)
 
 
 class TimedRestCatalog(RestCatalog):

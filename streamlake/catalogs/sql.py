@@ -1,4 +1,4 @@
-"""The SQL catalog on SQLite: the embedded default, and any SQLAlchemy URL that pyiceberg takes.
+"""The SQL catalog on SQLite, the embedded default, and on PostgreSQL.
 
 A power cut must not revert a commit, so SQLite runs with synchronous=FULL. A warehouse on a
 local disk gets the FileIO that syncs.
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.io import PY_IO_IMPL
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from streamlake.catalogs import durable_io
@@ -19,6 +18,8 @@ from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
 BUSY_TIMEOUT_MS = 10_000
+CONNECT_TIMEOUT_S = 10
+UNANSWERED_TIMEOUT_MS = 60_000  # of what was sent to PostgreSQL: a server that vanished must not hang a thread
 
 
 def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
@@ -28,14 +29,12 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
         url = make_url(properties["uri"])
     except ArgumentError:
         raise Invalid(f"catalog {config.name}: uri is not a database URL such as sqlite:////lake/catalog.db") from None
-    if "warehouse" not in properties:
-        raise Invalid(f"catalog {config.name}: [properties] has no warehouse, the location of its tables")
-    if is_local(properties["warehouse"]):
-        properties.setdefault(PY_IO_IMPL, durable_io.IMPLEMENTATION)
-        properties[durable_io.DISK] = disk
+    durable_io.choose_for(properties, disk)
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite and url.database:
         disk.makedirs(str(Path(url.database).absolute().parent))
+    elif not sqlite:
+        properties["uri"] = _with_deadlines(url).render_as_string(hide_password=False)
     catalog = SqlCatalog(config.name, **properties)
     event.listen(catalog.engine, "checkin", _end_transaction)
     if sqlite:
@@ -44,8 +43,11 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
     return catalog
 
 
-def is_local(location: str) -> bool:
-    return location.startswith("file:") or "://" not in location
+def _with_deadlines(url: URL) -> URL:
+    """By the driver that is installed here, and with an end to every wait, unless the URL says otherwise."""
+    limits = {"connect_timeout": str(CONNECT_TIMEOUT_S), "tcp_user_timeout": str(UNANSWERED_TIMEOUT_MS)}
+    missing = {key: value for key, value in limits.items() if key not in url.query}
+    return url.set(drivername="postgresql+psycopg").update_query_dict(missing)
 
 
 def _end_transaction(connection: Any, _: Any) -> None:

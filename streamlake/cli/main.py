@@ -13,6 +13,7 @@ COMMANDS = {
     "server": "Run the server.",
     "topic": "Create, list, describe and delete topics; produce and consume records.",
     "table": "List tables and show how far they are.",
+    "catalog": "List the configured catalogs, and check that one works.",
     "sql": "Run SQL on the tables.",
     "demo": "Five real tables through a Kafka client into Iceberg, and SQL on them.",
     "bench": "Measure a Kafka-compatible broker: produce, fetch, tables.",

@@ -101,6 +101,12 @@ class Views:
             exact = [t for t in there if t.name == _parsed(name)]
             if not there:
                 continue
+            if len(exact) > 1:
+                catalogs = " and ".join(sorted(t.report["catalog"] for t in exact))
+                raise Invalid(
+                    f"{exact[0].name.quoted} is a table in each of the catalogs {catalogs}, and a view can stand for "
+                    "one only: give one of them another streamlake.table.name"
+                )
             table = (exact or there)[0]
             if (len(there) > 1 and not exact) or chosen.setdefault(table.name.folded, table) is not table:
                 raise Invalid(

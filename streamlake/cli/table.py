@@ -42,6 +42,7 @@ def status(
         show_json(table)
         return
     for key in (
+        "catalog",
         "table",
         "state",
         "message",

@@ -1,8 +1,8 @@
 """Broker configs that clients see and may change: all of Kafka's, and defaults of `streamlake.table.*`.
 
-A value is found, strongest first, among what was set for this broker, for all brokers, in the configuration file,
-and the built-in default. As in Kafka, some may be changed while the broker runs and the others only in the file. What
-other sections of the file say (addresses, directories) is shown under Kafka's name for it, and is set there only.
+The value in force is the first one that is set: for this broker, for all brokers, in the configuration file, or by
+default. As in Kafka, some configs may be changed while the broker runs, and the others only in the file. A setting of
+another section of the file (addresses, directories) is shown under the name that Kafka has for it, read-only.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.core.errors import Invalid, OutcomeUnknown
 
-ALL_BROKERS = -1  # the row that holds for every node
+ALL_BROKERS = -1  # node of the rows that apply to every broker
 UNKNOWN_NAME_CHARS_MAX = 255
-ROWS_MAX = 1_000  # configs that are set on one broker, or on all
+ROWS_MAX = 1_000  # configs that are set on one broker, or on all brokers
 
 
 def _refused(default: str | None, why: str) -> Parser:
@@ -94,18 +94,18 @@ class BrokerConfigs:
         static: Mapping[str, str],
         in_force: Mapping[str, str] | None = None,
     ) -> None:
-        """`static` is what the configuration file says; Invalid if a key or value of it is wrong. `in_force` are the
-        values of keys that other sections of it say."""
-        self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may be new
+        """`static`: the section [kafka] of the configuration file, Invalid if a key or a value is wrong. `in_force`:
+        the values of the keys that other sections of the file set."""
+        self.listeners: list[Callable[[frozenset[str]], None]] = []  # called with the keys whose value may have changed
         self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
         self._identity = identity
         self._static = {**check_static(static), **(in_force or {})}
         self._dynamic: Rows = {}
-        self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
+        self.stale = asyncio.Event()  # a change was missed; image.keep_fresh reads the image again
 
     def layers(self) -> list[Layer]:
-        """What was set for this broker, strongest first."""
+        """The configs of this broker, strongest first."""
         return [
             Layer(ConfigSource.DYNAMIC_BROKER, self._dynamic.get(self._identity.node, {})),
             Layer(ConfigSource.DYNAMIC_DEFAULT_BROKER, self._dynamic.get(ALL_BROKERS, {})),
@@ -113,7 +113,7 @@ class BrokerConfigs:
         ]
 
     def topic_layers(self, explicit: Mapping[str, str]) -> list[Layer]:
-        """The layers under which a topic with these explicit configs lives."""
+        """The layers that apply to a topic with these explicit configs."""
         return [Layer(ConfigSource.DYNAMIC_TOPIC, explicit), *self.layers()]
 
     def value(self, name: str) -> Value:
@@ -129,7 +129,8 @@ class BrokerConfigs:
         await asyncio.shield(reading)
 
     async def alter(self, node: int | None, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Set and remove configs of one broker, or of all (None); in force here on return. Invalid changes nothing."""
+        """Set and remove configs of one broker, or of all (None). They are in force here on return; Invalid changes
+        nothing."""
         values = check_alter(set_)
         gone = sorted({BROKER_CONFIGS.canonical(name) if name in BROKER_CONFIGS else _name(name) for name in remove})
         where = ALL_BROKERS if node is None else node
@@ -144,12 +145,12 @@ class BrokerConfigs:
             upsert(connection, schema.broker_config, rows)
             count = select(func.count()).where(c.node == where)
             if connection.execute(count).scalar_one() > ROWS_MAX:
-                raise Invalid(f"a broker has room for {ROWS_MAX} configs that are set: delete some")
+                raise Invalid(f"at most {ROWS_MAX} configs may be set on a broker: delete some")
             loaded = _load(connection)
             next_revision(connection)
             return loaded
 
-        # The image follows the commit even if the caller goes away: the callback belongs to the write, not to us.
+        # The image follows the commit even if the caller is cancelled: the callback belongs to the write.
         writing = self._database.write(run)
         writing.add_done_callback(self._installed)
         try:
@@ -172,7 +173,7 @@ class BrokerConfigs:
 
 
 def definition_of(name: str) -> ConfigDef:
-    """Of any key that may be set on a broker, also of one that no broker knows."""
+    """The definition of a key that may be set on a broker, even if no broker knows the key."""
     for definitions in (BROKER_CONFIGS, QUOTA_CONFIGS):
         if name in definitions:
             return definitions[name]
@@ -181,8 +182,8 @@ def definition_of(name: str) -> ConfigDef:
 
 
 def check_alter(values: Mapping[str, str]) -> dict[str, str]:
-    """What may be set on a broker that runs, under canonical names. As in Kafka, that is also any key that no broker
-    knows: it is kept for who does. Invalid says what is wrong."""
+    """Configs to set on a running broker, under canonical names. As in Kafka, keys that no broker knows are accepted,
+    and kept for programs that know them. Invalid names the wrong key and its rule."""
     known: dict[str, str] = {}
     checked: dict[str, str] = {}
     for name, value in values.items():
@@ -203,7 +204,7 @@ def check_alter(values: Mapping[str, str]) -> dict[str, str]:
 
 def _unknown(name: str, value: str) -> str:
     if _name(name).startswith("listener.name."):
-        # Kafka's way to give one listener TLS or SASL: nobody shall believe that it is on.
+        # Kafka configures TLS and SASL of one listener in this way: a user must not believe that they are enabled.
         raise Invalid(f"{name} is not supported: listeners have no configs of their own here")
     definition_of(name).parse(value)
     return value
@@ -216,7 +217,7 @@ def _name(name: str) -> str:
 
 
 def check_static(static: Mapping[str, str]) -> dict[str, str]:
-    """What the section [kafka] of the configuration file may say, under canonical names. Invalid says what is wrong."""
+    """The section [kafka] of the configuration file, under canonical names. Invalid names the wrong key."""
     for name in static:
         if name in OWN:
             raise Invalid(f"kafka.{name} is not used: {f'set {OWN[name]}' if OWN[name] else 'leave it out'}")

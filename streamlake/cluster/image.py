@@ -1,8 +1,8 @@
-"""Keeps an image in memory from staying behind the metadata store for ever.
+"""Reads an image in memory again after it has missed a change of the metadata store.
 
-An image follows the commits of its own broker. When the answer to a commit is lost it is read again at once; when that
-fails too, nobody else would: a topic could exist in the store, be refused to whoever creates it, and be unknown to
-whoever asks for it. So what was missed is remembered, and read again until it is there.
+An image follows the commits of its own broker. When the answer to a commit is lost, it is read again at once. Should
+that fail too, a topic would exist in the store, so that nobody can create it, but not in the image, so that nobody can
+use it. Therefore the image is marked as stale, and read again until that succeeds.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ RETRY_S = 1.0
 
 
 async def keep_fresh(stale: asyncio.Event, refresh: Callable[[], Awaitable[None]]) -> None:
-    """Until cancelled. `refresh` clears `stale` when it has read everything."""
+    """Runs until cancelled. `refresh` clears `stale` when it has read everything."""
     while True:
         await stale.wait()
         try:

@@ -1,33 +1,35 @@
-"""Topics: their names, ids, partitions and configs, as an image in memory and as rows behind it.
+"""Topics: their names, ids, partitions and configs, as rows of the metadata store and as an image of them in memory.
 
-Reads are answered from the image, at once. A change is one transaction that ends by counting the cluster's revision;
-the image and the listeners follow after the commit, in commit order, even if the caller has gone away. An operation
-returns when its change can be used on this broker: it awaits the followers. What the image missed (a lost answer,
-another broker) is read again: `refresh`.
+Reads are answered from the image. A change is one transaction that ends by incrementing the revision of the cluster;
+the image and the listeners follow after the commit, in commit order, even if the caller was cancelled. An operation
+awaits the followers, so its change can be used on this broker when it returns. Changes that the image has missed (a
+lost answer, another broker) are read again by `refresh`.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from streamlake.cluster.config.definition import boolean
+from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
-from streamlake.cluster.store.table_progress import release_holds, set_holds
+from streamlake.cluster.store.table_progress import has_committed, release_holds, set_holds
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
 from streamlake.core.ids import Ids
 
-NAME_CHARS_MAX = 249  # Kafka: a name must fit a file name, with "-<partition>" behind it
+NAME_CHARS_MAX = 249  # Kafka: a name and "-<partition>" must fit a file name
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._\-]+")
 
 
@@ -41,7 +43,7 @@ class PartitionInfo:
 class TopicInfo:
     name: str
     id: UUID
-    configs: Mapping[str, str]  # what was set explicitly, under canonical keys
+    configs: Mapping[str, str]  # explicit configs under canonical keys
     partitions: tuple[PartitionInfo, ...]  # by index, 0 and up without a gap
 
     @property
@@ -58,6 +60,19 @@ class TopicChange:
     after: TopicInfo | None
 
 
+class TableRules(Protocol):
+    """What the catalogs of this server say to topics that are tables."""
+
+    def check(self, topic: str, configs: Mapping[str, str], others: Iterable[TopicInfo]) -> None:
+        """Invalid if the topic's table can never be, or would be that of another topic. `others` may hold the topic
+        itself, as it was."""
+        ...
+
+    def catalog(self, configs: Mapping[str, str]) -> str:
+        """The name of the catalog that these configs of a topic mean."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
     partitions_per_topic_max: int = 10_000
@@ -65,13 +80,19 @@ class TopicLimits:
 
 
 class Topics:
-    """`refresh` once before use; listeners that are there by then hear of every topic as created."""
+    """Call `refresh` once before use: it reports every topic as created to the listeners."""
 
     def __init__(
-        self, database: Database, identity: BrokerIdentity, clock: Clock, ids: Ids, limits: TopicLimits | None = None
+        self,
+        database: Database,
+        identity: BrokerIdentity,
+        clock: Clock,
+        ids: Ids,
+        limits: TopicLimits | None = None,
+        rules: TableRules | None = None,
     ) -> None:
         self.revision = -1
-        self.stale = asyncio.Event()  # something was missed; image.keep_fresh reads it
+        self.stale = asyncio.Event()  # a change was missed; image.keep_fresh reads the image again
         self.listeners: list[Callable[[TopicChange], None]] = []  # called on the loop; must not raise
         self.followers: list[Callable[[], Awaitable[None]]] = []  # each returns when it has applied all changes so far
         self._database = database
@@ -79,9 +100,10 @@ class Topics:
         self._clock = clock
         self._ids = ids
         self._limits = limits or TopicLimits()
+        self._rules = rules  # without, any table is possible
         self._by_name: dict[str, TopicInfo] = {}
         self._by_id: dict[UUID, TopicInfo] = {}
-        self._by_alike: dict[str, str] = {}  # names, by what they are in metrics
+        self._by_alike: dict[str, str] = {}  # names by their form in metrics
         self._partitions = 0
 
     def get(self, name: str) -> TopicInfo | None:
@@ -95,16 +117,18 @@ class Topics:
         return [self._by_name[name] for name in sorted(self._by_name)]
 
     def check_create(self, name: str, partitions: int, configs: Mapping[str, str]) -> dict[str, str]:
-        """Everything that `create` would refuse, without creating; the configs under canonical keys."""
+        """Check all that `create` checks, without creating the topic. Returns the configs under canonical keys."""
         check_name(name)
         self.check_free(name)
         if not 1 <= partitions <= self._limits.partitions_per_topic_max:
             raise Invalid(f"{partitions} partitions: must be from 1 to {self._limits.partitions_per_topic_max}")
         self._check_room(partitions)
-        return check_topic_configs(configs)
+        checked = check_topic_configs(configs)
+        self.check_table(name, checked)
+        return checked
 
     def check_free(self, name: str) -> None:
-        """Exists; Invalid: it differs from another topic's in '.' and '_' only, so they would be one in metrics."""
+        """Exists. Invalid if it differs from the name of a topic in '.' and '_' only: both would be one in metrics."""
         if name in self._by_name:
             raise Exists(f"topic {name} exists already")
         if other := self._by_alike.get(_alike(name)):
@@ -131,7 +155,8 @@ class Topics:
         return _after(await self._change(run))
 
     async def delete(self, topic: str | UUID) -> TopicInfo:
-        """Delete a topic by name or id; NotFound. What it was is returned. Its streams' objects become gc's."""
+        """Delete a topic by name or id, and return it; NotFound. Garbage collection deletes the objects of its
+        streams."""
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
@@ -139,8 +164,8 @@ class Topics:
             doomed = _load_topic(connection, topic)
             p = schema.partition.c
             streams = select(p.stream_id).where(p.topic_id == doomed.id)
-            # Rows that hang on the streams and on the topic (epochs; configs, committed offsets, table progress) go in
-            # the same transaction, by ON DELETE CASCADE: there is no state in which a topic is half deleted.
+            # Rows that refer to the streams and to the topic (epochs; configs, committed offsets, table progress) are
+            # deleted in the same transaction, by ON DELETE CASCADE: no state has a part of a deleted topic.
             connection.execute(delete(schema.stream).where(schema.stream.c.id.in_(streams)))
             connection.execute(delete(schema.topic).where(schema.topic.c.id == doomed.id))
             return TopicChange(next_revision(connection), doomed, None)
@@ -150,7 +175,7 @@ class Topics:
         return change.before
 
     def check_add_partitions(self, name: str, total: int) -> None:
-        """That the limits leave room for so many partitions; Invalid."""
+        """Invalid if the limits do not allow so many partitions."""
         if total > self._limits.partitions_per_topic_max:
             raise Invalid(f"{total} partitions: must be at most {self._limits.partitions_per_topic_max}")
         if (topic := self.get(name)) is not None:
@@ -176,23 +201,34 @@ class Topics:
         return _after(await self._change(run))
 
     def check_alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Everything that `alter_configs` would refuse, without altering."""
+        """Check all that `alter_configs` checks, without altering the topic; but for what only the metadata store can
+        tell, whether the table has rows."""
         if (topic := self.get(name)) is None:
             raise NotFound(f"topic {name} does not exist")
-        altered_configs(topic.configs, set_, remove)
+        configs = altered_configs(topic.configs, set_, remove)
+        if _of_table(configs) != _of_table(topic.configs):
+            self.check_table(name, configs)
+
+    def check_table(self, name: str, configs: Mapping[str, str]) -> None:
+        """That a topic of this name and configs, if it is to be a table, can be one; Invalid."""
+        if self._rules is not None:
+            self._rules.check(name, configs, self._by_name.values())
 
     async def alter_configs(self, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> TopicInfo:
         """Set and remove configs; Invalid changes nothing; NotFound."""
+        if name in self._by_name:  # else the image does not know it yet
+            self.check_alter_configs(name, set_, remove)
 
         def run(connection: Connection) -> TopicChange:
             require_current(connection, self._identity)
             lock_revision(connection)
             before = _load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
+            self._check_catalog(connection, before, after)
             gone = [key for key in before.configs if key not in after.configs]
             _store_configs(connection, before.id, after.configs, gone)
             if after.is_table and not before.is_table:
-                # In this transaction, not after it: retention must not pass between the config and the hold.
+                # In this transaction: retention must not run between the config and the hold.
                 set_holds(connection, before.id, _log_starts(connection, before.id), self._clock.now_ms())
             elif before.is_table and not after.is_table:
                 release_holds(connection, before.id)
@@ -200,14 +236,29 @@ class Topics:
 
         return _after(await self._change(run))
 
+    def _check_catalog(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> None:
+        """A table with rows stays in its catalog: in another one its topic would begin anew, without what retention
+        has deleted. A table that is switched on again begins anew anyway.
+
+        A first commit that lands at this moment is not known here. The table in the next catalog has its rows too, as
+        its report comes too late to let retention go on (broker/table_worker.py)."""
+        if self._rules is None:
+            return
+        old, new = self._rules.catalog(before.configs), self._rules.catalog(after.configs)
+        if before.is_table and after.is_table and old != new and has_committed(connection, before.id):
+            raise Invalid(
+                f"the table of topic {before.name} has rows in the catalog {old}: {PREFIX}catalog cannot become {new}; "
+                "set streamlake.table.enable=false first, and true with the new catalog, to build it again from the log"
+            )
+
     async def refresh(self) -> None:
-        """Read all topics again and tell the listeners what is new."""
+        """Read all topics again, and report the changes to the listeners."""
         reading = self._database.read(_load)
         reading.add_done_callback(self._reloaded)
         await asyncio.shield(reading)
 
     async def _change(self, run: Callable[[Connection], TopicChange]) -> TopicChange:
-        # The image must follow the commit even if our caller is cancelled: the callback belongs to the write.
+        # The image must follow the commit even if the caller is cancelled: the callback belongs to the write.
         writing = self._database.write(run)
         writing.add_done_callback(self._committed)
         try:
@@ -218,7 +269,7 @@ class Topics:
             raise
         if self.revision < change.revision:
             self.stale.set()
-            await self.refresh()  # revisions in between are another broker's, or came with a lost answer
+            await self.refresh()  # another broker, or a commit with a lost answer, made the revisions between
         for follower in self.followers:
             await follower()
         return change
@@ -238,7 +289,7 @@ class Topics:
         if revision < self.revision:
             return
         now = {topic.id: topic for topic in topics}
-        # Deletions first: a topic may be back under its name with a new id.
+        # Deletions first: a topic may exist again under its name with a new id.
         for gone in [topic for topic_id, topic in self._by_id.items() if topic_id not in now]:
             self._apply(TopicChange(revision, gone, None))
         for topic in topics:
@@ -276,13 +327,17 @@ def check_name(name: str) -> None:
         raise Invalid(f"topic name {name!r}: only letters, digits, '.', '_' and '-' are allowed")
 
 
+def _of_table(configs: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in configs.items() if key.startswith(PREFIX)}
+
+
 def _after(change: TopicChange) -> TopicInfo:
     assert change.after is not None
     return change.after
 
 
 def _require_free_name(connection: Connection, name: str) -> None:
-    """Kafka refuses names that differ in '.' and '_' only: they would be one in metrics."""
+    """Kafka refuses a name that differs from another in '.' and '_' only: both would be one in metrics."""
     t = schema.topic.c
     alike = func.replace(t.name, ".", "_") == _alike(name)
     for (other,) in connection.execute(select(t.name).where(alike)):
@@ -340,7 +395,7 @@ def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
 
 
 def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
-    """The revision, then (so that nothing older can be shown under it) all topics, by name."""
+    """The revision, and all topics by name. The revision is read first: the topics are never older than it."""
     revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
     t, c, p = schema.topic.c, schema.topic_config.c, schema.partition.c
     configs: dict[UUID, dict[str, str]] = {}

@@ -1,9 +1,9 @@
 """Committed offsets of consumer groups: durable before they are acknowledged, read from where they are durable.
 
-The metadata store is the only copy: commits that arrive while one group commit is under way share the next one
-(`Database`), and a fetch sees committed rows only, so an offset that a consumer has seen never goes back. Who may
-commit is decided before the first await (hazard C15): a LeaveGroup or JoinGroup that comes after a commit on the same
-connection cannot make it fail.
+The metadata store is the only copy. Commits that arrive while one transaction is under way share the next one
+(`Database`). A fetch sees committed rows only, so an offset that a consumer has seen never goes back. Whether a member
+may commit is decided before the first await: a LeaveGroup or JoinGroup that follows a commit on the same connection
+cannot make it fail.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
-from streamlake.coordinator.classic.api import GroupError
-from streamlake.coordinator.shell import Entry, Groups, store_error
+from streamlake.coordinator.classic.api import GroupError, store_error
+from streamlake.coordinator.groups import GroupEntry, Groups
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
 from streamlake.telemetry.metric import Metric, counter
@@ -20,11 +20,11 @@ from streamlake.telemetry.metric import Metric, counter
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    group_id: str  # may be empty, as in Kafka, for a consumer without a group
+    group_id: str  # empty for a consumer without a group, as in Kafka
     member_id: str
     group_instance_id: str | None
     generation: int  # -1: a consumer without a group
-    offsets: Sequence[OffsetRow]  # commit_ms is set here
+    offsets: Sequence[OffsetRow]  # `Offsets.commit` sets commit_ms
 
 
 class Offsets:
@@ -48,7 +48,7 @@ class Offsets:
         )  # fmt: skip
 
     async def commit(self, request: CommitRequest) -> list[GroupError]:
-        """One result per offset, in order. Durable if NONE; after COORDINATOR_NOT_AVAILABLE perhaps."""
+        """One result per offset, in order. NONE: it is durable. COORDINATOR_NOT_AVAILABLE: it may be."""
         results = [self._refuse(offset) for offset in request.offsets]
         now_ms = self._clock.now_ms()
         accepted = [
@@ -68,14 +68,14 @@ class Offsets:
         except StreamLakeError as failed:
             self.failed_commits += 1
             return [store_error(failed) if result is GroupError.NONE else result for result in results]
-        # The rows are on stable storage: after a crash right here the group goes on from these offsets.
+        # The rows are on stable storage: after a crash right here the group continues from these offsets.
         self.commits += 1
         return results
 
     async def fetch(
         self, group_id: str, partitions: Collection[tuple[str, int]] | None = None
     ) -> list[OffsetRow] | GroupError:
-        """What is committed, by topic and partition; partitions without an offset are left out. None: all."""
+        """Committed offsets by topic and partition, of all partitions if None; those without an offset are omitted."""
         try:
             rows = await self._store.fetch_offsets(group_id)
         except StreamLakeError as failed:
@@ -92,14 +92,14 @@ class Offsets:
             return GroupError.OFFSET_METADATA_TOO_LARGE
         return GroupError.NONE
 
-    async def _write(self, entry: Entry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
+    async def _write(self, entry: GroupEntry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
         if entry.stored:
             await self._store.commit_offsets(group_id, offsets)
             return
         async with entry.lock:
             row = self._groups.row_of_new(entry)
             writes = [self._store.commit_offsets(group_id, offsets)]
-            if row is not None:  # without a row nobody would list the group or expire its offsets
+            if row is not None:  # without its row the group would not be listed, and its offsets would never expire
                 writes.append(self._store.save_group(row))
             for outcome in await asyncio.gather(*writes, return_exceptions=True):
                 if isinstance(outcome, BaseException):

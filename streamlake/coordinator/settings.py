@@ -1,4 +1,4 @@
-"""Limits and delays of the coordinator, in Kafka's words where Kafka has the setting."""
+"""Limits and delays of the coordinator, named as in Kafka where Kafka has the setting."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
     # group.initial.rebalance.delay.ms is 3000 in Kafka: it saves rebalances when hundreds of consumers start. Here a
-    # new group usually is one consumer on a laptop, for whom each of those seconds is a wait at the prompt.
+    # new group is usually one consumer on a laptop, whose user would wait these seconds at the prompt.
     initial_rebalance_delay_ms: int = 200
     session_timeout_min_ms: int = 6_000
     session_timeout_max_ms: int = 1_800_000

@@ -1,7 +1,8 @@
 """One memory budget with named accounts: full means push back, before offsets are given.
 
-Bytes are counted where they are held (unacknowledged produce data, log cache, block cache, replies in
-flight, table buffers). `take` waits first come, first served, so a large taker is not starved by small ones.
+Bytes are counted where they are held (log cache, block cache, uploads, connections, table buffers). `take` waits first
+come, first served, so a large taker is not starved by small ones. What holds bytes that it cannot refuse, as
+connections do, has an `Account` (account.py) with a share of the budget as its limit.
 """
 
 from streamlake.core.admission import Admission
@@ -35,6 +36,12 @@ class Budget(Admission[tuple[str, int]]):
             )
         if not self.try_take(account, size_bytes) and not await self._wait((account, size_bytes), timeout_s):
             raise Unavailable(f"no {size_bytes} bytes of memory came free within {timeout_s:g} s: try again")
+
+    def take_rest(self, account: str) -> int:
+        """Take all that is free; its size in bytes."""
+        size_bytes = self.free_bytes
+        self._grant((account, size_bytes))
+        return size_bytes
 
     def give(self, account: str, size_bytes: int) -> None:
         """Return bytes to the budget and wake the waiters that fit now."""

@@ -3,6 +3,8 @@
 Kafka's codes exist only in `handlers`, HTTP's only in `server` and `registry`; both map from these kinds.
 """
 
+SHOWN_CHARS_MAX = 300
+
 
 class StreamLakeError(Exception):
     """Base of every error that StreamLake raises on purpose."""
@@ -46,3 +48,9 @@ class Full(StreamLakeError):
 
 class Closed(StreamLakeError):
     """The object was closed, or died of an earlier error."""
+
+
+def describe(error: BaseException) -> str:
+    """Any library's error as one short line for logs and reports."""
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}"[:SHOWN_CHARS_MAX]

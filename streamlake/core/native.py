@@ -11,7 +11,8 @@ from typing import Any
 # Extension module → what it does, for people. pyproject.toml says how they are compiled.
 KERNELS = {
     "streamlake.record.kernel": "records",
-    "streamlake.handlers.produce_kernel": "produce",
+    "streamlake.record.run_kernel": "batches",
+    "streamlake.protocol.head_kernel": "requests",
     "streamlake.s3stream.wal.file.flush_kernel": "flush",
     "streamlake.table.formats.avro.kernel": "avro",
 }

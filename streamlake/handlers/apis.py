@@ -3,7 +3,7 @@
 Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `abandon`: while it waits, it waits for
 others and changes nothing any more, so it ends with its connection, and a server that stops does not wait for it.
 `begin`: tried first; a request that it can begin costs no task, and `handle` gets only those that it cannot. `runs`:
-tried before that, for rows of requests that are alike.
+tried before that, for requests that share their head.
 """
 
 from collections.abc import Callable, Mapping

@@ -12,9 +12,10 @@ from uuid import UUID
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
-from streamlake.coordinator.shell import Groups
+from streamlake.core.account import Account
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
@@ -50,6 +51,7 @@ class Context:
     offsets: Offsets
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    connection_memory: Account  # of the requests and answers of all connections
     deadlines: Deadlines
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
@@ -69,10 +71,12 @@ class Exchange(Protocol):
         """Let the connection start its next request before this one is answered (Produce and Fetch only)."""
         ...
 
-    def at_work(self, yes: bool) -> None:
-        """Until False is said, only a thread works on this request, so its place in the order comes free by itself and
-        soon: what a client sent before it closed is begun then."""
+    def thread_started(self) -> None:
+        """A thread alone works on this request now. It ends soon and waits for nobody, so a connection whose client has
+        closed its side stays open until then, and begins what the client sent before."""
         ...
+
+    def thread_ended(self) -> None: ...
 
     def answer(self, response: Any) -> None:
         """Of a request that was begun (`Begin`), once: its response, or None if it has none."""

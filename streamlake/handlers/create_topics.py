@@ -69,6 +69,7 @@ async def _create(ctx: Context, topic: CreatableTopic, validate_only: bool) -> C
         partitions = _count(ctx, topic)
         codes = CONFIG
         own = check_topic_configs(_configs(topic))
+        ctx.topics.check_table(topic.name, own)
         codes = PARTITION_COUNT
         ctx.topics.check_create(topic.name, partitions, own)
         codes = TOPIC_NAME  # all that is left: it collides with another name

@@ -3,6 +3,7 @@
 Behavior: partitions are read in the session's order until max_bytes; the first partition with data gives at least one
 batch, however large, so a consumer cannot get stuck (KIP-74). With less than min_bytes the answer waits until a
 partition's high watermark moves or max_wait passes; while it waits the connection may start its next request.
+While the connections hold much memory an answer is as small as what is left of it, but never less than that batch.
 Readers see durable offsets only; read_committed readers only up to the last stable offset.
 Version notes: sessions from 7, topic ids from 13. Record bytes go to the socket uncopied.
 """
@@ -68,7 +69,8 @@ def _watch(ctx: Context, wanted: list[tuple[Key, Wanted]], woken: "asyncio.Futur
 
 async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
     """All partitions once. True if the answer should go out now: enough bytes, or an error."""
-    room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX)
+    free_bytes = ctx.connection_memory.free_bytes
+    room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX, free_bytes)
     loop = asyncio.get_running_loop()
     until = loop.time() + READ_S_MAX
     total, failed = 0, False
@@ -82,7 +84,8 @@ async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wan
         room = max(room - size, 0)
         failed = failed or answer.error_code != ErrorCode.NONE
         answers.append((key, answer))
-    return answers, failed or total >= request.min_bytes or not wanted
+    no_more_fits = total > 0 and total >= free_bytes
+    return answers, failed or total >= request.min_bytes or no_more_fits or not wanted
 
 
 async def _read_one(

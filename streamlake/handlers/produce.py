@@ -1,12 +1,13 @@
 """Produce (0).
 
-Behavior: large compressed batches are checked in a thread and room in memory and WAL is reserved first, while the whole
-connection waits. Stage one is then a plain function: it checks, orders and numbers every batch and hands it to the
-WAL, with nothing awaited in between, so two requests of one connection can never swap places (DESIGN rule 3). Only
+Behavior: large compressed batches are checked in a thread and capacity of memory and WAL is reserved first, while the
+whole connection waits. Stage one is then a plain function: it checks, orders and numbers every batch and hands it to
+the WAL, with nothing awaited in between, so two requests of one connection can never swap places (DESIGN rule 3). Only
 then may the connection's next request start.
 The answer waits until all is durable; a duplicate's answer waits for the original's durability. acks=0 has no answer.
-If there is room already and little to decompress, `begin` does all that without a task; `handle` is for the others.
-Most requests of a producer come in rows that are alike, and are begun together: produce_runs.py.
+If there is capacity already and little to decompress, `begin` does all that without a task; `handle` is for the others.
+Most requests of a producer follow others with the same head, and are begun together: produce_runs.py reads them and
+writes their answers, and shares all that lies between with this file.
 Version notes: topic ids instead of names from version 13; error messages from 8.
 """
 
@@ -29,10 +30,37 @@ from streamlake.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
-from streamlake.record.validate import AT_ONCE_BYTES, Produced, check_at_once, is_compressed
+from streamlake.record.run import Run
+from streamlake.record.validate import AT_ONCE_BYTES, check_at_once, is_compressed
+from streamlake.s3stream.streams import Streams
 
 # What was made of the compressed batches of a request, by (topic, partition): numbers of the order they stand in.
-Verdicts = dict[tuple[int, int], Produced | StreamLakeError]
+Verdicts = dict[tuple[int, int], Run | StreamLakeError]
+
+
+class Reservation:
+    """Capacity of memory and WAL for records. What is not used when the block ends is given back, after a bug too: else
+    it would be gone until the next start."""
+
+    __slots__ = ("_streams", "_unused_bytes")
+
+    def __init__(self, streams: Streams, size_bytes: int) -> None:
+        """`size_bytes` were reserved just now."""
+        self._streams = streams
+        self._unused_bytes = size_bytes
+
+    def append(self, partition: Partition, run: Run) -> Appended:
+        """Raises as Partition.append."""
+        appended = partition.append(run)
+        self._unused_bytes -= appended.appended_bytes
+        return appended
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._unused_bytes:
+            self._streams.release(self._unused_bytes)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -46,18 +74,19 @@ class Part(msgspec.Struct, frozen=True):
 
 def begin(ctx: Context, exchange: Exchange) -> bool:
     request: ProduceRequest = exchange.body
-    refused = refusal(request)
-    size_bytes = _size_bytes(request)
-    if refused is None and size_bytes:
+    refused, size_bytes = refusal(request), 0
+    if refused is None:
+        size_bytes = _size_bytes(request)
         try:
-            if not ctx.streams.try_reserve(size_bytes):
+            if size_bytes and not ctx.streams.try_reserve(size_bytes):
                 return False
         except StreamLakeError as error:
-            refused = failure(error, RESERVATION)
-    verdicts = _verdicts_at_once(ctx, exchange, size_bytes) if refused is None else {}
-    if verdicts is None:
-        return False
-    parts = stage_one(ctx, request, size_bytes, refused, verdicts)
+            refused, size_bytes = failure(error, RESERVATION), 0
+    with Reservation(ctx.streams, size_bytes) as reservation:
+        verdicts = _verdicts_at_once(ctx, exchange) if refused is None else {}
+        if verdicts is None:
+            return False
+        parts = stage_one(ctx, request, reservation, refused, verdicts)
     exchange.body = None  # the records were copied: what they were received into is free
     exchange.release()
     if request.acks == 0:
@@ -70,25 +99,26 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
-    """What `begin` could not begin: a request with records that nothing speaks against but the want of room, or of a
-    thread to decompress them."""
+    """What `begin` could not begin: a request with records that nothing speaks against but the want of capacity, or of
+    a thread to decompress them."""
     request: ProduceRequest = exchange.body
     wait_s = timeout_s(request)
     size_bytes = _size_bytes(request)
     refused, verdicts = None, {}
     if packed := list(_compressed(ctx, request)):
-        exchange.at_work(True)
+        exchange.thread_started()
         try:
             verdicts = await ctx.checks.run(_verdicts, packed)
         finally:
-            exchange.at_work(False)
+            exchange.thread_ended()
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:
-        refused = failure(error, RESERVATION)
-    parts = stage_one(ctx, request, size_bytes, refused, verdicts)
+        refused, size_bytes = failure(error, RESERVATION), 0
+    with Reservation(ctx.streams, size_bytes) as reservation:
+        parts = stage_one(ctx, request, reservation, refused, verdicts)
     acks, exchange.body = request.acks, None
-    del request, packed
+    del request, packed, verdicts
     exchange.release()
     if acks == 0:
         return None
@@ -173,27 +203,22 @@ def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[i
                     yield (t, p), partition, memoryview(data.records)
 
 
-def _verdicts_at_once(ctx: Context, exchange: Exchange, reserved_bytes: int) -> Verdicts | None:
-    """None, and the room is given back: to decompress all that takes longer than the event loop can spare."""
+def _verdicts_at_once(ctx: Context, exchange: Exchange) -> Verdicts | None:
+    """None: to decompress all that takes longer than the event loop can spare."""
     verdicts: Verdicts = {}
-    done, room_bytes = False, AT_ONCE_BYTES
-    try:
-        for at, partition, records in _compressed(ctx, exchange.body):
-            try:
-                produced = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
-            except StreamLakeError as error:
-                verdicts[at] = error
-                continue
-            if produced is None:
-                return None
-            verdicts[at] = produced
-            room_bytes -= produced.payload_bytes
-            exchange.work_bytes += produced.payload_bytes
-        done = True
-        return verdicts
-    finally:  # after a bug, too
-        if not done:
-            ctx.streams.release(reserved_bytes)
+    room_bytes = AT_ONCE_BYTES
+    for at, partition, records in _compressed(ctx, exchange.body):
+        try:
+            run = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
+        except StreamLakeError as error:
+            verdicts[at] = error
+            continue
+        if run is None:
+            return None
+        verdicts[at] = run
+        room_bytes -= run.unpacked_bytes
+        exchange.work_bytes += run.unpacked_bytes
+    return verdicts
 
 
 def _verdicts(packed: list[tuple[tuple[int, int], Partition, memoryview]]) -> Verdicts:
@@ -208,36 +233,31 @@ def _verdicts(packed: list[tuple[tuple[int, int], Partition, memoryview]]) -> Ve
 
 
 def stage_one(
-    ctx: Context, request: ProduceRequest, reserved_bytes: int, refused: Failure | None, verdicts: Verdicts
+    ctx: Context, request: ProduceRequest, reservation: Reservation, refused: Failure | None, verdicts: Verdicts
 ) -> list[Part]:
     """Give offsets and queue for the WAL. Nothing is awaited: the absence of `await` is the lock."""
     parts = []
-    used_bytes = 0
-    try:
-        for t, topic_data in enumerate(request.topic_data):
-            topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
-            for p, data in enumerate(topic_data.partition_data):
-                outcome: Appended | Failure
-                partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
-                verdict = verdicts.get((t, p)) if verdicts else None
-                if refused is not None:
-                    outcome = refused
-                elif partition is None:
-                    outcome = Failure(find_partition(ctx, topic, data.index).code, "")
-                elif isinstance(verdict, StreamLakeError):
-                    outcome = failure(verdict, LOG)
-                elif verdict is None and is_compressed(data.records):  # it was opened while the others were checked
-                    outcome = Failure(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition has just been opened: try again")
-                else:
-                    try:
-                        outcome = partition.append(memoryview(data.records or b""), verdict)
-                        used_bytes += outcome.appended_bytes
-                    except StreamLakeError as error:
-                        outcome = failure(error, LOG)
-                parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
-    finally:  # after a bug, too: room that nobody gives back would be gone until the next start
-        if refused is None and reserved_bytes > used_bytes:
-            ctx.streams.release(reserved_bytes - used_bytes)
+    for t, topic_data in enumerate(request.topic_data):
+        topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
+        for p, data in enumerate(topic_data.partition_data):
+            outcome: Appended | Failure
+            partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
+            verdict = verdicts.get((t, p)) if verdicts else None
+            if refused is not None:
+                outcome = refused
+            elif partition is None:
+                outcome = Failure(find_partition(ctx, topic, data.index).code, "")
+            elif isinstance(verdict, StreamLakeError):
+                outcome = failure(verdict, LOG)
+            elif verdict is None and is_compressed(data.records):  # it was opened while the others were checked
+                outcome = Failure(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition has just been opened: try again")
+            else:
+                try:
+                    run = verdict or partition.check(memoryview(data.records or b""))
+                    outcome = reservation.append(partition, run)
+                except StreamLakeError as error:
+                    outcome = failure(error, LOG)
+            parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))
     return parts
 
 

@@ -1,9 +1,9 @@
-"""Produce requests that follow each other on a connection and differ in nothing but their records, begun as one.
+"""Produce requests that follow each other on a connection and share their head, begun as one.
 
 A producer sends the same few heads over and over: version, client id, acks, timeout, topic, partition. What follows
-from a head is worked out once (`Route`); then a row of such requests costs one look-up, one append to the log, one
-future and one buffer of answers (produce_kernel.pyx). All that is unusual goes the ordinary way, produce.py, as does
-everything where there is no kernel.
+from a head is worked out once (`Route`); then such requests cost one look-up, one run of batches (record/run.py), one
+append, one future and one buffer of answers. A run of one is the ordinary case. Requests of another form, and those
+that must wait for capacity or for a thread, are read one by one: produce.py.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from streamlake.core import native
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers import produce
 from streamlake.handlers.context import Context, find_topic
+from streamlake.handlers.error_codes import LOG, Failure, failure
 from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
@@ -27,13 +28,16 @@ from streamlake.protocol.messages.produce import (
 )
 from streamlake.protocol.requests import Api, Call, encode_response, parse
 from streamlake.protocol.wire import Buffer
+from streamlake.record.run import Run
+from streamlake.record.validate import check_run
 
-_kernel = native.load("streamlake.handlers.produce_kernel")
+_kernel = native.load("streamlake.protocol.head_kernel")
 
+RUN_MAX = 256  # requests
 ROUTES_MAX = 256  # of a connection
 ROUTE_ADMISSION = 8  # when there are more heads than that, one in so many that are missed takes the place of the oldest
-# Where an answer has these numbers, others are put.
-_BASE_OFFSET, _LOG_START_OFFSET = 0x5EED_BA5E_0FF5_E7A1, 0x5EED_57A2_70FF_5E7B
+# Where a response has these numbers, others are put.
+_BASE_OFFSET, _LOG_START_OFFSET, _APPEND_TIME_MS = 0x5EED_BA5E_0FF5_E7A1, 0x5EED_57A2_70FF_5E7B, 0x5EED_A99E_4D71_3E00
 
 
 class RunReply(Protocol):
@@ -50,7 +54,7 @@ class RunReply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a head means."""
+    """What a head means. `places`: of base offset, log start and append time in the response, -1 if it has none."""
 
     call: Call  # without its request
     acks: int
@@ -58,9 +62,8 @@ class Route:
     name: str
     topic_id: UUID | None
     index: int
-    answer: bytes
-    base_offset_at: int  # in the answer
-    log_start_at: int  # -1 in versions without it
+    response: bytes
+    places: tuple[int, int, int]
 
 
 class Runs:
@@ -72,52 +75,51 @@ class Runs:
         self._frame_bytes_max = frame_bytes_max
         self._routes: dict[bytes, Route | None] = {}
         self._missed = 0  # heads for which there was no place
-        self._one_by_one = 0  # requests that were looked at together in vain
+        self._alone = 0  # requests that could not be appended together, and are now begun one by one
 
     def begin(self, received: bytes | memoryview, at: int, end: int) -> "PendingReply | None":
-        """The requests that start at `at`, as many as can be begun together; None if the first is unusual or does not
-        end before `end`. Then nothing was done. Malformed as `parse`."""
-        if self._one_by_one:
-            return None
+        """The requests that start at `at`, as many as can be begun together; None if the first must be read by itself
+        or does not end before `end`. Then nothing was done. Malformed as `parse`."""
         head = _kernel.head(received, at, end)
         if head is None:
             return None
         route = self._routes[head] if head in self._routes else self._learn(head, received, at)
         if route is None:
             return None
-        ctx = self._ctx
-        topic = find_topic(ctx, route.name, route.topic_id)
-        partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, route.index)
+        topic = find_topic(self._ctx, route.name, route.topic_id)
+        partition = None if isinstance(topic, ErrorCode) else self._ctx.logs.get(topic.id, route.index)
         if partition is None:
             return None
-        run = _kernel.take(received, at, end, head, self._frame_bytes_max, partition.settings.max_message_bytes)
+        begun = self._begin(received, at, end, head, route, partition)
+        if begun is not None and begun.is_refused and len(begun) > 1:
+            self._alone = len(begun)  # each gets its own answer
+            begun = self._begin(received, at, end, head, route, partition)
+        if self._alone:
+            self._alone -= 1
+        return begun
+
+    def _begin(
+        self, received: bytes | memoryview, at: int, end: int, head: bytes, route: Route, partition: Partition
+    ) -> "PendingReply | None":
+        frames = _kernel.frames(received, at, end, head, self._frame_bytes_max, 1 if self._alone else RUN_MAX)
+        if frames is None:
+            return None
+        run = check_run(received, frames.spans, partition.settings.max_message_bytes)
         if run is None:
-            self._one_by_one = 1
             return None
-        appended = self._append(partition, run)
-        if appended is None:
-            self._one_by_one = len(run)  # else the rest would be checked again for each that is refused
-            return None
-        return PendingReply(ctx, route, run, run.end - at, appended)
-
-    def fell_back(self) -> None:
-        """The next request went the ordinary way."""
-        self._one_by_one = max(0, self._one_by_one - 1)
-
-    def _append(self, partition: Partition, run: Any) -> Appended | None:
-        streams = self._ctx.streams
+        frames.keep(len(run))
         try:
-            if not streams.try_reserve(run.size_bytes):
+            if not self._ctx.streams.try_reserve(run.size_bytes):
                 return None
         except StreamLakeError:
             return None
-        appended = None
-        try:
-            appended = partition.append_run(run)
-        finally:
-            if appended is None:
-                streams.release(run.size_bytes)
-        return appended
+        outcome: Appended | Failure
+        with produce.Reservation(self._ctx.streams, run.size_bytes) as reservation:
+            try:
+                outcome = reservation.append(partition, run)
+            except StreamLakeError as error:
+                outcome = failure(error, LOG)
+        return PendingReply(self._ctx, route, frames, run, frames.end - at, outcome)
 
     def _learn(self, head: bytes, received: bytes | memoryview, at: int) -> Route | None:
         if len(self._routes) >= ROUTES_MAX:
@@ -131,27 +133,43 @@ class Runs:
 
 
 class PendingReply:
-    """The reply to requests that have their offsets and are not durable yet. Call `reply_to` at once."""
+    """The reply to requests whose batches have their offsets and are not durable yet. Call `reply_to` at once."""
 
-    __slots__ = ("_appended", "_ctx", "_reply", "_route", "_run", "size_bytes", "work_bytes")
+    __slots__ = (
+        "_ctx",
+        "_frames",
+        "_offsets",
+        "_outcome",
+        "_reply",
+        "_route",
+        "is_refused",
+        "size_bytes",
+        "work_bytes",
+    )
 
-    def __init__(self, ctx: Context, route: Route, run: Any, size_bytes: int, appended: Appended) -> None:
+    def __init__(
+        self, ctx: Context, route: Route, frames: Any, run: Run, size_bytes: int, outcome: Appended | Failure
+    ) -> None:
         self.size_bytes = size_bytes  # of what was received
         self.work_bytes = size_bytes + run.unpacked_bytes
         self._ctx = ctx
         self._route = route
-        self._run = run
-        self._appended = appended
+        self._frames = frames
+        self._outcome = outcome
+        self.is_refused = isinstance(outcome, Failure)  # nothing was appended
+        self._offsets = b"" if isinstance(outcome, Failure) else run.base_offsets(outcome.base_offset)
 
     def __len__(self) -> int:
-        return len(self._run)
+        return len(self._frames)
 
     def reply_to(self, reply: RunReply) -> None:
         self._reply = reply
         if self._route.acks == 0:
             reply.answer(None)
+        elif isinstance(self._outcome, Failure):
+            self._answer()
         else:
-            produce.Later([self._appended.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
+            produce.Later([self._outcome.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
 
     def _answer(self) -> None:
         try:
@@ -162,12 +180,12 @@ class PendingReply:
             self._reply.answer(answers)
 
     def _answers(self) -> list[Buffer]:
-        route, run, appended = self._route, self._run, self._appended
-        if appended.durable.done() and appended.durable.exception() is None:
-            place = route.base_offset_at, appended.base_offset, route.log_start_at, appended.log_start_offset
-            return [run.answers(route.answer, *place)]
-        response = produce.response([produce.Part(route.name, route.topic_id, route.index, appended)])
-        calls = (msgspec.structs.replace(route.call, correlation_id=n) for n in run.correlation_ids)
+        route, outcome = self._route, self._outcome
+        if isinstance(outcome, Appended) and outcome.durable.done() and outcome.durable.exception() is None:
+            numbers = self._offsets, outcome.log_start_offset, outcome.log_append_time_ms
+            return [self._frames.responses(route.response, route.places, *numbers)]
+        response = produce.response([produce.Part(route.name, route.topic_id, route.index, outcome)])
+        calls = (msgspec.structs.replace(route.call, correlation_id=n) for n in self._frames.correlation_ids)
         return [buffer for call in calls for buffer in encode_response(call, response)]
 
 
@@ -182,11 +200,16 @@ def _route(call: Call) -> Route | None:
         return None
     (topic,) = request.topic_data
     (data,) = topic.partition_data
-    part = PartitionProduceResponse(index=data.index, base_offset=_BASE_OFFSET, log_start_offset=_LOG_START_OFFSET)
+    part = PartitionProduceResponse(
+        index=data.index,
+        base_offset=_BASE_OFFSET,
+        log_append_time_ms=_APPEND_TIME_MS,
+        log_start_offset=_LOG_START_OFFSET,
+    )
     response = ProduceResponse(
         responses=(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=(part,)),)
     )
-    answer = b"".join(encode_response(call, response))
+    encoded = b"".join(encode_response(call, response))
     return Route(
         call=msgspec.structs.replace(call, request=None),
         acks=request.acks,
@@ -194,7 +217,10 @@ def _route(call: Call) -> Route | None:
         name=topic.name,
         topic_id=topic.topic_id,
         index=data.index,
-        answer=answer,
-        base_offset_at=answer.rfind(_BASE_OFFSET.to_bytes(8, "big")),
-        log_start_at=answer.rfind(_LOG_START_OFFSET.to_bytes(8, "big")),
+        response=encoded,
+        places=(
+            encoded.rfind(_BASE_OFFSET.to_bytes(8, "big")),
+            encoded.rfind(_LOG_START_OFFSET.to_bytes(8, "big")),
+            encoded.rfind(_APPEND_TIME_MS.to_bytes(8, "big")),
+        ),
     )

@@ -1,7 +1,7 @@
-"""The log's state in bytes, kept by the stream beside its data: what a replay of the log would rebuild.
+"""The state of a log that a replay would rebuild, as bytes that the stream keeps beside its data.
 
-It is taken exactly at the end of what an upload covers and committed with it, so that opening a partition means this
-blob plus the batches after it (DESIGN section 5), never a scan. Bytes: docs/formats/log-checkpoint.md.
+It is taken exactly at the end of an upload and committed with it, so that a partition opens from this blob and the
+batches after it, never by a scan of the log. Bytes: docs/formats/log-checkpoint.md.
 """
 
 import struct
@@ -9,7 +9,7 @@ import struct
 from crc32c import crc32c
 
 from streamlake.core.errors import Corrupt
-from streamlake.log.producers import ProducedBatch, Producer, Producers
+from streamlake.log.producers import ProducedBatch, Producers
 
 MAGIC = b"SLLC"
 VERSION = 1
@@ -29,7 +29,7 @@ def encode(producers: Producers) -> bytes:
 
 
 def decode(blob: bytes, producers_max: int) -> Producers:
-    """The producers in `blob`; none if it is empty, as a new stream's is. Corrupt for anything else."""
+    """The producers in `blob`; no producers if it is empty, as that of a new stream. Corrupt if it is damaged."""
     producers = Producers(producers_max)
     if not blob:
         return producers
@@ -48,7 +48,7 @@ def decode(blob: bytes, producers_max: int) -> Producers:
             batches = tuple(
                 ProducedBatch._make(_BATCH.unpack_from(blob, at)) for at in range(position, end, _BATCH.size)
             )
-            producers.put(producer_id, Producer(epoch, last_append_ms, batches))
+            producers.apply(producer_id, epoch, batches, last_append_ms)
             position = end
     except struct.error:
         raise Corrupt("the checkpoint of a log is cut off") from None

@@ -1,4 +1,4 @@
-"""Errors of the log, by what a client must do next. Those of a batch itself come from the record package."""
+"""Errors of the log: one kind for each reaction of a client. Errors of a batch itself are those of `record`."""
 
 from streamlake.core.errors import Invalid
 from streamlake.record.batch import CorruptBatch, InvalidRecord, RecordTooLarge, UnsupportedFormat
@@ -15,8 +15,13 @@ __all__ = [
 ]
 
 
+class AppendOneByOne(Invalid):
+    """Several batches cannot be appended together. No client sees this error: each batch is appended by itself, and
+    gets its own answer."""
+
+
 class OffsetOutOfRange(Invalid):
-    """The offset lies below the log's start or above its high watermark: the client resets its position."""
+    """The offset is below the log start or above the high watermark: the client resets its position."""
 
     def __init__(self, offset: int, log_start_offset: int, high_watermark: int) -> None:
         super().__init__(f"offset {offset} is not within the log: it spans {log_start_offset} to {high_watermark}")
@@ -26,7 +31,7 @@ class OffsetOutOfRange(Invalid):
 
 
 class OutOfOrderSequence(Invalid):
-    """A sequence number that does not follow the producer's last one: batches in between are missing."""
+    """The sequence number does not follow the last one of the producer: batches in between are missing."""
 
 
 class InvalidProducerEpoch(Invalid):

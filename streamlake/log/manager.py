@@ -1,6 +1,6 @@
-"""All open partitions of this broker: open many at once, find one, close, run retention.
+"""All open partitions of this broker: it opens many at once, finds and closes them, and runs their retention.
 
-The broker opens streams, hands them in here and calls `retain` for each partition now and then; the manager owns no
+The broker opens the streams, passes them in, and calls `retain` for each partition at intervals. The manager owns no
 task and deletes no stream.
 """
 
@@ -78,8 +78,8 @@ class LogManager:
         return self._partitions.get((topic_id, index))
 
     async def open(self, openings: Sequence[Opening]) -> list[Partition | StreamLakeError]:
-        """Open and register partitions, in the order given. One that cannot be read (Corrupt, Unavailable, …) stays
-        closed and leaves its error in the list; the others are not harmed."""
+        """Open and register partitions; the results are in the order of `openings`. A partition that cannot be read
+        (Corrupt, Unavailable, …) remains closed, and its result is the error."""
         permits = asyncio.Semaphore(OPENING_MAX)
 
         async def open_one(opening: Opening) -> Partition | StreamLakeError:
@@ -106,13 +106,13 @@ class LogManager:
         return list(await asyncio.gather(*map(open_one, openings)))
 
     def close(self, topic_id: UUID, index: int) -> None:
-        """Forget a partition: appends to it fail with Closed, long polls wake up. No error if it is not open."""
+        """Remove a partition: appends to it fail with Closed, long polls wake up. No error if it is not open."""
         partition = self._partitions.pop((topic_id, index), None)
         if partition is not None:
             partition.close()
 
     def close_topic(self, topic_id: UUID) -> list[int]:
-        """Close all partitions of a topic that is deleted; the ids of their streams, for the caller to delete."""
+        """Close all partitions of a deleted topic. Returns the ids of their streams, for the caller to delete."""
         mine = [p for key, p in self._partitions.items() if key[0] == topic_id]
         for partition in mine:
             self.close(topic_id, partition.index)
@@ -123,12 +123,12 @@ class LogManager:
             self.close(topic_id, index)
 
     def is_due(self, partition: Partition) -> bool:
-        """Whether `retain` may find anything."""
+        """Whether `retain` may find anything to delete."""
         return is_due(partition, self._clock.now_ms())
 
     async def retain(self, partition: Partition) -> None:
-        """Expire what is old in one partition. A failure (the metadata store is away, …) is logged and left for the
-        next time."""
+        """Expire producers and records of one partition. A failure, such as an unavailable metadata store, is logged;
+        the next run tries again."""
         self.producers_expired += partition.expire_producers()
         try:
             self.offsets_expired += await apply_retention(partition, self._clock.now_ms())

@@ -11,24 +11,24 @@ wrong, but then the stream is dead too, takes no further append, and the partiti
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from streamlake.core.clock import Clock
 from streamlake.core.cut import cut_end
-from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
 from streamlake.core.tasks import Executor
 from streamlake.log import checkpoint, epochs
-from streamlake.log.errors import InvalidTimestamp, OffsetOutOfRange
+from streamlake.log.errors import AppendOneByOne, InvalidTimestamp, OffsetOutOfRange
 from streamlake.log.producers import BATCHES_KEPT, ProducedBatch
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Buffer, Stream
 from streamlake.log.waiters import Waiters
-from streamlake.record.batch import NO_PRODUCER_ID, BatchHeader, assign, frames
-from streamlake.record.validate import Produced, check_produced
+from streamlake.record.batch import NO_PRODUCER_ID, frames
+from streamlake.record.run import Run
+from streamlake.record.validate import check_batch
 
 REPLAY_READ_BYTES = 4 * 1024 * 1024
 NO_TIMESTAMP = -1
@@ -70,43 +70,6 @@ class LogCounters:
         self.batches_in += batches
         self.records_in += records
         self.bytes_in += size_bytes
-
-
-class BatchRun(Protocol):
-    """Batches of one producer, each checked by itself (record/validate.py), with timestamps that need no change.
-
-    If they have a producer id, it and the epoch are the same, and the sequence numbers follow each other."""
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def records(self) -> int: ...
-    @property
-    def min_timestamp(self) -> int: ...
-    @property
-    def max_timestamp(self) -> int: ...
-    @property
-    def producer_id(self) -> int: ...
-    @property
-    def producer_epoch(self) -> int: ...
-    @property
-    def base_sequence(self) -> int: ...
-    @property
-    def first_count(self) -> int:
-        """Records in the first batch."""
-        ...
-
-    def __len__(self) -> int:
-        """The number of batches."""
-        ...
-
-    def placed(self, base_offset: int, leader_epoch: int) -> DeferredBuffer:
-        """All of them, one after the other, with their places in the log."""
-        ...
-
-    def last(self, batches: int, base_offset: int) -> list[tuple[int, int, int, int]]:
-        """Of the last ones, if the run starts at `base_offset`: the fields of a ProducedBatch."""
-        ...
 
 
 class Partition:
@@ -163,7 +126,10 @@ class Partition:
             chunks = await self.stream.read(position, self.stream.durable_offset, REPLAY_READ_BYTES)
             for header, _ in (frame for chunk in chunks for frame in frames(chunk)):
                 if header.base_offset >= position and header.producer_id != NO_PRODUCER_ID:
-                    self._remember(header, header.base_offset, header.max_timestamp, now_ms)
+                    batch = ProducedBatch(
+                        header.base_sequence, header.last_offset_delta + 1, header.base_offset, header.max_timestamp
+                    )
+                    self._producers.apply(header.producer_id, header.producer_epoch, (batch,), now_ms)
                 position = max(position, header.next_offset)
             if not chunks:
                 raise Corrupt(f"stream {self.stream.stream_id} has nothing at offset {position}, below its end")
@@ -188,78 +154,53 @@ class Partition:
     def size_bytes(self) -> int:
         return self.stream.size_bytes
 
-    def check(self, records: Buffer) -> Produced:
-        """What `append` asks of a batch by itself; in any thread. Raises as check_produced."""
-        return check_produced(records, self.settings.max_message_bytes)
+    def check(self, records: Buffer) -> Run:
+        """The one batch of `records`, as `append` takes it; in any thread. Raises as check_batch."""
+        return check_batch(records, self.settings.max_message_bytes)
 
-    def append(self, records: Buffer, produced: Produced | None = None) -> Appended:
-        """Stage one of Produce: nothing awaited, so calls take effect in the order they are made (hazard C16).
-        `produced`: what `check` made of the same records, if that was done before.
+    def append(self, run: Run) -> Appended:
+        """Stage one of Produce: nothing awaited, so calls take effect in the order they are made (hazard C16). All
+        batches get their offsets now, become one chunk, and are durable together.
 
-        The caller has reserved len(records) bytes and gives back what `appended_bytes` does not use, all of it on an
-        error. Raises the errors of check_produced and Producers.check, InvalidTimestamp, Invalid, Closed, Fenced."""
+        The caller has reserved run.size_bytes and gives back what `appended_bytes` does not use, all of it on an error.
+        Raises the errors of Producers.check, AppendOneByOne, InvalidTimestamp, Invalid, Closed, Fenced; then nothing
+        was done, and of several batches the first may be innocent: append them one by one."""
         if self._closed:
             raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
-        produced = produced or self.check(records)
-        header = produced.header
-        if header.is_transactional:
+        if run.is_transactional:
             raise Invalid("transactions are not supported yet: leave transactional.id unset")
-        now_ms = self._clock.now_ms()
-        self._check_timestamps(produced, now_ms)
-        idempotent = header.producer_id != NO_PRODUCER_ID
-        if idempotent:
-            sequence = header.producer_id, header.producer_epoch, header.base_sequence, header.count
-            if (earlier := self._producers.check(*sequence)) is not None:
-                return self._repeat(earlier)
-
-        append_time_ms = now_ms if self.settings.is_log_append_time else None
-        max_timestamp = produced.max_timestamp if append_time_ms is None else append_time_ms
-        base_offset = self.stream.next_offset
-        head, payload = assign(header, records, base_offset, self.stream.epoch, max_timestamp, append_time_ms)
-        # Records without a timestamp age from now on; -1 would have retention delete them at once.
-        sort_key = max_timestamp if max_timestamp != NO_TIMESTAMP else now_ms
-        durable = self.stream.append(base_offset, header.count, sort_key, payload, head)
-        # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
-        if idempotent:
-            self._remember(header, base_offset, max_timestamp, now_ms)
-        self._unacked.append((base_offset + header.count, durable))
-        self._counters.count(1, header.count, header.size_bytes)
-        return self._appended(base_offset, max_timestamp, header.size_bytes, durable)
-
-    def append_run(self, run: BatchRun) -> Appended | None:
-        """`append` of each, as one chunk: all get their offsets now and become durable together. None, and nothing was
-        done: append them one by one, which says why or does what is not done here (a duplicate, a log append time).
-
-        The caller has reserved run.size_bytes bytes."""
         now_ms, settings = self._clock.now_ms(), self.settings
+        append_time_ms = now_ms if settings.is_log_append_time else None
         if (
-            self._closed
-            or settings.is_log_append_time
+            run.is_log_append_time
             or now_ms - run.min_timestamp > settings.message_timestamp_before_max_ms
             or run.max_timestamp - now_ms > settings.message_timestamp_after_max_ms
         ):
-            return None
+            self._check_timestamps(run, now_ms)
         idempotent = run.producer_id != NO_PRODUCER_ID
-        base_offset = self.stream.next_offset
-        try:
-            if idempotent:
-                sequence = run.producer_id, run.producer_epoch, run.base_sequence, run.first_count
-                if self._producers.check(*sequence) is not None:
-                    return None
-            data = run.placed(base_offset, self.stream.epoch)
-            durable = self.stream.append(base_offset, run.records, run.max_timestamp, data)
-        except StreamLakeError:
-            return None
         if idempotent:
-            latest = tuple(ProducedBatch(*batch) for batch in run.last(BATCHES_KEPT, base_offset))
-            self._producers.add(run.producer_id, run.producer_epoch, latest, now_ms)
+            sequence = run.producer_id, run.producer_epoch, run.base_sequence, run.first_count
+            if (earlier := self._producers.check(*sequence)) is not None:
+                if len(run) > 1:
+                    raise AppendOneByOne("the first batch of a run is there already, the others may not be")
+                return self._repeat(earlier)
+
+        max_timestamp = run.max_timestamp if append_time_ms is None else append_time_ms
+        base_offset = self.stream.next_offset
+        data = run.placed(base_offset, self.stream.epoch, append_time_ms)
+        # Records without a timestamp age from now on; -1 would have retention delete them at once.
+        sort_key = max_timestamp if max_timestamp != NO_TIMESTAMP else now_ms
+        durable = self.stream.append(base_offset, run.records, sort_key, data)
+        # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
+        if idempotent:
+            latest = [ProducedBatch._make(batch) for batch in run.last(BATCHES_KEPT, base_offset)]
+            if append_time_ms is not None:
+                latest = [batch._replace(max_timestamp=append_time_ms) for batch in latest]
+            self._producers.apply(run.producer_id, run.producer_epoch, tuple(latest), now_ms)
         self._unacked.append((base_offset + run.records, durable))
         self._counters.count(len(run), run.records, run.size_bytes)
-        return Appended(base_offset, NO_TIMESTAMP, self.log_start_offset, run.size_bytes, durable)
-
-    def _remember(self, header: BatchHeader, base_offset: int, max_timestamp: int, now_ms: int) -> None:
-        batch = ProducedBatch(header.base_sequence, header.last_offset_delta + 1, base_offset, max_timestamp)
-        self._producers.add(header.producer_id, header.producer_epoch, (batch,), now_ms)
+        told_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
+        return Appended(base_offset, told_ms, self.log_start_offset, run.size_bytes, durable)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -270,30 +211,25 @@ class Partition:
             durable.set_result(None)
         else:
             durable = next(future for end, future in self._unacked if end >= earlier.next_offset)  # of its run
-        return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
+        append_time_ms = earlier.max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
+        return Appended(earlier.base_offset, append_time_ms, self.log_start_offset, 0, durable)
 
-    def _appended(
-        self, base_offset: int, max_timestamp: int, appended_bytes: int, durable: "asyncio.Future[None]"
-    ) -> Appended:
-        append_time_ms = max_timestamp if self.settings.is_log_append_time else NO_TIMESTAMP
-        return Appended(base_offset, append_time_ms, self.log_start_offset, appended_bytes, durable)
-
-    def _check_timestamps(self, produced: Produced, now_ms: int) -> None:
-        """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record."""
-        if produced.header.is_log_append_time:
+    def _check_timestamps(self, run: Run, now_ms: int) -> None:
+        """Kafka's LogValidator.validateTimestamp, for the oldest and the newest record. Raises InvalidTimestamp."""
+        if run.is_log_append_time:
             raise InvalidTimestamp("producers may not send batches of timestamp type LogAppendTime")
         if self.settings.is_log_append_time:
             return
         before_max_ms = self.settings.message_timestamp_before_max_ms
         after_max_ms = self.settings.message_timestamp_after_max_ms
-        if produced.min_timestamp != NO_TIMESTAMP and now_ms - produced.min_timestamp > before_max_ms:
+        if run.min_timestamp != NO_TIMESTAMP and now_ms - run.min_timestamp > before_max_ms:
             raise InvalidTimestamp(
-                f"timestamp {produced.min_timestamp} is more than {before_max_ms} ms before the broker's clock "
+                f"timestamp {run.min_timestamp} is more than {before_max_ms} ms before the broker's clock "
                 f"({now_ms}): see message.timestamp.before.max.ms"
             )
-        if produced.max_timestamp - now_ms > after_max_ms:
+        if run.max_timestamp - now_ms > after_max_ms:
             raise InvalidTimestamp(
-                f"timestamp {produced.max_timestamp} is more than {after_max_ms} ms after the broker's clock "
+                f"timestamp {run.max_timestamp} is more than {after_max_ms} ms after the broker's clock "
                 f"({now_ms}): see message.timestamp.after.max.ms"
             )
 

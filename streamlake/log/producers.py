@@ -1,9 +1,9 @@
 """Idempotent producers of one partition: which batch comes next, and which one was here before (KIP-98).
 
 Per producer id the last five batches are remembered: a batch sent again gets its first answer, anything else must
-follow the last sequence number. `check` looks at the state as of stage one of Produce, durable or not; `add` is
-called in the same tick, once the stream has taken the batch. Rules as in Kafka's ProducerAppendInfo and
-ProducerStateEntry (4.x). Transactions are not known here yet.
+follow the last sequence number. `check` looks at the state as of stage one of Produce, durable or not; `apply` is
+called in the same tick, once the stream has taken the batch. The replay of a log and a checkpoint go through it too.
+Rules as in Kafka's ProducerAppendInfo and ProducerStateEntry (4.x). Transactions are not known here yet.
 """
 
 from collections.abc import Iterator
@@ -80,15 +80,12 @@ class Producers:
             )
         return None
 
-    def add(self, producer_id: int, epoch: int, batches: tuple[ProducedBatch, ...], now_ms: int) -> None:
-        """Remember batches that the stream has taken; of many, the last BATCHES_KEPT will do."""
+    def apply(self, producer_id: int, epoch: int, batches: tuple[ProducedBatch, ...], appended_ms: int) -> None:
+        """Remember batches that the stream has; of many, the last BATCHES_KEPT will do. The producer becomes the one
+        heard of last."""
         before = self._producers.pop(producer_id, None)
         earlier = before.batches if before is not None and before.epoch == epoch else ()
-        self.put(producer_id, Producer(epoch, now_ms, (*earlier, *batches)[-BATCHES_KEPT:]))
-
-    def put(self, producer_id: int, producer: Producer) -> None:
-        """Set the state of a producer, the latest one heard of."""
-        self._producers[producer_id] = producer
+        self._producers[producer_id] = Producer(epoch, appended_ms, (*earlier, *batches)[-BATCHES_KEPT:])
         if len(self._producers) > self.producers_max:
             del self._producers[next(iter(self._producers))]
 

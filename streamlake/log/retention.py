@@ -1,10 +1,10 @@
-"""Retention: how far a log's start may move by age and size (cleanup.policy=delete).
+"""Retention: how far the start of a log may move by age and size (cleanup.policy=delete).
 
-It never passes a hold, nor what is not durable. It works at the grain of the stream's runs of chunks, so a log keeps a
-little more than it was told to, never less.
+It never passes a hold, nor records that are not durable. Its unit is a run of chunks of the stream, so a log keeps a
+little more than its settings ask for, never less.
 
-Most partitions of a broker are idle, so a look that finds nothing leaves a note on the partition: until when nothing
-comes of age, and on what that rests. As long as it stands, looking again is left out.
+Most partitions of a broker are idle. A run of retention that finds nothing therefore leaves a note on the partition:
+until when nothing expires, and the state that this depends on. While the note is valid, retention skips the partition.
 """
 
 from streamlake.log.partition import Partition, Quiet
@@ -13,14 +13,14 @@ NEVER_MS = 1 << 63
 
 
 def is_due(partition: Partition, now_ms: int) -> bool:
-    """Whether a look may find anything to delete or to forget."""
+    """Whether retention may find records or producers to expire."""
     quiet = partition.quiet
     return quiet is None or now_ms >= quiet.until_ms or quiet.basis != _basis(partition)
 
 
 def _basis(partition: Partition) -> tuple[object, ...]:
-    """All that retention goes by but the clock: each append moves the next offset, each upload the uploaded one, each
-    trim the start, and holds the deletable one."""
+    """The input of retention beside the clock: each append moves the next offset, each upload the uploaded one, each
+    trim the start, and each hold the deletable one."""
     stream = partition.stream
     return (
         partition.settings,
@@ -32,11 +32,11 @@ def _basis(partition: Partition) -> tuple[object, ...]:
 
 
 async def apply_retention(partition: Partition, now_ms: int) -> int:
-    """Move the start of the log by its settings; by how many offsets it moved. Silent producers were expired before,
-    in the same tick."""
+    """Move the start of the log as its settings say. Returns by how many offsets it moved. The caller has expired idle
+    producers in the same turn of the loop."""
     settings = partition.settings
     partition.quiet = None
-    basis = _basis(partition)  # before anything is awaited: what changes meanwhile makes the next look due
+    basis = _basis(partition)  # before the first await: a change meanwhile makes the next run due
     silent_since_ms = partition.producers_silent_since_ms
     until_ms = NEVER_MS if silent_since_ms is None else silent_since_ms + settings.producer_id_expiration_ms
     keep_bytes = settings.retention_bytes if settings.retention_bytes >= 0 else None
@@ -51,10 +51,10 @@ async def apply_retention(partition: Partition, now_ms: int) -> int:
             until_ms = min(until_ms, kept + settings.retention_ms + 1)
         partition.quiet = Quiet(basis, until_ms)
         return 0
-    # Asked again after the await: a hold set in between (a table was enabled) wins. Safe at a crash: the new start is
-    # in the metadata before any byte goes, and a zombie's trim is refused by its broker epoch.
+    # Read again after the await: a hold that was set in between (a table was enabled) wins. Safe at a crash: the new
+    # start is in the metadata before any byte is deleted, and a zombie's trim is refused by its broker epoch.
     point = min(point, partition.deletable_offset)
     if point <= before:
-        return 0  # no note: such a hold may be gone again at the next look
+        return 0  # without a note: the hold may be released before the next run
     await partition.stream.trim(point)
     return partition.log_start_offset - before

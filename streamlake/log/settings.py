@@ -1,4 +1,5 @@
-"""What a topic's configuration means to its log. Names and units are Kafka's; defaults are in cluster/config."""
+"""The settings of a log, from the configs of its topic. Names and units are those of Kafka; cluster/config has the
+defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class LogSettings:
     retention_ms: int  # -1: no limit
     retention_bytes: int  # -1: no limit
     producer_id_expiration_ms: int
-    producers_max: int = 2_000  # per partition; the one that was silent longest is forgotten first
+    producers_max: int = 2_000  # per partition; above it the producer that was idle longest expires
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "LogSettings":

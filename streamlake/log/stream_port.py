@@ -1,9 +1,9 @@
-"""What the log needs from a stream, as a port: s3stream's Stream implements it.
+"""The stream that a log needs, as a port: s3stream's Stream implements it.
 
-A stream is a row of immutable chunks (for us: one record batch or more) at growing offsets with one writer. A chunk
-gets its offset at `append` and is durable later, in order; readers get durable chunks only. If the write-ahead log
-fails, every append that is not durable yet fails, on all streams together, and `append` raises from then on: the
-stream must be opened again from what is durable. Contract: tests/contracts/log_stream_contract.py.
+A stream is a sequence of immutable chunks (of one or more record batches) at increasing offsets, with one writer. A
+chunk gets its offset at `append` and becomes durable later, in order; readers get durable chunks only. If the
+write-ahead log fails, all appends of all streams that are not durable yet fail, and `append` raises from then on: the
+stream must be opened again from its durable part. Contract: tests/contracts/log_stream_contract.py.
 """
 
 import asyncio
@@ -32,17 +32,17 @@ class Stream(Protocol):
 
     @property
     def next_offset(self) -> int:
-        """End of what was appended, durable or not."""
+        """End of the appended chunks, durable or not."""
         ...
 
     @property
     def durable_offset(self) -> int:
-        """End of what is durable."""
+        """End of the durable chunks."""
         ...
 
     @property
     def uploaded_offset(self) -> int:
-        """End of what lies in objects: retention deletes below it only."""
+        """End of the chunks that are in objects: retention deletes below it only."""
         ...
 
     @property
@@ -55,31 +55,32 @@ class Stream(Protocol):
 
     @property
     def checkpoint(self) -> bytes:
-        """What the checkpointer gave at `checkpoint_offset`, as of this open; empty if it never was asked."""
+        """The checkpoint at `checkpoint_offset`, as of this open; empty if there is none yet."""
         ...
 
     @property
     def checkpoint_offset(self) -> int: ...
 
     def set_checkpointer(self, checkpointer: Callable[[], bytes]) -> None:
-        """`checkpointer` is called at an upload, in the tick that cuts at `next_offset`: plain, fast, no failure."""
+        """An upload calls `checkpointer` in the turn of the loop in which it cuts the stream at `next_offset`. It must
+        be fast, and must not fail."""
         ...
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
-        """Add one chunk at `next_offset`, `head` and then `data`, copied; its room was reserved. The future resolves
-        when it is durable, in order. `max_timestamp` (ms) is what `retention_point` and the time look-ups go by.
-        Raises Closed or Fenced once the stream is dead."""
+        """Add a copy of one chunk at `next_offset`; the caller has reserved its capacity. The future resolves when the
+        chunk is durable, in order. `retention_point` and look-ups by time use `max_timestamp` (ms). Raises Closed or
+        Fenced once the stream has failed."""
         ...
 
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
-        """Whole durable chunks, beginning with the one that contains `start_offset`, all of them starting below
-        `end_offset`; at least one if there is any, then up to `max_bytes`."""
+        """Whole durable chunks from the one that contains `start_offset` on, all of which start below `end_offset`: at
+        least one if there is any, then as many as fit `max_bytes`. NotFound if `start_offset` was trimmed."""
         ...
 
     async def find_timestamp(self, timestamp: int, end_offset: int) -> tuple[int, int] | None:
-        """[start, end) of the first run of chunks below `end_offset` with a max_timestamp >= `timestamp` in it."""
+        """[start, end) of the first run of chunks below `end_offset` that has a max_timestamp >= `timestamp`."""
         ...
 
     async def max_timestamp(self, end_offset: int) -> tuple[int, int, int] | None:
@@ -89,12 +90,12 @@ class Stream(Protocol):
     async def retention_point(
         self, keep_bytes: int | None, min_timestamp: int | None, upto_offset: int
     ) -> tuple[int, int | None]:
-        """How far the start may move: as long as `keep_bytes` remain behind it, or all before it is older than
-        `min_timestamp`; never above `upto_offset`. Coarse: whole runs of chunks, committed to objects. And the greatest
-        timestamp of the run that stops it: None if no further run lies below `upto_offset` and `uploaded_offset`.
-        Both depend on nothing but the arguments, the three offsets and what was appended."""
+        """How far the start may move: as long as `keep_bytes` remain after it, or all before it is older than
+        `min_timestamp`; never above `upto_offset`. The unit is a run of chunks that is committed to objects. The second
+        value is the greatest timestamp of the run that it stops at, None if no further run is below `upto_offset` and
+        `uploaded_offset`. Both depend on the arguments, the three offsets and the appended chunks only."""
         ...
 
     async def trim(self, start_offset: int) -> None:
-        """Move the start forward, durably. Never back; never above `durable_offset`."""
+        """Move the start forward, durably; never back, and never above `durable_offset`."""
         ...

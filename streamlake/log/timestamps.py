@@ -1,13 +1,14 @@
-"""ListOffsets by time: which record was the first at or after a moment, and which is the newest of all (KIP-734).
+"""ListOffsets by time: the first record at or after a time, and the record with the greatest timestamp (KIP-734).
 
-The stream narrows it down to a run of chunks, headers to a batch; only that batch is decompressed, off the loop. A
-batch is taken at its header's word: should it claim a timestamp that none of its records has (compressed ones that were
-stored before docs/adr/0016 can), the answer is its first offset, so that a consumer that seeks there misses nothing.
+The stream finds a run of chunks, the batch headers find a batch, and only that batch is decompressed, off the event
+loop. The header decides: if none of the records has the timestamp that it claims (compressed batches that were stored
+before docs/adr/0016 may do that), the answer is the first offset, so that a consumer that seeks there misses nothing.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+from streamlake.core.errors import NotFound
 from streamlake.log.partition import Partition
 from streamlake.record.batch import BatchHeader, InvalidRecord, frames
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
@@ -19,11 +20,31 @@ NONE_FOUND = (-1, -1)
 
 async def first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, int]:
     """(timestamp, offset) of the first durable record with at least this timestamp (ms); (-1, -1) if there is none."""
+    return await _again_if_trimmed(partition, lambda: _first_at_or_after(partition, timestamp))
+
+
+async def max_timestamp(partition: Partition) -> tuple[int, int]:
+    """(timestamp, offset) of the first durable record with the greatest timestamp (ms); (-1, -1) in an empty log."""
+    return await _again_if_trimmed(partition, lambda: _max_timestamp(partition))
+
+
+async def _again_if_trimmed(partition: Partition, search: Callable[[], Awaitable[tuple[int, int]]]) -> tuple[int, int]:
+    """Search again if retention removed what was searched: the log starts later now."""
+    while True:
+        log_start_offset = partition.log_start_offset
+        try:
+            return await search()
+        except NotFound:
+            if partition.log_start_offset == log_start_offset:
+                raise
+
+
+async def _first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, int]:
     end_offset = partition.high_watermark
     found = await partition.stream.find_timestamp(timestamp, end_offset)
     if found is None:
         return NONE_FOUND
-    # The run may match by records that lie below the log start, so the search goes on behind it.
+    # The run may match by records below the log start, so the search continues after it.
     async with aclosing(_batches(partition, found[0], end_offset)) as batches:
         async for header, batch in batches:
             if header.max_timestamp < timestamp:
@@ -34,15 +55,14 @@ async def first_at_or_after(partition: Partition, timestamp: int) -> tuple[int, 
     return NONE_FOUND
 
 
-async def max_timestamp(partition: Partition) -> tuple[int, int]:
-    """(timestamp, offset) of the first durable record with the greatest timestamp (ms); (-1, -1) in an empty log."""
+async def _max_timestamp(partition: Partition) -> tuple[int, int]:
     end_offset = partition.high_watermark
     found = await partition.stream.max_timestamp(end_offset)
     if found is None:
         return NONE_FOUND
     greatest, start, end = found
     best = await _greatest(partition, start, end)
-    if best[0] < greatest:  # the run has it only below the log start: look at everything
+    if best[0] < greatest:  # the run has it only below the log start: search the whole log
         best = await _greatest(partition, partition.log_start_offset, end_offset)
     return best
 
@@ -61,7 +81,7 @@ async def _greatest(partition: Partition, start_offset: int, end_offset: int) ->
 async def _batches(
     partition: Partition, start_offset: int, end_offset: int
 ) -> AsyncGenerator[tuple[BatchHeader, memoryview], None]:
-    """Batches from log start or `start_offset` on, as many as a caller takes; one read of READ_BYTES at a time."""
+    """Batches from the log start or `start_offset` on, read as the caller takes them, READ_BYTES at a time."""
     position = max(start_offset, partition.log_start_offset)
     while position < end_offset:
         chunks = await partition.stream.read(position, end_offset, READ_BYTES)
@@ -86,12 +106,12 @@ def _first_record(header: BatchHeader, batch: memoryview, timestamp: int, log_st
 
 
 def _newest_record(header: BatchHeader, batch: memoryview, log_start_offset: int) -> Record | None:
-    """The first record at or above the log start that none is newer than."""
+    """The first of the records at or above the log start that have the greatest timestamp."""
     return max(_records(header, batch, log_start_offset), key=lambda record: record.timestamp, default=None)
 
 
 def _records(header: BatchHeader, batch: memoryview, log_start_offset: int) -> list[Record]:
-    """Those at or above the log start; of a batch that nobody can read, one that stands for all."""
+    """The records at or above the log start; one that represents all if the batch cannot be read."""
     try:
         records = decode_batch(header, batch, DECOMPRESSED_BYTES_MAX)
     except InvalidRecord:

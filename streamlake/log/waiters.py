@@ -1,13 +1,13 @@
-"""Who waits for a partition's high watermark to move: long polls, one future each, perhaps watching many partitions."""
+"""The long polls that wait for the high watermark of a partition: one future each, which may be in many partitions."""
 
 import asyncio
 
 
 class Waiters:
-    """Futures to resolve once. A fetch adds its future before it reads, so that no append falls in between."""
+    """Futures that are resolved once. A fetch adds its future before it reads, so that it misses no append."""
 
     def __init__(self) -> None:
-        self._futures: dict[asyncio.Future[None], None] = {}  # a set with an order, so that simulation can repeat it
+        self._futures: dict[asyncio.Future[None], None] = {}  # ordered, so that a simulation is repeatable
 
     def __len__(self) -> int:
         return len(self._futures)
@@ -16,11 +16,11 @@ class Waiters:
         self._futures[future] = None
 
     def discard(self, future: "asyncio.Future[None]") -> None:
-        """No error if it was woken already."""
+        """Remove a future; no error if it was resolved already."""
         self._futures.pop(future, None)
 
     def wake(self) -> None:
-        """Resolve and forget all futures; those that are done (another partition was first) are only forgotten."""
+        """Resolve and remove all futures. One that is done was resolved by another partition."""
         futures, self._futures = self._futures, {}
         for future in futures:
             if not future.done():

@@ -5,12 +5,14 @@ before it is finished, or has released its place early: Produce does when its of
 for data. Answers that are ready early wait for those before them.
 
 Both the number of requests in flight and the bytes that they and their unsent answers hold are limited; above a limit
-nothing starts and the owner stops reading. One request always fits, however large.
+nothing starts and the owner stops reading. So it is while `memory`, the account of all connections, is full. One
+request always fits, however large: its answer waits for no other connection, so nobody waits for ever.
 """
 
 from collections import deque
 from collections.abc import Sequence
 
+from streamlake.core.account import Account
 from streamlake.protocol.wire import Buffer
 
 
@@ -35,17 +37,29 @@ class Slot:
         """The request is done; None if it has no answer (Produce with acks=0). Only once."""
         assert not self.finished, "a request is answered twice"
         self.released = self.finished = True
-        self._answer = answer or ()
+        if answer and not self._pipeline.closed:
+            self._answer = answer
         answer_bytes = sum(map(len, self._answer))
-        self._pipeline.held_bytes += answer_bytes - self._held_bytes
+        self._pipeline.count(answer_bytes - self._held_bytes)
         self._held_bytes = answer_bytes
+
+    def drop(self) -> None:
+        """Nobody waits for the answer any more. What may be abandoned is, and may never be finished."""
+        if self.finished or self.may_be_abandoned:
+            self._answer = ()
+            self._pipeline.count(-self._held_bytes)
+            self._held_bytes = 0
 
 
 class Pipeline:
-    def __init__(self, max_in_flight: int, max_held_bytes: int) -> None:
+    def __init__(self, max_in_flight: int, max_held_bytes: int, memory: Account) -> None:
         self.max_in_flight = max_in_flight
         self.max_held_bytes = max_held_bytes
-        self.held_bytes = 0  # requests without an answer, answers not yet taken
+        self.held_bytes = 0  # bytes that wait to become requests, requests without an answer, answers not yet sent
+        self.closed = False
+        self._memory = memory
+        self.buffered_bytes = 0  # received, and to become requests
+        self._unsent_bytes = 0
         self._slots: deque[Slot] = deque()
 
     @property
@@ -54,17 +68,36 @@ class Pipeline:
         return all(slot.finished or slot.may_be_abandoned for slot in self._slots)
 
     @property
-    def may_start(self) -> bool:
-        if not self._slots:
-            return True
-        has_room = len(self._slots) < self.max_in_flight and self.held_bytes < self.max_held_bytes
-        return has_room and self._slots[-1].released
+    def is_alone(self) -> bool:
+        """One request is under way, and no other."""
+        return len(self._slots) == 1
 
-    def may_read(self, buffered_bytes: int) -> bool:
-        """Whether to read from the socket while so many bytes wait to become requests (FrameReader.buffered_bytes)."""
-        if not self._slots:
+    @property
+    def may_start(self) -> bool:
+        if not self._slots and not self._unsent_bytes:
+            return True
+        if len(self._slots) >= self.max_in_flight or self._memory.is_full:
+            return False
+        held_bytes = self.held_bytes - self.buffered_bytes  # what would start now does not stand in its own way
+        return held_bytes < self.max_held_bytes and (not self._slots or self._slots[-1].released)
+
+    @property
+    def may_read(self) -> bool:
+        """Whether to read from the socket."""
+        if not self._slots and not self._unsent_bytes:
             return True  # all that waits is a part of one frame, which must become whole
-        return len(self._slots) < self.max_in_flight and self.held_bytes + buffered_bytes < self.max_held_bytes
+        if len(self._slots) >= self.max_in_flight or self._memory.is_full:
+            return False
+        return self.held_bytes < self.max_held_bytes
+
+    def count(self, change_bytes: int) -> None:
+        self.held_bytes += change_bytes
+        self._memory.count(change_bytes)
+
+    def buffer(self, size_bytes: int) -> None:
+        """So many bytes wait to become requests now."""
+        self.count(size_bytes - self.buffered_bytes)
+        self.buffered_bytes = size_bytes
 
     def begin(self, request_bytes: int) -> Slot:
         """Start a request; only while `may_start`."""
@@ -72,16 +105,29 @@ class Pipeline:
         slot = Slot(self, request_bytes)
         self._slots.append(slot)
         self.held_bytes += request_bytes
+        self._memory.held_bytes += request_bytes  # nobody waits for more to be held
         return slot
 
     def take_ready(self) -> list[Buffer]:
-        """The answers that may leave now, in order, as buffers to send; empty if there is none.
-
-        Not asked while the socket's send buffer is full, so that unsent answers go on to count.
-        """
+        """The answers that may leave now, in order, as buffers to send; empty if there is none. They count until
+        `sent`. Not asked while the socket's send buffer is full."""
         ready: list[Buffer] = []
         while self._slots and self._slots[0].finished:
             slot = self._slots.popleft()
-            self.held_bytes -= slot._held_bytes
+            self._unsent_bytes += slot._held_bytes
             ready += slot._answer
         return ready
+
+    def sent(self) -> None:
+        """The socket's send buffer has capacity: what was taken does not count any more."""
+        if self._unsent_bytes:
+            self.count(-self._unsent_bytes)
+            self._unsent_bytes = 0
+
+    def close(self) -> None:
+        """The connection is lost, and nobody takes its answers. A request that goes on counts until it is finished."""
+        self.closed = True
+        for slot in self._slots:
+            slot.drop()
+        self.sent()
+        self.buffer(0)

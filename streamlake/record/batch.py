@@ -135,18 +135,6 @@ def check_crc(header: BatchHeader, batch: Buffer) -> None:
         )
 
 
-def scan_batch(records: Buffer, max_batch_bytes: int) -> BatchHeader | None:
-    """The header of the one sound batch that is all of `records`: what scan_batches would give, sooner. None if it is
-    anything else: scan_batches tells what."""
-    size_bytes = len(records)
-    if not HEADER_BYTES <= size_bytes <= max_batch_bytes:
-        return None
-    header = BatchHeader(*HEADER.unpack_from(records))
-    if header.magic != MAGIC or header.length_bytes != size_bytes - FRAME_BYTES:
-        return None
-    return header if crc32c(memoryview(records)[CHECKED_AT:]) == header.crc else None
-
-
 def scan_batches(records: Buffer, max_batch_bytes: int) -> list[BatchHeader]:
     """Headers of all batches in a `records` field, their frames, sizes and CRCs checked.
 

@@ -1,13 +1,15 @@
-"""What a producer may send: one batch, by the rules of Kafka's LogValidator.
+"""What a producer may send: batches, by the rules of Kafka's LogValidator.
 
 Records are read one by one, those of a compressed batch too (docs/adr/0016), so that no reader meets a lie later: one
 batch that does not decompress would block every consumer of its partition. To decompress much takes longer than the
-event loop can spare: `check_at_once` is for the loop, `check_produced` for a thread, or for what is not compressed.
+event loop can spare: `check_at_once` and `check_run` are for the loop, `check_batch` for a thread, or for what is not
+compressed.
 """
 
-from typing import NamedTuple
+from array import array
 
 from streamlake.core import native
+from streamlake.core.errors import StreamLakeError
 from streamlake.record.batch import (
     ATTRIBUTES_LOW_AT,
     COMPRESSION_MASK,
@@ -16,26 +18,19 @@ from streamlake.record.batch import (
     BatchHeader,
     Buffer,
     InvalidRecord,
-    scan_batch,
     scan_batches,
 )
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX, Compression, check_form, unpacked
 from streamlake.record.decode import INT64_MAX, INT64_MIN, RecordTuple, each_record
+from streamlake.record.run import CheckedBatch, Run
 
 _kernel = native.load("streamlake.record.kernel")
+_run_kernel = native.load("streamlake.record.run_kernel")
 
 # What the event loop decompresses itself, in one go: at most so much comes out, and of a larger batch nobody tries.
 AT_ONCE_BYTES, AT_ONCE_BATCH_BYTES = 256 * 1024, 64 * 1024
 EXPLAINED_BYTES_MAX = 64 * 1024  # Python reads records again to say what is wrong, at 2 µs each; not if they are more
-
-
-class Produced(NamedTuple):
-    """A batch that may be appended. Timestamps in ms."""
-
-    header: BatchHeader
-    min_timestamp: int
-    max_timestamp: int
-    payload_bytes: int  # of the records, uncompressed
+NO_LIMIT = INT64_MAX
 
 
 def is_compressed(records: Buffer | None) -> bool:
@@ -43,38 +38,92 @@ def is_compressed(records: Buffer | None) -> bool:
     return records is not None and len(records) >= HEADER_BYTES and records[ATTRIBUTES_LOW_AT] & COMPRESSION_MASK != 0
 
 
-def check_at_once(records: Buffer, max_batch_bytes: int, room_bytes: int) -> Produced | None:
-    """`check_produced` of a compressed batch, if no more than `room_bytes` come out of it. None, which may be found out
+def check_run(received: Buffer, spans: Buffer, max_batch_bytes: int) -> Run | None:
+    """The first of the batches at `spans` (pairs of int64: where one begins in `received`, and its bytes), as many as
+    are sound and of one producer, and as the event loop can decompress. None if the first is not: check it alone."""
+    scan = _run_kernel.scan if _run_kernel else twin_of_scan
+    found: Run | None = scan(received, spans, max_batch_bytes, AT_ONCE_BATCH_BYTES, AT_ONCE_BYTES)
+    return found
+
+
+def check_at_once(records: Buffer, max_batch_bytes: int, room_bytes: int) -> Run | None:
+    """`check_batch` of a compressed batch, if no more than `room_bytes` come out of it. None, which may be found out
     by trying: let a thread do it. It has the last word on damaged data too."""
     if len(records) > AT_ONCE_BATCH_BYTES:
         return None
     try:
-        return check_produced(records, max_batch_bytes, room_bytes)
+        return check_batch(records, max_batch_bytes, room_bytes)
     except InvalidRecord:
         return None
 
 
-def check_produced(
-    records: Buffer, max_batch_bytes: int, max_decompressed_bytes: int = DECOMPRESSED_BYTES_MAX
-) -> Produced:
+def check_batch(records: Buffer, max_batch_bytes: int, max_unpacked_bytes: int = DECOMPRESSED_BYTES_MAX) -> Run:
     """The one batch of a produce request's `records` field.
 
     Raises as scan_batches does, and InvalidRecord for content that Kafka refuses: not exactly one batch (KIP-98), a
     base offset, a control batch, a count that is not that of the offsets, an unknown codec, a producer id without
     epoch or sequence, data that do not decompress or are more than the limit then, records that contradict the
     header."""
-    header = scan_batch(records, max_batch_bytes)
-    if header is None:
-        headers = scan_batches(records, max_batch_bytes)
-        if len(headers) != 1:
-            raise InvalidRecord(f"a produce request carries one batch per partition, this one {len(headers)}")
-        header = headers[0]
+    if _run_kernel:
+        spans = array("q", (0, len(records)))
+        run: Run | None = _run_kernel.scan(records, spans, max_batch_bytes, NO_LIMIT, max_unpacked_bytes)
+        if run is not None:
+            return run
+    batch, unpacked_bytes = _checked(records, max_batch_bytes, max_unpacked_bytes)
+    return Run([batch], unpacked_bytes)
+
+
+def twin_of_scan(
+    received: Buffer, spans: Buffer, max_batch_bytes: int, max_packed_bytes: int, max_unpacked_bytes: int
+) -> Run | None:
+    """The kernel's `scan` in Python, which may take more: unusual batches that the kernel leaves to the twin.
+
+    The batches from the first on, up to one that is not sound or does not follow; of compressed ones those with at most
+    `max_packed_bytes`, and with no more than `max_unpacked_bytes` of all. None if the first is not taken."""
+    taken: list[CheckedBatch] = []
+    unpacked_bytes = 0
+    numbers = memoryview(spans).cast("B").cast("q").tolist()
+    for begin, size_bytes in zip(numbers[::2], numbers[1::2], strict=True):
+        data = memoryview(received)[begin : begin + size_bytes]
+        if is_compressed(data) and (
+            size_bytes - HEADER_BYTES > max_packed_bytes or unpacked_bytes >= max_unpacked_bytes
+        ):
+            break
+        try:
+            batch, more_bytes = _checked(data, max_batch_bytes, max_unpacked_bytes - unpacked_bytes)
+        except StreamLakeError:
+            break
+        if taken and not _follows(taken[-1], batch):
+            break
+        taken.append(batch)
+        unpacked_bytes += more_bytes
+    return Run(taken, unpacked_bytes) if taken else None
+
+
+def _follows(before: CheckedBatch, batch: CheckedBatch) -> bool:
+    earlier, later = before.header, batch.header
+    if min(before.min_timestamp, batch.min_timestamp) < 0:  # no time at all, or before 1970: alone
+        return False
+    if (later.producer_id, later.producer_epoch) != (earlier.producer_id, earlier.producer_epoch):
+        return False
+    is_usual = not (later.is_transactional or later.is_log_append_time)
+    in_order = later.producer_id == NO_PRODUCER_ID or earlier.base_sequence + earlier.count == later.base_sequence
+    return is_usual and in_order and not (earlier.is_transactional or earlier.is_log_append_time)
+
+
+def _checked(records: Buffer, max_batch_bytes: int, max_unpacked_bytes: int) -> tuple[CheckedBatch, int]:
+    """The one batch, and how much came out of it if it is compressed. Raises as `check_batch`."""
+    headers = scan_batches(records, max_batch_bytes)
+    if len(headers) != 1:
+        raise InvalidRecord(f"a produce request carries one batch per partition, this one {len(headers)}")
+    header = headers[0]
     _check_header(header)
-    payload = memoryview(records)[HEADER_BYTES:]
+    payload, unpacked_bytes = memoryview(records)[HEADER_BYTES:], 0
     if header.compression != Compression.NONE:
         check_form(header.compression, payload)
-        payload = unpacked(header.compression, payload, max_decompressed_bytes)
-    return Produced(header, *_least_and_largest_time(header, payload), len(payload))
+        payload = unpacked(header.compression, payload, max_unpacked_bytes)
+        unpacked_bytes = len(payload)
+    return CheckedBatch(header, records, *_least_and_largest_time(header, payload)), unpacked_bytes
 
 
 def _least_and_largest_time(header: BatchHeader, payload: Buffer) -> tuple[int, int]:

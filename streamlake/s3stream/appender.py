@@ -9,6 +9,7 @@ an error for one append with a success for a later one of the same stream would 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Fenced, Invalid, StreamLakeError
@@ -33,7 +34,7 @@ class Appender:
         self.unuploaded_bytes = 0
         self.on_dirty: Callable[[], None] = lambda: None  # the first dirty stream
         self.on_pressure: Callable[[], None] = lambda: None  # enough to upload, or no capacity left without it
-        self.appended_chunks = 0
+        self.appended_at = -inf  # when, by the loop's time
         self.appended_bytes = 0
 
     async def start(self, position: int) -> None:
@@ -97,21 +98,21 @@ class Appender:
     # -- append ------------------------------------------------------------------------------------------------------
 
     def append(
-        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, log: StreamLog, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
         """Give the stream's next `count` offsets to this chunk, whose capacity was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""
         self.raise_if_failed()
         if log.deleted:
             raise Closed(f"stream {log.stream_id} was deleted")
-        view = self._cache.copy_in(log, data, head)
+        view = self._cache.copy_in(log, data)
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)
         future: asyncio.Future[None] = self._loop.create_future()
         self._cache.add(log, count, max_timestamp, position, len(view))
         self.last_position = position
         self._pending.append((position, log, log.next_offset, future))
-        self.appended_chunks += 1
+        self.appended_at = self._loop.time()
         self.appended_bytes += len(view)
         self.mark_dirty(log, len(view))
         return future

@@ -152,12 +152,11 @@ class LogCache:
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
 
-    def copy_in(self, log: StreamLog, data: Buffer | DeferredBuffer, head: Buffer = b"") -> memoryview:
-        """Copy a chunk, `head` and then `data`, to the end of its stream; its size was taken from `capacity` before.
+    def copy_in(self, log: StreamLog, data: Buffer | DeferredBuffer) -> memoryview:
+        """Copy a chunk to the end of its stream; its size was taken from `capacity` before.
 
         `add` must follow in the same tick. If not (the WAL refused the chunk), the next chunk overwrites the bytes."""
-        middle = len(head)
-        size = middle + len(data)
+        size = len(data)
         slab = log.slabs[-1] if log.slabs else None
         if slab is None or slab.sealed or slab.capacity - (slab.end - slab.begin) < size:
             resident = log.next_byte - log.resident_byte
@@ -166,10 +165,8 @@ class LogCache:
             self._recent[slab] = None
         begin = slab.end - slab.begin
         if isinstance(data, bytes | memoryview):
-            slab.target[begin : begin + middle] = head
-            slab.target[begin + middle : begin + size] = data
+            slab.target[begin : begin + size] = data
         else:
-            assert not head, "a deferred buffer has no separate head"
             data.copy_to(slab.target, begin)
         return slab.view[begin : begin + size]
 

@@ -103,13 +103,13 @@ class Stream:
         self._log.checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
-        """Append a chunk, `head` and then `data`, of `count` offsets, whose capacity was reserved; resolves when it is
-        durable, in order. Many may wait for it, so nobody cancels it."""
+        """Append a chunk of `count` offsets, whose capacity was reserved; resolves when it is durable, in order. Many
+        may wait for it, so nobody cancels it."""
         assert base_offset == self._log.next_offset, "chunks are appended without gap"
         assert count > 0 and len(data) > 0, "a chunk holds something"
-        return self._appender.append(self._log, count, max_timestamp, data, head)
+        return self._appender.append(self._log, count, max_timestamp, data)
 
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
         """Whole chunks from the one that contains start_offset, below min(end_offset, durable_offset): at least one

@@ -62,7 +62,7 @@ class Streams:
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
         reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
-        self.read_throttle = ReadThrottle(lambda: self.appender.appended_chunks, asyncio.get_running_loop())
+        self.read_throttle = ReadThrottle(lambda: self.appender.appended_at, asyncio.get_running_loop())
         self.reads = Reads(wal, self._objects, reader, self.read_throttle)
         self.uploader = Uploader(
             settings=settings,

@@ -1,8 +1,10 @@
 """One Kafka connection: the shell between a socket and the sans-IO parts (framing, requests, pipeline).
 
 Bytes in → frames → requests, started in order by the pipeline's rules → handlers → answers out, in order. A client
-that does not read, or sends faster than it is served, is not read from until it has caught up. Bytes that are not
-Kafka close the connection with one logged reason; a handler that fails unexpectedly does too, and only its own.
+that does not read, or sends faster than it is served, is not read from until it has caught up. While all connections
+together hold too much memory, none of them starts a second request before the answer to its first one has left. Bytes
+that are not Kafka close the connection with one logged reason; a handler that fails unexpectedly does too, and only its
+own.
 
 Made for many small requests: one that its handler can begin at once needs no task, answers of one turn of the loop
 leave together, and a large frame is received into its own buffer.
@@ -24,18 +26,25 @@ from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.pipeline import Pipeline, Slot
 from streamlake.protocol.requests import Call, encode_response, parse
 from streamlake.protocol.wire import Buffer, Malformed
+from streamlake.server.memory import ConnectionMemory
 from streamlake.telemetry.metric import Metric, counter, gauge
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_MAX = 256  # a row of Produce requests counts as one
+IN_FLIGHT_MAX = 256  # a run of Produce requests counts as one
 HELD_BYTES_MAX = 64 * 1024 * 1024
-WRITE_BUFFER_BYTES = 1024 * 1024
+# What a connection's send buffer may hold uncounted. Above it the socket is written to at once, and what it does not
+# take counts as held until it is gone.
+SEND_BUFFER_BYTES = 64 * 1024
 CLOSE_TIMEOUT_S = 5.0
 # Started in one turn of the loop, about a millisecond of it: a request costs as much as so many bytes of a large one.
 TURN_WORK, REQUEST_WORK = 512 * 1024, 32 * 1024
-# Where every connection receives what belongs to no large frame: its bytes are copied out in the same callback.
-RECEIVED = memoryview(bytearray(64 * 1024))
+# Where every connection receives what belongs to no frame under way: its bytes are copied out in the same callback. How
+# much at once depends on the frames before: of small ones a good number, of medium ones some whole ones, which begin
+# where they lie; of large ones little more than the head, because the rest can be received into a buffer of its own.
+RECEIVED = memoryview(bytearray(512 * 1024))
+OF_SMALL, OF_LARGE = RECEIVED[: 64 * 1024], RECEIVED[: 16 * 1024]
+MEDIUM_BYTES, LARGE_BYTES = 32 * 1024, 256 * 1024
 PRODUCE_KEY = b"\0\0"
 # Decoding costs up to 0.4 s of the loop a MiB when a hostile frame is nothing but tiny elements. Only Produce, whose
 # bytes are records, has a reason to be larger.
@@ -105,8 +114,11 @@ class Request:
             self.slot.release()
             self.connection.advance_soon()
 
-    def at_work(self, yes: bool) -> None:
-        self.connection.at_work(yes)
+    def thread_started(self) -> None:
+        self.connection.thread_started()
+
+    def thread_ended(self) -> None:
+        self.connection.thread_ended()
 
     def answer(self, response: Any) -> None:
         try:
@@ -143,6 +155,7 @@ class Connection(asyncio.BufferedProtocol):
         frame_bytes_max: int,
         counters: Counters,
         group: "dict[Connection, None]",
+        memory: ConnectionMemory,
         buffers: Buffers | None = None,
     ) -> None:
         self._ctx = ctx
@@ -152,9 +165,10 @@ class Connection(asyncio.BufferedProtocol):
         runs = produce.runs if produce is not None else None
         self._runs = runs(ctx, self._apis, frame_bytes_max) if runs is not None else None
         self._frames = FrameReader(frame_bytes_max, buffers)
-        self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX)
+        self._pipeline = Pipeline(IN_FLIGHT_MAX, HELD_BYTES_MAX, memory)
         self._counters = counters
         self._group = group
+        self._memory = memory
         self._polls: dict[asyncio.Task[None], None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 each asking is a system call
@@ -164,10 +178,11 @@ class Connection(asyncio.BufferedProtocol):
         self._writable = True
         self._draining = False
         self._ended = False  # the client sends no more
-        self._at_work = False  # the request that holds the others up is with a thread
+        self._in_thread = False  # a thread works on the request that the next one waits for
         self._advancing = False
         self._advance_later = False
         self._direct = False  # the socket's next bytes go into a frame's own buffer
+        self._window = OF_SMALL  # where they go else
 
     @property
     def idle(self) -> bool:
@@ -188,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is none by inheritance
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
         self._host = str(peer[0]) if peer else ""
         self._counters.connections += 1
@@ -198,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         room = self._frames.room()
         self._direct = room is not None
-        return RECEIVED if room is None else room
+        return self._window if room is None else room
 
     def buffer_updated(self, nbytes: int) -> None:
         self._counters.bytes_in += nbytes
@@ -221,12 +236,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._pipeline.sent()
         self.advance()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._counters.connections -= 1
         self._group.pop(self, None)
+        self._memory.forget(self.advance_soon)
+        self._pipeline.close()
         for task in list(self._polls):
             task.cancel()
 
@@ -260,12 +278,13 @@ class Connection(asyncio.BufferedProtocol):
             self.advance_soon()
 
     def _take(self, size: int) -> int:
-        """What was received: requests that come in rows begin where they lie, the rest is copied. Returns the work."""
+        """What was received: requests that share their head begin where they lie, the rest is copied. The work."""
         at = work = 0
         if self._runs is not None and not self._frames.buffered_bytes:
             while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
                 at += begun.size_bytes
                 work += REQUEST_WORK + begun.work_bytes
+                self._window = _window(begun.size_bytes // len(begun))
         if at < size:
             self._frames.feed(bytes(RECEIVED[at:size]))
         return work
@@ -278,6 +297,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._writable and (ready := pipeline.take_ready()):
                 self._counters.bytes_out += sum(map(len, ready))
                 transport.writelines(ready)
+                if self._writable:
+                    pipeline.sent()
             frame = None  # of the turn before: its buffer is free when the request is
             if work < TURN_WORK and self._may_start:
                 if begun := self._begin_chunk():
@@ -287,19 +308,25 @@ class Connection(asyncio.BufferedProtocol):
             if frame is None:
                 if work >= TURN_WORK:
                     return True
+                if pipeline.buffered_bytes != self._frames.buffered_bytes:
+                    pipeline.buffer(self._frames.buffered_bytes)
+                    continue  # what was counted as waiting may have been in its own way
                 if not self._ended:
                     self._read_or_not(transport)
-                elif not self._at_work:
+                elif not self._in_thread:
                     self.close()
                 return False
             _check_size(frame)
-            if self._runs is not None:
-                self._runs.fell_back()
+            self._window = _window(len(frame))
             work += REQUEST_WORK + len(frame) + self._begin(parse(self._apis, frame), len(frame))
         return False
 
     def _read_or_not(self, transport: asyncio.Transport) -> None:
-        may_read = not self._draining and self._pipeline.may_read(self._frames.buffered_bytes)
+        may_read = not self._draining and self._pipeline.may_read
+        if not may_read and self._memory.is_full:
+            self._memory.when_free(self.advance_soon)
+            if self._reading:
+                self._memory.pauses += 1
         if may_read != self._reading:
             self._reading = may_read
             transport.resume_reading() if may_read else transport.pause_reading()
@@ -321,7 +348,7 @@ class Connection(asyncio.BufferedProtocol):
         return request.work_bytes
 
     def _begin_chunk(self) -> PendingReply | None:
-        """The next requests of what was copied, if they come in a row."""
+        """The next requests of what was copied, if they share their head."""
         if self._runs is None or (chunk := self._frames.chunk()) is None:
             return None
         received, at = chunk
@@ -340,8 +367,11 @@ class Connection(asyncio.BufferedProtocol):
         begun.reply_to(RequestRun(slot, self))
         return begun
 
-    def at_work(self, yes: bool) -> None:
-        self._at_work = yes
+    def thread_started(self) -> None:
+        self._in_thread = True
+
+    def thread_ended(self) -> None:
+        self._in_thread = False
         self.advance_soon()
 
     def _has_begun(self, begin: Begin, request: Request) -> bool:
@@ -362,7 +392,13 @@ class Connection(asyncio.BufferedProtocol):
     def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
         """The one end of what was begun: its answers, None if it has none."""
         slot.finish(buffers)
-        self.advance_soon()
+        # At once if no other answer could leave with this one: a turn of the loop costs as much as a small request. But
+        # not before a turn that is due: it would come before the first step of a task that begins here, and take it
+        # for one that waits.
+        if self._pipeline.is_alone and not (self._advancing or self._advance_later):
+            self.advance()
+        else:
+            self.advance_soon()
 
     def fail(self, slot: Slot, error: Exception, **facts: str | int) -> None:
         """Instead of `finish`: something that must not happen. Nothing is answered any more."""
@@ -384,6 +420,13 @@ class Connection(asyncio.BufferedProtocol):
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _window(frame_bytes: int) -> memoryview:
+    """Where to receive what comes after a frame of that size."""
+    if frame_bytes < MEDIUM_BYTES:
+        return OF_SMALL
+    return RECEIVED if frame_bytes < LARGE_BYTES else OF_LARGE
 
 
 def _check_size(frame: Buffer) -> None:

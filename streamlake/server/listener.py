@@ -11,6 +11,7 @@ from streamlake.core.buffers import Buffers
 from streamlake.handlers.apis import Handler
 from streamlake.handlers.context import Context
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 log = structlog.get_logger(__name__)
 
@@ -34,13 +35,15 @@ class Listener:
     def port(self) -> int:
         return int(self._socket.getsockname()[1])
 
-    async def start(self, ctx: Context, handlers: Sequence[Handler]) -> None:
+    async def start(self, ctx: Context, handlers: Sequence[Handler], memory: ConnectionMemory) -> None:
+        """`memory`: of the requests and answers of all connections."""
         by_key = {handler.api.key: handler for handler in handlers}
 
         def accept() -> asyncio.BaseProtocol:
             if len(self._connections) >= self._connections_max:
                 return _Refused(self.counters)
-            return Connection(ctx, by_key, self._frame_bytes_max, self.counters, self._connections, self._buffers)
+            group, buffers = self._connections, self._buffers
+            return Connection(ctx, by_key, self._frame_bytes_max, self.counters, group, memory, buffers)
 
         self._server = await asyncio.get_running_loop().create_server(accept, sock=self._socket)
 

@@ -15,19 +15,23 @@ from typing import Any, Protocol
 
 import pyarrow
 import structlog
+from msgspec.structs import replace
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.kinds import load
+from streamlake.catalogs.kinds import capabilities_of, load
+from streamlake.catalogs.named import NamedCatalogs
+from streamlake.catalogs.secrets import hider
+from streamlake.catalogs.trouble import remedy
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
-from streamlake.core.errors import Fenced
+from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.peers.kafka import KafkaPeer
-from streamlake.table.commit.committer import describe
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import SchemaSource
 from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import (
     LINE_BYTES_MAX,
     FromServer,
@@ -49,7 +53,6 @@ log = structlog.get_logger(__name__)
 REQUEST_TIMEOUT_S = 60.0
 NICENESS = 5  # the broker's answers come first
 THREADS = 4
-CATALOG_PAUSE_S = 2.0
 FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
 
@@ -58,7 +61,11 @@ class WorkerMachine(Protocol):
 
     clock: Clock
     ids: Ids
-    executor: Executor  # the table's blocking work; one table's upload need not wait for another's translation
+
+    def executor(self, catalog: str) -> Executor:
+        """For the blocking work of the tables of one catalog: one table's upload need not wait for another's
+        translation, nor any table for another catalog."""
+        ...
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         """pyiceberg's catalog. Blocks; raises what its library raises when it cannot be reached."""
@@ -73,7 +80,9 @@ class RealWorkerMachine:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids = Ids()
-        self.executor: Executor = ThreadExecutor("table", THREADS)
+
+    def executor(self, catalog: str) -> Executor:
+        return ThreadExecutor(f"table-{catalog}", THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return load(config)
@@ -91,15 +100,18 @@ class ControlWriter(Protocol):
 
 
 class Pipe:
-    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything."""
+    """Reports to the server. The latest report of a table replaces one that was not sent yet: it says everything.
+    `hide` keeps secrets out of them: a catalog's error may quote what it was given."""
 
-    def __init__(self, writer: ControlWriter) -> None:
+    def __init__(self, writer: ControlWriter, hide: Callable[[str], str]) -> None:
         self._writer = writer
+        self._hide = hide
         self._waiting: dict[str, TableReport] = {}
         self._wake = asyncio.Event()
 
     def report(self, report: TableReport) -> None:
-        self._waiting[str(report.topic_id)] = report
+        message, maintenance = self._hide(report.message), self._hide(report.maintenance)
+        self._waiting[str(report.topic_id)] = replace(report, message=message, maintenance=maintenance)
         self._wake.set()
 
     async def send(self) -> None:
@@ -117,14 +129,15 @@ async def serve(
     writer: ControlWriter,
     machine: WorkerMachine,
     stop: asyncio.Event,
-    configure_logs: Callable[[WorkerSettings], None] = lambda settings: None,
+    configure_logs: Callable[[WorkerSettings, Callable[[str], str]], None] = lambda settings, hide: None,
 ) -> int:
     """The life of a worker on its control channel, until the server is gone or `stop` is set; its exit code."""
     settings = await read_message(reader, WorkerSettings)
     if settings is None:
         return 1
-    configure_logs(settings)
-    pipe = Pipe(writer)
+    hide = hider(settings.catalogs.values())
+    configure_logs(settings, hide)
+    pipe = Pipe(writer, hide)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
     start = asyncio.get_running_loop().create_task
     listening, sending = start(_listen(reader, updates)), start(pipe.send())
@@ -152,11 +165,6 @@ async def _work(
     """Run the tables that the server lists, until `stop`. Raises the error that a table's task died of, and Fenced."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_task(stop.wait())
-    specs = await updates.get()
-    opening = loop.create_task(_tools(settings, machine, specs, pipe.report))
-    await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not opening.done():
-        return
     failed: asyncio.Future[BaseException] = loop.create_future()
 
     def fail(error: BaseException) -> None:
@@ -172,12 +180,12 @@ async def _work(
     work = Work(
         cluster_id=settings.cluster_id,
         reader=KafkaLogReader(peer),
-        tools=opening.result(),
         budget=Budget(settings.memory_bytes),
         report=report,
         round_bytes=settings.round_bytes,
     )
-    tables = Tables(work, lambda _name, error: fail(error))
+    tables = Tables(work, _catalogs(settings, machine), lambda _name, error: fail(error))
+    specs = await updates.get()
     while True:
         await tables.apply(specs)
         next_update = loop.create_task(updates.get())
@@ -191,23 +199,29 @@ async def _work(
         specs = next_update.result()
 
 
-async def _tools(
-    settings: WorkerSettings, machine: WorkerMachine, specs: list[TableSpec], report: Callable[[TableReport], None]
-) -> Tools:
-    """Opens the catalog. While it cannot be reached, the tables report so and wait; the topics are not affected."""
-    catalog = CatalogConfig(settings.catalog_kind, settings.catalog_name, settings.catalog_properties)
-    while True:
+def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
+    schemas = SchemaCache(machine.schemas(settings))
+    executors: dict[str, Executor] = {}
+    told: dict[str, str] = {}
+
+    async def open_(name: str, config: CatalogConfig) -> Tools:
+        if name not in executors:
+            executors[name] = machine.executor(name)
+        executor = executors[name]
         try:
-            opened = await machine.executor.run(machine.load_catalog, catalog)
-            break
+            catalog = await executor.run(machine.load_catalog, config)
+        except StreamLakeError:
+            raise
         except Exception as error:  # what a catalog raises when it cannot be reached is its library's business
-            reason = describe(error)
-            log.warning("the catalog cannot be opened, retrying", catalog=catalog.name, reason=reason)
-            message = f"the catalog {catalog.name} cannot be opened: {reason}"
-            for spec in specs:
-                report(TableReport(spec.topic, spec.topic_id, spec.topic, "retrying", message))
-            await asyncio.sleep(CATALOG_PAUSE_S)
-    return Tools(opened, SchemaCache(machine.schemas(settings)), machine.executor, machine.clock, machine.ids)
+            reason = f"{describe(error)}; {remedy(config, error)}"
+            if told.get(name) != reason:  # it is tried again every few seconds
+                log.warning("the catalog cannot be opened, retrying", catalog=name, reason=reason)
+            told[name] = reason
+            raise Unavailable(reason) from error
+        capabilities = capabilities_of(config.kind, catalog)
+        return Tools(catalog, schemas, executor, machine.clock, machine.ids, capabilities)
+
+    return Catalogs(NamedCatalogs(settings.default_catalog, settings.catalogs), open_)
 
 
 async def _serve(control: socket.socket) -> int:
@@ -216,7 +230,7 @@ async def _serve(control: socket.socket) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     reader, writer = await asyncio.open_connection(sock=control, limit=LINE_BYTES_MAX)
     return await serve(
-        reader, writer, RealWorkerMachine(), stop, lambda s: logs.configure(s.log_level, json=s.log_json)
+        reader, writer, RealWorkerMachine(), stop, lambda s, hide: logs.configure(s.log_level, s.log_json, hide)
     )
 
 

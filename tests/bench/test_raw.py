@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -11,6 +12,7 @@ from support.wait import DEADLINE_S
 from streamlake.bench.load import temporary_topic
 from streamlake.bench.raw import Target, _Pipelined, fetch_requests, produce_requests, targets
 from streamlake.core.errors import Corrupt, Invalid, Unavailable
+from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, produce
 from streamlake.protocol.requests import Call, api, encode_response
 from streamlake.record.compression import Compression
@@ -86,28 +88,46 @@ def test_each_partition_has_a_target_at_its_leader(lake):
         Target("t", 0, "127.0.0.1", 1).connect()
 
 
-def answer(correlation_id):
+def answer(correlation_id, code=0):
     call = Call(api(ApiKey.PRODUCE), 9, correlation_id, "x", None)
-    partition = produce.PartitionProduceResponse(index=0)
+    partition = produce.PartitionProduceResponse(index=0, error_code=code)
     topic = produce.TopicProduceResponse(name="t", partition_responses=(partition,))
     return b"".join(bytes(p) for p in encode_response(call, produce.ProduceResponse(responses=(topic,))))
 
 
-def test_answers_in_the_wrong_order_are_found():
-    with socket.create_server(("127.0.0.1", 0)) as server:
+@contextmanager
+def pipelined(*answers):
+    """A connection to a broker that gives these answers, one to each request."""
 
-        def serve():
-            connection, _ = server.accept()
-            with connection:
+    def serve():
+        connection, _ = server.accept()
+        with connection:
+            for each in answers:
                 head = connection.recv(4, socket.MSG_WAITALL)
                 connection.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
-                connection.sendall(answer(5))
+                connection.sendall(each)
 
+    with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve)
         thread.start()
         batch = encode_batch([Record(0, 0, None, b"x")])
-        pipelined = _Pipelined(Target("t", 0, *server.getsockname()), batch, 8, -1)
-        with pytest.raises(Corrupt, match="request 0 was answered as request 5"):
-            pipelined.exchange_one()
-        pipelined.socket.close()
+        found = _Pipelined(Target("t", 0, *server.getsockname()), batch, 2, -1)
+        yield found
+        found.socket.close()
         thread.join(DEADLINE_S)
+
+
+def test_answers_in_the_wrong_order_are_found():
+    with pipelined(answer(5)) as one, pytest.raises(Corrupt, match="request 0 was answered as request 5"):
+        one.exchange_one()
+
+
+def test_a_broker_that_does_not_lead_a_new_partition_yet_is_asked_again(monkeypatch):
+    not_led = [answer(n % 2, ErrorCode.NOT_LEADER_OR_FOLLOWER) for n in range(3)]
+    with pipelined(*not_led, answer(1)) as one:
+        one.exchange_one()
+        assert one.waiting == 0
+    with pipelined(not_led[0]) as one:
+        monkeypatch.setattr("streamlake.bench.raw.ACK_TIMEOUT_S", 0)
+        with pytest.raises(Unavailable, match="t-0: produce failed: NOT_LEADER_OR_FOLLOWER"):
+            one.exchange_one()

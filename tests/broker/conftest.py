@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.log_bench import NOW_MS, FixedClock
+from support.log_bench import NOW_MS, FixedClock, append
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
 
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.table_rules import CatalogRules
+from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, Membership
@@ -41,9 +43,10 @@ class Site:
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW_MS))
     lives: list["Life"] = field(default_factory=list)
 
-    async def start(self) -> "Life":
+    async def start(self, catalogs: NamedCatalogs | None = None) -> "Life":
         identity = (await Membership(self.database, self.clock, Ids(1)).register(0, "localhost", 9092)).identity
-        life = Life(self, identity, await Wals(self.database, identity).adopt("file:///wal", keep_trim=True))
+        wal = await Wals(self.database, identity).adopt("file:///wal", keep_trim=True)
+        life = Life(self, identity, wal, catalogs)
         self.lives.append(life)
         await life.start()
         return life
@@ -52,11 +55,12 @@ class Site:
 class Life:
     """One life of a broker."""
 
-    def __init__(self, site: Site, identity: BrokerIdentity, wal: WalKey) -> None:
+    def __init__(self, site: Site, identity: BrokerIdentity, wal: WalKey, catalogs: NamedCatalogs | None) -> None:
         self.failures: list[BaseException] = []
         self.clock = site.clock
-        self.topics = Topics(site.database, identity, site.clock, Ids(identity.epoch))
         self.configs = BrokerConfigs(site.database, identity, {})
+        rules = CatalogRules(catalogs, self.configs) if catalogs is not None else None
+        self.topics = Topics(site.database, identity, site.clock, Ids(identity.epoch), rules=rules)
         self.progress = TableProgress(site.database, identity)
         self.logs = LogManager(site.clock, InlineExecutor())
         self.streams = Streams(
@@ -93,7 +97,7 @@ class Life:
         """The offset after it, durable."""
         batch = encode_batch([Record(at, self.clock.ms - age_ms, None, b"v") for at in range(count)])
         assert self.streams.try_reserve(len(batch))
-        await partition.append(batch).durable
+        await append(partition, batch).durable
         return partition.high_watermark
 
 

@@ -60,7 +60,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     services = Services(loaded, machine, failures.append)
     await services.start("127.0.0.1", 9092)
     worker = ReportedOnce(
-        None, services.topics, services.configs, services.progress, services.logs, machine.clock, None
+        None, services.topics, services.configs, services.progress, services.logs, machine.clock, machine.ids, None
     )
     site = Site(services, Counters(), worker)
     site.connections.requests = {"produce": 5, "fetch": 6}

@@ -65,7 +65,7 @@ async def test_a_topic_that_is_deleted(site) -> None:
     await life.topics.delete("t")
     assert life.logs.get(topic.id, 0) is None and len(life.logs) == 1
     with pytest.raises(Closed):
-        partition.append(b"")
+        await life.append(partition)
     again = await life.create("t")
     assert life.logs.get(again.id, 0).high_watermark == 0
     assert await life.append(life.logs.get(other.id, 0)) == 1

@@ -144,7 +144,7 @@ async def test_a_data_directory_that_cannot_be(tmp_path: Path, where: str) -> No
     [
         ({"kafka": {"num.partition": "3"}}, "did you mean num.partitions?"),
         ({"kafka": {"num.partitions": "0"}}, "num.partitions"),
-        ({"tables": {"catalog": "/no/such/file.toml"}}, "/no/such/file.toml"),
+        ({"tables": {"enabled": True, "catalog": "/no/such/file.toml"}}, "/no/such/file.toml"),
     ],
 )
 async def test_a_start_that_fails_leaves_nothing_running(
@@ -171,7 +171,7 @@ async def test_the_worker_is_let_finish(start: Start, monkeypatch: pytest.Monkey
     process, settings = await workers.next()
     assert settings.bootstrap_port == server.broker.listener.port
     assert settings.registry_url == ready(server._data_dir)["http"]
-    assert settings.catalog_kind == "sql"
+    assert (settings.default_catalog, settings.catalogs["sql"].kind) == ("sql", "sql")
     await server.stop()
     assert process.signals == [signal.SIGTERM]
     assert not (server._data_dir / READY_FILE).exists()

@@ -6,23 +6,30 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support.fake_worker import FakeWorkers, Process
 from support.wait import DEADLINE_S
 
 from streamlake.broker import table_worker as module
 from streamlake.broker.table_worker import TableWorker
 from streamlake.broker.worker_process import launch
+from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.errors import Unavailable
+from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.table.task.control import TableReport, WorkerSettings
 
-SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, "sql", "s", {"secret": "x"})
+LAKE = CatalogConfig("sql", "lake", {"secret": "x"})
+SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, {"lake": LAKE}, "lake")
 
 
 class Bench:
     def __init__(self, life: Any) -> None:
         self.life = life
         self.workers = FakeWorkers()
-        self.worker = TableWorker(SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock, launch)
+        self.worker = TableWorker(
+            SETTINGS, life.topics, life.configs, life.progress, life.logs, life.clock, Ids(5), launch
+        )
         life.tasks.start("table worker", self.worker.run())
 
     async def process(self) -> Process:
@@ -43,7 +50,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "RESTART_PAUSE_FIRST_S", 0.001)
+    monkeypatch.setattr(module, "RESTART_PAUSE_FIRST_S", 0.01)
     monkeypatch.setattr(module, "TELL_AGAIN_S", 0.001)
     life = await site.start()
     bench = Bench(life)
@@ -53,7 +60,9 @@ async def bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ben
 
 
 def report(topic: Any, **fields: Any) -> TableReport:
-    return TableReport(topic.name, topic.id, f"default.{topic.name}", **({"state": "running"} | fields))
+    return TableReport(
+        topic.name, topic.id, f"default.{topic.name}", **({"state": "running", "catalog": "lake"} | fields)
+    )
 
 
 # -- starting and telling --------------------------------------------------------------------------------------------
@@ -131,6 +140,21 @@ async def test_a_report_moves_the_holds_durably(bench: Bench) -> None:
         (8, 4, True),
         (5, 5, True),
     ]
+
+
+async def test_the_last_word_of_a_table_in_the_catalog_that_was_left_moves_no_hold(bench: Bench) -> None:
+    """The table in the next catalog begins anew: what the former one holds must not be lost to it."""
+    life = bench.life
+    topic = await life.create("t", streamlake_table_enable="true")
+    await life.append(life.logs.get(topic.id, 0), count=10)
+    process = await bench.process()
+    await life.topics.alter_configs("t", {"streamlake.table.catalog": "other"})
+    await bench.reported(process, report(topic, positions=(8,), hold=(8,), committed_once=True))
+    assert life.logs.get(topic.id, 0).deletable_offset == 0
+    assert [(p.hold_offset, p.committed_once) for p in await life.progress.load()] == [(0, False)]
+    assert [(t["catalog"], t["state"]) for t in bench.worker.describe()] == [("other", "starting")]
+    await bench.reported(process, report(topic, positions=(5,), hold=(5,), committed_once=True, catalog="other"))
+    assert life.logs.get(topic.id, 0).deletable_offset == 5
 
 
 async def test_a_partition_that_no_load_of_the_table_has_shown_yet_keeps_its_hold(bench: Bench) -> None:
@@ -281,6 +305,25 @@ async def test_one_that_cannot_be_started_is_tried_again(bench: Bench, monkeypat
     await bench.life.create("t", streamlake_table_enable="true")
     await bench.process()
     assert bench.worker.starts == 1
+
+
+@pytest.mark.parametrize("healthy_after_s", [3600.0, -1.0])
+async def test_the_pauses_grow_until_a_worker_was_healthy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, healthy_after_s: float
+) -> None:
+    monkeypatch.setattr(module, "HEALTHY_AFTER_S", healthy_after_s)
+    expected = Backoff(Ids(5), module.RESTART_PAUSE_FIRST_S, module.RESTART_PAUSE_MAX_S)
+    pauses_s = []
+    for _ in range(4):
+        if healthy_after_s < 0:
+            expected.reset()
+        pauses_s.append(round(expected.next_delay_s(), 3))
+    with capture_logs() as logs:
+        await bench.life.create("t", streamlake_table_enable="true")
+        for _ in pauses_s:
+            (await bench.process()).end(1)
+        await bench.process()
+    assert [entry["in_s"] for entry in logs if "restarting" in entry["event"]] == pauses_s
 
 
 async def test_one_that_talks_nonsense_is_killed_and_started_again(bench: Bench) -> None:

@@ -1,17 +1,25 @@
+import json
 import socket
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 import requests
 from contracts.catalog_contract import CatalogContract
 from pyiceberg.catalog import Catalog
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField
 from support.table_world import BAD, FaultyCatalog, World, good
 from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.kinds import load
+from streamlake.catalogs.kinds import capabilities_of, load
+from streamlake.catalogs.trouble import remedy
 from streamlake.core.tasks import ThreadExecutor
 
 if TYPE_CHECKING:
@@ -54,6 +62,103 @@ def loaded(config: CatalogConfig) -> Catalog:
         except Exception:
             time.sleep(0.05)
     raise RuntimeError("the table bucket did not appear")
+
+
+def test_a_namespace_called_as_its_catalog(seaweedfs: "SeaweedFS") -> None:
+    """pyiceberg would take it for the catalog's name, and commit to a table of the namespace below."""
+    catalog = loaded(config(seaweedfs))
+    if not catalog.namespace_exists("lake"):
+        catalog.create_namespace("lake")
+    table = catalog.create_table(("lake", "named_alike"), Schema(NestedField(1, "id", LongType())))
+    table.append(pa.table({"id": [1, 2]}))
+    assert catalog.load_table(("lake", "named_alike")).scan().to_arrow()["id"].to_pylist() == [1, 2]
+
+
+def test_requests_signed_by_sigv4(seaweedfs: "SeaweedFS") -> None:
+    signed = {
+        "uri": seaweedfs.iceberg_rest_uri,
+        "warehouse": seaweedfs.warehouse,
+        "rest.sigv4-enabled": "true",
+        "rest.signing-name": "s3tables",
+        "rest.signing-region": seaweedfs.region,
+        "client.access-key-id": seaweedfs.access_key,
+        "client.secret-access-key": seaweedfs.secret_key,
+    }
+    assert loaded(CatalogConfig("rest", "lake", signed)).list_namespaces() is not None
+    with pytest.raises(Exception, match=r"(?i)signature|forbidden|denied|unauthorized"):
+        load(CatalogConfig("rest", "lake", {**signed, "client.secret-access-key": "wrong"})).list_namespaces()
+
+
+class Recorder(ThreadingHTTPServer):
+    """Answers every request with `body`, a catalog's configuration, and keeps the headers that came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.body = b'{"defaults": {}, "overrides": {}}'
+        super().__init__(("127.0.0.1", 0), Answer)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Recorder)
+        self.server.seen.append(self.headers)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("given", "header", "value"),
+    [
+        ({"token": "t0ken"}, "Authorization", "Bearer t0ken"),
+        ({"auth": {"type": "basic", "basic": {"username": "u", "password": "p"}}}, "Authorization", "Basic dTpw"),
+        ({"auth": {"type": "noop"}}, "Authorization", None),
+        ({"header.Polaris-Realm": "LAKE"}, "Polaris-Realm", "LAKE"),
+        ({}, "X-Iceberg-Access-Delegation", "vended-credentials"),
+        ({"header.X-Iceberg-Access-Delegation": ""}, "X-Iceberg-Access-Delegation", ""),
+    ],
+)
+def test_headers_of_requests(recorder: Recorder, given: dict[str, Any], header: str, value: str | None) -> None:
+    load(CatalogConfig("rest", "lake", {"uri": recorder.uri, **given}))
+    assert [headers[header] for headers in recorder.seen] == [value]
+
+
+def test_what_a_catalog_says_of_itself(recorder: Recorder) -> None:
+    config = CatalogConfig("rest", "lake", {"uri": recorder.uri})
+    plain = capabilities_of("rest", load(config))
+    assert (plain.keeps_tags, plain.keeps_history, plain.multi_table_commit) == (True, True, False)
+    endpoints = ["GET /v1/{prefix}/namespaces", "POST /v1/{prefix}/transactions/commit"]
+    told = {"overrides": {"nessie.is-nessie-catalog": "true"}, "endpoints": endpoints}
+    recorder.body = json.dumps(told).encode()
+    nessie = capabilities_of("rest", load(config))
+    assert (nessie.keeps_tags, nessie.keeps_history, nessie.multi_table_commit) == (False, False, True)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"overrides": 7}', b""])
+def test_what_is_no_catalog(recorder: Recorder, body: bytes) -> None:
+    recorder.body = body
+    config = CatalogConfig("rest", "lake", {"uri": recorder.uri}, "lake.toml")
+    with pytest.raises(Exception) as raised:
+        load(config)
+    assert remedy(config, raised.value) == "what answers is no such catalog: check uri in lake.toml"
 
 
 def test_a_catalog_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,19 @@ from typer.main import get_command
 from streamlake.cli.main import COMMANDS, app
 
 GROUPS = ["", "server", "topic", "topic create", "topic list", "topic describe", "topic delete", "topic produce"]
-GROUPS += ["topic consume", "table", "table list", "table status", "sql", "demo", "bench", "bench produce"]
+GROUPS += [
+    "topic consume",
+    "table",
+    "table list",
+    "table status",
+    "catalog",
+    "catalog list",
+    "catalog check",
+    "sql",
+    "demo",
+    "bench",
+    "bench produce",
+]
 
 
 @pytest.mark.parametrize("command", GROUPS)

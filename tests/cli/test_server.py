@@ -84,10 +84,10 @@ def test_ready_says_what_this_is(lake, run):
         "wal=file",
         f"store=file://{lake.data_dir}/objects",
         "metadata=sqlite",
-        "catalog=sql",
+        "catalogs=sql",
     ):
         assert said in line
-    assert "kernels='records, produce, flush, avro'" in line
+    assert "kernels='records, batches, requests, flush, avro'" in line
     assert "kernels are missing" not in lake.log
 
 

@@ -146,3 +146,9 @@ def test_named_topics_once_each():
     assert views.named(["a", "A", '"a__dlq"']) == ["default.a"]
     assert views.named(None) == ["default.a", "default.b"]
     assert Name("A", "B").folded == ("a", "b")
+
+
+def test_tables_of_one_name_in_two_catalogs():
+    views = Views([report("default.a", catalog="lake"), report("default.a", catalog="archive", topic_id="b")])
+    with pytest.raises(Invalid, match=r'"default"."a" is a table in each of the catalogs archive and lake'):
+        views.create(Lake(), ["a"])

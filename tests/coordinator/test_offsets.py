@@ -4,9 +4,9 @@ import pytest
 
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError, LeavingMember, SyncRequest
+from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import CommitRequest, Offsets
 from streamlake.coordinator.settings import GroupSettings
-from streamlake.coordinator.shell import Groups
 from streamlake.core.errors import Fenced, OutcomeUnknown
 
 E = GroupError

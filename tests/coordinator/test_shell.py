@@ -1,331 +1,166 @@
+"""The shell, with a machine of a kind that it has never seen: it counts, and forgets its count when it is left alone."""
+
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from support.wait import until
 
-from streamlake.cluster.store.groups import GroupRow, GroupStore, OffsetRow
-from streamlake.coordinator.classic.api import GroupError, LeavingMember, SyncRequest
-from streamlake.coordinator.settings import GroupSettings
-from streamlake.coordinator.shell import Groups, store_error
+from streamlake.coordinator import shell as module
+from streamlake.coordinator.machine import NEVER_MS, Answer, Effect, Machine, Save, Saved
+from streamlake.coordinator.shell import Entry, Shell
 from streamlake.core.clock import SystemClock
-from streamlake.core.errors import Closed, Fenced, OutcomeUnknown, Unavailable
-
-E = GroupError
-QUICK = GroupSettings(initial_rebalance_delay_ms=0, session_timeout_min_ms=1)
-DAY_MS = 24 * 3_600_000
+from streamlake.core.errors import StreamLakeError, Unavailable
 
 
-class FaultyStore:
-    """The real store, with a gate before each save of a group and errors on demand."""
+class Counting:
+    """Answers with the count once it is durable."""
 
-    def __init__(self, store: GroupStore) -> None:
-        self.store = store
+    def __init__(self) -> None:
+        self.count = 0
+        self.ticks = 0
+        self.wake_ms = NEVER_MS
+        self.errors: list[StreamLakeError | None] = []
+        self._waiting: dict[Any, None] = {}
+        self._effects: list[Effect] = []
+
+    def add(self, token: Any, forget_ms: int) -> None:
+        self.count += 1
+        self.wake_ms = min(self.wake_ms, forget_ms)
+        self._waiting[token] = None
+        saved = Saved("counting", self.count, str(self.count).encode())
+        self._effects.append(Save(saved, "added", Answer(token, self.count)))
+
+    def take_effects(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def tick(self, now_ms: int) -> None:
+        self.ticks += 1
+        if now_ms >= self.wake_ms:
+            self.count, self.wake_ms = 0, NEVER_MS
+
+    def saved(self, save: Save, error: StreamLakeError | None, now_ms: int) -> None:
+        self.errors.append(error)
+        assert save.then is not None
+        if save.then.token in self._waiting:
+            del self._waiting[save.then.token]
+            self._effects.append(Answer(save.then.token, error) if error else save.then)
+
+    def abandon(self) -> None:
+        self._effects += [Answer(token, "abandoned") for token in self._waiting]
+        self._waiting.clear()
+
+
+class Bench:
+    def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
-        self.saving = asyncio.Event()
-        self.error: Exception | None = None
-        self.log: list[str] = []
+        self.error: StreamLakeError | None = None
+        self.writes: list[tuple[str, Saved]] = []
+        self.settled = 0
+        self.shell = Shell[Entry[Counting]](SystemClock(), self._write, self._settled)
+        machine: Machine = Counting()
+        self.entry = Entry("k", machine)
 
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-    async def save_group(self, row: GroupRow) -> None:
-        self.log.append(f"save {row.group_id} {row.generation}")
-        self.saving.set()
+    async def _write(self, entry: Entry[Counting], saved: Saved, now_ms: int) -> None:
         await self.gate.wait()
         if self.error:
             raise self.error
-        await self.store.save_group(row)
+        self.writes.append((entry.key, saved))
 
-    async def delete_groups(self, group_ids) -> None:
-        self.log += [f"delete {g}" for g in group_ids]
-        if self.error:
-            raise self.error
-        await self.store.delete_groups(group_ids)
+    def _settled(self, entry: Entry[Counting]) -> None:
+        self.settled += 1
 
+    @property
+    def machine(self) -> Counting:
+        return self.entry.machine
 
-@pytest.fixture
-def store(metadata) -> FaultyStore:
-    return FaultyStore(metadata.groups)
-
-
-@pytest.fixture
-async def groups(metadata, store):
-    groups = Groups(store, metadata.clock, metadata.ids, QUICK)
-    await groups.start()
-    yield groups
-    await groups.stop()
+    def add(self, forget_in_ms: int = 10_000_000) -> "asyncio.Future[Any]":
+        token: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.machine.add(token, self.shell.now_ms() + forget_in_ms)
+        self.shell.settle(self.entry)
+        return token
 
 
 @pytest.fixture
-def member(join_request):
-    """Joins and syncs alone; (member id, generation)."""
-
-    async def member(groups, group_id="g", **changes):
-        joined = await groups.join(join_request(group_id=group_id, require_known_member_id=False, **changes))
-        assert joined.error is E.NONE
-        synced = await groups.sync(sync(joined, {joined.member_id: b"all"}, group_id))
-        assert synced.assignment == b"all"
-        return joined.member_id, joined.generation
-
-    return member
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.shell.stop([bench.entry])
 
 
-def sync(joined, assignments=None, group_id="g") -> SyncRequest:
-    return SyncRequest(
-        group_id, joined.member_id, None, joined.generation, "consumer", joined.protocol, assignments or {}
-    )
+async def test_an_answer_waits_until_what_it_depends_on_is_durable(bench: Bench) -> None:
+    bench.gate.clear()
+    first = bench.add()
+    await asyncio.sleep(0)
+    assert bench.entry.stored and not first.done()
+    bench.gate.set()
+    assert await first == 1
+    assert bench.writes == [("k", Saved("counting", 1, b"1"))]
+    assert bench.settled == 2, "after the event and after the save"
 
 
-async def empty_group(groups, metadata, member, group_id: str) -> None:
-    """A group whose only member has left, durably."""
-    member_id, _ = await member(groups, group_id)
-    await groups.leave(group_id, [LeavingMember(member_id, None)])
-    while any(row.leader for row in await metadata.groups.load_groups() if row.group_id == group_id):
+async def test_states_are_written_in_order_each_as_it_was(bench: Bench) -> None:
+    bench.gate.clear()
+    answers = [bench.add() for _ in range(3)]
+    for _ in range(5):
         await asyncio.sleep(0)
+    bench.gate.set()
+    assert await asyncio.gather(*answers) == [1, 2, 3]
+    assert [saved.blob for _, saved in bench.writes] == [b"1", b"2", b"3"]
 
 
-async def test_one_member(groups, metadata, member):
-    member_id, generation = await member(groups)
-    (row,) = await metadata.groups.load_groups()
-    assert (row.group_id, row.generation, row.protocol, row.leader) == ("g", generation, "range", member_id)
-    assert row.updated_ms == metadata.clock.ms
-    assert groups.heartbeat("g", member_id, None, generation) is E.NONE
-    assert groups.member_count == 1
-    assert groups.metadata_bytes > 0
-    assert await groups.leave("g", [LeavingMember(member_id, None), LeavingMember("x", None)]) == (
-        E.NONE,
-        [E.NONE, E.UNKNOWN_MEMBER_ID],
-    )
-    assert groups.metadata_bytes == 0
+async def test_a_deletion_that_holds_the_lock_comes_before_or_after_a_save(bench: Bench) -> None:
+    async with bench.entry.lock:
+        answer = bench.add()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert bench.writes == [] and not answer.done()
+    assert await answer == 1
 
 
-async def test_a_restart_forces_no_rebalance(groups, metadata, member):
-    member_id, generation = await member(groups)
-    await groups.stop()
-    again = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
-    await again.start()
-    assert again.heartbeat("g", member_id, None, generation) is E.NONE
-    assert again.describe("g") == groups.describe("g")
-    await again.stop()
+async def test_the_machine_hears_that_a_save_failed(bench: Bench) -> None:
+    bench.error = Unavailable("no store")
+    assert await bench.add() is bench.error
+    assert bench.machine.errors == [bench.error]
+    assert bench.shell.failed_saves == 1
+    bench.error = None
+    assert await bench.add() == 2
 
 
-async def test_the_assignment_is_durable_before_anybody_hears_of_it(groups, metadata, store, join_request):
-    joined = await groups.join(join_request(require_known_member_id=False))
-    store.gate.clear()
-    waiting = asyncio.create_task(groups.sync(sync(joined, {joined.member_id: b"x"})))
-    await store.saving.wait()
+async def test_nobody_waits_for_a_shell_that_stops(bench: Bench) -> None:
+    bench.gate.clear()
+    waiting = bench.add()
     await asyncio.sleep(0)
-    assert not waiting.done()
-    assert await metadata.groups.load_groups() == []
-    store.gate.set()
-    assert (await waiting).error is E.NONE
+    lost = bench.add()
+    lost.cancel()  # its connection is lost
+    await bench.shell.stop([bench.entry])
+    assert isinstance(await waiting, Unavailable)
+    assert bench.entry.timer is None
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (Unavailable("no"), E.COORDINATOR_NOT_AVAILABLE),
-        (OutcomeUnknown("?"), E.COORDINATOR_NOT_AVAILABLE),
-        (Fenced("zombie"), E.NOT_COORDINATOR),
-        (Closed("closed"), E.NOT_COORDINATOR),
-    ],
-)
-async def test_an_assignment_that_cannot_be_saved_is_refused(groups, store, join_request, error, kind):
-    assert store_error(error) is kind
-    joined = await groups.join(join_request(require_known_member_id=False))
-    store.error = error
-    assert (await groups.sync(sync(joined))).error is kind
-    assert groups.failed_saves == 1
-    assert groups.heartbeat("g", joined.member_id, None, 1) is E.REBALANCE_IN_PROGRESS
+async def test_a_machine_wakes_when_it_asked_to(bench: Bench) -> None:
+    await bench.add(forget_in_ms=600_000)
+    later = bench.entry.timer
+    await bench.add(forget_in_ms=5)
+    assert later is not None and later.cancelled(), "one timer for each machine"
+    await until(lambda: bench.machine.count == 0)
+    assert (bench.machine.ticks, bench.entry.timer) == (1, None)
 
 
-async def test_a_silent_member_expires_by_the_loops_own_timer(metadata, join_request):
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, QUICK)
-    gone = await groups.join(join_request(require_known_member_id=False, session_timeout_ms=500))
-    (await groups.sync(sync(gone)))
-    joined = await groups.join(join_request(require_known_member_id=False))
-    assert joined.generation == gone.generation + 1
-    assert [m.member_id for m in joined.members] == [joined.member_id]
-    assert groups.expired_members == 1
-    await groups.stop()
+async def test_a_far_deadline_is_looked_at_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMER_MAX_S", 0.001)
+    await bench.add(forget_in_ms=60_000_000)
+    await until(lambda: bench.machine.ticks > 2)
+    assert bench.machine.count == 1
 
 
-async def test_the_initial_delay_ends_by_the_loops_own_timer(metadata, join_request):
-    settings = GroupSettings(initial_rebalance_delay_ms=20)
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, settings)
-    a, b = await asyncio.gather(*[groups.join(join_request(require_known_member_id=False)) for _ in range(2)])
-    assert a.generation == b.generation == 1
-    assert a.leader == b.leader
-    await groups.stop()
-
-
-async def test_a_group_that_nobody_joined_is_forgotten(metadata, join_request):
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, QUICK)
-    assert (await groups.join(join_request(session_timeout_ms=10_000_000))).error is E.INVALID_SESSION_TIMEOUT
-    assert len(groups) == 0
-    pending = await groups.join(join_request(session_timeout_ms=500))
-    assert (pending.error, len(groups)) == (E.MEMBER_ID_REQUIRED, 1)
-    while len(groups):
-        await asyncio.sleep(0.005)
-    assert await metadata.groups.load_groups() == []
-    await groups.stop()
-
-
-async def test_requests_to_no_group(groups, join_request):
-    assert (await groups.join(join_request(group_id=""))).error is E.INVALID_GROUP_ID
-    assert (await groups.join(join_request("m", group_id="no"))).error is E.UNKNOWN_MEMBER_ID
-    assert (await groups.sync(SyncRequest("no", "m", None, 1, None, None, {}))).error is E.UNKNOWN_MEMBER_ID
-    assert (await groups.sync(SyncRequest("", "m", None, 1, None, None, {}))).error is E.INVALID_GROUP_ID
-    assert groups.heartbeat("no", "m", None, 1) is E.UNKNOWN_MEMBER_ID
-    assert await groups.leave("", []) == (E.INVALID_GROUP_ID, [])
-    assert await groups.leave("no", [LeavingMember("m", None)]) == (E.NONE, [E.UNKNOWN_MEMBER_ID])
-    assert groups.describe("no") is None
-    assert await groups.delete(["", "no", "no"]) == {"": E.GROUP_ID_NOT_FOUND, "no": E.GROUP_ID_NOT_FOUND}
-
-
-async def test_too_many_groups_and_too_many_bytes_are_pushed_back(metadata, join_request):
-    small = GroupSettings(initial_rebalance_delay_ms=0, groups_max=2, metadata_bytes_max=100)
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, small)
-
-    async def join(group_id, size=1):
-        request = join_request(group_id=group_id, require_known_member_id=False, protocols=(("range", b"x" * size),))
-        return await groups.join(request)
-
-    assert (await join("a", 101)).error is E.COORDINATOR_NOT_AVAILABLE
-    assert len(groups) == 0
-    joined = await join("a", 50)
-    assert joined.error is E.NONE
-    big = sync(joined, {joined.member_id: bytes(60)}, "a")
-    assert (await groups.sync(big)).error is E.COORDINATOR_NOT_AVAILABLE
-    assert (await join("b")).error is E.NONE
-    assert (await join("c")).error is E.COORDINATOR_NOT_AVAILABLE
-    assert groups.refused_joins == 3
-    await groups.stop()
-
-
-async def test_list(groups, member, join_request):
-    await member(groups, "stable")
-    await groups.join(join_request(group_id="pending"))
-    assert [(g.group_id, g.state, g.protocol_type, g.group_type) for g in groups.list()] == [
-        ("pending", "Empty", "", "classic"),
-        ("stable", "Stable", "consumer", "classic"),
-    ]
-    assert [g.group_id for g in groups.list(["sTaBLe"])] == ["stable"]
-    assert groups.list(types=["consumer"]) == []
-    assert len(groups.list(types=["Classic"])) == 2
-
-
-async def test_stop_answers_whoever_waits(metadata, join_request, member):
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
-    await member(groups)
-    waiting = asyncio.create_task(groups.join(join_request(require_known_member_id=False)))
-    await asyncio.sleep(0)
-    await groups.stop()
-    assert (await waiting).error is E.NOT_COORDINATOR
-
-
-async def test_stop_answers_whoever_waits_for_a_save(groups, store, join_request):
-    joined = await groups.join(join_request(require_known_member_id=False))
-    store.gate.clear()
-    waiting = asyncio.create_task(groups.sync(sync(joined)))
-    await store.saving.wait()
-    await groups.stop()
-    assert (await waiting).error is E.COORDINATOR_NOT_AVAILABLE
-
-
-async def test_a_lost_connection_harms_nobody(groups, join_request, member):
-    first, _ = await member(groups)
-    waiting = asyncio.create_task(groups.join(join_request(require_known_member_id=False)))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert (await groups.join(join_request(first))).generation == 2
-
-
-async def test_damaged_members_join_again(metadata, join_request):
-    await metadata.groups.save_group(GroupRow("g", 7, "consumer", "range", "m", b"rubbish", 1))
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
-    await groups.start()
-    assert groups.describe("g").state == "Empty"
-    assert (await groups.join(join_request(require_known_member_id=False))).generation == 8
-    await groups.stop()
-
-
-# --- deletion
-
-
-async def test_only_empty_groups_are_deleted(groups, metadata, member):
-    await member(groups, "busy")
-    await empty_group(groups, metadata, member, "idle")
-    await metadata.groups.commit_offsets("idle", [OffsetRow("t", 0, 5, -1, "", 0)])
-    assert await groups.delete(["busy", "idle", "none"]) == {
-        "busy": E.NON_EMPTY_GROUP,
-        "idle": E.NONE,
-        "none": E.GROUP_ID_NOT_FOUND,
-    }
-    assert [row.group_id for row in await metadata.groups.load_groups()] == ["busy"]
-    assert await metadata.groups.fetch_offsets("idle") == []
-    assert groups.describe("idle") is None
-
-
-async def test_a_deletion_that_fails_leaves_the_group(groups, store, metadata, member):
-    await empty_group(groups, metadata, member, "g")
-    store.error = Unavailable("no")
-    assert await groups.delete(["g"]) == {"g": E.COORDINATOR_NOT_AVAILABLE}
-    assert groups.describe("g").state == "Empty"
-    store.error = None
-    assert await groups.delete(["g"]) == {"g": E.NONE}
-
-
-async def test_a_save_under_way_does_not_bring_a_deleted_group_back(groups, metadata, store, member):
-    member_id, _ = await member(groups)
-    store.gate.clear()
-    store.saving.clear()
-    await groups.leave("g", [LeavingMember(member_id, None)])
-    await store.saving.wait()
-    deletion = asyncio.create_task(groups.delete(["g"]))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    store.gate.set()
-    assert await deletion == {"g": E.NONE}
-    assert store.log == ["save g 1", "save g 2", "delete g"]
-    assert await metadata.groups.load_groups() == []
-
-
-async def test_a_join_while_a_deletion_waits_keeps_the_group(groups, store, member, join_request):
-    member_id, _ = await member(groups)
-    store.gate.clear()
-    store.saving.clear()
-    await groups.leave("g", [LeavingMember(member_id, None)])
-    await store.saving.wait()
-    deletion = asyncio.create_task(groups.delete(["g"]))
-    await asyncio.sleep(0)
-    joined = await groups.join(join_request(require_known_member_id=False))
-    store.gate.set()
-    assert await deletion == {"g": E.NON_EMPTY_GROUP}
-    assert (await groups.sync(sync(joined))).error is E.NONE
-
-
-async def test_empty_groups_expire_with_their_offsets(groups, metadata, clock, member):
-    await member(groups, "busy", session_timeout_ms=1_800_000)
-    await empty_group(groups, metadata, member, "idle")
-    await metadata.groups.commit_offsets("idle", [OffsetRow("t", 0, 5, -1, "", clock.ms + DAY_MS)])
-    clock.ms += 7 * DAY_MS
-    assert await groups.expire() == 0, "its last commit is younger"
-    clock.ms += DAY_MS - 1
-    assert await groups.expire() == 0
-    clock.ms += 1
-    assert await groups.expire() == 1
-    assert [g.group_id for g in groups.list()] == ["busy"]
-    assert await metadata.groups.fetch_offsets("idle") == []
-
-
-async def test_how_long_a_group_was_empty_survives_a_restart(groups, metadata, clock, member):
-    await empty_group(groups, metadata, member, "idle")
-    clock.ms += 4 * DAY_MS
-    again = Groups(metadata.groups, clock, metadata.ids, QUICK)
-    await again.start()
-    clock.ms += 3 * DAY_MS
-    assert await again.expire() == 1
-    await again.stop()
+async def test_a_machine_that_was_released_has_no_timer_until_its_next_event(bench: Bench) -> None:
+    await bench.add()
+    timer = bench.entry.timer
+    bench.shell.release(bench.entry)
+    assert timer is not None and timer.cancelled() and bench.entry.timer is None
+    await bench.add(forget_in_ms=1)
+    await until(lambda: bench.machine.count == 0)

@@ -48,3 +48,11 @@ async def test_too_much_is_invalid_and_too_late_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await budget.take("a", 1, timeout_s=0)
     assert budget.used_bytes == 10
+
+
+def test_the_rest_is_all_that_is_free() -> None:
+    budget = Budget(100)
+    assert budget.try_take("cache", 60)
+    assert budget.take_rest("connections") == 40
+    assert (budget.free_bytes, budget.accounts["connections"]) == (0, 40)
+    assert budget.take_rest("others") == 0

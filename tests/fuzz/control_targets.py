@@ -12,6 +12,7 @@ import msgspec
 from fuzz.target import MIB, Target, run_async
 
 from streamlake import config
+from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.errors import Corrupt, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.handlers.fetch_session import FetchSessions, to_send
@@ -36,7 +37,16 @@ _KINDS = (control.WorkerSettings, control.FromServer, control.FromWorker)
 def line_seeds() -> list[bytes]:
     """The first byte says which message the reader waits for."""
     settings = control.WorkerSettings(
-        "h", 1, "http://r", "c", 5, 6, "info", True, "sql", "n", {"uri": "x", "deep": {"a": [1]}}
+        "h",
+        1,
+        "http://r",
+        "c",
+        5,
+        6,
+        "info",
+        True,
+        {"n": CatalogConfig("sql", "n", {"uri": "x", "deep": {"a": [1]}})},
+        "n",
     )
     spec = control.TableSpec("t", _TOPIC, 3, {"a": "b"}, True, 7)
     report = control.TableReport(

@@ -14,6 +14,7 @@ from fuzz.target import MIB, Target
 from kafka.errors import CorruptRecordError
 from kafka.record.default_records import DefaultRecordBatch
 
+from streamlake.record import validate
 from streamlake.record.arrow import decode_fetched
 from streamlake.record.batch import (
     CHECKED_AT,
@@ -37,7 +38,6 @@ from streamlake.record.batch import (
 from streamlake.record.compression import XERIAL_HEADER, Compression, check_form, compress, decompress
 from streamlake.record.decode import Record, decode_batch, parse_records
 from streamlake.record.encode import encode_batch
-from streamlake.record.validate import check_at_once, check_produced
 
 DECOMPRESSED_MAX = 1 * MIB
 BATCH_BYTES_MAX = 1 * MIB
@@ -125,17 +125,18 @@ def seeds() -> list[bytes]:
 def check_what_is_produced(data: bytes) -> None:
     records = mended(data)
     try:
-        found = check_produced(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
+        found = validate.check_batch(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
     except REFUSED:
         return
-    header = found.header
     assert found.min_timestamp <= found.max_timestamp
-    assert header.count == header.last_offset_delta + 1 > 0
-    stored = b"".join(assign(header, records, 1000, 3, found.max_timestamp, append_time_ms=data[0] * 1000 or None))
+    assert found.records > 0 and found.size_bytes == len(records)
+    stored = bytearray(len(records))
+    found.placed(1000, 3, data[0] * 1000 or None).copy_to(stored, 0)
     (again,) = scan_batches(stored, BATCH_BYTES_MAX)
-    assert (again.base_offset, again.leader_epoch, again.count) == (1000, 3, header.count)
-    if not header.is_transactional:
-        _check_readable(stored, 1000, header.count)
+    assert (again.base_offset, again.leader_epoch, again.count) == (1000, 3, found.records)
+    assert again.max_timestamp == (data[0] * 1000 or found.max_timestamp)
+    if not found.is_transactional:
+        _check_readable(bytes(stored), 1000, found.records)
 
 
 def _check_readable(stored: bytes, base_offset: int, count: int) -> None:
@@ -171,10 +172,10 @@ def check_compressed_batch(data: bytes) -> None:
     packed = payload if how & PACKED else compress(codec, payload)
     records = mended(bytes([FIX_CRC]) + _batch(codec, packed, count, count - 1))
     try:
-        found = check_produced(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
+        found = validate.check_batch(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)
     except InvalidRecord:
         found = None
-    assert check_at_once(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX) == found
+    assert bool(validate.check_at_once(memoryview(records), BATCH_BYTES_MAX, DECOMPRESSED_MAX)) == bool(found)
     try:
         check_form(codec, packed)
         header = next(frames(records))[0]

@@ -62,6 +62,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.s3stream.store.local import LocalStore
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 FRAME_BYTES_MAX = 1 << 20
 CONNECTIONS_EACH = 100  # on one broker; then a new one
@@ -120,7 +121,14 @@ class Broker:
         self.connections += 1
         counters, transport = Counters(), FakeTransport()
         transport.abort = lambda: None  # type: ignore[method-assign]
-        connection = Connection(self.services.context("localhost", 9092), self._handlers, FRAME_BYTES_MAX, counters, {})
+        connection = Connection(
+            self.services.context("localhost", 9092),
+            self._handlers,
+            FRAME_BYTES_MAX,
+            counters,
+            {},
+            ConnectionMemory(1 << 30),
+        )
         connection.connection_made(transport)
         for piece in pieces:
             await asyncio.sleep(0)

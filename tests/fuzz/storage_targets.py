@@ -16,7 +16,7 @@ from streamlake.cluster.store import object_ranges
 from streamlake.core.errors import Corrupt
 from streamlake.core.ids import Ids
 from streamlake.log import checkpoint
-from streamlake.log.producers import ProducedBatch, Producer, Producers
+from streamlake.log.producers import ProducedBatch, Producers
 from streamlake.s3stream.metadata import StreamRange
 from streamlake.s3stream.objects.format import (
     FOOTER,
@@ -243,7 +243,7 @@ def checkpoint_seeds() -> list[bytes]:
         producers = Producers(100)
         for n in range(count):
             batches = tuple(ProducedBatch(at, 1, 10 * n + at, 1000) for at in range(n + 1))
-            producers.put(n, Producer(1, 2000, batches))
+            producers.apply(n, 1, batches, 2000)
         made.append(checkpoint.encode(producers))
     return [bytes([how]) + blob for blob in made for how in (0, 1, 1)]
 

@@ -73,6 +73,11 @@ def test_any_replication_factor_will_do(client: Client) -> None:
     ("fields", "code", "says"),
     [
         ({"num_partitions": 0}, ErrorCode.INVALID_PARTITIONS, "from 1 to 10000"),
+        (
+            {"configs": {"streamlake.table.enable": "true", "streamlake.table.catalog": "nowhere"}},
+            ErrorCode.INVALID_CONFIG,
+            "there is no catalog 'nowhere'",
+        ),
         ({"num_partitions": -2}, ErrorCode.INVALID_PARTITIONS, "from 1 to 10000"),
         ({"num_partitions": 10_001}, ErrorCode.POLICY_VIOLATION, "10000 partitions at most"),
         ({"replication_factor": 0}, ErrorCode.INVALID_REPLICATION_FACTOR, "1 or more"),

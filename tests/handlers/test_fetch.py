@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from support.log_bench import Bench
+from support.log_bench import Bench, append
 from support.raw_kafka import batch
+from support.wait import DEADLINE_S
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.core.account import Account
 from streamlake.core.errors import Corrupt, Fenced, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.handlers import fetch as handler
@@ -264,6 +266,7 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: partition),
+        connection_memory=Account(1 << 30),
     )
     released = asyncio.Event()
     exchange = SimpleNamespace(body=None, version=NEWEST, release=released.set)
@@ -271,7 +274,7 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
     exchange.body = request(asked, max_wait_ms=A_WHILE_MS)
     waiting = asyncio.create_task(handler.handle(ctx, exchange))
     await released.wait()
-    partition.append(Bench().batch())
+    append(partition, Bench().batch())
     assert offsets(only(await waiting)) == [0]
     released.clear()
     assert offsets(only(await handler.handle(ctx, exchange))) == [0]
@@ -285,17 +288,50 @@ async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch:
     partitions = [await bench.open() for _ in range(4)]
     for partition in partitions[1:]:
         partition.stream.auto_durable = True
-        partition.append(bench.batch())
+        append(partition, bench.batch())
     found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),) * 4)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda _, n: partitions[n]),
+        connection_memory=Account(1 << 30),
     )
     asked = fetch_topic(Topic("t", found.id), *(fetch_partition(index=n) for n in range(4)))
     exchange = SimpleNamespace(body=request(asked), version=NEWEST)
     (answer,) = (await handler.handle(ctx, exchange)).responses
     assert [bool(p.records) for p in answer.partitions] == [False, True, False, False]
+
+
+async def test_while_connections_hold_much_an_answer_is_small_and_leaves_at_once() -> None:
+    """A thousand consumers that do not read must not be given fifty MiB each. One batch always comes (KIP-74)."""
+    bench = Bench()
+    partition = await bench.open()
+    partition.stream.auto_durable = True
+    sizes = []
+    for _ in range(4):
+        data = bench.batch()
+        sizes.append(len(data))
+        append(partition, data)
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    memory = Account(1 << 20)
+    ctx = SimpleNamespace(
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: partition),
+        connection_memory=memory,
+    )
+    asked = request(fetch_topic(Topic("t", found.id), fetch_partition()), max_wait_ms=A_WHILE_MS, min_bytes=sum(sizes))
+    exchange = SimpleNamespace(body=asked, version=NEWEST)
+
+    async def answer_bytes() -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return len(only(await handler.handle(ctx, exchange)).records or b"")
+
+    assert await answer_bytes() == sum(sizes)
+    memory.count(memory.free_bytes - sum(sizes[:2]))
+    assert await answer_bytes() == sum(sizes[:2]), "what the connections leave"
+    memory.count(1 << 20)
+    assert await answer_bytes() == sizes[0]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +353,7 @@ async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: partition),
+        connection_memory=Account(1 << 30),
     )
     exchange = SimpleNamespace(body=request(fetch_topic(Topic("t", found.id), fetch_partition())), version=NEWEST)
     assert only(await handler.handle(ctx, exchange)).error_code == code

@@ -19,7 +19,7 @@ from support.wire_stub import FakeTransport
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.handlers.error_codes import Failure
-from streamlake.handlers.produce import stage_one
+from streamlake.handlers.produce import Reservation, stage_one
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce
 from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT, frames
@@ -28,6 +28,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.record.validate import AT_ONCE_BATCH_BYTES
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 VERSIONS = ends(ApiKey.PRODUCE)
 NEWEST = newest(ApiKey.PRODUCE)
@@ -260,7 +261,10 @@ async def test_a_thread_that_checks_holds_its_own_connection_only(codec: Compres
     one, held = await server(True, frame_bytes_max=1 << 20), Held()
     ctx: Any = one.connection._ctx
     ctx.checks = held
-    other, answers = Connection(ctx, one.connection._handlers, 1 << 20, Counters(), {}), FakeTransport()
+    other, answers = (
+        Connection(ctx, one.connection._handlers, 1 << 20, Counters(), {}, ConnectionMemory(1 << 30)),
+        FakeTransport(),
+    )
     other.connection_made(answers)
     large = [Record(0, NOW_MS, None, random.Random(1).randbytes(AT_ONCE_BATCH_BYTES))]
     small = encode_batch([Record(0, NOW_MS, None, b"small")])
@@ -359,11 +363,12 @@ def test_stage_one_gives_back_the_room_of_what_it_refuses() -> None:
             released.append(size_bytes)
 
     class Context:
-        topics, streams = Topics(), Streams()
+        topics = Topics()
 
     data = (produce.PartitionProduceData(index=0, records=b"12345"),)
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="nowhere", partition_data=data),))
-    (part,) = stage_one(Context(), request, 5, None, {})
+    with Reservation(Streams(), 5) as reservation:
+        (part,) = stage_one(Context(), request, reservation, None, {})
     assert isinstance(part.outcome, Failure)
     assert released == [5]
 
@@ -378,7 +383,10 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     class Partition:
         leader_epoch = 0
 
-        def append(self, records: memoryview, _verdict: None) -> Taken:
+        def check(self, records: memoryview) -> memoryview:
+            return records
+
+        def append(self, records: memoryview) -> Taken:
             if len(records) == 3:
                 return Taken()
             raise ZeroDivisionError
@@ -397,10 +405,10 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
             released.append(size_bytes)
 
     class Context:
-        topics, logs, streams = Topics(), Logs(), Streams()
+        topics, logs = Topics(), Logs()
 
     data = tuple(produce.PartitionProduceData(index=0, records=records) for records in (b"123", b"12345"))
     request = produce.ProduceRequest(topic_data=(produce.TopicProduceData(name="t", partition_data=data),))
-    with pytest.raises(ZeroDivisionError):
-        stage_one(Context(), request, 8, None, {})
+    with pytest.raises(ZeroDivisionError), Reservation(Streams(), 8) as reservation:
+        stage_one(Context(), request, reservation, None, {})
     assert released == [5]

@@ -1,4 +1,4 @@
-"""Rows of Produce requests, begun together: as if they had been begun one by one."""
+"""Produce requests that share their head, begun together: as if they had been begun one by one."""
 
 import asyncio
 import random
@@ -34,11 +34,10 @@ from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.produce import PartitionProduceResponse
 from streamlake.protocol.requests import api, correlation_id_of, decode_response, encode_request
 from streamlake.protocol.wire import varint
-from streamlake.record.batch import frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
-from streamlake.record.validate import AT_ONCE_BYTES
+from streamlake.record.validate import AT_ONCE_BYTES, check_run
 
 pytestmark = pytest.mark.skipif(not produce_runs._kernel, reason="there is no kernel")
 VERSION = 9
@@ -113,7 +112,7 @@ async def test_when_the_log_fails_every_request_is_told() -> None:
     assert codes == [(n, ErrorCode.NOT_LEADER_OR_FOLLOWER, -1) for n in (1, 2)]
     await send(one, request(3, batch()))
     assert answers(one)[2][1].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
-    assert one.began == [2] and one.room.used_bytes == 2 * len(batch())
+    assert one.began == [2, 1] and one.room.used_bytes == 2 * len(batch())
 
 
 async def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +132,7 @@ async def test_a_duplicate_within_a_row_gets_the_first_answer() -> None:
         return request(number, batch(producer_id=5, producer_epoch=0, base_sequence=sequence))
 
     one = await same([b"".join([sent(1, 0), sent(2, 1), sent(3, 2)]), sent(4, 1) + sent(5, 3), sent(6, 9)])
-    assert one.began == [3, 1]
+    assert one.began == [3, 1, 1, 1]
     assert [(n, a.error_code, a.base_offset) for n, a in answers(one)] == [
         (1, 0, 0), (2, 0, 1), (3, 0, 2), (4, 0, 1), (5, 0, 3), (6, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, -1),
     ]  # fmt: skip
@@ -143,25 +142,25 @@ async def test_a_duplicate_waits_for_the_row_of_the_original() -> None:
     one = await server(True)
     await send(one, b"".join(request(n, batch(producer_id=5, producer_epoch=0, base_sequence=n)) for n in range(3)))
     await send(one, request(9, batch(producer_id=5, producer_epoch=0, base_sequence=1)))
-    assert one.began == [3] and not one.transport.sent
+    assert one.began == [3, 1] and not one.transport.sent
     durable(one)
     await settle()
     assert [(n, a.base_offset) for n, a in answers(one)] == [(0, 0), (1, 1), (2, 2), (9, 1)]
 
 
 @pytest.mark.parametrize(
-    "odd",
+    ("odd", "began"),
     [
-        batch()[:-1] + b"x",
-        batch(count=2) + batch(),
-        batch(at_ms=-1),
-        b"",
+        (batch()[:-1] + b"x", [2, 2]),
+        (batch(count=2) + batch(), [2, 2]),
+        (batch(at_ms=-1), [2, 1, 2]),
+        (b"", [2, 2]),
     ],
     ids=["damaged", "two batches", "no timestamp", "nothing"],
 )
-async def test_what_is_odd_interrupts_the_row(odd: bytes) -> None:
+async def test_what_is_odd_interrupts_the_run(odd: bytes, began: list[int]) -> None:
     one = await same([b"".join(map(request, range(5), [batch(), batch(), odd, batch(), batch()]))])
-    assert one.began == [2, 2]
+    assert one.began == began
 
 
 @pytest.mark.parametrize("codec", [codec for codec in Compression if codec])
@@ -209,7 +208,7 @@ async def test_a_bug_closes_the_connection_and_nothing_is_begun_twice(
     monkeypatch: pytest.MonkeyPatch, copied: bool
 ) -> None:
     one = await server(True)
-    monkeypatch.setattr(one.partitions[0]._producers, "add", lambda *args: 1 / 0)
+    monkeypatch.setattr(one.partitions[0]._producers, "apply", lambda *args: 1 / 0)
     data = request(1, batch(producer_id=5, producer_epoch=0, base_sequence=0))
     with capture_logs() as logged:
         if copied:
@@ -249,45 +248,19 @@ async def test_of_more_heads_than_are_kept_most_still_come_in_rows(monkeypatch: 
     assert len(one.began) > 0.7 * 200 and len(answers(one)) == 200
 
 
-async def test_a_row_that_is_refused_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
-    kernel = produce_runs._kernel
+async def test_a_run_that_is_refused_is_checked_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
 
-    class Watched:
-        head = staticmethod(kernel.head)
+    def counted(received: Any, spans: bytes, max_batch_bytes: int) -> Any:
+        checked.append(len(spans) // 16)
+        return check_run(received, spans, max_batch_bytes)
 
-        @staticmethod
-        def take(*args: Any) -> Any:
-            looked.append(args[1])
-            return kernel.take(*args)
-
-    monkeypatch.setattr(produce_runs, "_kernel", Watched)
+    monkeypatch.setattr(produce_runs, "check_run", counted)
     future = batch(at_ms=NOW_MS + 100 * 3_600_000)
     row = b"".join(map(request, range(5), [batch(), batch(), future, batch(), batch()]))
     one = await same([row, request(9, batch())], message_timestamp_after_max_ms=3_600_000)
     assert [a.error_code for _, a in answers(one)] == [0, 0, ErrorCode.INVALID_TIMESTAMP, 0, 0, 0]
-    assert one.began == [1] and len(looked) == 2
-
-
-def test_a_run_is_placed_once_and_within_bounds() -> None:
-    received = request(1, batch()) + request(2, batch())
-    kernel = produce_runs._kernel
-    run = kernel.take(received, 0, len(received), kernel.head(received, 0, len(received)), 1 << 20, 1 << 20)
-    placed = run.placed(5, 1)
-    with pytest.raises(ValueError, match="no room"):
-        placed.copy_to(bytearray(len(placed)), 1)
-    target = bytearray(len(placed) + 1)
-    placed.copy_to(target, 1)
-    assert [header.base_offset for header, _ in frames(memoryview(target)[1:])] == [5, 6]
-    with pytest.raises(ValueError, match="once"):
-        placed.copy_to(target, 0)
-    for at, end in ((-1, 5), (5, 4), (0, len(received) + 1)):
-        with pytest.raises(ValueError, match="outside"):
-            kernel.head(received, at, end)
-        with pytest.raises(ValueError, match="outside"):
-            kernel.take(received, at, end, b"head", 1 << 20, 1 << 20)
-    with pytest.raises(ValueError, match="places"):
-        run.answers(b"too short", 8, 0, -1, 0)
+    assert checked == [5, 1, 1, 1, 1, 1, 1] and one.began == [1] * 6
 
 
 async def test_compressed_batches_of_a_producer() -> None:
@@ -299,9 +272,30 @@ async def test_compressed_batches_of_a_producer() -> None:
     assert one.began == [len(data)]
 
 
-async def test_log_append_time_is_given_one_by_one() -> None:
-    one = await same([request(1, batch()) + request(2, batch())], message_timestamp_type="LogAppendTime")
-    assert one.began == []
+async def test_log_append_time_is_given_to_all() -> None:
+    data = [batch(at_ms=5, compression=codec) for codec in Compression]
+    one = await same(
+        [b"".join(request(n, each) for n, each in enumerate(data))], message_timestamp_type="LogAppendTime"
+    )
+    assert one.began == [len(data)]
+    assert {a.log_append_time_ms for _, a in answers(one)} == {NOW_MS}
+
+
+async def test_medium_requests_begin_where_they_are_received() -> None:
+    """A good number of bytes is received at once after them; after large ones little more than a head."""
+    medium, large = batch(value=bytes(100_000)), batch(value=bytes(300_000))
+    one = await server(True, frame_bytes_max=1 << 20)
+    await send(one, request(1, medium))
+    assert one.began == [], "it came in two pieces"
+    await send(one, request(2, medium) + request(3, medium) + request(4, medium))
+    assert one.began == [3]
+    assert len(one.connection.get_buffer(-1)) > 4 * len(medium)
+    await send(one, request(5, large))
+    assert len(one.connection.get_buffer(-1)) < 20_000
+    await send(one, request(6, batch()))
+    durable(one)
+    await settle()
+    assert [(n, a.base_offset) for n, a in answers(one)] == [(n, n - 1) for n in range(1, 7)]
 
 
 async def test_without_room_requests_wait() -> None:

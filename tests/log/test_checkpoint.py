@@ -22,8 +22,8 @@ GOLDEN = bytes.fromhex(
 
 def golden() -> Producers:
     producers = Producers(10)
-    producers.put(9, Producer(2, 300, (ProducedBatch(2**31 - 1, 3, 100, 1000),)))
-    producers.put(7, Producer(0, 400, (ProducedBatch(0, 1, 103, 1001), ProducedBatch(1, 1, 104, -1))))
+    producers.apply(9, 2, (ProducedBatch(2**31 - 1, 3, 100, 1000),), 300)
+    producers.apply(7, 0, (ProducedBatch(0, 1, 103, 1001), ProducedBatch(1, 1, 104, -1)), 400)
     return producers
 
 
@@ -41,7 +41,7 @@ PRODUCERS = st.builds(Producer, st.integers(0, 2**15 - 1), INT64, st.lists(BATCH
 def test_round_trip(states):
     producers = Producers(100)
     for producer_id, producer in states.items():
-        producers.put(producer_id, producer)
+        producers.apply(producer_id, producer.epoch, producer.batches, producer.last_append_ms)
     assert list(decode(encode(producers), 100).items()) == list(states.items())
 
 

@@ -3,7 +3,7 @@ from uuid import UUID
 
 import pytest
 from support.fake_stream import FakeStream
-from support.log_bench import log_settings
+from support.log_bench import append, log_settings
 
 from streamlake.core.errors import Closed, Corrupt, Exists, Unavailable
 from streamlake.log.manager import LogManager, Opening
@@ -63,29 +63,29 @@ async def test_close(manager, bench):
     manager.close(A, 0)
     manager.close(A, 0)
     with pytest.raises(Closed):
-        first.append(bench.batch())
+        append(first, bench.batch())
     assert manager.close_topic(A) == [second.stream.stream_id]
     assert list(manager) == [other]
     manager.close_all()
     assert len(manager) == 0
     with pytest.raises(Closed):
-        other.append(bench.batch())
+        append(other, bench.batch())
 
 
 async def test_a_closed_partition_still_gives_its_checkpoint(manager, bench):
     """The last upload of a stream comes after its partition was closed."""
     (partition,) = await manager.open([opening(A, 0)])
-    partition.append(bench.idempotent(0))
+    append(partition, bench.idempotent(0))
     manager.close(A, 0)
     partition.stream.upload()
     again = await bench.open(partition.stream.reopen())
-    assert again.append(bench.idempotent(0)).appended_bytes == 0
+    assert append(again, bench.idempotent(0)).appended_bytes == 0
 
 
 async def test_retention_runs_over_all_and_survives_a_failure(manager, bench):
     opened = await manager.open([opening(A, i, retention_ms=0) for i in range(3)])
     for partition in opened:
-        partition.append(bench.idempotent(0, 10))
+        append(partition, bench.idempotent(0, 10))
 
     async def failing(*_):
         raise Unavailable("the metadata store is away")

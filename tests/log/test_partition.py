@@ -6,7 +6,7 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_stream import FakeStream
-from support.log_bench import Bench
+from support.log_bench import Bench, append
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Closed, Corrupt, Fenced, Invalid
@@ -38,7 +38,7 @@ async def drain(partition, start: int = 0) -> list[bytes]:
 
 async def test_append_gives_offsets_and_waits_for_durability(bench):
     partition = await bench.open(FakeStream(start_offset=5))
-    first, second = partition.append(bench.batch(3)), partition.append(memoryview(bench.batch(2)))
+    first, second = append(partition, bench.batch(3)), append(partition, memoryview(bench.batch(2)))
     assert (first.base_offset, second.base_offset, first.log_append_time_ms, first.log_start_offset) == (5, 8, -1, 5)
     assert first.appended_bytes == len(bench.batch(3))
     await asyncio.sleep(0)
@@ -54,8 +54,8 @@ async def test_stored_batches_carry_offset_epoch_and_their_crc(bench):
     stream = FakeStream().reopen()
     stream.auto_durable = True
     partition = await bench.open(stream)
-    partition.append(bench.batch(3))
-    partition.append(bench.compressed(2))
+    append(partition, bench.batch(3))
+    append(partition, bench.compressed(2))
     for chunk in (await partition.read(0, MIB)).chunks:
         ((header, batch),) = frames(chunk)
         check_crc(header, batch)
@@ -65,8 +65,8 @@ async def test_stored_batches_carry_offset_epoch_and_their_crc(bench):
 
 async def test_readers_see_durable_offsets_only(bench):
     partition = await bench.open()
-    partition.append(bench.batch(3))
-    partition.append(bench.batch(2))
+    append(partition, bench.batch(3))
+    append(partition, bench.batch(2))
     assert (await partition.read(0, MIB)).chunks == []
     with pytest.raises(OffsetOutOfRange):
         await partition.read(1, MIB)
@@ -80,9 +80,9 @@ async def test_readers_see_durable_offsets_only(bench):
 async def test_what_becomes_durable_while_reading_stays_unseen(bench):
     """The answer's high watermark and its records belong together."""
     partition = await bench.open()
-    partition.append(bench.batch(3))
+    append(partition, bench.batch(3))
     partition.stream.make_durable()
-    partition.append(bench.batch(2))
+    append(partition, bench.batch(2))
     partition.stream.before_answer = partition.stream.make_durable
     result = await partition.read(0, MIB, committed=True)
     assert (bench.offsets(result.chunks), result.high_watermark) == ([0, 1, 2], 3)
@@ -93,16 +93,16 @@ async def test_what_becomes_durable_while_reading_stays_unseen(bench):
 
 async def test_duplicate_gets_the_original_answer_after_the_original_is_durable(bench):
     partition = await bench.open()
-    original = partition.append(bench.idempotent(0, 3))
-    partition.append(bench.idempotent(3, 3))
-    duplicate = partition.append(bench.idempotent(0, 3))
+    original = append(partition, bench.idempotent(0, 3))
+    append(partition, bench.idempotent(3, 3))
+    duplicate = append(partition, bench.idempotent(0, 3))
     assert (duplicate.base_offset, duplicate.appended_bytes, partition.stream.next_offset) == (0, 0, 6)
     await asyncio.sleep(0)
     assert not duplicate.durable.done()
     partition.stream.make_durable(3)
     await original.durable
     await duplicate.durable
-    late = partition.append(bench.idempotent(0, 3))
+    late = append(partition, bench.idempotent(0, 3))
     assert (late.base_offset, late.durable.done()) == (0, True)
     assert bench.counters.duplicates == 2
 
@@ -110,20 +110,20 @@ async def test_duplicate_gets_the_original_answer_after_the_original_is_durable(
 async def test_failed_wal_fails_the_original_the_follower_and_the_duplicate(bench):
     """Hazard C6: a batch that was never stored must not come back as an acknowledged duplicate."""
     partition = await bench.open()
-    appends = [partition.append(bench.idempotent(0, 3)), partition.append(bench.idempotent(3, 3))]
-    appends.append(partition.append(bench.idempotent(0, 3)))
+    appends = [append(partition, bench.idempotent(0, 3)), append(partition, bench.idempotent(3, 3))]
+    appends.append(append(partition, bench.idempotent(0, 3)))
     error = Fenced("a newer owner has taken over")
     partition.stream.fail(error)
-    appends.append(partition.append(bench.idempotent(0, 3)))  # the retry meets the dead partition
-    for append in appends:
+    appends.append(append(partition, bench.idempotent(0, 3)))  # the retry meets the dead partition
+    for appended in appends:
         with pytest.raises(Fenced):
-            await append.durable
+            await appended.durable
     with pytest.raises(Closed):
-        partition.append(bench.idempotent(6, 1))
+        append(partition, bench.idempotent(6, 1))
 
     again = await bench.open(partition.stream.reopen())
     again.stream.auto_durable = True
-    retried = again.append(bench.idempotent(0, 3))
+    retried = append(again, bench.idempotent(0, 3))
     await retried.durable
     assert (retried.appended_bytes > 0, bench.offsets(await drain(again))) == (True, [0, 1, 2])
 
@@ -133,13 +133,13 @@ async def test_an_append_that_the_stream_refuses_leaves_no_sequence_behind(bench
     partition.stream.fail(OSError("disk"))
     for _ in range(2):
         with pytest.raises(Closed):  # and not: a duplicate of something that was never appended
-            partition.append(bench.idempotent(0))
+            append(partition, bench.idempotent(0))
 
 
 async def test_a_client_that_leaves_does_not_cancel_the_duplicate(bench):
     """They wait for the same future, so whoever waits does it with asyncio.wait or a callback, as Produce does."""
     partition = await bench.open()
-    original, duplicate = partition.append(bench.idempotent(0)), partition.append(bench.idempotent(0))
+    original, duplicate = append(partition, bench.idempotent(0)), append(partition, bench.idempotent(0))
     waiting = asyncio.ensure_future(asyncio.wait([original.durable], timeout=DEADLINE_S))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -150,10 +150,10 @@ async def test_a_client_that_leaves_does_not_cancel_the_duplicate(bench):
 
 async def test_out_of_order_is_refused_and_costs_no_offset(bench):
     partition = await bench.open()
-    partition.append(bench.idempotent(0, 3))
+    append(partition, bench.idempotent(0, 3))
     with pytest.raises(OutOfOrderSequence):
-        partition.append(bench.idempotent(4))
-    assert (partition.stream.next_offset, partition.append(bench.idempotent(3)).base_offset) == (3, 3)
+        append(partition, bench.idempotent(4))
+    assert (partition.stream.next_offset, append(partition, bench.idempotent(3)).base_offset) == (3, 3)
 
 
 # --- What producers may send
@@ -162,13 +162,13 @@ async def test_out_of_order_is_refused_and_costs_no_offset(bench):
 async def test_refused_batches(bench):
     partition = await bench.open(max_message_bytes=500)
     with pytest.raises(Invalid, match="transactions"):
-        partition.append(bench.batch(1, transactional=True, producer_id=1, producer_epoch=0, base_sequence=0))
+        append(partition, bench.batch(1, transactional=True, producer_id=1, producer_epoch=0, base_sequence=0))
     with pytest.raises(RecordTooLarge):
-        partition.append(bench.batch(1, size=500))
+        append(partition, bench.batch(1, size=500))
     with pytest.raises(InvalidRecord):
-        partition.append(bench.batch(1)[:-1])
+        append(partition, bench.batch(1)[:-1])
     with pytest.raises(InvalidTimestamp, match="LogAppendTime"):
-        partition.append(bench.batch(1, append_time_ms=5))
+        append(partition, bench.batch(1, append_time_ms=5))
     assert partition.stream.next_offset == 0
 
 
@@ -176,7 +176,7 @@ async def test_timestamp_bounds(bench):
     now = bench.clock.ms
     partition = await bench.open(message_timestamp_before_max_ms=1000, message_timestamp_after_max_ms=100)
     for at_ms in (now - 1000, now, now + 100, -1):
-        partition.append(bench.batch(1, at_ms=at_ms))
+        append(partition, bench.batch(1, at_ms=at_ms))
     for batch in (
         bench.batch(1, at_ms=now - 1001),
         bench.batch(1, at_ms=now + 101),
@@ -184,18 +184,18 @@ async def test_timestamp_bounds(bench):
         bench.compressed(3, at_ms=now, step_ms=51),
     ):
         with pytest.raises(InvalidTimestamp, match=r"message\.timestamp"):
-            partition.append(batch)
+            append(partition, batch)
 
 
 async def test_log_append_time(bench):
     partition = await bench.open(message_timestamp_type="LogAppendTime", message_timestamp_after_max_ms=0)
     partition.stream.auto_durable = True
     kind = {"producer_id": 1, "producer_epoch": 0, "base_sequence": 0}
-    appended = partition.append(bench.batch(2, at_ms=bench.clock.ms + 10**9, **kind))
+    appended = append(partition, bench.batch(2, at_ms=bench.clock.ms + 10**9, **kind))
     assert appended.log_append_time_ms == bench.clock.ms
     bench.clock.ms += 500
     assert (
-        partition.append(bench.batch(2, at_ms=bench.clock.ms + 10**9 - 500, **kind)).log_append_time_ms
+        append(partition, bench.batch(2, at_ms=bench.clock.ms + 10**9 - 500, **kind)).log_append_time_ms
         == bench.clock.ms - 500
     )
     ((header, batch),) = frames(b"".join((await partition.read(0, MIB)).chunks))
@@ -210,7 +210,7 @@ async def test_wrong_max_timestamp_is_put_right(bench, codec):
     batch = bytearray(bench.batch(2, step_ms=7, compression=codec))
     struct.pack_into(">q", batch, 35, 5)
     struct.pack_into(">I", batch, 17, crc32c(batch[21:]))
-    partition.append(bytes(batch))
+    append(partition, bytes(batch))
     ((header, stored),) = frames(b"".join((await partition.read(0, MIB)).chunks))
     check_crc(header, stored)
     assert header.max_timestamp == bench.clock.ms + 7
@@ -224,7 +224,7 @@ async def three_batches(bench):
     partition = await bench.open()
     partition.stream.auto_durable = True
     for _ in range(3):
-        partition.append(bench.batch(3))
+        append(partition, bench.batch(3))
     return partition, len(bench.batch(3))
 
 
@@ -286,7 +286,7 @@ async def test_waiters_wake_when_the_high_watermark_moves_and_at_close(bench):
     partition = await bench.open()
     woken = asyncio.get_running_loop().create_future()
     partition.waiters.add(woken)
-    partition.append(bench.batch(1))
+    append(partition, bench.batch(1))
     assert not woken.done()
     partition.stream.make_durable()
     assert woken.done()
@@ -295,7 +295,7 @@ async def test_waiters_wake_when_the_high_watermark_moves_and_at_close(bench):
     partition.close()
     assert again.done()
     with pytest.raises(Closed):
-        partition.append(bench.batch(1))
+        append(partition, bench.batch(1))
 
 
 # --- The start of the log
@@ -310,7 +310,7 @@ async def test_move_start(bench):
         with pytest.raises(OffsetOutOfRange):
             await partition.move_start(offset)
     partition.stream.auto_durable = False
-    partition.append(bench.batch(1))
+    append(partition, bench.batch(1))
     assert await partition.move_start(-1) == 9
 
 
@@ -326,29 +326,29 @@ async def test_epochs_follow_the_stream(bench):
 
 async def test_producers_survive_reopening(bench):
     partition = await bench.open()
-    partition.append(bench.idempotent(0, 3))
+    append(partition, bench.idempotent(0, 3))
     partition.stream.upload()
-    partition.append(bench.idempotent(3, 3))
+    append(partition, bench.idempotent(3, 3))
     partition.stream.make_durable()
-    partition.append(bench.idempotent(6, 3))  # lost
+    append(partition, bench.idempotent(6, 3))  # lost
     again = await bench.open(partition.stream.reopen())
     assert again.stream.checkpoint_offset == 3
-    assert again.append(bench.idempotent(0, 3)).base_offset == 0  # from the checkpoint
-    assert again.append(bench.idempotent(3, 3)).base_offset == 3  # replayed
+    assert append(again, bench.idempotent(0, 3)).base_offset == 0  # from the checkpoint
+    assert append(again, bench.idempotent(3, 3)).base_offset == 3  # replayed
     with pytest.raises(OutOfOrderSequence, match="expected 6"):
-        again.append(bench.idempotent(9))
-    assert again.append(bench.idempotent(6, 3)).appended_bytes > 0
+        append(again, bench.idempotent(9))
+    assert append(again, bench.idempotent(6, 3)).appended_bytes > 0
 
 
 async def test_opens_after_the_start_moved_beyond_the_checkpoint(bench):
     partition = await bench.open()
-    partition.append(bench.idempotent(0, 3))
-    partition.append(bench.idempotent(3, 3))
+    append(partition, bench.idempotent(0, 3))
+    append(partition, bench.idempotent(3, 3))
     partition.stream.make_durable()
     await partition.move_start(4)
     again = await bench.open(partition.stream.reopen())
     assert bench.offsets(await drain(again, 4)) == [3, 4, 5]
-    assert again.append(bench.idempotent(6)).base_offset == 6
+    assert append(again, bench.idempotent(6)).base_offset == 6
 
 
 async def test_damaged_checkpoint_is_loud(bench):
@@ -360,7 +360,7 @@ async def test_damaged_checkpoint_is_loud(bench):
 
 async def test_silent_producers_are_forgotten(bench):
     partition = await bench.open(producer_id_expiration_ms=1000)
-    partition.append(bench.idempotent(0))
+    append(partition, bench.idempotent(0))
     bench.clock.ms += 999
     assert partition.expire_producers() == 0
     bench.clock.ms += 1
@@ -403,11 +403,11 @@ async def _crash_and_compare(bench, steps) -> None:
                 batch = bench.idempotent(sequence[producer], count, producer=producer)
                 sequence[producer] += count
                 sent[producer].append(batch)
-                partition.append(batch)
+                append(partition, batch)
             case ("again", producer, back) if _known(partition, producer) >= back:
-                assert partition.append(sent[producer][-back]).appended_bytes == 0
+                assert append(partition, sent[producer][-back]).appended_bytes == 0
             case ("plain", count):
-                partition.append(bench.batch(count))
+                append(partition, bench.batch(count))
             case ("upload",):
                 partition.stream.upload()
             case ("durable",):
@@ -424,11 +424,11 @@ async def _crash_and_compare(bench, steps) -> None:
 async def test_a_duplicate_is_known_after_its_original_was_deleted_and_the_broker_died(bench):
     """Found by simulation: retention or DeleteRecords passed the checkpoint, and the next owner knew no producer."""
     partition = await bench.open()
-    partition.append(bench.idempotent(0, 3))
-    partition.append(bench.idempotent(3, 3))
+    append(partition, bench.idempotent(0, 3))
+    append(partition, bench.idempotent(3, 3))
     partition.stream.make_durable()
     await partition.move_start(-1)
     again = await bench.open(partition.stream.reopen())
-    duplicate = again.append(bench.idempotent(3, 3))
+    duplicate = append(again, bench.idempotent(3, 3))
     assert (duplicate.base_offset, duplicate.appended_bytes) == (3, 0)
-    assert again.append(bench.idempotent(6, 1)).base_offset == 6
+    assert append(again, bench.idempotent(6, 1)).base_offset == 6

@@ -17,7 +17,7 @@ def send(producers: Producers, offset: int, *args, now_ms: int = 0, **kwargs):
     earlier = producers.check(sent.producer_id, sent.producer_epoch, sent.base_sequence, sent.count)
     if earlier is None:
         batch = ProducedBatch(sent.base_sequence, sent.count, offset, 1000)
-        producers.add(sent.producer_id, sent.producer_epoch, (batch,), now_ms)
+        producers.apply(sent.producer_id, sent.producer_epoch, (batch,), now_ms)
     return earlier
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.log_bench import Bench, log_settings
+from support.log_bench import Bench, append, log_settings
 
 from streamlake.log.manager import LogManager
 from streamlake.log.retention import apply_retention, is_due
@@ -15,7 +15,7 @@ async def four_batches(bench, **settings):
     partition = await bench.open(**settings)
     partition.stream.auto_durable = True
     for i in range(4):
-        partition.append(bench.batch(10, at_ms=bench.clock.ms + 1000 * i))
+        append(partition, bench.batch(10, at_ms=bench.clock.ms + 1000 * i))
     return partition, len(bench.batch(10))
 
 
@@ -68,8 +68,8 @@ async def test_a_hold_set_while_retention_decides_wins(bench):
 async def test_never_beyond_what_is_durable(bench):
     partition, _ = await four_batches(bench, retention_ms=0)
     partition.stream.auto_durable = False
-    partition.append(bench.batch(10))
-    partition.append(bench.batch(10))
+    append(partition, bench.batch(10))
+    append(partition, bench.batch(10))
     await apply_retention(partition, bench.clock.ms + 10**9)
     assert partition.log_start_offset == 40
 
@@ -77,7 +77,7 @@ async def test_never_beyond_what_is_durable(bench):
 async def test_records_without_a_timestamp_age_from_their_append(bench):
     partition = await bench.open(retention_ms=5000)
     partition.stream.auto_durable = True
-    partition.append(bench.batch(10, at_ms=-1))
+    append(partition, bench.batch(10, at_ms=-1))
     assert await apply_retention(partition, bench.clock.ms + 5000) == 0
     assert await apply_retention(partition, bench.clock.ms + 5001) == 10
 
@@ -87,7 +87,7 @@ async def test_what_is_old_when_it_comes_goes_at_the_next_look(bench):
     partition = await bench.open(retention_ms=5000)
     partition.stream.auto_durable = True
     for _ in range(4):
-        partition.append(bench.batch(10, at_ms=bench.clock.ms - 10**9))
+        append(partition, bench.batch(10, at_ms=bench.clock.ms - 10**9))
     assert await apply_retention(partition, bench.clock.ms) == 40
 
 
@@ -95,7 +95,7 @@ async def test_what_is_old_stays_behind_what_is_not(bench):
     partition = await bench.open(retention_ms=5000)
     partition.stream.auto_durable = True
     for age_ms in (0, 10**9, 10**9, 10**9):
-        partition.append(bench.batch(10, at_ms=bench.clock.ms - age_ms))
+        append(partition, bench.batch(10, at_ms=bench.clock.ms - age_ms))
     assert await apply_retention(partition, bench.clock.ms) == 0
     assert await apply_retention(partition, bench.clock.ms + 5001) == 40
 
@@ -132,7 +132,7 @@ async def test_a_partition_that_keeps_everything_is_never_due(bench):
     "change",
     [
         lambda partition, batch: setattr(partition, "settings", log_settings(retention_bytes=0, retention_ms=-1)),
-        lambda partition, batch: partition.append(batch),  # not durable yet, and it counts for what is kept
+        lambda partition, batch: append(partition, batch),  # not durable yet, and it counts for what is kept
         lambda partition, batch: partition.release("table"),
     ],
     ids=["settings", "size", "hold"],
@@ -145,7 +145,7 @@ async def test_a_partition_is_due_when_what_a_look_goes_by_has_changed(bench, ch
     assert not is_due(partition, bench.clock.ms)
     partition.hold("table", 40)
     assert not is_due(partition, bench.clock.ms)
-    partition.append(bench.batch(10))
+    append(partition, bench.batch(10))
     partition.stream.make_durable()
     await apply_retention(partition, bench.clock.ms)
     assert not is_due(partition, bench.clock.ms)
@@ -158,7 +158,7 @@ async def test_a_partition_is_due_when_its_start_was_moved(bench):
     partition = await bench.open(retention_ms=5000)
     partition.stream.auto_durable = True
     for age_ms in (0, 10**9, 10**9):
-        partition.append(bench.batch(10, at_ms=bench.clock.ms - age_ms))
+        append(partition, bench.batch(10, at_ms=bench.clock.ms - age_ms))
     assert await apply_retention(partition, bench.clock.ms) == 0
     assert not is_due(partition, bench.clock.ms)
     await partition.move_start(10)
@@ -167,7 +167,7 @@ async def test_a_partition_is_due_when_its_start_was_moved(bench):
 
 async def test_a_partition_is_due_when_a_producer_has_been_silent_for_long(bench):
     partition = await bench.open(producer_id_expiration_ms=1000)
-    partition.append(bench.idempotent(0))
+    append(partition, bench.idempotent(0))
     await apply_retention(partition, bench.clock.ms)
     assert [is_due(partition, bench.clock.ms + after_ms) for after_ms in (999, 1000)] == [False, True]
 
@@ -223,9 +223,9 @@ async def _look_beside_one_that_always_looks(bench, chosen, steps) -> None:
         for partition in (lazy, eager):
             match step, *arguments:
                 case "append", age_ms:
-                    partition.append(bench.batch(1, at_ms=bench.clock.ms - age_ms))
+                    append(partition, bench.batch(1, at_ms=bench.clock.ms - age_ms))
                 case "send", producer:
-                    partition.append(bench.idempotent(sequence[producer], producer=producer))
+                    append(partition, bench.idempotent(sequence[producer], producer=producer))
                 case "durable", *_:
                     partition.stream.make_durable()
                 case "hold", offset:

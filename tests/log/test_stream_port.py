@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from contracts.log_stream_contract import LogStreamContract
 from support.fake_stream import FakeStream
-from support.log_bench import FixedClock
+from support.log_bench import FixedClock, append
 from support.memory_metadata import MetadataTables
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
@@ -95,7 +95,7 @@ async def test_a_partition_lives_through_a_crash_of_s3stream(bench, upload_after
     for i in range(5):
         batch = bench.idempotent(10 * i, 10)
         assert streams.try_reserve(len(batch))
-        await partition.append(batch).durable
+        await append(partition, batch).durable
         if i == upload_after:
             await streams.flush()
     media.wal.crash(Random(1))
@@ -106,8 +106,8 @@ async def test_a_partition_lives_through_a_crash_of_s3stream(bench, upload_after
     assert stream.checkpoint_offset == (0 if upload_after is None else 10 * (upload_after + 1))
     assert bench.offsets((await again.read(0, MIB)).chunks) == list(range(50))
     assert bench.offsets((await again.read(25, 1)).chunks) == list(range(20, 30))
-    assert again.append(bench.idempotent(0, 10)).base_offset == 0
-    assert again.append(bench.idempotent(40, 10)).appended_bytes == 0
+    assert append(again, bench.idempotent(0, 10)).base_offset == 0
+    assert append(again, bench.idempotent(40, 10)).appended_bytes == 0
     with pytest.raises(OutOfOrderSequence, match="expected 50"):
-        again.append(bench.idempotent(60))
+        append(again, bench.idempotent(60))
     await streams.close()

@@ -5,7 +5,7 @@ import pytest
 from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.log_bench import Bench
+from support.log_bench import Bench, append
 
 from streamlake.log.timestamps import first_at_or_after, max_timestamp
 from streamlake.record.batch import assign, frames
@@ -19,7 +19,7 @@ async def filled(bench, *batches: list[int], compression: Compression = Compress
     partition = await bench.open()
     partition.stream.auto_durable = True
     for times in batches:
-        partition.append(encode_batch([Record(i, t, None, b"") for i, t in enumerate(times)], compression=compression))
+        append(partition, encode_batch([Record(i, t, None, b"") for i, t in enumerate(times)], compression=compression))
     return partition
 
 
@@ -45,10 +45,29 @@ async def test_records_below_the_log_start_do_not_count(bench):
     assert await first_at_or_after(partition, 25) == (30, 4)
 
 
+@pytest.mark.parametrize(
+    ("search", "answer"), [(lambda p: first_at_or_after(p, 25), (40, 3)), (max_timestamp, (50, 4))], ids=["time", "max"]
+)
+async def test_retention_that_removes_what_is_searched(bench, search, answer):
+    """The search begins again at the new start of the log."""
+    partition = await filled(bench, [60, 10], [30], [40], [50])
+
+    trim = partition.stream.trim(3)
+    partition.stream.before_answer = lambda: _finish(trim)
+    assert await search(partition) == answer
+
+
+def _finish(coroutine):
+    """Run it to its end, which it reaches without waiting; a second time nothing happens."""
+    if coroutine.cr_frame is not None:
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+
 async def test_only_durable_records(bench):
     partition = await filled(bench, [10])
     partition.stream.auto_durable = False
-    partition.append(encode_batch([Record(0, 99, None, b"")]))
+    append(partition, encode_batch([Record(0, 99, None, b"")]))
     assert await first_at_or_after(partition, 50) == (-1, -1)
     assert await max_timestamp(partition) == (10, 0)
 
@@ -56,9 +75,9 @@ async def test_only_durable_records(bench):
 async def test_log_append_time_is_that_of_the_batch(bench):
     partition = await bench.open(message_timestamp_type="LogAppendTime")
     partition.stream.auto_durable = True
-    partition.append(bench.batch(2, at_ms=5))
+    append(partition, bench.batch(2, at_ms=5))
     bench.clock.ms += 10
-    partition.append(bench.batch(2, at_ms=4))
+    append(partition, bench.batch(2, at_ms=4))
     assert await first_at_or_after(partition, bench.clock.ms - 10) == (bench.clock.ms - 10, 0)
     assert await first_at_or_after(partition, bench.clock.ms - 9) == (bench.clock.ms, 2)
     assert await max_timestamp(partition) == (bench.clock.ms, 2)
@@ -76,7 +95,7 @@ async def test_a_lying_batch_is_answered_by_its_first_offset(bench, damage):
     struct.pack_into(">I", batch, 17, crc32c(batch[21:]))
     ((header, _),) = frames(batch)
     head, payload = assign(header, bytes(batch), 1, 1, header.max_timestamp)
-    partition.stream.append(1, header.count, header.max_timestamp, payload, head)
+    partition.stream.append(1, header.count, header.max_timestamp, head + bytes(payload))
     assert await first_at_or_after(partition, 50) == (50, 1)
     assert await max_timestamp(partition) == ((50, 1) if damage == "count" else (10, 1))
 

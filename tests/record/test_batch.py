@@ -14,7 +14,6 @@ from streamlake.record.batch import (
     assign,
     check_crc,
     frames,
-    scan_batch,
     scan_batches,
 )
 from streamlake.record.decode import Record, decode_batch
@@ -104,18 +103,6 @@ def test_foreign_bytes_raise_only_our_errors(data):
         assert isinstance(error, Corrupt | Invalid)
     else:
         assert sum(h.size_bytes for h in headers) == len(data)
-
-
-@given(st.integers(0, 2 * len(BATCH)), st.integers(0, len(BATCH) - 1), st.integers(0, 255), st.integers(0, 300))
-def test_one_sound_batch_is_found_sooner_and_nothing_else_is(size, at, byte, max_batch_bytes):
-    data = bytearray(BATCH * 2)
-    data[at] = byte
-    for records in (BATCH, data[:size], data[: len(BATCH)]):
-        try:
-            expected = scan_batches(records, max_batch_bytes)
-        except StreamLakeError:
-            expected = []
-        assert scan_batch(records, max_batch_bytes) == (expected[0] if len(expected) == 1 else None)
 
 
 def test_assign_patches_what_the_crc_does_not_cover():

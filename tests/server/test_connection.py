@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from support.deliver import deliver
+from support.line import FRAME_BYTES_MAX, Gate, Line, settle
 from support.wire import encoded
-from support.wire_stub import VERSION, FakeTransport, Script, echo, handlers, numbers, request
+from support.wire_stub import VERSION, FakeTransport, echo, handlers, numbers, request
 
 from streamlake.handlers import api_versions
 from streamlake.handlers.apis import HANDLERS, Handler
@@ -20,60 +21,7 @@ from streamlake.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatRe
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataResponse, MetadataResponseTopic
 from streamlake.server import connection as module
 from streamlake.server.connection import Connection, Counters
-
-FRAME_BYTES_MAX = 1000
-
-
-class Line:
-    """A connection whose other end is the test."""
-
-    def __init__(self, script: Script = echo, *, abandon: bool = False, served: list[Handler] | None = None) -> None:
-        self.counters = Counters()
-        self.group: dict[Connection, None] = {}
-        self.transport = FakeTransport()
-        by_key = {h.api.key: h for h in served or handlers(script, abandon=abandon)}
-        self.connection = Connection(None, by_key, FRAME_BYTES_MAX, self.counters, self.group)
-        self.connection.connection_made(self.transport)
-
-    def feed(self, *parts: bytes) -> None:
-        for part in parts:
-            if not self.transport.closed:
-                deliver(self.connection, part)
-
-    async def answers(self) -> list[int]:
-        """After everything that can run has run."""
-        await settle()
-        return numbers(self.transport.sent)
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-class Gate:
-    """A script whose requests wait until the test opens them, one by one."""
-
-    def __init__(self, *, release: bool = False) -> None:
-        self.started: list[int] = []
-        self._release = release
-        self._gates: dict[int, asyncio.Future[None]] = {}
-
-    async def __call__(self, number: int, exchange: Exchange) -> HeartbeatResponse:
-        self.started.append(number)
-        self._gates[number] = asyncio.get_running_loop().create_future()
-        if self._release:
-            exchange.release()
-        await self._gates[number]
-        return HeartbeatResponse(throttle_time_ms=number)
-
-    def open(self, *which: int) -> None:
-        for number in which:
-            self._gates[number].set_result(None)
-
-    def cancelled(self, number: int) -> bool:
-        return self._gates[number].cancelled()
-
+from streamlake.server.memory import ConnectionMemory
 
 # -- frames ----------------------------------------------------------------------------------------------------------
 
@@ -241,7 +189,9 @@ async def test_a_request_that_fails_without_a_task_closes_only_its_own_connectio
 
 async def test_a_large_request_is_received_into_its_own_buffer() -> None:
     counters, transport = Counters(), FakeTransport()
-    connection = Connection(None, {h.api.key: h for h in handlers(echo)}, 1 << 20, counters, {})
+    connection = Connection(
+        None, {h.api.key: h for h in handlers(echo)}, 1 << 20, counters, {}, ConnectionMemory(1 << 30)
+    )
     connection.connection_made(transport)
     data = request(1, "x" * 30_000)
     data = struct.pack(">i", len(data) - 4 + 200_000) + data[4:] + bytes(200_000)
@@ -441,7 +391,9 @@ async def test_what_must_wait_ends_with_the_connection() -> None:
 
 async def test_a_large_request_right_before_the_end_is_begun() -> None:
     beginner, transport = Beginner(), FakeTransport()
-    connection = Connection(None, {h.api.key: h for h in beginner.handlers}, 1 << 20, Counters(), {})
+    connection = Connection(
+        None, {h.api.key: h for h in beginner.handlers}, 1 << 20, Counters(), {}, ConnectionMemory(1 << 30)
+    )
     connection.connection_made(transport)
     deliver(connection, request(7, "x" * 30_000))
     data = request(8, "x" * 30_000)

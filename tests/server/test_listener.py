@@ -19,6 +19,7 @@ from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupR
 from streamlake.protocol.requests import api, decode_response
 from streamlake.server import connection as module
 from streamlake.server.listener import Listener, bind
+from streamlake.server.memory import ConnectionMemory
 
 Open = Callable[..., Awaitable[Listener]]
 
@@ -29,7 +30,7 @@ async def listen() -> AsyncIterator[Open]:
 
     async def listen(script: Script = echo, connections_max: int = 10, abandon: bool = False) -> Listener:
         listener = Listener(bind("127.0.0.1", 0), connections_max, 1 << 20)
-        await listener.start(None, handlers(script, abandon=abandon))
+        await listener.start(None, handlers(script, abandon=abandon), ConnectionMemory(1 << 30))
         opened.append(listener)
         return listener
 
@@ -111,7 +112,7 @@ async def test_a_client_that_never_reads_is_served_no_further_than_the_limits(
 
     sync = api(ApiKey.SYNC_GROUP)
     listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
-    await listener.start(None, [Handler(sync, large)])
+    await listener.start(None, [Handler(sync, large)], ConnectionMemory(1 << 30))
     peer = await Peer.connect(listener)
     peer.writer.writelines(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest(generation_id=n)) for n in range(total))
     while not listener._connections or next(iter(listener._connections))._reading:
@@ -136,7 +137,7 @@ async def test_a_client_that_never_reads_cannot_keep_a_connection_that_is_closed
         return SyncGroupResponse(assignment=bytes(32 << 20))
 
     listener = Listener(bind("127.0.0.1", 0), 10, 1 << 20)
-    await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), large)])
+    await listener.start(None, [Handler(api(ApiKey.SYNC_GROUP), large)], ConnectionMemory(1 << 30))
     peer = await Peer.connect(listener)
     peer.writer.write(encoded(ApiKey.SYNC_GROUP, 0, SyncGroupRequest()) + b"junk")
     async with asyncio.timeout(DEADLINE_S):

@@ -25,6 +25,7 @@ from streamlake.broker.table_worker import TableWorker
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
+from streamlake.core.tasks import Executor
 from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.table.formats.port import WriterSchema
 from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
@@ -35,6 +36,7 @@ FIRST_PORT = 9092
 ASK_TIMEOUT_S = 30.0
 WORKER_BYTES = 16 << 20
 SHARED = "/shared"
+SIM_CATALOG = CatalogConfig("sql", "lake", {"uri": "sim"})
 
 
 class Schemas:
@@ -59,9 +61,11 @@ class SimWorkerMachine:
     def __init__(self, machine: SimMachine, schemas: Schemas) -> None:
         self.clock = machine.clock
         self.ids = machine.ids
-        self.executor = machine.executor("table", worker.THREADS)
         self._machine = machine
         self._schemas = schemas
+
+    def executor(self, catalog: str) -> Executor:
+        return self._machine.executor("table", worker.THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return self._machine.load_catalog(config)
@@ -261,7 +265,7 @@ class BrokerLife:
         host, port = self.address
         cluster_id = self.services.identity.cluster_id
         return WorkerSettings(
-            host, port, "sim", cluster_id, WORKER_BYTES, 1 << 20, "info", False, "sql", "lake", {"uri": "sim"}
+            host, port, "sim", cluster_id, WORKER_BYTES, 1 << 20, "info", False, {"sql": SIM_CATALOG}, "sql"
         )
 
     async def _launch(self) -> SimWorkerProcess:

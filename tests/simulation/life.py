@@ -140,7 +140,9 @@ class Life:
                     "wal_linger_ms": self.plan.linger_ms, "wal_unflushed_bytes": 1 << 20, "upload_bytes": 32768,
                     "upload_interval_s": 3, "retention_interval_s": 1, "gc_interval_s": 10, "gc_grace_s": 5,
                 },
-                "memory": {"total_bytes": 64 << 20, "log_cache_bytes": 1 << 20, "block_cache_bytes": 1 << 20},
+                "memory": {
+                    "total_bytes": self.plan.memory_bytes, "log_cache_bytes": 1 << 20, "block_cache_bytes": 1 << 20,
+                },
             }
         )  # fmt: skip
 

@@ -15,12 +15,12 @@ LIVED_S = 540.0  # far more than a life takes; pytest ends a test soon after
 # A seed that finds it: of the ten kinds that must always be found, and of one that takes a moment of its own. What seeds find changes with what is simulated;
 # `make bugs` tells others.
 FOUND_BY = {
-    "exists-is-fenced": 15,
-    "no-fsync-before-trim": 10,
+    "exists-is-fenced": 24,
+    "no-fsync-before-trim": 32,
     "fence-deleted": 13,
     "ack-after-lease": 79,
     "commit-without-cas": 41,
-    "duplicate-before-original": 31,
+    "duplicate-before-original": 33,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
     "retry-of-pyiceberg": 66,

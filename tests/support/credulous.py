@@ -8,7 +8,8 @@ from support.server import Server
 
 from streamlake.record import validate
 from streamlake.record.batch import scan_batches
-from streamlake.record.validate import Produced, is_compressed
+from streamlake.record.run import CheckedBatch, Run
+from streamlake.record.validate import is_compressed
 
 
 class CredulousServer(Server):
@@ -27,15 +28,15 @@ def main() -> None:
     from streamlake.handlers import produce, produce_runs
     from streamlake.log import partition
 
-    check = validate.check_produced
+    check = validate.check_batch
 
-    def believe(records: Any, max_batch_bytes: int, _room_bytes: int = 0) -> Produced:
+    def believe(records: Any, max_batch_bytes: int, _room_bytes: int = 0) -> Run:
         if not is_compressed(records):
             return check(records, max_batch_bytes)
         (header,) = scan_batches(records, max_batch_bytes)
-        return Produced(header, header.base_timestamp, header.max_timestamp, 0)
+        return Run([CheckedBatch(header, records, header.base_timestamp, header.max_timestamp)], 0)
 
-    partition.check_produced = believe
+    partition.check_batch = believe
     produce.check_at_once = believe
     produce_runs._kernel = None
     main()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamlake.core.deferred_buffer import DeferredBuffer
-from streamlake.core.errors import Closed
+from streamlake.core.errors import Closed, NotFound
 from streamlake.log.stream_port import Buffer
 
 
@@ -52,14 +52,14 @@ class FakeStream:
         self._checkpointer = checkpointer
 
     def append(
-        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer, head: Buffer = b""
+        self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
     ) -> "asyncio.Future[None]":
         if self._dead:
             raise Closed("the write-ahead log has failed") from self._dead
         assert base_offset == self.next_offset
-        whole = bytearray(len(head) + len(data))
+        whole = bytearray(len(data))
         if isinstance(data, bytes | memoryview):
-            whole[:] = bytes(head) + bytes(data)
+            whole[:] = data
         else:
             data.copy_to(whole, 0)
         self._chunks.append(Chunk(base_offset, base_offset + count, max_timestamp, bytes(whole)))
@@ -107,6 +107,8 @@ class FakeStream:
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[bytes]:
         await asyncio.sleep(0)
         self.before_answer()
+        if start_offset < self.start_offset:
+            raise NotFound(f"offset {start_offset} was deleted")
         taken: list[bytes] = []
         for chunk in self._durable(start_offset, end_offset):
             if taken and sum(map(len, taken)) + len(chunk.data) > max_bytes:

@@ -9,9 +9,9 @@ from support.fake_stream import FakeStream
 from streamlake.cluster.broker_configs import BROKER_CONFIGS
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.core.tasks import InlineExecutor
-from streamlake.log.partition import LogCounters, Partition
+from streamlake.log.partition import Appended, LogCounters, Partition
 from streamlake.log.settings import LogSettings
-from streamlake.record.batch import frames
+from streamlake.record.batch import Buffer, frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record, decode_batch
 from streamlake.record.encode import encode_batch
@@ -36,6 +36,11 @@ def log_settings(**changes: Any) -> LogSettings:
     name = "producer.id.expiration.ms"
     configs = TOPIC_CONFIGS.effective([]) | {name: BROKER_CONFIGS[name].default}
     return replace(LogSettings.from_configs(configs), **changes)
+
+
+def append(partition: Partition, records: Buffer) -> Appended:
+    """One batch, checked and appended, as Produce does."""
+    return partition.append(partition.check(records))
 
 
 @dataclass

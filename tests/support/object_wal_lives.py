@@ -21,7 +21,8 @@ from streamlake.core.ids import Ids
 from streamlake.s3stream.store.port import Buffer, ObjectMeta
 from streamlake.s3stream.wal.object.format import HEADER_BYTES
 from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery, sweep
-from streamlake.s3stream.wal.object.wal import ObjectWal, ObjectWalSettings
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import ObjectWal
 from streamlake.s3stream.wal.port import WalRecord
 
 SETTINGS = ObjectWalSettings(

@@ -1,4 +1,4 @@
-"""Two servers in memory that are sent the same: one begins rows of Produce requests together, the other one by one.
+"""Two servers in memory that are sent the same: one begins Produce requests together, the other one by one.
 
 Whatever a client sends, both must answer the same bytes, store the same bytes and count the same.
 """
@@ -33,6 +33,7 @@ from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.server.connection import Connection, Counters
+from streamlake.server.memory import ConnectionMemory
 
 ROOM_BYTES = 1 << 20
 PARTITIONS = 2
@@ -67,7 +68,7 @@ class Server:
     partitions: list[Partition]
     streams: list[FakeStream]
     room: Budget
-    began: list[int]  # how many requests each row had
+    began: list[int]  # how many requests each run had
 
     def facts(self) -> dict[str, Any]:
         """All that must not depend on how the requests were begun. A client whose connection was closed knows nothing
@@ -112,7 +113,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
     served = {key: replace(h, runs=Watched if together else None) for key, h in served.items()}
     transport, counters = FakeTransport(), Counters()
     transport.abort = lambda: None  # type: ignore[method-assign]
-    connection = Connection(ctx, served, frame_bytes_max, counters, {})
+    connection = Connection(ctx, served, frame_bytes_max, counters, {}, ConnectionMemory(1 << 30))
     connection.connection_made(transport)
     return Server(connection, transport, counters, bench, partitions, streams, room.room, began)
 
@@ -147,7 +148,7 @@ def durable(one: Server) -> None:
 
 
 async def same(pieces: Sequence[bytes], **settings: Any) -> Server:
-    """The server that begins rows together, after it was found to have done as the other one did."""
+    """The server that begins requests together, after it was found to have done as the other one did."""
     together, one_by_one = await server(True, **settings), await server(False, **settings)
     for each in (together, one_by_one):
         await serve(each, pieces)
@@ -156,7 +157,7 @@ async def same(pieces: Sequence[bytes], **settings: Any) -> Server:
 
 
 class Requests:
-    """Requests as `rng` has it: mostly in rows that are alike, with all that may interrupt a row."""
+    """Requests as `rng` has it: mostly many with the same head, with all that may interrupt a run."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng

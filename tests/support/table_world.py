@@ -17,6 +17,9 @@ from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.io import FileIO, InputFile, OutputFile
 
+from streamlake.catalogs.capabilities import Capabilities
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
 from streamlake.core.errors import NotFound, Unavailable
@@ -27,6 +30,7 @@ from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
+from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import Fetched, PartitionPositions
@@ -267,6 +271,7 @@ class World:
         self.topic_id = TOPIC_ID if topic == TOPIC else uuid5(TOPIC_ID, topic)
         self.log = Log(partitions)
         self.registry = Registry()
+        self.capabilities = Capabilities()
         self.executor = Executor()
         self.clock = Clock()
         self.ids = Ids(seed)
@@ -293,7 +298,7 @@ class World:
 
     def tools(self, executor: Executor | None = None) -> Tools:
         schemas = SchemaCache(self.registry)
-        return Tools(self.catalog, schemas, executor or self.executor, self.clock, self.ids)  # type: ignore[arg-type]
+        return Tools(self.catalog, schemas, executor or self.executor, self.clock, self.ids, self.capabilities)  # type: ignore[arg-type]
 
     def spec(self, **changes: Any) -> TableSpec:
         values = {
@@ -308,9 +313,18 @@ class World:
 
     def work(self, **changes: Any) -> Work:
         return Work(**{
-            "cluster_id": CLUSTER, "reader": self.log, "tools": self.tools(), "budget": self.budget,
-            "report": self.reports.append, **changes,
+            "cluster_id": CLUSTER, "reader": self.log, "budget": self.budget,
+            "report": self.reports.append, "round_bytes": 32 << 20, **changes,
         })  # fmt: skip
+
+    def catalogs(self, executor: Executor | None = None) -> Catalogs:
+        """`lake`, the default, which is this world's catalog; and `hive`, the same one, but said to fold case."""
+
+        async def opened(_: str, __: CatalogConfig) -> Tools:
+            return self.tools(executor)
+
+        named = {"lake": CatalogConfig("sql", "lake", {}), "hive": CatalogConfig("hive", "hive", {})}
+        return Catalogs(NamedCatalogs("lake", named), opened)
 
     def life(self, executor: Executor | None = None, round_bytes: int = 1 << 20) -> "Life":
         self.epoch += 1

@@ -17,7 +17,8 @@ from streamlake.core.errors import StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
 from streamlake.s3stream.wal.file.flusher import Flusher
-from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.file.wal import FileWal
 from streamlake.s3stream.wal.port import WalRecord
 
 SETTINGS = FileWalSettings(capacity_bytes=4 * 16384, segment_bytes=16384, group_bytes=2048)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from support.wait import DEADLINE_S
 
 PROGRAM = """
@@ -65,3 +66,24 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
             [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True, timeout=DEADLINE_S
         )
     assert done.stdout == "went on\n"
+
+
+SECRET = """
+import logging, structlog
+from streamlake.telemetry import log
+log.configure(json={json}, hide=lambda text: text.replace("s3" + "cr3t", "[secret]"))
+try:
+    raise ValueError("refused s3" + "cr3t")
+except ValueError as error:
+    structlog.get_logger("x").warning("no catalog", reason="token s3" + "cr3t", exc_info=error)
+logging.getLogger("library").warning("used s3" + "cr3t")
+"""
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_secrets_are_hidden_in_lines_tracebacks_and_what_libraries_log(as_json: bool) -> None:
+    command = [sys.executable, "-c", SECRET.format(json=as_json)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    for text in ("token [secret]", "ValueError: refused [secret]", "library: used [secret]"):
+        assert text in done.stderr
+    assert "s3cr3t" not in done.stderr

@@ -1,18 +1,24 @@
 """The table worker as a process: whatever it waits for, it ends when the server tells it to, or is gone."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from support.wait import DEADLINE_S
 
-from streamlake.table.task.control import FromServer, WorkerSettings, encode
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.table.task.control import FromServer, TableSpec, WorkerSettings, encode
 from streamlake.worker.process import _control
 
+SPEC = TableSpec("orders", UUID(int=7), 1, {}, False, 1)  # a table that needs the catalog
 pytestmark = pytest.mark.whole
 
 
@@ -23,7 +29,7 @@ def nowhere() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-def start(nowhere: int, uri: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+def start(nowhere: int, uri: str, **properties: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "streamlake.worker.process", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
@@ -37,11 +43,10 @@ def start(nowhere: int, uri: str) -> tuple[socket.socket, "subprocess.Popen[byte
         round_bytes=1 << 20,
         log_level="info",
         log_json=False,
-        catalog_kind="rest",
-        catalog_name="rest",
-        catalog_properties={"uri": uri},
+        catalogs={"lake": CatalogConfig("rest", "lake", {"uri": uri, **properties})},
+        default_catalog="lake",
     )
-    ours.sendall(encode(settings) + encode(FromServer([])))
+    ours.sendall(encode(settings) + encode(FromServer([SPEC])))
     return ours, process
 
 
@@ -71,6 +76,37 @@ def test_it_stops_when_told_while_it_waits_for_a_catalog(nowhere: int) -> None:
     finally:
         process.kill()
         ours.close()
+
+
+class Telltale(BaseHTTPRequestHandler):
+    """A catalog whose errors quote what it was given."""
+
+    def do_GET(self) -> None:
+        message = f"cannot accept {self.headers['Authorization']}"
+        body = json.dumps({"error": {"message": message, "type": "Oops", "code": 500}}).encode()
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_secrets_are_neither_reported_nor_logged(nowhere: int) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Telltale) as telltale:
+        threading.Thread(target=telltale.serve_forever, daemon=True).start()
+        ours, process = start(nowhere, f"http://127.0.0.1:{telltale.server_port}", token="s3cr3t-token")
+        assert process.stderr is not None
+        logged = process.stderr.readline()
+        ours.settimeout(DEADLINE_S)
+        reported = ours.makefile("rb").readline()
+        ours.close()
+        logged += process.communicate(timeout=DEADLINE_S)[1]
+        telltale.shutdown()
+    for text in (logged, reported):
+        assert b"cannot accept Bearer [secret]" in text
+        assert b"s3cr3t" not in text
 
 
 def test_what_is_no_message_ends_it(nowhere: int) -> None:

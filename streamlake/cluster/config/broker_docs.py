@@ -1,8 +1,8 @@
-"""What Kafka's broker configs mean here. Kafka has 340 of them; most belong to things that StreamLake does without.
+"""What Kafka's broker configs mean here. Kafka has 340 of them; most belong to components that StreamLake lacks.
 
-Each is of one family, found by its name: the first pattern that matches. A config of a family without effect keeps the
-value that it is given, and says that it has no effect. One of a family that is refused only takes its default: who sets
-`authorizer.class.name` must not believe that anything is authorized.
+Each config is in the first family whose pattern matches its name. A config of a family without effect keeps the value
+that it is given, and its documentation says that it has no effect. A config of a refused family only accepts its
+default: a user who sets `authorizer.class.name` must not believe that anything is authorized.
 """
 
 import re
@@ -12,7 +12,7 @@ from streamlake.cluster.config.topic import ACCEPTED, CLEANER, REPLICAS, TIERED
 
 
 class Family(NamedTuple):
-    """Configs that one sentence explains. `refused`: what to say to who sets one; None if any value is accepted."""
+    """Configs that one sentence explains. `refused`: the error for a value other than the default; None: no error."""
 
     pattern: re.Pattern[str]
     doc: str
@@ -27,7 +27,7 @@ HONOURED = {
     "log.retention.minutes": "As log.retention.ms, in minutes, if that is not set.",
     "log.retention.hours": "As log.retention.ms, in hours, if neither that nor log.retention.minutes is set.",
 }
-"""What is done as it says, beside the defaults of topic configs."""
+"""Configs with the effect that they have in Kafka, beside the defaults of topic configs."""
 
 OWN = {
     "node.id": "server.node_id",
@@ -49,7 +49,7 @@ OWN = {
     "group.max.size": "groups.group_size_max",
     "offsets.retention.minutes": "groups.offsets_retention_ms",
 }
-"""What another key of the configuration file says, and what is always so (""). The value shown is the one in force."""
+"""Configs that another key of the configuration file sets, and fixed ones (""). The value shown is the one in force."""
 
 
 def _family(doc: str, *names: str, refused: str | None = None) -> Family:
@@ -98,5 +98,5 @@ FAMILIES = (
 
 
 def family(name: str) -> Family:
-    """Of a config of Kafka's that is neither HONOURED nor OWN nor the default of a topic config."""
+    """The family of a Kafka config that is neither HONOURED nor OWN nor the default of a topic config."""
     return next(f for f in FAMILIES if f.pattern.fullmatch(name))

@@ -1,7 +1,7 @@
-"""The columns that StreamLake itself gives a table, by layout, and what a column is, in words.
+"""The columns that StreamLake adds to a table, by layout, and the kinds of columns in words.
 
-The only list of their names: streamlake/table/rows/layout.py makes them, `partition.by` is checked against them before
-there is a table, and no other column or partition field takes their names.
+This is the only list of their names: streamlake/table/rows/layout.py makes them, `partition.by` is checked against them
+before the table exists, and no other column or partition field may have their names.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ NUMBER, TEXT, BYTES, TIME, NESTED = "a number", "text", "binary", "a time", "mad
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a record's parts are, as paths. `value` is for a value that is not flattened. `fields` are those of the
-    column `struct` whose types are known; what `value` and `key` are depends on how they are converted."""
+    """The paths of the parts of a record. `value` is for a value that is not flattened. `fields` are the fields of the
+    column `struct` whose types are known; the types of `value` and `key` depend on their conversion."""
 
     name: str
     value: str
@@ -24,13 +24,13 @@ class Layout:
 
     @property
     def columns(self) -> dict[str, str]:
-        """What each path is, in words, without key and value."""
+        """The kind of each path, in words, without key and value."""
         fields = {f"{self.struct}.{name}": kind for name, kind in self.fields.items()}
         return {self.struct: NESTED, self.headers: NESTED, **fields}
 
     @property
     def roots(self) -> frozenset[str]:
-        """The columns at the top."""
+        """The top-level columns."""
         return frozenset(path.partition(".")[0] for path in (self.value, self.key, self.headers, self.struct))
 
 
@@ -52,5 +52,5 @@ AUTOMQ = Layout(
 )
 LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (STREAMLAKE, AUTOMQ)}
 
-# Of all layouts, as a topic's layout may change.
+# Of all layouts: the layout of a topic may change.
 OWN_COLUMNS = frozenset().union(*(layout.roots for layout in LAYOUTS.values()))

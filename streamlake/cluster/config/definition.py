@@ -1,7 +1,7 @@
-"""What a configuration key is: name, type, default, rule, meaning; and lists of them that check and explain.
+"""Configuration keys: name, type, default, rule and meaning of each; and lists of keys that check and describe values.
 
-Values are stored and sent as Kafka does it, as strings; `parse` gives them their type. A key is stored under its one
-canonical name, whichever alias it came by. Where a value comes from is a list of layers, strongest first.
+As in Kafka, values are stored and sent as strings; `parse` converts them to their type. A key is stored under its one
+canonical name, whichever alias was used. The sources of a value are a list of layers, strongest first.
 """
 
 import math
@@ -36,11 +36,11 @@ class ConfigType(StrEnum):
     SHORT = "short"
     CLASS = "class"
     PASSWORD = "password"
-    UNKNOWN = "unknown"  # of a key that this broker does not know
+    UNKNOWN = "unknown"  # the key is not known to this broker
 
 
 class ConfigSource(StrEnum):
-    """Where a value comes from; Kafka's names."""
+    """The source of a value, named as in Kafka."""
 
     DYNAMIC_TOPIC = "dynamic_topic_config"
     GROUP = "dynamic_group_config"
@@ -53,22 +53,22 @@ class ConfigSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConfigDef:
-    """One key. `parser` raises ValueError with the rule that was broken ("must be …")."""
+    """One key. `parser` raises ValueError with the broken rule ("must be …")."""
 
     name: str
     type: ConfigType
     default: str | None
     parser: Parser
     doc: str
-    broker_key: str | None = None  # the broker's config that is this topic config's default
+    broker_key: str | None = None  # the broker config that is the default of this topic config
     aliases: tuple[str, ...] = ()
-    # More broker's configs, in coarser units, which count if `broker_key` is not set, and how many of ours they are.
+    # Further broker configs in coarser units, used if `broker_key` is not set, with the factor to the unit of this one.
     coarser: tuple[tuple[str, int], ...] = ()
     dynamic: bool = True  # AlterConfigs may change it
 
     @property
     def sensitive(self) -> bool:
-        """Its value is shown to nobody. What we do not know may be a secret."""
+        """Its value is never shown. The value of an unknown key may be a secret."""
         return self.type in (ConfigType.PASSWORD, ConfigType.UNKNOWN)
 
     def parse(self, value: str) -> Value:
@@ -81,7 +81,7 @@ class ConfigDef:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Values of one source: of a topic under topic keys, of a broker under broker keys."""
+    """The values of one source, of a topic under topic keys, of a broker under broker keys."""
 
     source: ConfigSource
     values: Mapping[str, str]
@@ -98,7 +98,7 @@ class ConfigEntry:
 
 
 class ConfigDefs:
-    """A list of keys that belong together."""
+    """The keys of one kind of resource."""
 
     def __init__(self, what: str, definitions: Sequence[ConfigDef]) -> None:
         self.what = what
@@ -113,11 +113,11 @@ class ConfigDefs:
         return name in self._canonical
 
     def __getitem__(self, name: str) -> ConfigDef:
-        """By name or alias. Invalid names the nearest key that exists."""
+        """The key with this name or alias. Invalid suggests the nearest one that exists."""
         return self._definitions[self.canonical(name)]
 
     def canonical(self, name: str) -> str:
-        """The name under which a key is stored. Invalid if there is none such."""
+        """The name under which a key is stored. Invalid if the key does not exist."""
         if name not in self._canonical:
             near = get_close_matches(name[:255], self._canonical, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -125,7 +125,7 @@ class ConfigDefs:
         return self._canonical[name]
 
     def check(self, values: Mapping[str, str]) -> dict[str, str]:
-        """The values under canonical names, each checked by its rule. Invalid also if a key and its alias differ."""
+        """The values under canonical names, each checked. Invalid also if a key and its alias have different values."""
         checked: dict[str, str] = {}
         for name, value in values.items():
             definition = self[name]
@@ -153,7 +153,7 @@ def describe(definition: ConfigDef, layers: Sequence[Layer]) -> ConfigEntry:
             if key in layer.values:
                 found.append((key, layer.values[key], layer.source))
                 values.append(_in_ours(layer.values[key], units))
-    # As Kafka has it: the default of a broker's key; with several keys none has one, or not in these units.
+    # As in Kafka, the default is listed under the broker key; if there are several keys, none has this default.
     if definition.default is not None and definition.broker_key is not None and not definition.coarser:
         found.append((definition.broker_key, definition.default, ConfigSource.DEFAULT))
     values.append(definition.default)
@@ -162,12 +162,12 @@ def describe(definition: ConfigDef, layers: Sequence[Layer]) -> ConfigEntry:
 
 
 def _in_ours(value: str, units: int) -> str:
-    """In our units, if `value` is in one that is so many of ours; whatever is negative means no limit."""
+    """`value`, in a unit that is so many of ours, in our unit. A negative value means no limit."""
     return value if units == 1 else str(max(int(value) * units, -1))
 
 
 def _keys(definition: ConfigDef, source: ConfigSource) -> tuple[tuple[str, int], ...]:
-    """Under which keys a layer of this source would say it, strongest first."""
+    """The keys under which a layer of this source may have the value, strongest first."""
     if source in (ConfigSource.DYNAMIC_TOPIC, ConfigSource.GROUP, ConfigSource.CLIENT_METRICS):
         return ((definition.name, 1),)
     return () if definition.broker_key is None else ((definition.broker_key, 1), *definition.coarser)
@@ -181,13 +181,13 @@ def from_fact(
     coarser: tuple[tuple[str, int], ...] = (),
     dynamic: bool = True,
 ) -> ConfigDef:
-    """A config of Kafka's. `parser` refuses more than Kafka does."""
+    """A config of Kafka. `parser`, if given, replaces Kafka's own rule: it accepts fewer values."""
     rule = parser or _rule(fact)
     return ConfigDef(fact.name, ConfigType(fact.type), fact.default, rule, doc, broker_key, (), coarser, dynamic)
 
 
 def _rule(fact: Fact) -> Parser:
-    """What Kafka takes as a value."""
+    """Kafka's rule for the value."""
     bounds = {"short": 2**15 - 1, "int": INT32_MAX, "long": INT64_MAX}
     match fact.type:
         case "boolean":
@@ -240,7 +240,7 @@ def number(low: float, high: float) -> Parser:
 
 
 def one_of(*choices: str, not_yet: Sequence[str] = ()) -> Parser:
-    """One of `choices`; those of `not_yet` are Kafka's or AutoMQ's, and refused with words of their own."""
+    """One of `choices`. Values of `not_yet` exist in Kafka or AutoMQ, and get an error of their own."""
 
     def parse(value: str) -> str:
         if value in not_yet:
@@ -263,7 +263,7 @@ def list_of(*choices: str) -> Parser:
 
 
 def comma_list(value: str) -> tuple[str, ...]:
-    """Items without the space around them."""
+    """The items of a list that is separated by commas, without surrounding space."""
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
 

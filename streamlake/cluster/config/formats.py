@@ -1,6 +1,6 @@
-"""What the server knows of record formats: the values of `streamlake.table.convert.{value,key}.type`.
+"""Record formats as the server knows them: the values of `streamlake.table.convert.{value,key}.type`.
 
-How records of a type are read is listed in streamlake/table/formats/kinds.py, which only the table worker loads.
+The readers of these formats are listed in streamlake/table/formats/kinds.py, which only the table worker loads.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from streamlake.cluster.config.columns import BYTES, TEXT
 
 @dataclass(frozen=True, slots=True)
 class ConvertType:
-    """`column` says in words what its column is, None if only a schema tells; then values may have fields, which
-    transform.value.type = flatten lifts. `option` is what `streamlake topic create --value` calls it."""
+    """`column` is the kind of its column in words, None if the schema of a record decides; then values may have fields,
+    and transform.value.type = flatten makes columns of them. `option` is its name in `streamlake topic create --value`.
+    """
 
     name: str
     column: str | None

@@ -1,7 +1,7 @@
 """`streamlake.table.*`: how a topic becomes an Iceberg table.
 
 Every `automq.table.topic.*` key of AutoMQ is an alias of the key with the same ending, and the deprecated
-`schema.type` is translated, so that existing scripts work. What is not there yet is refused, never ignored.
+`schema.type` is translated, so that existing scripts work. Values that are not implemented are refused, never ignored.
 `TableSettings.from_configs` gives the typed form that the table worker uses.
 """
 
@@ -37,7 +37,7 @@ _TIMES = ("year", "month", "day", "hour")
 _PLAIN_TRANSFORMS = ("identity", *_TIMES)
 _NUMBERED_TRANSFORMS = ("bucket", "truncate")
 
-# The transforms of a column by what it is.
+# The transforms of a column by its kind.
 _TRANSFORMS: Mapping[str, tuple[str, ...]] = {
     NUMBER: ("identity", *_NUMBERED_TRANSFORMS),
     TEXT: ("identity", *_NUMBERED_TRANSFORMS),
@@ -45,10 +45,10 @@ _TRANSFORMS: Mapping[str, tuple[str, ...]] = {
     TIME: ("identity", *_TIMES, "bucket"),
     NESTED: (),
 }
-_NAME_BYTES_MAX = 249  # a folder's name has 255, and the dead-letter table needs six for its ending
+_NAME_BYTES_MAX = 249  # the name of a folder may have 255, and the dead-letter table adds six
 _NAMESPACE_BYTES_MAX = 255
 
-# What AutoMQ's deprecated schema.type stands for, in its successors.
+# The configs that replace AutoMQ's deprecated schema.type.
 _SCHEMA_TYPES: Mapping[str, Mapping[str, str]] = {
     "none": {},
     "schemaless": {PREFIX + "convert.value.type": "string", PREFIX + "convert.key.type": "string"},
@@ -79,6 +79,7 @@ class TableSettings:
     """The table configs of one topic, typed."""
 
     enable: bool
+    catalog: str  # "": the default of the server
     namespace: str
     name: str  # "": the topic's name
     commit_interval_ms: int
@@ -91,13 +92,14 @@ class TableSettings:
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
-        """From canonical keys, explicit or effective ones; keys that are absent have their defaults. Other keys are
-        ignored. Invalid, also if the values do not go together."""
+        """From canonical keys, explicit or effective; absent keys have their defaults, and other keys are ignored.
+        Invalid, also if the values contradict each other."""
         texts = {d.name.removeprefix(PREFIX): configs.get(d.name, d.default or "") for d in TABLE_CONFIGS}
         for definition in TABLE_CONFIGS:
             definition.parse(texts[definition.name.removeprefix(PREFIX)])
         settings = cls(
             enable=boolean(texts["enable"]),
+            catalog=texts["catalog"],
             namespace=texts["namespace"],
             name=texts["name"],
             commit_interval_ms=int(texts["commit.interval.ms"]),
@@ -117,8 +119,8 @@ class TableSettings:
         return settings
 
     def refused_partition(self) -> str:
-        """Why an item of `partition_by` can never be, whatever records come; "" if none is such. What a schema decides
-        is decided when it comes."""
+        """Why an item of `partition_by` is impossible for any record; "" if none is. Items that depend on a schema are
+        checked when the schema is known."""
         columns = self._known_columns()
         for item in self.partition_by:
             name = item.column.casefold()
@@ -134,26 +136,26 @@ class TableSettings:
         return ""
 
     def _known_columns(self) -> dict[str, str]:
-        """What columns are, in words, where the configs tell."""
+        """The kinds of the columns, in words, as far as the configs determine them."""
         kinds = ((path, convert.column) for path, convert in self._converted())
         return {**LAYOUTS[self.layout].columns, **{path: kind for path, kind in kinds if kind is not None}}
 
     def _columns_of_schemas(self) -> list[str]:
-        """Those that are what a schema says."""
+        """The columns whose kind a schema determines."""
         return [path for path, convert in self._converted() if convert.by_schema]
 
     def _converted(self) -> tuple[tuple[str, ConvertType], ...]:
-        """The columns of key and value, and how these are converted."""
+        """The columns of key and value, and the conversion of each."""
         layout = LAYOUTS[self.layout]
         return (layout.key, CONVERT_TYPES[self.convert_key]), (layout.value, CONVERT_TYPES[self.convert_value])
 
 
 def check_table_configs(configs: Mapping[str, str]) -> None:
-    """What is set on a topic, under canonical keys. Invalid if it does not go together."""
+    """Check the configs of a topic, under canonical keys. Invalid if they contradict each other."""
     settings = TableSettings.from_configs(configs)
-    if not settings.enable:  # what belongs together may be set one after the other
+    if not settings.enable:  # related configs may be set one after the other
         return
-    # Where the topic does not say its layout, the broker's default may be either, and may change.
+    # If the topic does not set its layout, the default of the broker may be any, and may change.
     layouts = (settings.layout,) if PREFIX + "layout" in configs else tuple(LAYOUTS)
     refused = [replace(settings, layout=layout).refused_partition() for layout in layouts]
     if all(refused):
@@ -218,7 +220,7 @@ def _partition_by(text: str) -> tuple[str, ...]:
 
 
 def _not_yet(default: str) -> Parser:
-    """A key of AutoMQ's that StreamLake knows and cannot do: only its "off" is accepted."""
+    """A key of AutoMQ that is not implemented: only the value that switches it off is accepted."""
 
     def parse(value: str) -> Value:
         if value.strip().lower() != default:
@@ -256,6 +258,14 @@ _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and
 
 TABLE_CONFIGS = (
     _config("enable", ConfigType.BOOLEAN, "false", boolean, "Keep the topic as an Iceberg table, exactly once."),
+    _config(
+        "catalog",
+        ConfigType.STRING,
+        "",
+        _identifier(_NAMESPACE_BYTES_MAX, empty=True),
+        "Catalog of the table, by its name in the configuration; if empty, tables.catalog.",
+        automq=False,
+    ),
     _config(
         "namespace",
         ConfigType.STRING,

@@ -1,8 +1,8 @@
 """THE list of topic configs: Kafka's standard ones and `streamlake.table.*`.
 
-What Kafka takes as a name and a value is known from Kafka itself (kafka.py); what each means here is said
-here. Some have no effect on object storage: they are accepted, so that scripts and tools that set them work, and their
-doc says so. A value that asks for what StreamLake cannot do is refused.
+The names and the allowed values come from Kafka itself (kafka.py); this file says what each config means here. Some
+have no effect on object storage: they are accepted, so that scripts and tools that set them work, and their doc says
+so. A value that asks for something that StreamLake cannot do is refused.
 """
 
 import re
@@ -110,8 +110,8 @@ def check_topic_configs(configs: Mapping[str, str]) -> dict[str, str]:
 def altered_configs(
     configs: Mapping[str, str], set_: Mapping[str, str], remove: Collection[str] = ()
 ) -> dict[str, str]:
-    """The configs of a topic after a change; Invalid as above. What is set wins over what is removed; to remove what
-    is not there, whether there is such a config or not, changes nothing."""
+    """The configs of a topic after a change; Invalid as above. A key that is both set and removed is set. To remove a
+    key that is not set, or that does not exist, changes nothing."""
     gone = {TOPIC_CONFIGS.canonical(name) for name in remove if name in TOPIC_CONFIGS}
     kept = {key: value for key, value in configs.items() if key not in gone}
     return check_topic_configs(kept | TOPIC_CONFIGS.check(translate_schema_type(set_)))

@@ -1,13 +1,12 @@
-"""The metadata store: SQL on one thread, group commit, three honest outcomes.
+"""The metadata store: SQL on one thread, group commit, three outcomes.
 
-Every write is a function of a connection. All writes that wait while the thread is busy run in one transaction,
-each in its own SAVEPOINT, so that one refusal does not spoil the others; answers are given only after COMMIT
-returned. Reads run between groups and see committed data only, all of it at one moment. The same code serves SQLite
-(one server process, the file locked for as long as it is open) and PostgreSQL (postgres.py), and runs inline in
-simulation.
+Every write is a function of a connection. All writes that wait while the thread is busy run in one transaction, each in
+its own SAVEPOINT, so that one that fails does not undo the others; they are answered after COMMIT has returned. Reads
+run between groups and see a snapshot of committed data. The same code serves SQLite (one server process, which locks
+the file while it is open) and PostgreSQL (postgres.py), and runs inline in simulation.
 
-An operation either happened, or raises an error that says nothing happened, or OutcomeUnknown. Nothing is tried again
-but what the database undid because two transactions were in each other's way (a deadlock).
+An operation either happened, or raises an error that says that nothing happened, or raises OutcomeUnknown. Only
+operations that the database undid because of a conflict with another transaction (a deadlock) are retried.
 """
 
 import asyncio
@@ -49,10 +48,12 @@ T = TypeVar("T")
 
 QUEUE_OPERATIONS_MAX = 10_000
 GROUP_OPERATIONS_MAX = 256  # bounds how long the first of a group waits for the last
-LOCK_TIMEOUT_MS = 1_000  # a predecessor that is just dying gets this long to let go of the file
-ANSWER_TIMEOUT_S = 20.0  # a server that says nothing for so long is left; its own limits of a statement are below that
-OPEN_TIMEOUT_S = 120.0  # the same while the tables are brought up to date, perhaps by another server first
-TRIES_MAX = 5  # of an operation that is in another one's way
+LOCK_TIMEOUT_MS = 1_000  # how long to wait for a previous process that is ending to release the file
+ANSWER_TIMEOUT_S = (
+    20.0  # the connection to a server that is silent for longer is cut; its limits for statements are lower
+)
+OPEN_TIMEOUT_S = 120.0  # the same during migrations, which may have to wait for those of another broker
+TRIES_MAX = 5  # of an operation that conflicts with another one
 
 Outcome = tuple[Any, BaseException | None]
 
@@ -64,7 +65,7 @@ class _Operation:
 
     def deliver(self, outcome: Outcome) -> None:
         if self.answer.done():
-            return  # the caller went away: what was committed stays committed
+            return  # the caller was cancelled; a commit remains a commit
         value, error = outcome
         if error is None:
             self.answer.set_result(value)
@@ -76,7 +77,7 @@ class Database:
     """Opened by `Database.open`. `executor` must have exactly one thread (or run inline)."""
 
     def __init__(self, engine: Engine, executor: Executor, clock: Clock, line: postgres.Line | None = None) -> None:
-        """`line`: of an engine on a network, to leave a server that does not answer."""
+        """`line`: for an engine on a network, to cut the connection to a server that does not answer."""
         self.commits = 0
         self.writes = 0
         self.reads = 0
@@ -105,7 +106,7 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, executor: Executor, clock: Clock) -> "Database":
-        """Connect and bring the tables up to date. `url` is SQLAlchemy's: `sqlite:////dir/metadata.db`,
+        """Connect and migrate the tables. `url` is SQLAlchemy's: `sqlite:////dir/metadata.db`,
         `sqlite://` (in memory), `postgresql://…` or `postgresql+psycopg://…`.
 
         Invalid: unusable URL, or a newer StreamLake wrote the store. Unavailable: another server process holds
@@ -121,26 +122,27 @@ class Database:
         return database
 
     def write(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
-        """Run `fn` in the next group; its result once that is committed. What `fn` raises undoes `fn` alone.
+        """Run `fn` in the next group; the future has its result once the group is committed. An exception of `fn`
+        undoes `fn` alone.
 
-        Unavailable, Full: nothing was done. OutcomeUnknown: the commit's answer was lost. Conflict: a constraint
-        refused. Invalid: the database cannot store a value. Cancelling the future does not take the write back once its
-        group has started.
+        Unavailable, Full: nothing was done. OutcomeUnknown: the answer to the commit was lost. Conflict: a constraint
+        was violated. Invalid: the database cannot store a value. Cancelling the future does not undo the write once
+        its group has started.
         """
         return self._submit(self._writes, fn)
 
     def read(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
-        """Run `fn` on committed data; whatever it would change is rolled back."""
+        """Run `fn` on committed data; its changes, if any, are rolled back."""
         return self._submit(self._reads, fn)
 
     def now_ms(self, connection: Connection) -> int:
-        """The wall clock that all brokers of this store share: the server's on PostgreSQL, else our own."""
+        """The wall clock that all brokers of this store share: that of the PostgreSQL server, or our own."""
         if connection.dialect.name == "sqlite":
             return self._clock.now_ms()
         return int(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one() * 1000)
 
     async def close(self) -> None:
-        """Finish what is queued, then close the connection. The executor stays the caller's."""
+        """Finish the queued operations, then close the connection. The caller still owns the executor."""
         self._closed = True
         if self._drain is not None:
             await self._drain
@@ -159,7 +161,7 @@ class Database:
         return answer
 
     async def _drain_queues(self) -> None:
-        """One hop to the thread per group: the writes, then the reads, that have gathered."""
+        """One call on the thread per group: first the queued writes, then the queued reads."""
         batch: list[_Operation] = []
         try:
             while self._writes or self._reads:
@@ -176,7 +178,7 @@ class Database:
             self._abandon(batch)
 
     async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
-        """After `timeout_s` the connection under `fn` is cut, so that it ends with an error."""
+        """After `timeout_s` the connection that `fn` uses is cut, so that `fn` ends with an error."""
         if self._line is None:
             return await self._executor.run(fn, *args)
         patience = asyncio.get_running_loop().call_later(timeout_s, self._cut)
@@ -191,14 +193,14 @@ class Database:
         self._line.cut()
 
     def _abandon(self, started: list[_Operation]) -> None:
-        """The executor itself failed (normally there is nothing left to abandon): nobody may wait for ever."""
+        """The executor itself failed: no caller may wait for ever. Normally there is none to abandon."""
         for operation in started:
             operation.deliver((None, OutcomeUnknown("the metadata thread stopped before it answered")))
         for queue in (self._writes, self._reads):
             while queue:
                 queue.popleft().deliver((None, Closed("the metadata thread has stopped")))
 
-    # From here on: the executor's thread.
+    # All below runs on the thread of the executor.
 
     def _run(
         self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
@@ -208,8 +210,8 @@ class Database:
         return outcomes
 
     def _write_all(self, writes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
-        """All writes in their order, in one transaction. Where one of them had to give way to another server's, what
-        comes before it is committed, so that our locks are gone, and the rest begins anew with it."""
+        """All writes in their order, in one transaction. If one of them loses against a transaction of another broker,
+        the writes before it are committed, which releases our locks, and the others start again with it."""
         outcomes: list[Outcome] = []
         tries = 1
         while len(outcomes) < len(writes):
@@ -219,7 +221,7 @@ class Database:
         return outcomes
 
     def _write_group(self, writes: Sequence[Callable[[Connection], Any]], last_try: bool) -> list[Outcome]:
-        """Outcomes of the writes up to the first that should be tried again; unless `last_try`, of all."""
+        """The outcomes of the writes before the first one to retry; with `last_try`, of all."""
         outcomes: list[Outcome] = []
         try:
             connection = self._connect()
@@ -235,8 +237,9 @@ class Database:
             self._give_up()
             return [(None, _nothing_done(error))] * len(writes)
         try:
-            # Answers leave this thread only after COMMIT returned, that is, after SQLite's (synchronous=FULL) or the
-            # server's own fsync: a machine that dies before may lose the group, but nobody was told it happened.
+            # Answers leave this thread only after COMMIT has returned, that is, after the fsync of SQLite
+            # (synchronous=FULL) or of the server: a machine that dies before may lose the group, but no caller has been
+            # told that it happened.
             transaction.commit()
         except SQLAlchemyError as error:
             self._give_up()
@@ -267,7 +270,7 @@ class Database:
         return self._connection
 
     def _give_up(self) -> None:
-        """A connection whose group failed is not used again: a new one finds what the database really holds."""
+        """A connection whose group failed is not used again: a new one sees the true state of the database."""
         self.failed_groups += 1
         self._discard()
 
@@ -290,22 +293,22 @@ class Database:
 
 
 def _take(queue: deque[_Operation]) -> list[_Operation]:
-    """The next group, without those whose caller has gone away before anything began."""
+    """The next group, without operations that were cancelled before they started."""
     group = [queue.popleft() for _ in range(min(len(queue), GROUP_OPERATIONS_MAX))]
     return [operation for operation in group if not operation.answer.cancelled()]
 
 
 def _in_savepoint(connection: Connection, write: Callable[[Connection], Any]) -> Outcome:
-    """One operation of a group. Raises only if the whole transaction is gone with it."""
+    """One operation of a group. Raises only if the whole transaction is lost."""
     savepoint = connection.begin_nested()
     try:
         value = write(connection)
     except Exception as error:
         try:
             savepoint.rollback()
-        except SQLAlchemyError as lost:  # the database has dropped the whole transaction (disk full, connection lost)
+        except SQLAlchemyError as lost:  # the database rolled the whole transaction back (disk full, connection lost)
             raise (error if isinstance(error, SQLAlchemyError) else lost) from error
-        if connection.invalidated:  # SQLAlchemy knows that it was lost, and rolled nothing back
+        if connection.invalidated:  # SQLAlchemy knows that the connection was lost, and did not roll back
             raise DisconnectionError(f"the connection was lost: {error}") from error
         return None, error
     savepoint.commit()
@@ -318,9 +321,10 @@ def _engine(url: str, line: postgres.Line | None) -> Engine:
         if line is not None:
             return postgres.engine(parsed, line)
         engine = create_engine(parsed, poolclass=NullPool)
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError):  # ValueError: a port that is not a number
+        # Without the URL, which may hold a password.
         raise Invalid(
-            f"{url!r} is not a database URL: use sqlite:////path/metadata.db or postgresql://user@host/name ({error})"
+            "what is configured is not a database URL: use sqlite:////path/metadata.db or postgresql://user@host/name"
         ) from None
     except ModuleNotFoundError as error:
         raise Invalid(f"the driver of {parsed.drivername} is not installed: pip install {error.name}") from None
@@ -331,9 +335,9 @@ def _engine(url: str, line: postgres.Line | None) -> Engine:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not open or end transactions behind our savepoints
+    connection.isolation_level = None  # the driver must not begin or end transactions around our savepoints
     connection.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_MS}")
-    # The lock lasts as long as the connection: a second server process cannot even read. It also spares the -shm file.
+    # The lock lasts as long as the connection: a second server process cannot even read. No -shm file is needed.
     connection.execute("PRAGMA locking_mode=EXCLUSIVE")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # NORMAL would lose acknowledged commits at a power cut
@@ -362,7 +366,7 @@ def _nothing_done(error: SQLAlchemyError) -> StreamLakeError:
 
 def _commit_failed(error: SQLAlchemyError) -> StreamLakeError:
     if _sqlite_code(error) == sqlite3.SQLITE_FULL:
-        return _nothing_done(error)  # the frame that carries the commit mark was never written whole
+        return _nothing_done(error)  # the frame with the commit mark was not written completely
     return OutcomeUnknown(f"the metadata store failed while it committed: {_reason(error)}")
 
 

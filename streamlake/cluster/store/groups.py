@@ -1,10 +1,10 @@
 """Consumer groups and their committed offsets, durable before they are acknowledged.
 
-SQL instead of an internal topic: no replay at failover, no dependency on compaction, and one transaction with what
-else a commit touches. An offset belongs to a topic id, not to a name: it goes with its topic, and a commit that
-arrives while the topic is being deleted cannot turn up in a later topic of the same name.
+SQL instead of an internal topic: a failover replays nothing, no compaction is needed, and a commit is one transaction
+with all that it changes. An offset belongs to the id of a topic, not to its name: it is deleted with the topic, and a
+commit that arrives during the deletion cannot appear in a later topic of the same name.
 
-It knows no protocol: members are opaque bytes of the coordinator.
+The store knows no protocol: members are opaque bytes of the coordinator.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ class GroupRow:
     protocol: str | None  # None while no generation is stable
     leader: str | None  # member id
     members: bytes
-    updated_ms: int  # wall clock; how long an empty group has been empty
+    updated_ms: int  # wall clock; of an empty group: since when it is empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class OffsetRow:
     topic: str
     partition: int
     offset: int
-    leader_epoch: int  # -1 if the consumer did not say
+    leader_epoch: int  # -1 if the consumer did not send it
     metadata: str
     commit_ms: int
 
 
 class GroupStore:
-    """Every write is fenced by this broker's epoch; concurrent calls share one commit (`Database`)."""
+    """The epoch of this broker fences every write; concurrent calls share one commit (`Database`)."""
 
     def __init__(self, database: Database, identity: BrokerIdentity) -> None:
         self._database = database
@@ -74,8 +74,8 @@ class GroupStore:
         await self._database.write(run)
 
     async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow]) -> None:
-        """Durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of topics that do
-        not exist (any more) are dropped. The caller has checked member and generation."""
+        """The offsets are durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of
+        topics that do not exist are ignored. The caller has checked member and generation."""
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
@@ -92,7 +92,7 @@ class GroupStore:
 
 
 def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
-    """name → id of those that exist. A topic that is being deleted elsewhere is waited for; one found here stays until
+    """name → id of the topics that exist. It waits for a deletion that is under way; a topic that it finds exists until
     the commit."""
     t = schema.topic.c
     query = select(t.name, t.id).order_by(t.id).with_for_update(read=True, key_share=True)

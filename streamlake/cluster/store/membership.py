@@ -1,14 +1,15 @@
-"""Who is a broker: registration, epoch, lease.
+"""Membership of brokers: registration, epoch, lease.
 
-A broker takes a new epoch at each start; whoever acts for a node under an older epoch is a zombie, and every write to
-the metadata store checks that in its own transaction (`require_current`). Only a newer epoch fences: taking a node
-over (`take_over`) means raising its epoch first, once its lease has run out by the clock of the metadata store. The
-lease says until when this process may acknowledge what others could replay without asking it (the file WAL).
+A broker takes a new epoch at each start. A process that acts for a node under an older epoch is a zombie; every write
+to the metadata store checks the epoch in its own transaction (`require_current`). Only a newer epoch fences: a takeover
+of a node (`take_over`) raises its epoch first, after its lease has expired by the clock of the metadata store. The
+lease says until when this process may acknowledge records that other brokers could replay without asking it (the file
+WAL).
 
-A lease that ran out (the machine slept, the store was away) may be renewed, and acknowledging goes on, as long as
-nobody raised the epoch. That is safe (hazard C4): a renewal succeeds only under the current epoch, so nobody had taken
-the node over by then, and whoever does it later must wait for the end of the new lease. He begins to replay after
-that, and finds all that was durable before, also what was synced while the lease was not held.
+An expired lease (the machine slept, the store was unavailable) may be renewed, and acknowledgements continue, as long
+as nobody has raised the epoch. This is safe: a renewal succeeds only under the current epoch, so there was no takeover
+by then, and a later one must wait for the end of the new lease. It replays after that, and finds all records that were
+durable before, including those that were synced while the lease was not held.
 """
 
 import asyncio
@@ -28,14 +29,14 @@ from streamlake.core.retry import TRANSIENT
 from streamlake.telemetry.metric import Metric, counter
 
 CLUSTER_ROW = 1
-RENEWALS_PER_LEASE = 3  # two may get lost
+RENEWALS_PER_LEASE = 3  # two may be lost
 NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
-LEFT = 0  # lease_until_ms of a broker that stopped cleanly: nobody need wait for it
+LEFT = 0  # lease_until_ms of a broker that stopped cleanly: no takeover needs to wait for it
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerIdentity:
-    """This process, as the metadata store knows it."""
+    """The identity of this process in the metadata store."""
 
     cluster_id: str
     node: int
@@ -53,24 +54,25 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """`previous_lease_ms`: how long the previous life of the node, if alive on another machine, may still acknowledge
-    what it syncs to a WAL on a shared disk: wait that long before that WAL is replayed. 0 if it left cleanly. Else a
-    whole lease, whatever the wall clock says: it may be set, by hand or by a failover of the metadata store."""
+    """`previous_lease_ms`: how long the previous process of the node, if it runs on another machine, may still
+    acknowledge records that it syncs to a WAL on a shared disk; wait for so long before that WAL is replayed. 0 if it
+    stopped cleanly. Otherwise a whole lease, whatever the wall clock says: an operator, or a failover of the metadata
+    store, may have set that clock."""
 
     identity: BrokerIdentity
     previous_lease_ms: int
 
 
 class LeaseTerm:
-    """Sans-IO: from when to when we hold the lease, in seconds of `Clock.boottime`."""
+    """The time of the lease, in seconds of `Clock.boottime`. Sans-IO."""
 
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s
         self.deadline = float("-inf")
 
     def granted(self, sent_at: float) -> None:
-        """A renewal that was sent at `sent_at` succeeded. The store granted at some moment after that, so counting
-        from `sent_at` can only err on the short side: we stop before anybody may think that we have."""
+        """A renewal that was sent at `sent_at` succeeded. The store granted it later than that, so a lease that is
+        counted from `sent_at` can only be too short: this process stops before others may assume that it has."""
         self.deadline = max(self.deadline, sent_at + self.lease_s)
 
     def held(self, now: float) -> bool:
@@ -112,18 +114,18 @@ class Membership:
         return self._identity
 
     def held(self) -> bool:
-        """See s3stream.wal.Lease. Counts time that the machine slept."""
+        """See s3stream.wal.Lease. Time during which the machine slept counts."""
         return self._lease.held(self._clock.boottime())
 
     async def until_held(self) -> None:
-        """See s3stream.wal.Lease. After `leave` it never is."""
+        """See s3stream.wal.Lease. After `leave` it waits for ever."""
         while not self.held():
             self._granted.clear()
             await self._granted.wait()
 
     async def register(self, node: int, host: str, port: int) -> Registration:
-        """Take the next epoch of this node; every older process of the node is fenced from here on. Creates the
-        cluster id at the very first registration of all."""
+        """Take the next epoch of this node: every older process of the node is fenced from then on. The very first
+        registration creates the cluster id."""
         sent_at = self._clock.boottime()
         cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
 
@@ -135,16 +137,16 @@ class Membership:
             previous_lease_ms = 0 if self._previous_until_ms == LEFT else self.lease_ms
             return Registration(BrokerIdentity(cluster, node, epoch), previous_lease_ms)
 
-        # The new epoch is durable when this returns, and the zombie's next write sees it: no write of ours can come
-        # before the fence.
+        # The new epoch is durable when this returns, and the next write of a zombie sees it: no write of ours can
+        # precede the fence.
         registration = await self._database.write(run)
         self._identity = registration.identity
         self._grant(sent_at)
         return registration
 
     def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
-        """The next epoch, and until when the previous life has its lease. The row is made first, so that it can be
-        locked: of two processes that register one node at once, one is the previous life of the other."""
+        """The next epoch, and the end of the lease of the previous process. The row is created first, so that it can be
+        locked: of two processes that register one node at the same time, one is the previous process of the other."""
         facts = {"node": node, "host": host, "port": port}
         first = insert_into(connection, schema.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
         connection.execute(first.on_conflict_do_nothing())
@@ -157,7 +159,7 @@ class Membership:
         return epoch, min(previous["lease_until_ms"], now_ms + self.lease_ms)
 
     async def renew(self) -> None:
-        """Prolong the lease, also one that ran out. Fenced if a newer epoch of this node exists; Unavailable,
+        """Extend the lease, even an expired one. Fenced if a newer epoch of this node exists; Unavailable,
         OutcomeUnknown: try again; Closed after `leave`."""
         if self._left:
             raise Closed("this broker has given its lease back")
@@ -179,13 +181,13 @@ class Membership:
         self.renewals += 1
 
     def _grant(self, sent_at: float) -> None:
-        if not self._left:  # the answer to a renewal may come while the lease is being given back
+        if not self._left:  # the answer to a renewal may arrive while the lease is being released
             self._lease.granted(sent_at)
             self._granted.set()
 
     async def run(self) -> None:
-        """Renew until cancelled. Raises Fenced (end the process); a store out of reach is tried again and again, and
-        meanwhile the lease runs out by itself."""
+        """Renew until cancelled. Raises Fenced (end the process). While the store is unavailable it tries again, and
+        the lease expires by itself."""
         retry_s = self._lease.lease_s / 10
         while True:
             await asyncio.sleep(max(retry_s, self._lease.renewal_at() - self._clock.boottime()))
@@ -195,9 +197,10 @@ class Membership:
                 continue
 
     async def leave(self) -> None:
-        """A clean stop: the lease ends now, so that others need not wait for it. The epoch stays, and so do WALs.
+        """A clean stop: the lease ends now, so that no other broker needs to wait for it. Epoch and WALs remain.
 
-        That of the node's previous life does not: if this life was short, others still have to wait for it."""
+        The lease of the previous process of the node does not end: if this process was short-lived, others still have
+        to wait for it."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
@@ -207,18 +210,18 @@ class Membership:
             until_ms = self._previous_until_ms if previous_runs else LEFT
             connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
 
-        # First: from here on nothing is acknowledged on the lease, so others may count it as ended at once.
+        # First of all: from here on nothing is acknowledged on the lease, so others may regard it as ended.
         self._left = True
         self._lease.deadline = float("-inf")
         await self._database.write(run)
 
     async def take_over(self, node: int, margin_ms: int) -> int:
-        """Fence another node whose lease ran out at least `margin_ms` ago by the clock of the metadata store, or which
-        left cleanly: its epoch is raised by one. Returns the epoch it had. Whatever that process made durable before
-        can be read from now on, and it acknowledges nothing more.
+        """Fence another node whose lease expired at least `margin_ms` ago by the clock of the metadata store, or which
+        stopped cleanly: its epoch is raised by one. Returns the previous epoch. All records that the process made
+        durable can be read from now on, and it acknowledges no more.
 
-        Conflict if it may be alive, with the time left; NotFound; Invalid for this node itself. `margin_ms` must exceed
-        what clocks drift apart within a lease.
+        Conflict, with the remaining time, if the node may be alive; NotFound; Invalid for this node itself. `margin_ms`
+        must exceed the drift of clocks within a lease.
         """
         identity = self.identity
         if node == identity.node:
@@ -236,21 +239,21 @@ class Membership:
             connection.execute(update(schema.broker).where(schema.broker.c.node == node).values(epoch=epoch + 1))
             return epoch
 
-        # Durable before anything of the node is replayed: a renewal that comes later is Fenced, one that came before
-        # has made this a Conflict.
+        # Durable before any WAL of the node is replayed: a later renewal is Fenced, an earlier one makes this a
+        # Conflict.
         return await self._database.write(run)
 
     async def brokers(self) -> list[BrokerInfo]:
-        """All that ever registered, by node; those whose lease has run out are dead or about to be."""
+        """All brokers that ever registered, by node. If its lease has expired, a broker is dead or disconnected."""
         b = schema.broker.c
         query = select(b.node, b.epoch, b.host, b.port, b.lease_until_ms).order_by(b.node)
         return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
 
 
 def require_current(connection: Connection, identity: BrokerIdentity) -> None:
-    """Called first in every write of a broker. Fenced if a newer process of the node has registered.
+    """The first call in every write of a broker. Fenced if a newer process of the node has registered.
 
-    The row stays share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration comes either
+    The row remains share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration happens either
     before this check or after the whole write.
     """
     query = select(schema.broker.c.epoch).where(schema.broker.c.node == identity.node).with_for_update(read=True)
@@ -263,7 +266,7 @@ def require_current(connection: Connection, identity: BrokerIdentity) -> None:
 
 
 def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
-    """Epoch and lease of the node, the row locked until the commit."""
+    """Epoch and lease of the node; its row is locked until the commit."""
     b = schema.broker.c
     query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
     return connection.execute(query).mappings().one_or_none()

@@ -1,7 +1,7 @@
-"""The ranges of a stream-set object as one packed blob: as rows of their own, 10,000 would cost 53 ms to insert.
+"""The ranges of a stream-set object as one packed blob: to insert 10,000 of them as rows would take 53 ms.
 
 Four columns of fixed width, little-endian, after a header with a magic, a version and a CRC-32C; the byte table is in
-docs/formats/metadata.md. Order is kept as given (by stream, then offset).
+docs/formats/metadata.md. The order of the ranges (by stream, then offset) is kept.
 """
 
 import struct
@@ -32,7 +32,7 @@ def encode(ranges: Sequence[StreamRange]) -> bytes:
 
 
 def decode(blob: bytes) -> tuple[StreamRange, ...]:
-    """Corrupt if these are not the bytes that `encode` made."""
+    """Corrupt if the blob is damaged."""
     return tuple(StreamRange(*row) for row in rows(blob))
 
 

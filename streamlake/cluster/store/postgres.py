@@ -1,8 +1,8 @@
-"""PostgreSQL under the metadata store: the session's settings, which errors mean what, and how not to wait for ever.
+"""PostgreSQL as the metadata store: the settings of a session, the meaning of its errors, and limits for all waits.
 
-Every wait has an end. The server ends statements and waits for locks that take too long, and it ends a transaction
-whose client says nothing (a paused broker would else hold its row locks against the whole cluster). A server that
-itself says nothing is left by `Line.cut`: the thread that waits for it gets an error, as if the connection was lost.
+The server ends statements and waits for locks that take too long, and transactions of a silent client (a paused broker
+would otherwise hold its row locks against the whole cluster). If the server itself is silent, `Line.cut` cuts the
+connection: the thread that waits for it gets an error, as if the connection was lost.
 """
 
 import os
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 SCHEME = "postgresql"
 DRIVER = "postgresql+psycopg"
 CONNECT_TIMEOUT_S = 5
-# synchronous_commit: a committed write survives a crash of the server, whatever its configuration says.
+# synchronous_commit: a committed write survives a crash of the server, whatever the configuration of the server is.
 SESSION = {
     "synchronous_commit": "on",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
 }
-# A machine that vanished (no answer, no reset) is noticed by TCP.
+# TCP detects a machine that disappeared without a reset.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-RETRIED = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure: one of two had to give way
+RETRIED = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure: the server chose one of two to undo
 DISK_FULL = "53100"
 
 
 class Line:
-    """The socket of the present connection, to be cut from another thread than the one that waits on it."""
+    """The socket of the current connection, which another thread than the waiting one can cut."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
     def connected(self, connection: "psycopg.Connection[object]", _record: object) -> None:
-        """A descriptor of our own: the driver's may be closed, and its number reused, at any moment."""
+        """Take a descriptor of our own: the driver may close its own at any time, and the number may be reused."""
         with self._lock:
             self._close()
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))
 
     def cut(self) -> None:
-        """Shut the connection down in both directions; no error if there is none (any more)."""
+        """Shut the connection down in both directions; no error if there is none."""
         with self._lock:
             if self._socket is not None:
                 try:
@@ -85,12 +85,12 @@ def _configure(connection: "psycopg.Connection[object]", _record: object) -> Non
 
 
 def begin_snapshot(connection: Connection) -> None:
-    """First in a transaction: all its statements see the database at one moment."""
+    """The first call in a transaction: all its statements see one snapshot of the database."""
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 def must_retry(error: BaseException | None) -> bool:
-    """True if the operation was undone because it was in another transaction's way: the next try may pass."""
+    """True if the operation was undone because it conflicted with another transaction: it may succeed when retried."""
     return _sqlstate(error) in RETRIED
 
 

@@ -1,7 +1,7 @@
-"""Producer ids for idempotent producers: unique in the cluster for ever.
+"""Producer ids for idempotent producers, unique in the cluster for ever.
 
-A block is taken from the metadata store, durably, before any of its ids is used; ids of a block that was not used up
-when the broker stopped are lost on purpose.
+A block of ids is durably taken from the metadata store before any of its ids is used. The unused ids of a block are
+lost, on purpose, when the broker stops.
 """
 
 from sqlalchemy import Connection
@@ -19,12 +19,12 @@ class ProducerIdBlocks:
         self._identity = identity
 
     async def next_block(self) -> range:
-        """The next BLOCK_IDS ids, nobody else's now or ever."""
+        """The next BLOCK_IDS ids. No other caller ever gets them."""
 
         def run(connection: Connection) -> range:
             require_current(connection, self._identity)
             first = take_ids(connection, "producer", BLOCK_IDS)
             return range(first, first + BLOCK_IDS)
 
-        # Committed before the first id leaves this method: after a crash the next block begins above this one.
+        # Committed before the first id is returned: after a crash the next block begins above this one.
         return await self._database.write(run)

@@ -1,8 +1,8 @@
-"""Configs of groups and of client metrics subscriptions, by name, whether there is such a group or not.
+"""Configs of groups and of client metrics subscriptions, by name, whether the group exists or not.
 
-As in Kafka they are checked, kept and shown. They have no effect: the groups that have configs are those of newer
-protocols (KIP-848, KIP-932, KIP-1071), and clients are not asked for metrics (KIP-714). Nothing needs them while it
-runs, so that they are read from the metadata store when somebody asks.
+As in Kafka they are checked, kept and shown. They have no effect: only groups of newer protocols have configs (KIP-848,
+KIP-932, KIP-1071), and clients are not asked for metrics (KIP-714). No component needs them, so they are not cached:
+each request reads them from the metadata store.
 """
 
 import re
@@ -59,7 +59,7 @@ def _match(value: str) -> Value:
 
 
 def _group(fact: Fact) -> ConfigDef:
-    """A broker's default bears its name after `group.`, and so do the bounds that it sets."""
+    """The broker config of its default, and those of its bounds, have the same name after `group.`."""
     kind, _, rest = fact.name.partition(".")
     doc = f"{ACCEPTED}groups of the {kind} protocol are not implemented yet."
     default = _BROKER.get(f"group.{fact.name}")
@@ -87,14 +87,14 @@ DEFINITIONS = {ConfigSource.GROUP: GROUP_CONFIGS, ConfigSource.CLIENT_METRICS: C
 
 
 class ResourceConfigs:
-    """What is set on each. `kind` is GROUP or CLIENT_METRICS."""
+    """The configs of each name. `kind` is GROUP or CLIENT_METRICS."""
 
     def __init__(self, database: Database, identity: BrokerIdentity) -> None:
         self._database = database
         self._identity = identity
 
     async def own(self, kind: ConfigSource, name: str) -> dict[str, str]:
-        """What was set on this one. Invalid: its name."""
+        """The configs that are set under this name. Invalid: the name."""
         if not 1 <= len(name.encode()) <= NAME_BYTES_MAX or "\0" in name:
             raise Invalid(f"a name must have 1 to {NAME_BYTES_MAX} bytes of UTF-8, none of them NUL")
         c = schema.resource_config.c
@@ -106,13 +106,13 @@ class ResourceConfigs:
         return await self._database.read(run)
 
     async def names(self, kind: ConfigSource) -> list[str]:
-        """Those of which a config is set."""
+        """The names that have a config."""
         c = schema.resource_config.c
         query = select(c.name).where(c.kind == kind).distinct().order_by(c.name)
         return await self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     async def alter(self, kind: ConfigSource, name: str, set_: Mapping[str, str], remove: Collection[str] = ()) -> None:
-        """Set and remove configs of a name that `own` takes; Invalid changes nothing."""
+        """Set and remove configs of a name that `own` accepts; Invalid changes nothing."""
         values = DEFINITIONS[kind].check(set_)
         gone = sorted(key for key in remove if key in DEFINITIONS[kind])
         table = schema.resource_config
@@ -124,6 +124,6 @@ class ResourceConfigs:
                 connection.execute(delete(table).where((c.kind == kind) & (c.name == name) & c.key.in_(keys)))
             upsert(connection, table, [{"kind": kind, "name": name, "key": k, "value": v} for k, v in values.items()])
             if connection.execute(select(func.count()).where(c.kind == kind)).scalar_one() > ROWS_MAX:
-                raise Invalid(f"there is room for {ROWS_MAX} configs of this kind: delete some")
+                raise Invalid(f"at most {ROWS_MAX} configs of this kind may be set: delete some")
 
         await self._database.write(run)

@@ -1,8 +1,8 @@
 """The tables of the metadata store, in SQLAlchemy Core; docs/formats/metadata.md explains each.
 
-What refers to a topic or a stream goes with it (ON DELETE CASCADE), so that nothing of a deleted topic can come
-back under its name. Ids are handed out once and never again: object keys and schema ids outlive their rows.
-Changing a table here needs a new revision in migrations/versions; a test compares the two.
+Rows that refer to a topic or a stream are deleted with it (ON DELETE CASCADE), so that no part of a deleted topic can
+reappear under its name. Ids are never reused: object keys and schema ids outlive their rows. A change of a table here
+needs a new revision in migrations/versions; a test compares the two.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 IN_LIST_MAX = 500  # databases bound the parameters of one statement
 
-# In the order of code points, as SQLite and Python sort, whatever language the PostgreSQL database was made for.
+# Sorted by code points, as in SQLite and Python, whatever the locale of the PostgreSQL database is.
 Text = PlainText().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 metadata = MetaData()
@@ -239,7 +239,7 @@ def in_lists(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def insert_into(connection: Connection, table: Table) -> "sqlite.Insert | postgresql.Insert":
-    """An INSERT that knows `on_conflict_do_update`, which SQL's standard lacks and both databases spell the same."""
+    """An INSERT with `on_conflict_do_update`, which is not standard SQL but the same in both databases."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
@@ -254,7 +254,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
 
 
 def take_ids(connection: Connection, kind: str, count: int) -> int:
-    """The first of `count` new ids of this kind; 1 at the very first. Never handed out again once committed."""
+    """The first of `count` new ids of this kind; the very first id is 1. Committed ids are never returned again."""
     statement = insert_into(connection, id_block).values(kind=kind, next_id=1 + count)
     taking = statement.on_conflict_do_update(
         index_elements=["kind"], set_={"next_id": id_block.c.next_id + count}
@@ -264,14 +264,14 @@ def take_ids(connection: Connection, kind: str, count: int) -> int:
 
 
 def lock_revision(connection: Connection) -> None:
-    """Called first in every change of topics or configs: they go one after the other, so that each sees all that the
-    ones before it did, and none can deadlock with another over the rows in between."""
+    """The first call in every change of topics or configs: the changes run one after the other, so that each sees the
+    effects of all before it, and no two can deadlock."""
     connection.execute(select(cluster.c.revision).with_for_update())
 
 
 def next_revision(connection: Connection) -> int:
-    """Count a change of topics or configs. Called LAST in its transaction: the row lock is held until the commit, so
-    revisions become visible in their order; a watcher at 6 cannot have missed 5."""
+    """Increment the revision. The LAST call in a change of topics or configs: the row lock is held until the commit, so
+    revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
     counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
     revision: int = connection.execute(counting).scalar_one()
     return revision

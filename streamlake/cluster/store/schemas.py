@@ -1,7 +1,7 @@
-"""The rows under the schema registry: schemas, subjects' versions, compatibility levels.
+"""The rows of the schema registry: schemas, versions of subjects, compatibility levels.
 
-A schema's id is global, given once and never reused, because it stands in every message; equal texts share one id.
-What versions mean and which schema may follow which are the registry's rules; here is only what must be one
+The id of a schema is global and never reused, because every message has it; equal texts share one id. The registry
+decides what versions mean and which schema may follow which. This file has only the operations that must be one
 transaction.
 """
 
@@ -17,7 +17,7 @@ from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, take_ids, upsert
 from streamlake.core.errors import Conflict
 
-GLOBAL = ""  # the subject under which the level of all subjects without one is kept
+GLOBAL = ""  # the subject of the level that applies to all subjects without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,18 @@ class VersionRow:
     subject: str
     version: int  # 1, 2, …
     schema_id: int
-    deleted: bool  # softly: the number is taken, readers by id still find the schema
+    deleted: bool  # soft-deleted: the number remains in use, and readers still find the schema by its id
 
 
 class SchemaStore:
-    """Every write is fenced by this broker's epoch and durable when it returns."""
+    """The epoch of this broker fences every write. A write is durable when it returns."""
 
     def __init__(self, database: Database, identity: BrokerIdentity) -> None:
         self._database = database
         self._identity = identity
 
     async def schemas(self, schema_ids: Collection[int]) -> dict[int, str]:
-        """Texts by id; unknown ids are left out."""
+        """Texts by id; unknown ids are omitted."""
         s = schema.schema.c
         queries = [select(s.id, s.text).where(s.id.in_(some)) for some in in_lists(sorted(schema_ids))]
 
@@ -65,17 +65,17 @@ class SchemaStore:
         )
 
     async def versions_of_schema(self, schema_id: int) -> list[VersionRow]:
-        """Where a schema is in use, by subject and version, soft-deleted versions too."""
+        """The versions that use a schema, by subject and version, soft-deleted ones too."""
         v = schema.subject_version.c
         query = select(v.subject, v.version, v.schema_id, v.deleted).where(v.schema_id == schema_id)
         query = query.order_by(v.subject, v.version)
         return await self._database.read(lambda connection: [VersionRow(*row) for row in connection.execute(query)])
 
     async def register(self, subject: str, text: str, latest_version: int) -> VersionRow:
-        """Add version `latest_version + 1`; the schema keeps its id if the text is known, else gets a new one.
+        """Add version `latest_version + 1`. A schema whose text is known keeps its id; otherwise it gets a new one.
 
-        Conflict if the greatest version, soft-deleted ones counted, is not `latest_version` (0: none): what the caller
-        checked compatibility against is no longer the whole story.
+        Conflict if the greatest version, soft-deleted ones included, is not `latest_version` (0: none): the caller has
+        not checked compatibility with all versions.
         """
 
         def run(connection: Connection) -> VersionRow:
@@ -92,7 +92,7 @@ class SchemaStore:
             connection.execute(insert(schema.subject_version).values(**asdict(row)))
             return row
 
-        # Durable before a producer learns the id: a message with an id that nobody can look up would be lost.
+        # Durable before a producer learns the id: a message whose id no reader can look up would be lost.
         return await self._database.write(run)
 
     async def soft_delete(self, subject: str, versions: Collection[int]) -> None:
@@ -142,7 +142,7 @@ class SchemaStore:
 
 
 def _hash(text: str) -> str:
-    """What the texts are unique by: too long for an index themselves."""
+    """The unique key of a text: texts are too long for an index."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

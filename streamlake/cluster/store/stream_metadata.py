@@ -1,12 +1,12 @@
-"""S3Stream's metadata (s3stream/metadata.py) on SQL: streams, objects and their life.
+"""S3Stream's metadata (s3stream/metadata.py) in SQL: streams, objects and the states of objects.
 
-Every write first checks, in its own transaction, that this broker's epoch is current; a commit also checks the WAL's
-entry and each stream's epoch and end, so that a zombie, a drain that was overtaken, or an upload that was slower than
-its deadline, changes nothing. Rows are locked in a fixed order (broker, WAL, object, streams by id), so two of these
-writes cannot deadlock on PostgreSQL; groups of them may, and are then tried again (database.py).
+Every write first checks, in its own transaction, that the epoch of this broker is current. A commit also checks the row
+of the WAL and the epoch and end of each stream, so that a zombie, a drain that was overtaken, or an upload that missed
+its deadline changes nothing. Rows are locked in a fixed order (broker, WAL, object, streams by id), so two of these
+writes cannot deadlock on PostgreSQL; groups of them can, and are then retried (database.py).
 
-An object's life: prepared → committed → destroyed → forgotten. A row exists before the bytes and longer than the
-bytes, so no crash leaks an object or loses one.
+The states of an object: prepared → committed → destroyed → forgotten. Its row exists before the bytes and longer than
+the bytes, so no crash leaks an object or loses one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ PREPARED = "prepared"
 COMMITTED = "committed"
 DESTROYED = "destroyed"
 
-NEVER_OPENED = -1  # epoch of a new stream: the first open makes it 0, where Kafka's leader epochs begin
-GC_OBJECTS_PER_READ = 256  # bounds how long gc keeps the metadata thread
+NEVER_OPENED = -1  # epoch of a new stream: the first open makes it 0, the first leader epoch in Kafka
+GC_OBJECTS_PER_READ = 256  # bounds how long garbage collection (gc) occupies the metadata thread
 
 Epochs = tuple[tuple[int, int], ...]
 
@@ -45,16 +45,16 @@ class SqlStreamMetadata:
     """Implements `StreamMetadata` for one broker and its epoch."""
 
     def __init__(self, database: Database, identity: BrokerIdentity, wal: WalKey | None) -> None:
-        """`wal`: the WAL whose trim moves with commits, this broker's or one that it drains. None where there is none
-        yet: commits, and all that is about the trim, are then Invalid."""
+        """`wal`: the WAL whose trim moves with commits, that of this broker or one that it drains. None if there is
+        none yet: commits, and all operations on the trim, are then Invalid."""
         self.commits = 0
         self._database = database
         self._identity = identity
         self._wal = wal
-        self._witnesses: dict[int, tuple[int, int]] = {}  # object → one (stream, end offset) that kept it alive
+        self._witnesses: dict[int, tuple[int, int]] = {}  # object → a (stream, end offset) that keeps it alive
 
     async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
-        """As the port says. Conflict if a stream's committed end lies above the start offset given."""
+        """As in the port. Conflict if the committed end of a stream is above its start offset."""
         starts = dict(zip(stream_ids, start_offsets, strict=True))
 
         def run(connection: Connection) -> list[StreamState]:
@@ -98,7 +98,7 @@ class SqlStreamMetadata:
             connection.execute(insert(schema.object_).values(owner=self._identity.node, **row))
             return object_id
 
-        # Durable before the first byte is uploaded: whatever happens next, gc knows of the object.
+        # Durable before the first byte is uploaded: gc finds the object, whatever happens next.
         return await self._database.write(run)
 
     async def commit_object(
@@ -123,8 +123,9 @@ class SqlStreamMetadata:
             connection.execute(update(schema.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
             _move_streams(connection, ends, checkpoints)
 
-        # One transaction, so a crash shows either all of it (the WAL may go) or nothing (the WAL still has it all).
-        # The checks run under the row locks of the same transaction: a zombie that wakes here is Fenced or in Conflict.
+        # One transaction: after a crash either all of it is there (the WAL may be trimmed) or nothing (the WAL still
+        # has all records). The checks hold row locks of the same transaction: a zombie that wakes here gets Fenced or
+        # Conflict.
         await self._database.write(run)
         self.commits += 1
 
@@ -142,7 +143,7 @@ class SqlStreamMetadata:
                 connection.execute(update(schema.stream).where(behind).values(start_offset=bindparam("start")), rows)
             _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
 
-        # Durable before gc may see the ranges below it as dead: a start never goes back after data was deleted.
+        # Durable before gc may regard the ranges below as dead: a start never goes back after data was deleted.
         await self._database.write(run)
 
     async def trim_wal(self, position: int) -> None:
@@ -152,7 +153,7 @@ class SqlStreamMetadata:
             require_current(connection, self._identity)
             move_trim(connection, wal, position)
 
-        # Durable before the WAL lets go of the records: recovery never looks for what is gone.
+        # Durable before the WAL deletes the records: recovery never looks for deleted ones.
         await self._database.write(run)
 
     async def wal_trim(self) -> int:
@@ -161,7 +162,7 @@ class SqlStreamMetadata:
 
     def _bound_wal(self) -> WalKey:
         if self._wal is None:
-            raise Invalid("this broker has adopted no WAL yet: nothing can be committed, and no trim be asked for")
+            raise Invalid("this broker has adopted no WAL yet: it cannot commit objects, nor read or move a trim")
         return self._wal
 
     async def destroyable_objects(self, now_ms: int) -> list[int]:
@@ -178,8 +179,8 @@ class SqlStreamMetadata:
             marked = select(o.id).where(o.state == DESTROYED).order_by(o.id)
             return list(connection.execute(marked).scalars())
 
-        # The mark is durable before any byte is deleted: a slow uploader's commit meets it and gets Conflict, and after
-        # a crash the object is found again by its mark.
+        # The mark is durable before any byte is deleted: the commit of a slow uploader finds it and gets Conflict, and
+        # after a crash gc finds the object again by its mark.
         return await self._database.write(run)
 
     async def forget_objects(self, object_ids: Sequence[int]) -> None:
@@ -193,11 +194,11 @@ class SqlStreamMetadata:
         await self._database.write(run)
 
     async def _dead_committed_objects(self) -> list[int]:
-        """Committed objects of which no range lies in a stream any more. That can be decided in a read: starts only
-        grow and deleted streams never return, so what is dead stays dead.
+        """Committed objects that have no range in a stream any more. A read can decide this: starts only grow, and
+        deleted streams never return, so a dead object remains dead.
 
-        An object is read only when the range that kept it alive last time (its witness) is gone, so a round costs
-        one short row per object and stream, not all their blobs.
+        The blob of an object is read only when the range that kept it alive last time (its witness) is dead, so a round
+        reads one short row per object and stream, and few blobs.
         """
         ids, starts = await self._database.read(_objects_then_starts)
         old = self._witnesses
@@ -226,8 +227,8 @@ class SqlStreamMetadata:
 
 
 def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, int]]:
-    """Ids of the committed objects and the starts of all streams. In this order: a stream that is created, written and
-    committed between two statements must not look deleted to an object that was listed first."""
+    """Ids of the committed objects, then the starts of all streams. The order matters: a stream that is created and
+    written between the two statements must not look deleted to an object that commits it."""
     o, s = schema.object_.c, schema.stream.c
     ids = list(connection.execute(select(o.id).where(o.state == COMMITTED).order_by(o.id)).scalars())
     starts = {row.id: row.start_offset for row in connection.execute(select(s.id, s.start_offset))}
@@ -239,7 +240,7 @@ def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:
 
 
 def _rows_by_id(connection: Connection, ids: Sequence[int] | None, lock: bool = False) -> dict[int, RowMapping]:
-    """Rows of these streams (of all if None) by id; unknown ids are left out."""
+    """Rows of these streams (of all if None) by id; unknown ids are omitted."""
     query = select(schema.stream).order_by(schema.stream.c.id)
     if lock:
         query = query.with_for_update()
@@ -272,14 +273,14 @@ def _state(row: RowMapping, epochs: Epochs) -> StreamState:
 
 
 def _opened(row: RowMapping, epochs: Epochs, start_offset: int) -> StreamState:
-    """The stream one epoch later."""
+    """The stream in its next epoch."""
     epoch = row["epoch"] + 1
     return replace(_state(row, next_history(epochs, row["start_offset"], epoch, start_offset)), epoch=epoch)
 
 
 def next_history(epochs: Epochs, log_start: int, epoch: int, start_offset: int) -> Epochs:
-    """The history with a new epoch, as Kafka's LeaderEpochFileCache keeps it: epochs in which nothing was written, and
-    epochs that lie wholly below the log start, are left out, so that it does not grow with every restart."""
+    """The history with a new epoch, as in Kafka's LeaderEpochFileCache: epochs without records, and epochs that are
+    wholly below the log start, are removed, so that it does not grow with every restart."""
     history = [*(e for e in epochs if e[1] < start_offset), (epoch, start_offset)]
     while len(history) > 1 and history[1][1] <= log_start:
         del history[0]
@@ -289,7 +290,7 @@ def next_history(epochs: Epochs, log_start: int, epoch: int, start_offset: int) 
 def _store_opened(
     connection: Connection, node: int, opened: Iterable[StreamState], history: Mapping[int, Epochs]
 ) -> None:
-    """Write the new epochs of the streams and what their histories gained and lost."""
+    """Write the new epochs of the streams, and the changes of their histories."""
     owned, gained, lost = [], [], []
     for state in opened:
         owned.append({"stream": state.stream_id, "next": state.epoch})
@@ -318,7 +319,7 @@ def _require_prepared(connection: Connection, object_id: int) -> None:
 
 
 def _new_ends(streams: Mapping[int, RowMapping], ranges: Iterable[StreamRange]) -> dict[int, int]:
-    """stream → its end after these ranges, each of which must begin where the stream ends (no gap, no overlap)."""
+    """stream → its end after these ranges, each of which must start at the end of the stream (no gap, no overlap)."""
     ends: dict[int, int] = {}
     for r in ranges:
         row = streams[r.stream_id]
@@ -332,8 +333,8 @@ def _new_ends(streams: Mapping[int, RowMapping], ranges: Iterable[StreamRange]) 
 
 
 def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: Sequence[Checkpoint]) -> None:
-    """Store new ends and the checkpoints that belong to them. A stream without a range in this commit keeps its old
-    checkpoint: nothing here has shown that the stream is still ours."""
+    """Store new ends and their checkpoints. A stream without a range in this commit keeps its old checkpoint: the
+    commit has not checked that this broker still owns the stream."""
     moved = [{"stream": stream_id, "end": end} for stream_id, end in ends.items()]
     for c in checkpoints:
         if c.offset != ends.get(c.stream_id, c.offset):
@@ -347,7 +348,7 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
 
 
 def _move_checkpoints(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
-    """Forward only: an upload that was cut before a trim may be committed after it."""
+    """Checkpoints never go back: an upload that was cut before a trim may be committed after it."""
     behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.checkpoint_offset <= bindparam("at"))
     if checkpoints:
         rows = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints]

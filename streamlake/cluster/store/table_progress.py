@@ -1,8 +1,8 @@
-"""How far each table has come, as the broker knows it: where retention must stop, and whether the table ever committed.
+"""The progress of each table as the broker knows it: where retention must stop, and whether the table ever committed.
 
-The truth about progress is in the table itself; this copy holds retention back (`hold_offset`) before a worker has
-said anything, and lets a worker that finds no progress in its table see that there was some (then it must stop, not
-begin at zero). Offsets never go back. A topic whose table was switched off keeps its rows without a hold.
+The table itself has the authoritative progress. This copy holds retention back (`hold_offset`) before a worker has
+reported, and shows a worker that finds no progress in its table that there was some: it must stop then, and not start
+at zero. Offsets never go back. A topic whose table is disabled keeps its rows, without a hold.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from streamlake.cluster.store.schema import insert_into, take_ids
 class PartitionProgress:
     topic_id: UUID
     partition: int
-    hold_offset: int | None  # retention must keep what lies at and above; None: no hold
+    hold_offset: int | None  # retention must keep records from it on; None: no hold
     committed_offset: int  # next position of the table, as last reported
     committed_once: bool
     updated_ms: int
@@ -30,8 +30,8 @@ class PartitionProgress:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a table worker reports of one partition: the next position that it committed, and the one below which a
-    later reload of the table saw everything in its ancestry (so that the log may let go of it)."""
+    """A table worker's report on one partition: the next position after its commits, and the position below which a
+    later reload found all records in the ancestry of the table (so that the log may delete them)."""
 
     committed_offset: int
     hold_offset: int
@@ -43,7 +43,7 @@ class TableProgress:
         self._identity = identity
 
     async def load(self) -> list[PartitionProgress]:
-        """All partitions of all topics that are or were tables."""
+        """All partitions of all topics that are tables or have been."""
         p = schema.table_progress.c
         query = select(p.topic_id, p.partition, p.hold_offset, p.committed_offset, p.committed_once, p.updated_ms)
         query = query.order_by(p.topic_id, p.partition)
@@ -54,9 +54,9 @@ class TableProgress:
     async def advance(
         self, topic_id: UUID, reported: Mapping[int, Reported], committed_once: bool, now_ms: int
     ) -> None:
-        """Move the partitions forward; a smaller offset than the stored one is ignored, so is a deleted topic.
-        `committed_once`: the table has a snapshot of ours; it stays true. The caller lets retention go on only after
-        this returned."""
+        """Move the partitions forward; an offset below the stored one is ignored, and so is a deleted topic.
+        `committed_once`: the table has a snapshot of ours; it remains true. The caller lets retention continue only
+        after this has returned."""
         rows = [
             {"number": number, "committed": r.committed_offset, "hold": r.hold_offset}
             for number, r in sorted(reported.items())
@@ -78,12 +78,12 @@ class TableProgress:
             if rows:
                 connection.execute(moving, rows)
 
-        # Durable before retention may delete: after a crash the hold is at most one report old, never ahead of what
-        # the table is known to have.
+        # Durable before retention may delete: after a crash the hold is at most one report old, and never above the
+        # records that the table is known to have.
         await self._database.write(run)
 
     async def next_committer_epoch(self) -> int:
-        """A number greater than every committer epoch before; one for each start of a table worker."""
+        """A number above all committer epochs before; each start of a table worker takes one."""
 
         def run(connection: Connection) -> int:
             require_current(connection, self._identity)
@@ -94,11 +94,11 @@ class TableProgress:
 
 
 def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:
-    """Hold retention of these partitions at their log start. Part of the transaction that makes the topic a table: no
-    moment lies between the config and the hold in which retention could pass.
+    """Hold retention of these partitions at their log start. It is part of the transaction that makes the topic a
+    table, so that retention cannot run between the config and the hold.
 
-    Whoever switches a table on again after dropping it means to build it anew, so what was committed is forgotten; a
-    table that still exists tells its progress itself, in three places."""
+    A user who enables a table again after dropping it wants to build it anew, so the stored progress is reset; a table
+    that still exists has its progress itself, in three places."""
     fresh = {"topic_id": topic_id, "committed_offset": 0, "committed_once": False, "updated_ms": now_ms}
     rows = [{"partition": index, "hold_offset": start, **fresh} for index, start in sorted(log_starts.items())]
     statement = insert_into(connection, schema.table_progress)
@@ -110,8 +110,15 @@ def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, i
         )
 
 
+def has_committed(connection: Connection, topic_id: UUID) -> bool:
+    """Whether the topic's table, or its dead letters, are known to hold anything of the topic."""
+    p = schema.table_progress.c
+    any_of_it = (p.topic_id == topic_id) & or_(p.committed_once, p.committed_offset > 0)
+    return connection.execute(select(p.partition).where(any_of_it).limit(1)).first() is not None
+
+
 def release_holds(connection: Connection, topic_id: UUID) -> None:
-    """The topic is a table no longer: let retention go on. What was committed stays known."""
+    """The topic is no longer a table: retention continues. The committed offsets are kept."""
     p = schema.table_progress.c
     connection.execute(update(schema.table_progress).where(p.topic_id == topic_id).values(hold_offset=None))
 

@@ -1,8 +1,8 @@
-"""Which WALs may hold records that lie in no object yet: the list that recovery begins with.
+"""The list of WALs that may hold records which are in no object yet: recovery starts with it.
 
-A WAL is entered before its first record is written (`adopt`) and leaves the list when all its records lie in committed
-objects (`forget`). One place, (node, uri), is written by many lives of its node one after the other; the epoch in its
-row says by which one last. Who drains a WAL is bound to that epoch, so a drain that was overtaken changes nothing.
+A WAL is entered before its first record is written (`adopt`), and removed when all its records are in committed objects
+(`forget`). The processes of a node write to one place, (node, uri), one after the other; the epoch in its row is that
+of the latest one. A drain is bound to that epoch, so a drain that was overtaken changes nothing.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from streamlake.core.errors import Conflict, Fenced
 
 @dataclass(frozen=True, slots=True)
 class WalKey:
-    """The WAL that a life of a node, its broker epoch, writes or wrote to."""
+    """The WAL that a process of a node, with its broker epoch, writes or wrote to."""
 
     node: int
     uri: str
@@ -28,8 +28,8 @@ class WalKey:
 class WalRow:
     node: int
     uri: str
-    epoch: int  # broker epoch of the life that writes to it, or wrote last
-    trim: int  # records at or below this position lie in committed objects, or their streams are deleted
+    epoch: int  # broker epoch of the process that writes to it, or wrote to it last
+    trim: int  # records at or below this position are in committed objects, or their streams are deleted
 
     @property
     def key(self) -> WalKey:
@@ -37,24 +37,24 @@ class WalRow:
 
 
 class Wals:
-    """The list, as one broker sees and changes it. Every write is fenced by its epoch."""
+    """The list, for one broker, whose epoch fences every write."""
 
     def __init__(self, database: Database, identity: BrokerIdentity) -> None:
         self._database = database
         self._identity = identity
 
     async def all(self) -> list[WalRow]:
-        """Of all nodes, by node and URI."""
+        """The WALs of all nodes, by node and URI."""
         w = schema.wal.c
         query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
         return await self._database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
 
     async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
-        """This life begins to write to `uri`. Repeating it changes nothing.
+        """This process starts to write to `uri`. A repeated call changes nothing.
 
-        `keep_trim`: positions go on where the previous life stopped (file WAL). Else they begin anew (object WAL), and
-        what the previous life left must have been drained: Conflict if the row is there with another epoch than
-        `drained_epoch`.
+        `keep_trim`: positions continue after those of the previous process (file WAL). Otherwise they start again
+        (object WAL), and the WAL of the previous process must have been drained: Conflict if its row exists with
+        another epoch than `drained_epoch`.
         """
         key = WalKey(self._identity.node, uri, self._identity.epoch)
 
@@ -73,24 +73,24 @@ class Wals:
                 connection.execute(update(schema.wal).where(_place(key)).values(epoch=key.epoch, trim=trim))
             return key
 
-        # Durable before the first record is written: whoever recovers this node after a crash looks here. Whoever still
-        # drains what an earlier life left is Fenced from here on.
+        # Durable before the first record is written: a recovery of this node after a crash reads this list. A drain of
+        # the WAL of an earlier process that still runs is Fenced from here on.
         return await self._database.write(run)
 
     async def forget(self, node: int, uri: str, epoch: int) -> None:
-        """The WAL, also another node's, is drained: take it off the list, unless another life adopted it meanwhile."""
+        """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime."""
         key = WalKey(node, uri, epoch)
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
             connection.execute(delete(schema.wal).where(_place(key) & (schema.wal.c.epoch == epoch)))
 
-        # Safe at a crash before: the WAL is drained once more, and nothing is found. After: all of it is in objects.
+        # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects.
         await self._database.write(run)
 
 
 def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
-    """The trim of the WAL, its row locked until the commit if `lock`. Fenced if the WAL is not `key`'s any more."""
+    """The trim of the WAL; `lock` locks its row until the commit. Fenced if the WAL is no longer that of `key`."""
     row = _row(connection, key, lock=lock)
     if row is None:
         raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and taken off the list: stop acting for it")
@@ -104,13 +104,13 @@ def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
 
 
 def move_trim(connection: Connection, key: WalKey, position: int) -> None:
-    """Forward only. Fenced as `trim_of`."""
+    """Move the trim forward; it never goes back. Fenced as `trim_of`."""
     if trim_of(connection, key, lock=True) < position:
         connection.execute(update(schema.wal).where(_place(key)).values(trim=position))
 
 
 def _row(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
-    """What is at the place of `key`, whatever its epoch."""
+    """The row of the place of `key`, whatever its epoch."""
     query = select(schema.wal.c.epoch, schema.wal.c.trim).where(_place(key))
     return connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
 

@@ -1,13 +1,14 @@
-"""What groups are asked and what they answer: Kafka's facts without Kafka's versions and codes.
+"""Requests to classic groups and their answers: Kafka's fields without Kafka's versions and codes.
 
-Handlers translate: `GroupError` has the names of Kafka's error codes, and fields that an old version does not know are
-simply left out on the wire. Times are in milliseconds; metadata and assignments are the clients' own bytes.
+Handlers translate: `GroupError` has the names of Kafka's error codes, and the codec omits fields that an old version
+does not have. Times are in milliseconds. Metadata and assignments are opaque bytes of the clients.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+
+from streamlake.core.errors import Closed, Fenced, StreamLakeError
 
 
 class GroupError(Enum):
@@ -52,7 +53,7 @@ class JoinRequest:
 class JoinedMember:
     member_id: str
     group_instance_id: str | None
-    metadata: bytes  # under the protocol that was chosen
+    metadata: bytes  # for the protocol that the group selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class SyncRequest:
     member_id: str
     group_instance_id: str | None
     generation: int
-    protocol_type: str | None  # None: an old version that does not say
+    protocol_type: str | None  # None: a version without the field
     protocol: str | None
     assignments: Mapping[str, bytes]  # by member id; from the leader only
 
@@ -121,7 +122,7 @@ class GroupListing:
 
 
 class State(Enum):
-    """In Kafka's words."""
+    """Named as in Kafka."""
 
     EMPTY = "Empty"
     PREPARING = "PreparingRebalance"
@@ -130,18 +131,6 @@ class State(Enum):
     DEAD = "Dead"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    token: Any
-    answer: JoinAnswer | SyncAnswer
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Make `row()`, as it is now, durable, then call `saved`."""
-
-    generation: int
-    then: Answer | None = None  # an answer that waits for it
-
-
-Effect = Answer | Save
+def store_error(error: StreamLakeError) -> GroupError:
+    """A fenced broker is no longer the coordinator; all other errors are transient, and clients retry."""
+    return GroupError.NOT_COORDINATOR if isinstance(error, Fenced | Closed) else GroupError.COORDINATOR_NOT_AVAILABLE

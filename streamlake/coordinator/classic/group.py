@@ -1,37 +1,36 @@
 """The classic group protocol as a sans-IO machine: an event and the time in, effects out.
 
-One Group is one consumer group. Requests that must wait carry a token; an `Answer` effect names the token it is for,
-and every token gets exactly one. A `Save` effect asks the shell (shell.py) to make `row()` durable and to report back
-through `saved`: members hear of a generation only after it is durable. Time is in ms of any clock that does not go
-back; `wake_ms` says by when `tick` must be called. Rules: Kafka's GroupCoordinator, KIP-345 (static members), KIP-394
+One Group is one consumer group, and implements coordinator/machine.Machine. Requests that must wait carry a token, for
+the `Answer` to name. The assignment of a generation is saved before members hear of it. Time is in ms of any clock that
+does not go back. Rules: Kafka's GroupCoordinator, KIP-345 (static members), KIP-394
 (member id first), KIP-814 (a static leader that returns skips the assignment).
 
 States: Empty → PreparingRebalance (members join) → CompletingRebalance (the leader assigns) → Stable; Dead: deleted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from streamlake.cluster.store.groups import GroupRow
 from streamlake.coordinator.classic.api import (
-    Answer,
-    Effect,
     GroupDescription,
     GroupError,
     JoinAnswer,
     JoinedMember,
     JoinRequest,
     LeavingMember,
-    Save,
     State,
     SyncAnswer,
     SyncRequest,
+    store_error,
 )
-from streamlake.coordinator.classic.join_phase import NEVER_MS, JoinPhase
-from streamlake.coordinator.classic.member import Member, encode_members
+from streamlake.coordinator.classic.join_phase import JoinPhase
+from streamlake.coordinator.classic.member import Member, decode_members, encode_members
 from streamlake.coordinator.classic.roster import Roster
+from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
+from streamlake.coordinator.machine import NEVER_MS, Answer, Effect, Save
 from streamlake.coordinator.settings import GroupSettings
+from streamlake.core.errors import StreamLakeError
 
 NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000  # Kafka's: a new member whose client is gone may hold a rebalance this long
 MEMBER_ID_PREFIX_MAX = 200
@@ -51,41 +50,43 @@ class Group:
         self._settings = settings
         self._new_uuid = new_uuid
         self._roster = Roster()
-        self._pending: dict[str, int] = {}  # member ids given out but not used yet → when they lapse (KIP-394)
-        self._pending_sync: set[str] = set()  # told of this generation, have not asked for their assignment
+        self._pending: dict[str, int] = {}  # assigned member ids that have not joined → expiry (KIP-394)
+        self._pending_sync: set[str] = set()  # members of this generation that have not asked for their assignment
         self._join_phase = JoinPhase(settings.initial_rebalance_delay_ms)
         self._sync_deadline_ms = NEVER_MS
-        self._saving = False  # the assignment of this generation is on its way to the store
+        self._saving = False  # the assignment of this generation is being stored
         self._effects: list[Effect] = []
 
     @classmethod
     def restored(
         cls,
-        row: GroupRow,
-        members: Sequence[Member],
+        group_id: str,
+        saved: SavedGroup,
         now_ms: int,
         settings: GroupSettings,
         new_uuid: Callable[[], UUID],
     ) -> "Group":
-        """As of its last durable generation; members stay if they heartbeat within their session timeout."""
-        group = cls(row.group_id, settings, new_uuid)
-        group.generation = row.generation
-        group.protocol_type = row.protocol_type
+        """The group as of its last durable generation. Members that heartbeat within their session timeout remain.
+        Corrupt if the stored members cannot be read."""
+        members = decode_members(saved.blob, now_ms)
+        group = cls(group_id, settings, new_uuid)
+        group.generation = saved.epoch
+        group.protocol_type = saved.protocol_type
         for member in members:
             group._roster.add(member)
             group._touch(member, now_ms)
         if members:
-            group.protocol = row.protocol
+            group.protocol = saved.protocol
             group.state = State.STABLE
-            if row.leader is not None and row.leader in group._roster:
-                group._roster.leader = row.leader
+            if saved.leader is not None and saved.leader in group._roster:
+                group._roster.leader = saved.leader
         return group
 
-    # --- what the shell asks
+    # --- for the shell
 
     @property
     def vacant(self) -> bool:
-        """Nobody is in it or about to be."""
+        """It has no members, and no assigned member id may still join."""
         return self.state is State.EMPTY and not self._pending
 
     @property
@@ -100,36 +101,29 @@ class Group:
         effects, self._effects = self._effects, []
         return effects
 
-    def row(self, updated_ms: int) -> GroupRow:
-        """Meaningful when a Save asks for it; `updated_ms` is wall clock."""
-        return GroupRow(
-            group_id=self.group_id,
-            generation=self.generation,
-            protocol_type=self.protocol_type,
-            protocol=self.protocol,
-            leader=self._roster.leader,
-            members=encode_members(self._roster),
-            updated_ms=updated_ms,
-        )
+    def snapshot(self) -> SavedGroup:
+        """The generation as it is stored. It is consistent between rebalances only, when a Save is made."""
+        members = encode_members(self._roster)
+        return SavedGroup(CLASSIC, self.generation, members, self.protocol_type, self.protocol, self._roster.leader)
 
     def describe(self) -> GroupDescription:
         protocol = (self.protocol or "") if self.state is State.STABLE else ""
         members = tuple(m.describe(protocol) for m in self._roster)
         return GroupDescription(self.group_id, self.state.value, self.protocol_type, protocol, members)
 
-    def abandon(self, error: GroupError) -> None:
-        """This coordinator stops: nobody may wait for it any longer."""
+    def abandon(self) -> None:
+        error = GroupError.NOT_COORDINATOR
         for member in self._roster:
             self._answer_join(member, JoinAnswer(error, member.member_id))
             self._answer_sync(member, SyncAnswer(error))
 
     def die(self) -> None:
-        """Deleted. Only an empty group may die, so nobody waits for an answer."""
+        """The group is deleted. It must be empty, so no request waits."""
         assert self.state is State.EMPTY, "only an empty group can be deleted"
         self.state = State.DEAD
 
     def revive(self) -> None:
-        """The deletion failed."""
+        """The deletion failed: the group exists again."""
         self.state = State.EMPTY
 
     # --- events
@@ -158,28 +152,27 @@ class Group:
             self._touch(member, now_ms)
             self._answer(token, self._assigned(member))
             return
-        self._answer_sync(member, SyncAnswer(GroupError.REBALANCE_IN_PROGRESS))  # an earlier one, of a lost connection
+        self._answer_sync(member, SyncAnswer(GroupError.REBALANCE_IN_PROGRESS))  # to an earlier request
         member.sync_token = token
         if member.member_id == self._roster.leader and not self._saving:
             for other in self._roster:
                 self._roster.set_assignment(other, request.assignments.get(other.member_id, b""))
             self._saving = True
-            self._effects.append(Save(self.generation))
+            self._save()
 
-    def saved(self, save: Save, error: GroupError, now_ms: int) -> None:
-        """The row that `save` asked for is durable, or could not be made so for the reason `error`."""
+    def saved(self, save: Save, error: StreamLakeError | None, now_ms: int) -> None:
         if save.then is not None:
-            answer = save.then.answer if error is GroupError.NONE else JoinAnswer(error, "")
+            answer = JoinAnswer(store_error(error), "") if error else save.then.answer
             self._answer(save.then.token, answer)
-        elif self._saving and save.generation == self.generation:
+        elif self._saving and save.saved.epoch == self.generation:
             self._saving = False
-            if error is GroupError.NONE:
-                # The generation and all of its assignments are durable: after a crash right here the members find it
-                # restored. A crash before may give its number again, but nobody has acted on this one.
+            if error is None:
+                # The generation and its assignments are durable: after a crash right here the members find it restored.
+                # A crash before may use its number again, but no member has acted on this one.
                 self.state = State.STABLE
                 self._answer_syncs(now_ms)
             else:
-                self._prepare("the assignment could not be saved", now_ms, error)
+                self._prepare("the assignment could not be saved", now_ms, store_error(error))
 
     def heartbeat(self, member_id: str, group_instance_id: str | None, generation: int, now_ms: int) -> GroupError:
         error = self._check(member_id, group_instance_id, generation)
@@ -189,7 +182,7 @@ class Group:
         return GroupError.REBALANCE_IN_PROGRESS if self.state is State.PREPARING else GroupError.NONE
 
     def leave(self, leaving: LeavingMember, now_ms: int) -> GroupError:
-        """An instance id alone is enough to remove a static member: that is how administrators do it."""
+        """Remove a member. For a static one the instance id is enough: administrators remove members in this way."""
         if self._pending.pop(leaving.member_id, None) is not None:
             self._try_complete(now_ms)
             return GroupError.NONE
@@ -203,7 +196,8 @@ class Group:
         return error
 
     def check_commit(self, member_id: str, group_instance_id: str | None, generation: int, now_ms: int) -> GroupError:
-        """May this member commit offsets now? Counts as a heartbeat. Generation -1: a consumer without a group."""
+        """Whether this member may commit offsets now; it counts as a heartbeat. Generation -1: a consumer without a
+        group."""
         if generation < 0 and self.state is State.EMPTY:
             return GroupError.NONE
         error = self._check(member_id, group_instance_id, generation)
@@ -215,7 +209,7 @@ class Group:
         return GroupError.NONE
 
     def tick(self, now_ms: int) -> None:
-        """Expire what is due."""
+        """Expire member ids, members and waits whose deadlines have passed."""
         for member_id, deadline_ms in list(self._pending.items()):
             if deadline_ms <= now_ms:
                 del self._pending[member_id]
@@ -252,7 +246,7 @@ class Group:
         return GroupError.NONE
 
     def _has_room(self, member_id: str) -> bool:
-        """During a rebalance only those count that have (re)joined: the rest may never come back."""
+        """During a rebalance only members that have joined count: the others may never return."""
         known = member_id in self._roster
         if self.state is not State.PREPARING:
             return known or len(self._roster) < self._settings.group_size_max
@@ -266,7 +260,7 @@ class Group:
         elif len(self._pending) >= self._settings.group_size_max:
             self._answer(token, JoinAnswer(GroupError.GROUP_MAX_SIZE_REACHED, ""))
         else:
-            # KIP-394: a client that times out here and starts again leaves no member behind that others wait for.
+            # KIP-394: a client that times out here and starts again leaves no member that others would wait for.
             self._pending[member_id] = now_ms + request.session_timeout_ms
             self._wake_by(self._pending[member_id])
             self._answer(token, JoinAnswer(GroupError.MEMBER_ID_REQUIRED, member_id))
@@ -292,8 +286,8 @@ class Group:
         if self.state is State.COMPLETING:
             current = same  # the answer to its first JoinGroup was lost
         else:
-            # A follower without news gets what it has. A leader that joins again wants a rebalance: it has seen
-            # something (new partitions) that only a new assignment can follow.
+            # A follower without changes receives the current generation. A leader that joins again wants a rebalance:
+            # it has seen a change, such as new partitions, that needs a new assignment.
             current = self.state is State.STABLE and same and member.member_id != self._roster.leader
         if current:
             self._touch(member, now_ms)
@@ -312,12 +306,12 @@ class Group:
 
     def _update(self, member: Member, request: JoinRequest, token: Any) -> None:
         lost = JoinAnswer(GroupError.REBALANCE_IN_PROGRESS, member.member_id)
-        self._answer_join(member, lost)  # an earlier one, of a lost connection
+        self._answer_join(member, lost)  # an earlier request, of a lost connection
         self._roster.set_protocols(member, request.protocols)
         member.joins_again(request, token)
 
     def _replace(self, member: Member, request: JoinRequest, member_id: str, token: Any, now_ms: int) -> None:
-        """A static instance has restarted: from now on its former self is fenced."""
+        """A static instance has restarted: its previous member id is fenced from now on."""
         fenced, old_id = GroupError.FENCED_INSTANCE_ID, member.member_id
         self._answer_join(member, JoinAnswer(fenced, old_id))
         self._answer_sync(member, SyncAnswer(fenced))
@@ -334,9 +328,9 @@ class Group:
         leads = self._roster.leader == member_id
         answer = self._joined(member, members=leads and request.supports_skip_assignment)
         if leads and not request.supports_skip_assignment:
-            answer = self._joined(member, members=False, leader=old_id)  # else it would compute a new assignment
-        # Answered only when the new member id is durable: after a crash its former self must still be fenced.
-        self._effects.append(Save(self.generation, Answer(token, answer)))
+            answer = self._joined(member, members=False, leader=old_id)  # or it would assign again
+        # Answered only when the new member id is durable: after a crash the previous one must still be fenced.
+        self._save(Answer(token, answer))
 
     # --- rebalancing
 
@@ -368,7 +362,7 @@ class Group:
 
     def _join_is_over(self, now_ms: int) -> None:
         for member in self._roster.absent():
-            if member.group_instance_id is None:  # static members have their session timeout to come back
+            if member.group_instance_id is None:  # static members may return within their session timeout
                 self._roster.remove(member)
         if len(self._roster) and not self._roster.elect():
             self._join_phase.prolong(self._rebalance_timeout_ms(), now_ms)
@@ -381,7 +375,7 @@ class Group:
         if not len(self._roster):
             self.state = State.EMPTY
             self.protocol = None
-            self._effects.append(Save(self.generation))
+            self._save()
             return
         self._roster.elect()
         self.protocol = self._roster.vote()
@@ -401,7 +395,7 @@ class Group:
         self._pending_sync.discard(member.member_id)
         self._rebalance(reason, now_ms)
 
-    # --- small things
+    # --- helpers
 
     def _check(self, member_id: str, group_instance_id: str | None, generation: int) -> GroupError:
         error = self._roster.check(member_id, group_instance_id)
@@ -433,8 +427,8 @@ class Group:
         self.wake_ms = min(self.wake_ms, when_ms)
 
     def _joined(self, member: Member, members: bool | None = None, leader: str | None = None) -> JoinAnswer:
-        """The current generation as told to `member`. `members`: tell who is in it and, if the group is Stable, that
-        the assignment stands (KIP-814); by default whoever leads is told to assign."""
+        """The current generation, for `member`. By default the leader receives the list of members, and assigns. With
+        `members` it receives the list, and keeps the assignment (KIP-814)."""
         leads = member.member_id == self._roster.leader
         listed = leads if members is None else members
         return JoinAnswer(
@@ -453,6 +447,9 @@ class Group:
 
     def _assigned(self, member: Member) -> SyncAnswer:
         return SyncAnswer(GroupError.NONE, self.protocol_type, self.protocol, member.assignment)
+
+    def _save(self, then: Answer | None = None) -> None:
+        self._effects.append(Save(self.snapshot(), self.reason, then))
 
     def _answer(self, token: Any, answer: JoinAnswer | SyncAnswer) -> None:
         self._effects.append(Answer(token, answer))
@@ -475,7 +472,7 @@ class Group:
 
 
 def _expiry_ms(member: Member) -> int:
-    """Whoever waits for our answer cannot heartbeat, so it does not expire; except a new member, whose client may be
-    gone for ever and would else keep its place."""
+    """A member that waits for an answer cannot heartbeat, so it does not expire. A new member does: its client may have
+    ended for ever, and the member would stay."""
     waits = member.join_token is not None or member.sync_token is not None
     return NEVER_MS if waits and not member.is_new else member.deadline_ms

@@ -1,19 +1,19 @@
 """How long a rebalance waits for members to join.
 
-Normally until all have joined, or their longest rebalance timeout is over. The first rebalance of an empty group has
-nobody to wait for, so it waits a short while for whoever else is just starting, and again a while whenever somebody
-came (Kafka's group.initial.rebalance.delay.ms), never longer than the rebalance timeout in total.
+It waits until all members have joined, or until their longest rebalance timeout has passed. The first rebalance of an
+empty group does not know its members yet: it waits for group.initial.rebalance.delay.ms, and once more each time that a
+new member has joined meanwhile, but never longer than the rebalance timeout in total.
 """
 
-NEVER_MS = 2**63 - 1
+from streamlake.coordinator.machine import NEVER_MS
 
 
 class JoinPhase:
     def __init__(self, initial_delay_ms: int) -> None:
         self.deadline_ms = NEVER_MS
-        self.initial = False  # wait even if all have joined
+        self.initial = False  # it waits even if all members have joined
         self._initial_delay_ms = initial_delay_ms
-        self._left_ms = 0  # how much longer newcomers may stretch the initial delay
+        self._left_ms = 0  # how much longer new members may extend the initial delay
         self._newcomers = False
 
     def begin(self, first: bool, timeout_ms: int, now_ms: int) -> None:
@@ -28,11 +28,11 @@ class JoinPhase:
         self._newcomers = True
 
     def prolong(self, timeout_ms: int, now_ms: int) -> None:
-        """Nobody has joined who could lead: wait once more."""
+        """No member that could lead has joined: wait once more."""
         self.deadline_ms = now_ms + timeout_ms
 
     def over(self, now_ms: int) -> bool:
-        """Whether the deadline has passed; an initial delay that brought newcomers starts again instead."""
+        """Whether the deadline has passed. An initial delay in which new members joined starts again instead."""
         if now_ms < self.deadline_ms:
             return False
         if self.initial and self._newcomers and self._left_ms > 0:

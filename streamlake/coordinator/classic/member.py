@@ -1,7 +1,7 @@
 """A member of a classic group, and the bytes in which a group's members survive a restart of the broker.
 
 The blob is a header, a MessagePack array with one array per member, and a CRC-32C (docs/formats/group-members.md).
-What only matters while the broker runs (deadlines, who waits for an answer) is not stored.
+State of the running broker (deadlines, requests that wait) is not stored.
 """
 
 import struct
@@ -44,10 +44,10 @@ class Member:
     rebalance_timeout_ms: int
     protocols: Protocols
     assignment: bytes
-    deadline_ms: int  # without a heartbeat until then it is removed
-    is_new: bool  # has never been told a generation
-    join_token: Any = None  # who waits for the answer to its JoinGroup; None: nobody
-    sync_token: Any = None  # who waits for the answer to its SyncGroup; None: nobody
+    deadline_ms: int  # the member is removed if it sends no heartbeat until then
+    is_new: bool  # it has not received a generation yet
+    join_token: Any = None  # of its JoinGroup request that waits, if any
+    sync_token: Any = None  # of its SyncGroup request that waits, if any
 
     @classmethod
     def joining(cls, request: JoinRequest, member_id: str, token: Any, deadline_ms: int) -> "Member":
@@ -66,14 +66,14 @@ class Member:
         )
 
     def joins_again(self, request: JoinRequest, token: Any) -> None:
-        """All that a JoinGroup says anew but the protocols, which the roster counts."""
+        """Take over what a JoinGroup request changes, except for the protocols, which the roster counts."""
         self.client_id, self.client_host = request.client_id, request.client_host
         self.session_timeout_ms = request.session_timeout_ms
         self.rebalance_timeout_ms = _rebalance_timeout_ms(request)
         self.join_token = token
 
     def describe(self, protocol: str) -> MemberDescription:
-        """`protocol` is empty while no generation is stable: then there is nothing to show of one."""
+        """`protocol` is empty while no generation is stable: metadata and assignment are then empty, too."""
         return MemberDescription(
             member_id=self.member_id,
             group_instance_id=self.group_instance_id,
@@ -96,7 +96,7 @@ def protocols_size_bytes(protocols: Protocols) -> int:
 
 
 def _rebalance_timeout_ms(request: JoinRequest) -> int:
-    """JoinGroup v0 has none: then, as in Kafka, it is the session timeout."""
+    """JoinGroup v0 does not have the field: as in Kafka, it is the session timeout then."""
     return request.session_timeout_ms if request.rebalance_timeout_ms < 0 else request.rebalance_timeout_ms
 
 
@@ -119,7 +119,7 @@ def encode_members(members: Iterable[Member]) -> bytes:
 
 
 def decode_members(blob: bytes, now_ms: int) -> Sequence[Member]:
-    """The members; each has its full session timeout from `now_ms` on. Corrupt if the blob is not what we wrote."""
+    """The members, each with its full session timeout from `now_ms` on. Corrupt if the blob is damaged."""
     body, crc = blob[: -_CRC.size], blob[-_CRC.size :]
     if len(body) < _HEAD.size or body[:4] != MAGIC or _CRC.pack(crc32c(body)) != crc:
         raise Corrupt("the members of a group are damaged: magic or CRC-32C is wrong")

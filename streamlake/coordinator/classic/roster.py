@@ -1,7 +1,7 @@
-"""Who is in a classic group: members, static instances, the leader, and the protocol they have in common.
+"""The members of a classic group: static instances, the leader, and the protocols that all members support.
 
-Pure bookkeeping without states or time; group.py decides what a change means. Counts of supported protocols and bytes
-are kept up to date with each change, so that a join of a large group costs the same as one of a small group.
+It has no states and no time: group.py decides what a change means. It updates its counts of protocols and bytes with
+each change, so that a join costs the same in a large group as in a small one.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ class Roster:
         return None if member_id is None else self._members[member_id]
 
     def check(self, member_id: str, group_instance_id: str | None) -> GroupError:
-        """Is this who it says it is? A static member whose instance id has a newer member is fenced (KIP-345)."""
+        """Whether this member exists. A static member whose instance id has a newer member is fenced (KIP-345)."""
         if group_instance_id is not None:
             current = self._static.get(group_instance_id)
             if current is None:
@@ -45,7 +45,7 @@ class Roster:
         return GroupError.NONE if member_id in self._members else GroupError.UNKNOWN_MEMBER_ID
 
     def add(self, member: Member) -> None:
-        """The first member leads."""
+        """Add a member. The first one becomes the leader."""
         self._members[member.member_id] = member
         if member.group_instance_id is not None:
             self._static[member.group_instance_id] = member.member_id
@@ -54,7 +54,7 @@ class Roster:
         self._count(member, 1)
 
     def remove(self, member: Member) -> None:
-        """If the leader goes, the member that has been here longest leads."""
+        """Remove a member. If it was the leader, the oldest remaining member becomes the leader."""
         del self._members[member.member_id]
         if member.group_instance_id is not None:
             del self._static[member.group_instance_id]
@@ -63,7 +63,7 @@ class Roster:
         self._count(member, -1)
 
     def replace(self, member: Member, member_id: str) -> None:
-        """A static instance came back under a new member id: same place, same assignment, same leadership."""
+        """A static instance returned with a new member id: it keeps its position, assignment and leadership."""
         if self.leader == member.member_id:
             self.leader = member_id
         self._members = {
@@ -83,11 +83,12 @@ class Roster:
         member.assignment = assignment
 
     def have_in_common(self, protocols: Protocols) -> bool:
-        """Whether all members support one of these."""
+        """Whether there is one of these protocols that all members support."""
         return any(self._support[name] == len(self._members) for name, _ in protocols)
 
     def vote(self) -> str:
-        """Each member votes for the one it likes best of those that all support; ties go to the earliest voter."""
+        """The protocol with the most votes. Each member votes for its first one that all support; the first vote wins a
+        tie."""
         votes: Counter[str] = Counter()
         for member in self._members.values():
             favourite = next(name for name, _ in member.protocols if self._support[name] == len(self._members))
@@ -95,14 +96,14 @@ class Roster:
         return votes.most_common(1)[0][0]
 
     def elect(self) -> bool:
-        """Make sure that the leader is one of those who wait for a JoinGroup answer; False if nobody does."""
+        """Make a member whose JoinGroup request waits the leader. False if there is none."""
         joined = [m.member_id for m in self._members.values() if m.join_token is not None]
         if joined and self.leader not in joined:
             self.leader = joined[0]
         return bool(joined)
 
     def absent(self) -> Sequence[Member]:
-        """Who does not wait for a JoinGroup answer."""
+        """The members that have not joined: none of their JoinGroup requests waits."""
         return [m for m in self._members.values() if m.join_token is None]
 
     def _count(self, member: Member, change: int) -> None:

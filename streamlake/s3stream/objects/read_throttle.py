@@ -3,8 +3,8 @@
 A reader that catches up takes all it can get: the processor, its caches, the memory bus. Producers feel that in their
 slowest requests first. So while anything is appended, all reads from objects share one rate. It adapts as TCP's does:
 it grows slowly as long as the event loop is punctual, and shrinks by a constant factor as soon as it is not, whatever
-the cause (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always make progress. Without
-producers there is no limit, except in the first tenth of a second, which shows whether there are any.
+the cause (AIMD, Chiu and Jain 1989). It never shrinks below RATE_MIN, so readers always make progress. When nothing was
+appended for a tenth of a second there is no limit.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ MIB = 1 << 20
 RATE_MIN, RATE_INITIAL, RATE_MAX = 32.0 * MIB, 64.0 * MIB, 4096.0 * MIB  # bytes a second, of all readers
 SAMPLE_S = 0.005
 SAMPLES = 20  # between two changes of the rate
+ROUND_S = SAMPLES * SAMPLE_S
 LATE_S = 0.002  # a timer of the loop is due to a millisecond, and late by another one when nothing is wrong
 FASTER, SLOWER = 1.1, 0.7
 STEP_BYTES = 512 * 1024  # assumed size of a read until `consumed` is called: a block
@@ -22,13 +23,13 @@ QUIET_S = 1.0  # after that long without a read the rate is out of date
 
 
 class ReadThrottle:
-    """`appended`: the number of chunks appended so far."""
+    """`appended_at`: when something was appended last, by the loop's time."""
 
-    def __init__(self, appended: Callable[[], int], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, appended_at: Callable[[], float], loop: asyncio.AbstractEventLoop) -> None:
         self.rate = RATE_INITIAL
         self.waited_s = 0.0
-        self._appended = appended
-        self._appended_before = 0
+        self._appended_at = appended_at
+        self._round_began = 0.0
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -71,8 +72,8 @@ class ReadThrottle:
             self._timer.cancel()
 
     def _begin(self, now: float) -> None:
-        self.rate, self._samples, self._late, self._limited = RATE_INITIAL, 0, False, True
-        self._appended_before = self._appended()
+        self.rate, self._samples, self._late = RATE_INITIAL, 0, False
+        self._limited, self._round_began = self._appended_at() >= now - ROUND_S, now
         self._next_sample(now)
 
     def _next_sample(self, now: float) -> None:
@@ -84,14 +85,13 @@ class ReadThrottle:
         self._late = self._late or now - self._due > LATE_S
         self._samples += 1
         if self._samples == SAMPLES:
-            self._adapt()
+            self._adapt(now)
         if now - self._asked_at < QUIET_S:
             self._next_sample(now)
         else:
             self._timer, self._limited = None, False
 
-    def _adapt(self) -> None:
+    def _adapt(self, now: float) -> None:
         self.rate = min(max(self.rate * (SLOWER if self._late else FASTER), RATE_MIN), RATE_MAX)
-        appended = self._appended()
-        self._limited = appended != self._appended_before
-        self._appended_before, self._samples, self._late = appended, 0, False
+        self._limited, self._round_began = self._appended_at() >= self._round_began, now
+        self._samples, self._late = 0, False

@@ -20,6 +20,7 @@ from streamlake.s3stream.wal.writes import Writes
 from streamlake.telemetry.metric import Metric, Sample, counter
 
 Buffer = bytes | memoryview
+CAPACITY_BYTES = 2 << 30  # of records that are not trimmed, unless the settings of a WAL say otherwise
 
 
 class State(Enum):

@@ -9,15 +9,21 @@ from collections.abc import Callable
 
 from pyiceberg.table import Table
 
-from streamlake.core.errors import Conflict, StreamLakeError
+from streamlake.core.errors import Conflict, StreamLakeError, describe
 from streamlake.core.ids import Ids
 from streamlake.table.commit.health import Health, unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
-from streamlake.table.commit.machine import Backoff, CommitMachine, Effect, ObservedTable, Owner, Step, resume_from
+from streamlake.table.commit.machine import (
+    CommitMachine,
+    Effect,
+    ObservedTable,
+    Owner,
+    Step,
+    resume_from,
+    table_backoff,
+)
 from streamlake.table.commit.progress import Progress, beginning, find
 from streamlake.table.commit.snapshot import Staged
-
-ERROR_CHARS_MAX = 300
 
 
 class Committer:
@@ -84,7 +90,7 @@ class Committer:
         if a file that the table needs is missing: open it again."""
         if self.table is not None:
             await self.health.look(self.table, committing=True)
-        machine = CommitMachine(self.progress, change.progress, self._observed, Backoff(self._ids))
+        machine = CommitMachine(self.progress, change.progress, self._observed, table_backoff(self._ids))
         effect = machine.start()
         while True:
             match effect.step:
@@ -140,9 +146,3 @@ def _observed(table: Table | None) -> ObservedTable:
         rows=head is not None and summary.get("total-records") != "0",
         schema_id=metadata.current_schema_id,
     )
-
-
-def describe(error: BaseException) -> str:
-    """One short line for logs and reports."""
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX]

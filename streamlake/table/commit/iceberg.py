@@ -13,7 +13,12 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    NoSuchIcebergTableError,
+    NoSuchPropertyException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
@@ -21,6 +26,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import TableRequirement, TableUpdate
 
 from streamlake.core.clock import Clock
+from streamlake.core.errors import Conflict, Invalid
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor
 from streamlake.table.commit import snapshot
@@ -55,14 +61,12 @@ class Change:
 
 
 class IcebergTable:
-    """One table of `catalog`, written by the committer of `epoch`."""
+    """One table of `catalog`, written by the committer of `epoch`. `identifier`: its namespaces and its name."""
 
     def __init__(
-        self, catalog: Catalog, identifier: tuple[str, str], epoch: int, executor: Executor, clock: Clock, ids: Ids
+        self, catalog: Catalog, identifier: tuple[str, ...], epoch: int, executor: Executor, clock: Clock, ids: Ids
     ) -> None:
-        """`identifier`: namespace and name; each dot in the namespace begins a namespace in the one before it."""
-        namespace, name = identifier
-        self.identifier: tuple[str, ...] = (*namespace.split("."), name)
+        self.identifier = identifier
         self.executor = executor
         self._catalog = catalog
         self._epoch = epoch
@@ -75,9 +79,14 @@ class IcebergTable:
         return ".".join(self.identifier)
 
     async def load(self) -> Table | None:
-        """As the catalog has it now; None if there is no such table."""
+        """As the catalog has it now; None if there is no such table. Invalid: it is no Iceberg table."""
         try:
             return await self.executor.run(self._catalog.load_table, self.identifier)
+        except (NoSuchIcebergTableError, NoSuchPropertyException) as error:
+            raise Invalid(
+                f"{self.name} is in the catalog, but is not an Iceberg table ({error}): drop or rename it, or set "
+                "streamlake.table.name"
+            ) from None
         except NoSuchTableError:
             return None
 
@@ -87,7 +96,8 @@ class IcebergTable:
         spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC,
         properties: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Create it, and its namespace. No error if it exists by now: load it next."""
+        """Create it, and its namespaces. No error if it exists by now: load it next. Conflict: the catalog made a
+        table, and has another one under this name."""
         await waited_for(self.executor.run(self._create, schema, spec, {**PROPERTIES, **properties}))
 
     async def put_and_commit(self, table: Table, change: Change) -> Table:
@@ -136,18 +146,26 @@ class IcebergTable:
         return snapshot.live_manifests(table)
 
     def _create(self, schema: Schema, spec: PartitionSpec, properties: dict[str, str]) -> None:
-        for levels in range(1, len(self.identifier)):
-            self._create_namespace(self.identifier[:levels])
-        with contextlib.suppress(TableAlreadyExistsError):
-            self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
+        for depth in range(1, len(self.identifier)):
+            self._create_namespace(self.identifier[:depth])
+        try:
+            made = self._catalog.create_table(self.identifier, schema, partition_spec=spec, properties=properties)
+        except TableAlreadyExistsError:
+            return
+        # Some answer the creation of a table that exists with that table. So what was made is nothing to rely on: the
+        # caller loads the table and decides by what it holds. That it is this very table is seen here.
+        found = self._catalog.load_table(self.identifier)
+        if found.metadata.table_uuid != made.metadata.table_uuid:
+            raise Conflict(f"{self.name} was made with uuid {made.metadata.table_uuid}, and is another table now")
 
     def _create_namespace(self, namespace: tuple[str, ...]) -> None:
-        if not self._catalog.namespace_exists(namespace):
-            try:
-                self._catalog.create_namespace(namespace)
-            except Exception:  # another table's task was faster: the SQL catalog raises the database's own error
-                if not self._catalog.namespace_exists(namespace):
-                    raise
+        if self._catalog.namespace_exists(namespace):
+            return
+        try:
+            self._catalog.create_namespace(namespace)
+        except Exception:  # another table's task was faster: the SQL catalog raises the database's own error
+            if not self._catalog.namespace_exists(namespace):
+                raise
 
     def _append(self, table: Table, change: Change) -> Staged:
         parents = self.manifests(table)

@@ -14,11 +14,17 @@ from enum import Enum
 
 from streamlake.core.errors import Fenced, Invalid, OutcomeUnknown
 from streamlake.core.ids import Ids
+from streamlake.core.retry import Backoff
 from streamlake.table.commit.progress import Progress, beginning
 
 ATTEMPTS_MAX = 5
 DELAY_FIRST_S = 0.1
 DELAY_MAX_S = 30.0
+
+
+def table_backoff(ids: Ids) -> Backoff:
+    """The pauses of a table: before a commit is looked for again, and before a task that failed starts over."""
+    return Backoff(ids, DELAY_FIRST_S, DELAY_MAX_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class CommitMachine:
 
     `base` is the table that the change was built for: another uuid or schema now, and the change does not fit."""
 
-    def __init__(self, before: Progress, after: Progress, base: ObservedTable, backoff: "Backoff") -> None:
+    def __init__(self, before: Progress, after: Progress, base: ObservedTable, backoff: Backoff) -> None:
         self._before = before
         self._after = after
         self._base = base
@@ -117,19 +123,3 @@ class CommitMachine:
         if self._backoff.failures >= ATTEMPTS_MAX:
             raise OutcomeUnknown(f"commit failed {ATTEMPTS_MAX} times, the last time with {error}")
         return Effect(Step.LOAD, delay_s)
-
-
-class Backoff:
-    """Delays that double up to a limit, with jitter, so that a thousand tables do not retry in step."""
-
-    def __init__(self, ids: Ids) -> None:
-        self._random = ids.random
-        self.failures = 0
-
-    def next_delay_s(self) -> float:
-        delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        return delay_s * self._random.uniform(0.5, 1.0)
-
-    def reset(self) -> None:
-        self.failures = 0

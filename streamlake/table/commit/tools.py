@@ -1,9 +1,10 @@
-"""What all tables of one worker share."""
+"""What all tables of one catalog share."""
 
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.clock import Clock
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor
@@ -12,10 +13,11 @@ from streamlake.table.formats.resolve import SchemaCache
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The catalog, the compiled schemas, and the executor, clock and chance that tables work with."""
+    """The catalog with what it can keep, the compiled schemas, and the executor, clock and chance of the tables."""
 
     catalog: Catalog
     schemas: SchemaCache
     executor: Executor
     clock: Clock
     ids: Ids
+    capabilities: Capabilities

@@ -55,6 +55,7 @@ from streamlake.table.formats.source_schema import (
 )
 from streamlake.table.rows import field_map
 from streamlake.table.rows.field_map import FieldMap, key_of
+from streamlake.table.rows.hive_types import type_chars
 
 # Names that Spark, Iceberg's own tables or readers give a meaning of their own.
 RESERVED_NAMES = frozenset(
@@ -104,8 +105,11 @@ class Evolution:
     requirements: tuple[TableRequirement, ...] = ()
 
 
-def evolve(table: CurrentTable | None, sources: Sequence[Sequence[SourceColumn]]) -> Evolution:
-    """Raises Invalid if the table itself cannot be written to."""
+def evolve(
+    table: CurrentTable | None, sources: Sequence[Sequence[SourceColumn]], type_chars_max: int | None = None
+) -> Evolution:
+    """`type_chars_max`: the catalog's limit for a column's type as text. Raises Invalid if the table itself cannot be
+    written to."""
     if table and table.schema.identifier_field_ids:
         raise Invalid("the table has identifier fields, and rows may lack any field: drop them to append to this table")
     columns: Columns = _optional(table.schema.as_struct()).fields if table else ()
@@ -120,11 +124,22 @@ def evolve(table: CurrentTable | None, sources: Sequence[Sequence[SourceColumn]]
         except _Refused as refused:
             bindings.append(refused.incompatible)
             continue
+        if type_chars_max is not None and (long := _too_long(merged, type_chars_max)):
+            bindings.append(long)
+            continue
         columns, next_id = merged, merge.next_id
         fields = {**fields, **merge.binding}
         bindings.append(merge.binding)
     updates, requirements, schema = _changes(table, columns, fields)
     return Evolution(schema, fields, tuple(bindings), updates, requirements)
+
+
+def _too_long(columns: Columns, chars_max: int) -> Incompatible | None:
+    for column in columns:
+        if (chars := type_chars(column.field_type)) > chars_max:
+            why = f"its type as text has {chars:,} characters, and the catalog takes {chars_max:,} at most"
+            return Incompatible(column.name, why)
+    return None
 
 
 def _known(table: CurrentTable | None) -> dict[str, int]:

@@ -94,13 +94,14 @@ def translate(
     return Translated(topic, records, tuple(groups), tuple(dead))
 
 
-def evolve(metadata: TableMetadata | None, translated: Translated) -> Evolved:
-    """The table's next schema. Raises Invalid if the table cannot be written to, Corrupt for a bad field map."""
+def evolve(metadata: TableMetadata | None, translated: Translated, type_chars_max: int | None = None) -> Evolved:
+    """The table's next schema. Raises Invalid if the table cannot be written to, Corrupt for a bad field map.
+    `type_chars_max`: see evolve.evolve."""
     sources: list[tuple[SourceColumn, ...]] = []
     for group in translated.groups:
         if group.columns not in sources:  # pieces of one schema have the same
             sources.append(group.columns)
-    result = evolution.evolve(_current(metadata), sources)
+    result = evolution.evolve(_current(metadata), sources, type_chars_max)
     bindings = [result.bindings[sources.index(group.columns)] for group in translated.groups]
     dead = list(translated.dead)
     for group, binding in zip(translated.groups, bindings, strict=True):

@@ -9,11 +9,12 @@ its successor. Lines are bounded; a line that is too long or not one of these me
 """
 
 import asyncio
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
+from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.errors import Corrupt
 
 LINE_BYTES_MAX = 16 << 20
@@ -32,9 +33,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     round_bytes: int
     log_level: str
     log_json: bool
-    catalog_kind: str
-    catalog_name: str
-    catalog_properties: dict[str, Any]
+    catalogs: dict[str, CatalogConfig]
+    default_catalog: str
 
 
 class TableSpec(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ class TableReport(msgspec.Struct, frozen=True):
     `state`: starting, running, retrying (a dependency is down: `message` says which), failed (a person must act:
     `message` says how), unreadable (files of the table are gone: `message` says which), fenced (a newer worker has
     taken over). `maintenance`: since when and why it fails, empty if it works; rows are committed either way.
+    `catalog`: by its name in the configuration; all else is of the table there.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
     """
@@ -80,6 +81,7 @@ class TableReport(msgspec.Struct, frozen=True):
     metadata_location: str | None = None
     dead_letter_table: str | None = None
     dead_letter_metadata_location: str | None = None
+    catalog: str = ""
 
 
 class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -26,8 +26,6 @@ from streamlake.table.formats.converted import MESSAGE_CHARS_MAX, Reason, RowErr
 from streamlake.table.rows.layout import timestamp_types, timestamps
 from streamlake.table.rows.project import table_schema
 
-SUFFIX = "__dlq"
-
 # Ids are in the order in which catalogs number a new table's columns: a level, then what is below it.
 DEAD_LETTER_SCHEMA = Schema(
     NestedField(1, "reason", StringType(), doc="invalid_value, unknown_schema, …: see docs/guides/tables.md"),

@@ -18,7 +18,6 @@ from streamlake.table.task.round import Round
 
 ACCOUNT = "tables"
 FETCH_BYTES = 4 << 20
-ROUND_BYTES = 32 << 20
 POLL_S = 1.0
 MEMORY_TIMEOUT_S = 30.0
 

@@ -10,28 +10,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from streamlake.catalogs.kinds import KINDS
 from streamlake.cluster.config.table import TableSettings
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Invalid, Unavailable
 from streamlake.core.tasks import Supervisor
-from streamlake.table.task import dead_letters
+from streamlake.table.commit.tools import Tools
+from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
+from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport, TableSpec
-from streamlake.table.task.task import TableTask, Work
+from streamlake.table.task.names import TableName, check_apart, check_possible
+from streamlake.table.task.task import FAILED_RETRY_S, TableTask, Work
+
+CATALOG_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     spec: TableSpec
     settings: TableSettings
+    keys: tuple[TableName, ...]
     supervisor: Supervisor
 
 
 class Tables:
     """`on_failure` is called with (name, error) when a task dies of a bug: the composition root stops the process."""
 
-    def __init__(self, work: Work, on_failure: Callable[[str, BaseException], None] | None = None) -> None:
+    def __init__(
+        self, work: Work, catalogs: Catalogs, on_failure: Callable[[str, BaseException], None] | None = None
+    ) -> None:
         self.tasks: dict[UUID, TableTask] = {}
         self._running: dict[UUID, Running] = {}
         self._work = work
+        self._catalogs = catalogs
         self._on_failure = on_failure
         self._lock = asyncio.Lock()
 
@@ -42,18 +52,10 @@ class Tables:
             settings = {id: found for id, spec in wanted.items() if (found := self._settings(spec))}
             stale = [id for id, r in self._running.items() if not _same(r, wanted.get(id), settings.get(id))]
             await asyncio.gather(*(self._stop(id) for id in stale))
-            taken = {name: r.spec.topic for r in self._running.values() for name in _names(r.spec, r.settings)}
+            taken = {key: r.spec.topic for r in self._running.values() for key in r.keys}
             for id, found in settings.items():
-                if id in self._running:
-                    continue
-                spec, names = wanted[id], _names(wanted[id], found)
-                if name := next((name for name in names if name in taken), None):
-                    fed = f"topic {taken[name]} feeds table {'.'.join(name)} already"
-                    message = f"{fed}: set streamlake.table.name of one of them"
-                    self._refuse(spec, ".".join(names[0]), message)
-                    continue
-                taken.update(dict.fromkeys(names, spec.topic))
-                self._start(spec, found)
+                if id not in self._running:
+                    self._start_unless_refused(wanted[id], found, taken)
 
     async def close(self) -> None:
         """Stop all, after their commits in flight."""
@@ -64,28 +66,51 @@ class Tables:
         try:
             return TableSettings.from_configs(spec.configs)
         except Invalid as error:
-            self._refuse(spec, spec.topic, str(error))
+            self._work.report(TableReport(spec.topic, spec.topic_id, spec.topic, "failed", str(error)))
             return None
 
-    def _refuse(self, spec: TableSpec, table: str, message: str) -> None:
-        self._work.report(TableReport(spec.topic, spec.topic_id, table, "failed", message))
+    def _report(self, spec: TableSpec, table: TableName, state: str, message: str) -> None:
+        message = message[:MESSAGE_CHARS_MAX]
+        self._work.report(TableReport(spec.topic, spec.topic_id, str(table), state, message, catalog=table.catalog))
 
-    def _start(self, spec: TableSpec, settings: TableSettings) -> None:
-        task = TableTask(spec, settings, self._work)
+    def _start_unless_refused(self, spec: TableSpec, settings: TableSettings, taken: dict[TableName, str]) -> None:
+        table = TableName(self._catalogs.name(settings.catalog), settings.namespace, settings.name or spec.topic)
+        try:
+            kind = self._catalogs.kind(table.catalog)
+            capabilities = KINDS[kind].capabilities
+            check_possible(spec.topic, table, kind, capabilities)
+            keys = table.keys(capabilities)
+            check_apart(spec.topic, keys, taken, capabilities.folds_case)
+        except Invalid as error:
+            self._report(spec, table, "failed", str(error))
+            return
+        taken.update(dict.fromkeys(keys, spec.topic))
         supervisor = Supervisor(self._on_failure)
-        supervisor.start(f"table {spec.topic}", task.run())
-        self.tasks[spec.topic_id] = task
-        self._running[spec.topic_id] = Running(spec, settings, supervisor)
+        supervisor.start(f"table {spec.topic}", self._run(spec, settings, table))
+        self._running[spec.topic_id] = Running(spec, settings, keys, supervisor)
+
+    async def _run(self, spec: TableSpec, settings: TableSettings, table: TableName) -> None:
+        """Until cancelled, or fenced."""
+        tools = await self._opened(spec, table)
+        task = self.tasks[spec.topic_id] = TableTask(spec, settings, self._work, table.catalog, tools)
+        await task.run()
+
+    async def _opened(self, spec: TableSpec, table: TableName) -> Tools:
+        """While the catalog cannot be reached, its tables report so and wait; topics and other tables go on."""
+        while True:
+            try:
+                return await self._catalogs.tools(table.catalog)
+            except Invalid as error:
+                self._report(spec, table, "failed", str(error))
+                await asyncio.sleep(FAILED_RETRY_S)
+            except Unavailable as error:
+                self._report(spec, table, "retrying", f"the catalog {table.catalog} cannot be opened: {error}")
+                await asyncio.sleep(CATALOG_PAUSE_S)
 
     async def _stop(self, topic_id: UUID) -> None:
         await self._running[topic_id].supervisor.stop()
-        del self._running[topic_id], self.tasks[topic_id]
-
-
-def _names(spec: TableSpec, settings: TableSettings) -> list[tuple[str, str]]:
-    """Its table and its dead-letter table."""
-    name = settings.name or spec.topic
-    return [(settings.namespace, name), (settings.namespace, name + dead_letters.SUFFIX)]
+        del self._running[topic_id]
+        self.tasks.pop(topic_id, None)  # there is none while its catalog is not open
 
 
 def _same(running: Running, spec: TableSpec | None, settings: TableSettings | None) -> bool:

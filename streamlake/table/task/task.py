@@ -18,15 +18,14 @@ import structlog
 
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
-from streamlake.core.errors import Conflict, Fenced, Invalid
-from streamlake.table.commit.committer import describe
+from streamlake.core.errors import Conflict, Fenced, Invalid, describe
 from streamlake.table.commit.health import Unreadable
-from streamlake.table.commit.machine import Backoff, Owner
+from streamlake.table.commit.machine import Owner, table_backoff
 from streamlake.table.commit.progress import DEAD_LETTER
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.control import TableReport, TableSpec
-from streamlake.table.task.gather import ROUND_BYTES, Gatherer
+from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import LogReader
 from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
@@ -43,23 +42,24 @@ class Work:
 
     cluster_id: str
     reader: LogReader
-    tools: Tools
     budget: Budget
     report: Callable[[TableReport], None]
-    round_bytes: int = ROUND_BYTES
+    round_bytes: int  # a round with so much pending is committed early
 
 
 class TableTask:
-    def __init__(self, spec: TableSpec, settings: TableSettings, work: Work) -> None:
+    def __init__(self, spec: TableSpec, settings: TableSettings, work: Work, catalog: str, tools: Tools) -> None:
+        """`tools` are those of the catalog of this name."""
         owner = Owner(work.cluster_id, spec.topic, str(spec.topic_id), spec.committer_epoch)
         self.spec = spec
+        self.catalog = catalog
         self.state = "starting"
         self.message = ""
-        self.table = TopicTable(settings, owner, spec.committed_once, work.tools)
-        self._gatherer = Gatherer(spec, work.reader, work.tools.executor, work.budget, work.round_bytes)
-        self._upkeep = [Upkeep(c, work.tools) for c in (self.table.main, self.table.dead_letters)]
+        self.table = TopicTable(settings, owner, spec.committed_once, tools)
+        self._gatherer = Gatherer(spec, work.reader, tools.executor, work.budget, work.round_bytes)
+        self._upkeep = [Upkeep(c, tools) for c in (self.table.main, self.table.dead_letters)]
         self._interval_s = max(settings.commit_interval_ms / 1000, ROUND_S_MIN)
-        self._backoff = Backoff(work.tools.ids)
+        self._backoff = table_backoff(tools.ids)
         self._duration_ms: int | None = None
         self._report = work.report
 
@@ -70,19 +70,19 @@ class TableTask:
                 await self._live()
             except Conflict as error:
                 logger.info("table changed, reloading", table=self.table.main.handle.name, reason=str(error))
-                await asyncio.sleep(self._backoff.next_delay_s())
+                await self._backoff.pause()
             except Fenced as error:
                 self._set("fenced", str(error))
                 return
             except Unreadable as error:
                 self._set("unreadable", str(error))
-                await asyncio.sleep(self._backoff.next_delay_s())
+                await self._backoff.pause()
             except Invalid as error:
                 self._set("failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
             except Exception as error:  # whatever a catalog, store or registry raises: wait and start over
                 self._set("retrying", describe(error), error)
-                await asyncio.sleep(self._backoff.next_delay_s())
+                await self._backoff.pause()
 
     async def _live(self) -> None:
         """Open the tables and run rounds until the first error, which is raised."""
@@ -130,6 +130,7 @@ class TableTask:
             table=main.handle.name,
             state=self.state,
             message=self.message,
+            catalog=self.catalog,
             positions=held.next,
             hold=self.table.seen.next,
             committed_once=main.committed_once,

@@ -40,6 +40,7 @@ from streamlake.table.rows.pipeline import Evolved, Translated
 from streamlake.table.rows.writer import WrittenFile
 from streamlake.table.task import dead_letters
 from streamlake.table.task.dead_letters import DEAD_LETTER_SCHEMA
+from streamlake.table.task.names import DEAD_LETTER_SUFFIX
 from streamlake.table.task.round import Round
 from streamlake.table.task.settled import NONE_SETTLED, read_settled
 
@@ -56,7 +57,7 @@ class TopicTable:
     def __init__(self, settings: TableSettings, owner: Owner, committed_once: bool, tools: Tools) -> None:
         name = settings.name or owner.topic
         self.main = self._committer(settings.namespace, name, owner, committed_once, tools)
-        self.dead_letters = self._committer(settings.namespace, name + dead_letters.SUFFIX, owner, False, tools)
+        self.dead_letters = self._committer(settings.namespace, name + DEAD_LETTER_SUFFIX, owner, False, tools)
         self.reached = self.main.progress
         self.last_commit_ms: int | None = None
         self._settled = NONE_SETTLED
@@ -69,7 +70,8 @@ class TopicTable:
 
     @staticmethod
     def _committer(namespace: str, name: str, owner: Owner, committed_once: bool, tools: Tools) -> Committer:
-        handle = IcebergTable(tools.catalog, (namespace, name), owner.epoch, tools.executor, tools.clock, tools.ids)
+        identifier = (*namespace.split("."), name)
+        handle = IcebergTable(tools.catalog, identifier, owner.epoch, tools.executor, tools.clock, tools.ids)
         return Committer(handle, owner, committed_once, tools.ids)
 
     @property
@@ -89,10 +91,21 @@ class TopicTable:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
             where = self.dead_letters.handle.name
             return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
+        notes = [f"not partitioned by {found.item}: {found.why}" for found in pending_of(self.main.table.metadata)]
         if self._too_many_partitions:
-            return f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"
-        pending = pending_of(self.main.table.metadata)
-        return "; ".join(f"not partitioned by {found.item}: {found.why}" for found in pending)
+            notes = [f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"]
+        return "; ".join([*notes, *self._lost()])
+
+    def _lost(self) -> list[str]:
+        """What the catalog does not keep of what we commit."""
+        kept = self._tools.capabilities
+        if kept.keeps_tags and kept.keeps_history:
+            return []
+        lost = [what for what, keeps in (("tags", kept.keeps_tags), ("history", kept.keeps_history)) if not keeps]
+        return [
+            f"the catalog keeps no {' and no '.join(lost)} of the table, so there is no time travel; its progress is "
+            "kept by the table property streamlake.progress"
+        ]
 
     async def confirm(self) -> None:
         """Look for our last commit in the table itself, so that the hold may follow."""
@@ -139,7 +152,7 @@ class TopicTable:
         translated = await run(
             pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled
         )
-        evolved = await run(pipeline.evolve, self._metadata(), translated)
+        evolved = await self._evolve(translated)
         bad_batches = done.new_bad_batches(self._settled)
         self._check_tolerance(translated, evolved, bad_batches)
         if self.main.table is None and evolved.schema.fields:
@@ -164,8 +177,10 @@ class TopicTable:
         self.last_commit_ms = self._tools.clock.now_ms()
         return True
 
-    def _metadata(self) -> Any:
-        return self.main.table.metadata if self.main.table is not None else None
+    async def _evolve(self, translated: Translated) -> Evolved:
+        metadata = self.main.table.metadata if self.main.table is not None else None
+        longest = self._tools.capabilities.type_chars_max
+        return await self._tools.executor.run(pipeline.evolve, metadata, translated, longest)
 
     def _check_tolerance(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> None:
         tolerated = TOLERATED[self._settings.errors_tolerance]
@@ -198,7 +213,7 @@ class TopicTable:
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
         await self._claim(self.main)
-        return await self._tools.executor.run(pipeline.evolve, self.main.table.metadata, translated)
+        return await self._evolve(translated)
 
     def _write(self, translated: Translated, evolved: Evolved) -> tuple[list[WrittenFile], Partitioning]:
         table = self.main.table

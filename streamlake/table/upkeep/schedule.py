@@ -10,7 +10,8 @@ import structlog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from streamlake.table.commit.committer import Committer, describe
+from streamlake.core.errors import describe
+from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.tools import Tools
 from streamlake.table.upkeep.maintenance import Maintenance
 

@@ -34,6 +34,7 @@ def settings(**configs: str) -> TableSettings:
 def test_defaults() -> None:
     assert TableSettings.from_configs({}) == TableSettings(
         enable=False,
+        catalog="",
         namespace="default",
         name="",
         commit_interval_ms=10_000,
@@ -50,6 +51,7 @@ def test_from_configs() -> None:
     configs = {
         "retention.ms": "1",
         PREFIX + "enable": "true",
+        PREFIX + "catalog": "lake",
         PREFIX + "namespace": "sales",
         PREFIX + "name": "orders_v1",
         PREFIX + "commit.interval.ms": "1000",
@@ -61,7 +63,7 @@ def test_from_configs() -> None:
         PREFIX + "errors.tolerance": "none",
     }
     assert TableSettings.from_configs(configs) == TableSettings(
-        True, "sales", "orders_v1", 1000, "by_schema_id", "raw", "flatten",
+        True, "lake", "sales", "orders_v1", 1000, "by_schema_id", "raw", "flatten",
         (PartitionBy("ts", "day"), PartitionBy("id", "bucket", 16)), "automq", "none",
     )  # fmt: skip
 

@@ -226,6 +226,15 @@ async def test_unusable_urls(url: str, words: str) -> None:
         await Database.open(url, InlineExecutor(), SystemClock())
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql//u:secret@h/db", "nosuchdb://u:secret@h/db", "postgresql://u:secret@h:x/d"]
+)
+async def test_an_error_does_not_show_the_password_of_a_wrong_url(url: str):
+    with pytest.raises(Invalid, match="is not a database URL") as raised:
+        await Database.open(url, InlineExecutor(), SystemClock())
+    assert "secret" not in str(raised.value)
+
+
 async def test_a_file_that_is_no_database(tmp_path) -> None:
     (tmp_path / "metadata.db").write_bytes(b"hello" * 1000)
     with pytest.raises(Corrupt, match="not a usable metadata database"):

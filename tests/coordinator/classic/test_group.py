@@ -5,19 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlake.coordinator.classic.api import (
-    Answer,
     GroupError,
     JoinAnswer,
     JoinRequest,
     LeavingMember,
-    Save,
     State,
     SyncAnswer,
     SyncRequest,
 )
 from streamlake.coordinator.classic.group import Group
-from streamlake.coordinator.classic.member import decode_members
+from streamlake.coordinator.machine import Answer, Save
 from streamlake.coordinator.settings import GroupSettings
+from streamlake.core.errors import StreamLakeError, Unavailable
 
 E = GroupError
 PROTOCOLS = (("range", b"r"), ("sticky", b"s"))
@@ -36,10 +35,8 @@ class Life:
         self.saves: list[Save] = []
 
     def restart(self) -> None:
-        row = self.group.row(0)
-        self.group = Group.restored(
-            row, decode_members(row.members, self.now), self.now, self.settings, lambda: next(self.ids)
-        )
+        saved = self.group.snapshot()
+        self.group = Group.restored("g", saved, self.now, self.settings, lambda: next(self.ids))
         self.saves = []
 
     def join(self, member_id: str = "", **changes: object) -> int:
@@ -97,7 +94,7 @@ class Life:
             self.drain()
         self.now = until
 
-    def save(self, error: GroupError = E.NONE) -> None:
+    def save(self, error: StreamLakeError | None = None) -> None:
         saves, self.saves = self.saves, []
         for save in saves:
             self.group.saved(save, error, self.now)
@@ -343,8 +340,8 @@ def test_the_last_one_out_leaves_an_empty_generation():
     (member,) = life.stable(1)
     assert life.leave(member) is E.NONE
     assert (life.group.state, life.group.generation, life.group.protocol) == (State.EMPTY, 2, None)
-    assert life.saves == [Save(2)]
-    assert life.group.row(0).leader is None
+    (save,) = life.saves
+    assert (save.saved.epoch, save.saved.leader, save.then) == (2, None, None)
 
 
 def test_the_oldest_member_follows_a_leader_that_leaves():
@@ -410,7 +407,7 @@ def test_an_assignment_that_cannot_be_saved_was_never_given():
     life = Life()
     member = life.answers[life.join()].member_id
     token = life.sync(member, assignments={member: b"x"})
-    life.save(E.COORDINATOR_NOT_AVAILABLE)
+    life.save(Unavailable("no"))
     assert life.answers[token] == SyncAnswer(E.COORDINATOR_NOT_AVAILABLE)
     assert life.group.state is State.PREPARING
     assert life.beat(member) is E.REBALANCE_IN_PROGRESS
@@ -438,10 +435,10 @@ def test_the_save_of_an_older_generation_does_not_vouch_for_a_newer_one():
     life.join(member, protocols=PROTOCOLS[:1])
     token = life.sync(member)
     older, newer = life.saves
-    life.group.saved(older, E.NONE, life.now)
+    life.group.saved(older, None, life.now)
     life.drain()
     assert token not in life.answers
-    life.group.saved(newer, E.NONE, life.now)
+    life.group.saved(newer, None, life.now)
     life.drain()
     assert life.answers[token].error is E.NONE
 
@@ -531,7 +528,7 @@ def test_a_restart_that_is_not_durable_is_not_announced():
     life = Life()
     stable_static(life, "a", "b")
     token = static(life, "b")
-    life.save(E.COORDINATOR_NOT_AVAILABLE)
+    life.save(Unavailable("no"))
     assert life.answers[token].error is E.COORDINATOR_NOT_AVAILABLE
     again = static(life, "b")
     life.save()
@@ -666,7 +663,7 @@ def test_an_abandoned_group_answers_everybody():
     life = Life()
     old = life.stable(2)
     tokens = [life.join(old[0]), life.join()]
-    life.group.abandon(E.NOT_COORDINATOR)
+    life.group.abandon()
     life.drain()
     assert [life.answers[t].error for t in tokens] == [E.NOT_COORDINATOR] * 2
 
@@ -710,7 +707,7 @@ def test_whatever_happens(events, delay):
         elif kind == "sync":
             now = life.group.generation
             mine = {x: f"{now}:{life.tokens}:{x}".encode() for x, _ in known}
-            leads = life.group.row(0).leader == member and life.group.state is State.COMPLETING
+            leads = life.group.snapshot().leader == member and life.group.state is State.COMPLETING
             token = life.sync(member, assignments=mine, group_instance_id=instance)
             syncs[token] = now
             if leads and token not in life.answers:
@@ -724,7 +721,7 @@ def test_whatever_happens(events, delay):
         elif kind == "save":
             life.save()
         elif kind == "fail":
-            life.save(E.COORDINATOR_NOT_AVAILABLE)
+            life.save(Unavailable("no"))
         elif life.group.state in (State.STABLE, State.EMPTY) and not life.saves:
             lost |= {t for t in (*joins, *syncs) if t not in life.answers}
             life.restart()

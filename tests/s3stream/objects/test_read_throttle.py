@@ -1,3 +1,4 @@
+from math import inf
 from typing import Any
 
 from streamlake.s3stream.objects.read_throttle import (
@@ -7,8 +8,8 @@ from streamlake.s3stream.objects.read_throttle import (
     QUIET_S,
     RATE_INITIAL,
     RATE_MIN,
+    ROUND_S,
     SAMPLE_S,
-    SAMPLES,
     SLOWER,
     STEP_BYTES,
     WAIT_MAX_S,
@@ -50,12 +51,11 @@ class Loop:
 
 class Broker:
     def __init__(self, *, produces: bool = True) -> None:
-        self.loop, self.produces, self.appended = Loop(), produces, 0
-        self.throttle = ReadThrottle(self._appended, self.loop)  # type: ignore[arg-type]
+        self.loop, self.produces = Loop(), produces
+        self.throttle = ReadThrottle(self._appended_at, self.loop)  # type: ignore[arg-type]
 
-    def _appended(self) -> int:
-        self.appended += self.produces
-        return self.appended
+    def _appended_at(self) -> float:
+        return self.loop.now if self.produces else -inf
 
     def read(self, seconds: float) -> float:
         """One reader that reads on and on: bytes a second."""
@@ -68,12 +68,8 @@ class Broker:
         return size / seconds
 
 
-ROUND_S = SAMPLES * SAMPLE_S
-
-
 def test_without_producers_nobody_waits() -> None:
     broker = Broker(produces=False)
-    broker.read(2 * ROUND_S)  # to find out
     assert broker.read(1.0) > 50 * RATE_INITIAL
 
 

@@ -214,6 +214,9 @@ async def test_who_fails_or_leaves_gives_back_his_part_of_the_pace(media) -> Non
 async def test_where_producers_are_spared_a_read_takes_little(media, monkeypatch) -> None:
     monkeypatch.setattr(stream_module, "ENOUGH_BYTES", 700)
     broker, stream = await uploaded(media)
+    assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 6000, "nobody produces"
+    await broker.append(stream, b"x")
+    await until(lambda: broker.streams.read_throttle.limited)
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 900, "one block is over the limit"
-    await until(lambda: not broker.streams.read_throttle.limited)  # it is known that nobody produces
+    await until(lambda: not broker.streams.read_throttle.limited)
     assert len(b"".join(await stream.read(0, 20, 1 << 20))) == 6000

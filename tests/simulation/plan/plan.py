@@ -22,6 +22,9 @@ WITH_TABLES = (
     "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",
 )  # fmt: skip
 
+AMPLE = 64 << 20
+SCARCE = (35 << 20) + 4096  # a broker on a bucket has 4 KiB of it for its connections: they are often held up
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -36,6 +39,7 @@ class Plan:
     linger_ms: int  # of an object WAL
     request_timeout_s: float  # of clients
     pace: float  # of all clients: their longest pauses, in seconds
+    memory_bytes: int  # of a broker
 
 
 def draw_plan(random: Random) -> Plan:
@@ -60,4 +64,5 @@ def draw_plan(random: Random) -> Plan:
         linger_ms=random.choice((0, 5, 5, 250)),
         request_timeout_s=random.choice((5.0, 10.0, 30.0)),
         pace=pace,
+        memory_bytes=random.choice((AMPLE, AMPLE, AMPLE, SCARCE)),
     )

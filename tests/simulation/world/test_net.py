@@ -22,6 +22,7 @@ from streamlake.protocol.messages.api_versions import (
 from streamlake.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from streamlake.protocol.requests import api
 from streamlake.server.listener import Listener
+from streamlake.server.memory import ConnectionMemory
 
 CALM = NetFaults(end_delay=Latency(0.002))
 CHOPPY = replace(CALM, split_rate=0.7, part_rate=0.7, window_bytes=1000, latency=Latency(0.001, 0.2, 0.5))
@@ -382,7 +383,7 @@ def talk(seed: int, faults: NetFaults) -> tuple[list[str], str]:
 
         async def serve() -> None:
             listener = Listener(net.bind("b", 9092), 10, 1 << 20)  # type: ignore[arg-type]
-            await listener.start(None, handlers())  # type: ignore[arg-type]
+            await listener.start(None, handlers(), ConnectionMemory(1 << 30))  # type: ignore[arg-type]
 
         async def ask(peer: KafkaPeer, n: int) -> None:
             for _ in range(20):

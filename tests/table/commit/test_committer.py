@@ -5,7 +5,7 @@ from support.table_world import World
 
 from streamlake.core.errors import Fenced, Invalid, OutcomeUnknown
 from streamlake.table.commit import machine as commit_machine
-from streamlake.table.commit.committer import ERROR_CHARS_MAX, Committer, describe
+from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 
@@ -115,9 +115,3 @@ async def test_an_invalid_table_is_not_tried_again() -> None:
     with pytest.raises(Invalid, match="format version 1"):
         await c.commit(change(c, 5))
     assert world.catalog.commits == 0
-
-
-def test_describe_is_one_short_line() -> None:
-    assert describe(OSError("a\n  b")) == "OSError: a b"
-    assert describe(KeyError()) == "KeyError: no message"
-    assert len(describe(ValueError("x" * 9999))) == ERROR_CHARS_MAX

@@ -1,11 +1,13 @@
 import asyncio
+from typing import Any
 
 import pytest
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, NoSuchIcebergTableError, NoSuchPropertyException
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 from support.table_world import Executor, Pause, World
 
+from streamlake.core.errors import Conflict, Invalid
 from streamlake.table.commit.iceberg import Change, IcebergTable, waited_for
 from streamlake.table.commit.progress import beginning
 
@@ -27,18 +29,43 @@ async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
     assert table.name == "ns.t"
 
 
-async def test_each_dot_of_a_namespace_begins_a_namespace_in_the_one_before_it() -> None:
-    """A catalog that keeps levels, as REST catalogs do, must see them: an engine asks for company, then shop, then t."""
+async def test_each_level_of_a_namespace_is_made() -> None:
     world = World()
-    created: list[tuple[str, ...]] = []
-    world.catalog.create_namespace = lambda namespace: (
-        created.append(namespace) or world.catalog.inner.create_namespace(namespace)
-    )  # type: ignore[attr-defined, func-returns-value]
-    table = IcebergTable(world.catalog, ("company.shop", "t"), 3, world.executor, world.clock, world.ids)
+    table = IcebergTable(world.catalog, ("a", "b", "t"), 3, world.executor, world.clock, world.ids)
     await table.create(SCHEMA)
-    assert created == [("company",), ("company", "shop")]
-    assert world.catalog.load_table(("company", "shop", "t")).name() == ("company", "shop", "t")
-    assert table.name == "company.shop.t"
+    assert (await table.load()).name() == ("a", "b", "t")
+    assert world.catalog.list_namespaces() == [("a",)]
+    assert ("a", "b") in world.catalog.list_namespaces("a")
+    assert table.name == "a.b.t"
+
+
+async def test_a_catalog_that_has_another_table_than_it_made() -> None:
+    world = World()
+    table = handle(world)
+    original = world.catalog.create_table
+
+    def create_and_replace(identifier: Any, *args: Any, **kwargs: Any) -> Any:
+        made = original(identifier, *args, **kwargs)
+        world.catalog.drop_table(identifier)
+        original(identifier, *args, **kwargs)
+        return made
+
+    world.catalog.create_table = create_and_replace
+    with pytest.raises(Conflict, match=r"ns\.t was made with uuid .*, and is another table now"):
+        await table.create(SCHEMA)
+
+
+@pytest.mark.parametrize("error", [NoSuchIcebergTableError("hive"), NoSuchPropertyException("table_type missing")])
+async def test_what_is_no_iceberg_table_is_invalid(error: Exception) -> None:
+    """Nobody may take it for a table that is not there yet."""
+    world = World()
+
+    def load(_: object) -> Any:
+        raise error
+
+    world.catalog.load_table = load  # type: ignore[method-assign]
+    with pytest.raises(Invalid, match=r"ns\.t is in the catalog, but is not an Iceberg table .*streamlake.table.name"):
+        await handle(world).load()
 
 
 async def test_the_epoch_and_the_time_are_in_every_file_name() -> None:

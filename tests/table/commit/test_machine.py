@@ -6,14 +6,12 @@ from streamlake.core.errors import Fenced, Invalid, OutcomeUnknown
 from streamlake.core.ids import Ids
 from streamlake.table.commit.machine import (
     ATTEMPTS_MAX,
-    DELAY_FIRST_S,
-    DELAY_MAX_S,
-    Backoff,
     CommitMachine,
     ObservedTable,
     Owner,
     Step,
     resume_from,
+    table_backoff,
 )
 from streamlake.table.commit.progress import Progress, beginning
 
@@ -37,7 +35,7 @@ def observed(
 
 
 def machine(before: Progress = BEFORE, after: Progress = AFTER) -> CommitMachine:
-    return CommitMachine(before, after, observed(before), Backoff(Ids(1)))
+    return CommitMachine(before, after, observed(before), table_backoff(Ids(1)))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +96,7 @@ def test_after_any_error_only_the_table_tells(seen: ObservedTable, step: Step) -
 
 def test_a_first_commit_to_a_table_without_progress_is_not_taken_for_landed() -> None:
     start = beginning("c", "t", "id", 3)
-    m = CommitMachine(start, start.advanced(3, {}, {}), observed(None), Backoff(Ids(1)))
+    m = CommitMachine(start, start.advanced(3, {}, {}), observed(None), table_backoff(Ids(1)))
     assert m.loaded(observed(None), start).step is Step.COMMIT
 
 
@@ -135,13 +133,3 @@ def test_any_story_lands_at_most_what_the_table_shows(story: list[object]) -> No
         effect = m.loaded(observed(seen), seen or beginning("c", "t", "id", 3))
         assert (effect.step is Step.LANDED) == (seen == AFTER)
         assert (effect.step is Step.COMMIT) == (seen == BEFORE)
-
-
-def test_delays_grow_to_a_limit_with_jitter() -> None:
-    backoff = Backoff(Ids(1))
-    delays = [backoff.next_delay_s() for _ in range(40)]
-    assert DELAY_FIRST_S / 2 <= delays[0] <= DELAY_FIRST_S
-    assert all(DELAY_MAX_S / 2 <= d <= DELAY_MAX_S for d in delays[10:])
-    assert len(set(delays[20:])) > 1
-    backoff.reset()
-    assert backoff.next_delay_s() <= DELAY_FIRST_S

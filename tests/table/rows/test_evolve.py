@@ -327,3 +327,13 @@ def test_a_column_does_not_take_the_name_of_a_partition() -> None:
     table.evolve([value("zone", STRING), value("region", INT)])
     names = [field.name for field in table.metadata.schema().fields]
     assert names == ["ts", "zone", "TS_day_2", "ts_day_2_2", "region_2"]
+
+
+def test_a_type_that_is_too_long_for_the_catalog_refuses_its_source_and_nothing_else() -> None:
+    narrow, wide = value("v", struct(a=LONG)), value("v", struct(a=LONG, b=LONG))  # struct<a:bigint>, 16 characters
+    evolution = evolve(None, [[wide], [narrow]], 20)
+    refused, fits = evolution.bindings
+    assert str(refused) == "column v: its type as text has 25 characters, and the catalog takes 20 at most"
+    assert not isinstance(fits, Incompatible)
+    assert str(evolution.schema.find_type("v")) == "struct<2: a: optional long>"
+    assert not isinstance(evolve(None, [[wide]], 25).bindings[0], Incompatible)

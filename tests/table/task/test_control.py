@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlake.catalogs.config import CatalogConfig
 from streamlake.core.errors import Corrupt
 from streamlake.table.task.control import (
     FromServer,
@@ -18,7 +19,8 @@ from streamlake.table.task.control import (
 
 SPEC = TableSpec("orders", UUID(int=7), 3, {"streamlake.table.enable": "true"}, True, 4)
 REPORT = TableReport("orders", UUID(int=7), "default.orders", "running", positions=(1, 2), skipped={"control": 1})
-SETTINGS = WorkerSettings("127.0.0.1", 9092, "http://r", "c", 1, 2, "info", False, "sql", "lake", {"uri": "sqlite://"})
+LAKE = CatalogConfig("sql", "lake", {"secret": "x"})
+SETTINGS = WorkerSettings("127.0.0.1", 9092, "http://r", "c", 1, 2, "info", False, {"lake": LAKE}, "lake")
 
 
 def stream(data: bytes, limit: int = 1 << 16) -> asyncio.StreamReader:

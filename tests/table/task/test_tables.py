@@ -5,7 +5,13 @@ import pytest
 from support.table_world import TOPIC, TOPIC_ID, Executor, Pause, World, good
 from support.wait import DEADLINE_S
 
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.named import NamedCatalogs
+from streamlake.core.errors import Unavailable
 from streamlake.table.commit import machine as commit_machine
+from streamlake.table.commit.tools import Tools
+from streamlake.table.task import tables as tables_module
+from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport
 from streamlake.table.task.tables import Tables
 
@@ -18,12 +24,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Worker:
-    def __init__(self, world: World, **work: object) -> None:
+    def __init__(self, world: World, executor: Executor | None = None) -> None:
         self.world = world
         self.reports: dict[UUID, TableReport] = {}
         self.failures: list[str] = []
         self._changed = asyncio.Event()
-        self.tables = Tables(world.work(report=self._report, **work), lambda name, _: self.failures.append(name))
+        work = world.work(report=self._report)
+        self.tables = Tables(work, world.catalogs(executor), lambda name, _: self.failures.append(name))
 
     def _report(self, report: TableReport) -> None:
         self.reports[report.topic_id] = report
@@ -49,7 +56,9 @@ async def test_starts_stops_and_leaves_alone() -> None:
     assert worker.tables.tasks == {TOPIC_ID: task}
     await worker.tables.apply([])
     assert worker.tables.tasks == {}
+    worker.reports.clear()
     await worker.tables.apply([world.spec()])
+    await worker.until(TOPIC_ID, "running")
     assert worker.tables.tasks[TOPIC_ID] is not task
     await worker.tables.close()
     assert worker.tables.tasks == {}
@@ -69,9 +78,10 @@ async def test_a_changed_spec_restarts_the_table(change: dict[str, object]) -> N
     world = World()
     worker = Worker(world)
     await worker.tables.apply([world.spec()])
+    await worker.until(TOPIC_ID, "running")
     task = worker.tables.tasks[TOPIC_ID]
     await worker.tables.apply([world.spec(**change)])
-    assert worker.tables.tasks[TOPIC_ID] is not task
+    assert worker.tables.tasks.get(TOPIC_ID) is not task
     await worker.tables.close()
 
 
@@ -80,7 +90,7 @@ async def test_a_restart_waits_for_the_commit_in_flight() -> None:
     world = World()
     executor = Executor()
     world.log.produce(0, good([1]))
-    worker = Worker(world, tools=world.tools(executor))
+    worker = Worker(world, executor)
     pause = Pause(executor, "_commit", 2)
     await worker.tables.apply([world.spec()])
     await pause.reached.wait()
@@ -118,6 +128,67 @@ async def test_no_topic_feeds_the_dead_letter_table_of_another(first: str) -> No
     await worker.tables.apply(specs)
     report = await worker.until(specs[1].topic_id, "failed")
     assert f"topic {first} feeds table default.orders__dlq already" in report.message
+    await worker.tables.close()
+
+
+async def test_topics_whose_names_a_catalog_takes_for_one_cannot_feed_it() -> None:
+    world = World()
+    worker = Worker(world)
+    configs = {**world.configs, "streamlake.table.catalog": "hive"}
+    second = world.spec(topic="Orders", topic_id=OTHER_ID, configs=configs)
+    await worker.tables.apply([world.spec(configs=configs), second])
+    report = await worker.until(OTHER_ID, "failed")
+    assert report.message == (
+        "topic orders feeds table default.orders already in the catalog hive, which takes capital letters for small "
+        "ones: set streamlake.table.name of topic Orders"
+    )
+    elsewhere = {**configs, "streamlake.table.catalog": "lake"}
+    await worker.tables.apply(
+        [world.spec(configs=configs), world.spec(topic="Orders", topic_id=OTHER_ID, configs=elsewhere)]
+    )
+    assert (await worker.until(OTHER_ID, "running")).catalog == "lake"
+    await worker.tables.close()
+
+
+@pytest.mark.parametrize(
+    ("configs", "says"),
+    [
+        ({"catalog": "hive", "name": "orders-eu"}, "'-' is not possible in a name; set streamlake.table.name"),
+        ({"catalog": "hiv"}, "there is no catalog 'hiv'; did you mean hive?"),
+    ],
+)
+async def test_what_its_catalog_can_never_have(configs: dict[str, str], says: str) -> None:
+    world = World()
+    worker = Worker(world)
+    given = {f"streamlake.table.{key}": value for key, value in configs.items()}
+    other = world.spec(topic="other", topic_id=OTHER_ID, configs={**world.configs, **given})
+    await worker.tables.apply([other, world.spec()])
+    assert says in (await worker.until(OTHER_ID, "failed")).message
+    await worker.until(TOPIC_ID, "running")
+    await worker.tables.close()
+
+
+async def test_a_catalog_that_cannot_be_opened_holds_up_its_own_tables_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables_module, "CATALOG_PAUSE_S", 0.001)
+    world = World()
+    away = True
+
+    async def opened(name: str, _: CatalogConfig) -> Tools:
+        if name == "hive" and away:
+            raise Unavailable("no route to the metastore")
+        return world.tools()
+
+    worker = Worker(world)
+    named = NamedCatalogs("lake", {name: CatalogConfig("sql", name, {}) for name in ("lake", "hive")})
+    worker.tables = Tables(world.work(report=worker._report), Catalogs(named, opened))
+    other = world.spec(topic="b", topic_id=OTHER_ID, configs={**world.configs, "streamlake.table.catalog": "hive"})
+    await worker.tables.apply([other, world.spec()])
+    report = await worker.until(OTHER_ID, "retrying")
+    assert report.message == "the catalog hive cannot be opened: no route to the metastore"
+    assert (report.table, report.catalog) == ("default.b", "hive")
+    await worker.until(TOPIC_ID, "running")
+    away = False
+    await worker.until(OTHER_ID, "running")
     await worker.tables.close()
 
 

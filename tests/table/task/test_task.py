@@ -32,7 +32,9 @@ class Ran:
         self.world = world
         self._changed = asyncio.Event()
         self.reports: list[TableReport] = []
-        self.task = TableTask(world.spec(**spec), world.settings, world.work(report=self._reported))
+        self.task = TableTask(
+            world.spec(**spec), world.settings, world.work(report=self._reported), "lake", world.tools()
+        )
         self._running = asyncio.create_task(self.task.run())
 
     def _reported(self, report: TableReport) -> None:
@@ -234,7 +236,7 @@ async def test_a_backlog_is_taken_in_rounds_that_follow_at_once() -> None:
         world.log.produce(0, good([n]))
     world.epoch = 1
     work = world.work(round_bytes=1)
-    running = TableTask(world.spec(), world.settings, work)
+    running = TableTask(world.spec(), world.settings, work, "lake", world.tools())
     background = asyncio.create_task(running.run())
     async with asyncio.timeout(DEADLINE_S):
         while running.table.main.progress.position(0) < 5:

@@ -1,17 +1,48 @@
 import asyncio
 import contextlib
 import itertools
+import json
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyiceberg.partitioning import PartitionField
 from pyiceberg.transforms import BucketTransform
-from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good
+from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good, value
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.errors import Conflict, Fenced, Invalid, Unavailable
 from streamlake.table.rows import partition
 from streamlake.table.task import topic_table
+
+
+async def test_records_whose_type_the_catalog_cannot_hold_are_dead_letters() -> None:
+    """As with every schema that a table cannot hold: the table goes on."""
+    world = World(transform_value_type="none")
+    world.capabilities = Capabilities(type_chars_max=300)
+    optional = [{"name": f"field_{n}", "type": ["null", "long"]} for n in range(40)]
+    fields = [{"name": "n", "type": "long"}, *optional]
+    world.registry.schemas[3] = json.dumps({"type": "record", "name": "Order", "fields": fields})
+    wide = value(2, schema_id=3) + b"\0" * len(optional)
+    world.log.produce(0, [*good([1]), wide, *good([3])])
+    await world.life().drain()
+    world.check()
+    assert (world.rows(), world.dead()) == ([(0, 0), (0, 2)], [(0, 1)])
+    (row,) = world.load("__dlq").scan(selected_fields=("reason", "error")).to_arrow().to_pylist()
+    assert row["reason"] == "incompatible_schema"
+    assert "its type as text has" in row["error"]
+
+
+async def test_what_the_catalog_does_not_keep_is_in_the_status() -> None:
+    world = World(partition_by="[day(missing)]")
+    world.capabilities = Capabilities(keeps_tags=False, keeps_history=False)
+    world.log.produce(0, good([1]))
+    life = world.life()
+    await life.drain()
+    assert life.table.note == (
+        "not partitioned by day(missing): the table has no column missing; the catalog keeps no tags and no history of "
+        "the table, so there is no time travel; its progress is kept by the table property streamlake.progress"
+    )
 
 
 async def test_rows_dead_letters_and_the_account() -> None:

@@ -9,8 +9,9 @@ a page that is filled only to be written once costs more than all else in a grou
 What stands before a group in its first block is written again as it was, as the page cache would do it too; behind the
 group the block is filled with zeros. So nobody else may write to the file beyond the end of a group, in that block.
 
-A large group goes out in pieces that several threads copy and write at the same time: a disk that is given one write
-after the other does half of what it can. In which order the pieces reach it does not matter before the sync.
+A large group goes out in pieces, several at a time: a disk that is given one write after the other does half of what it
+can. One is copied while the system writes others (Linux's asynchronous I/O). In which order the pieces reach the disk
+does not matter before the sync.
 """
 
 import os
@@ -26,7 +27,7 @@ cdef extern from *:
     #endif
     #include <errno.h>
     #include <fcntl.h>
-    #include <limits.h>
+    #include <linux/aio_abi.h>
     #include <pthread.h>
     #include <signal.h>
     #include <stdint.h>
@@ -34,7 +35,9 @@ cdef extern from *:
     #include <stdlib.h>
     #include <string.h>
     #include <sys/eventfd.h>
+    #include <sys/mman.h>
     #include <sys/stat.h>
+    #include <sys/syscall.h>
     #include <sys/uio.h>
     #include <unistd.h>
 
@@ -42,43 +45,28 @@ cdef extern from *:
     #define STREAMLAKE_BLOCK 4096
     #define STREAMLAKE_STAGE (1 << 20)
     #define STREAMLAKE_PIECE_MIN (256 << 10)
-    #define STREAMLAKE_WRITERS 3  /* threads beside the one that has the job */
+    #define STREAMLAKE_STAGES 4      /* pieces under way */
+    #define STREAMLAKE_HUGE (2 << 20)  /* memory in such pages is found sooner by the system that writes from it */
 
-    /* The file that was written last, past the page cache. `stage` starts with its last block as it was written, if
-       that is not full: the bytes before `end`. */
+    /* The file that was written last, past the page cache. `kept` is its last block as it was written, if that is not
+       full: the bytes before `end`. */
     typedef struct {
         int fd;           /* -1: none, or not possible for this file */
         dev_t device;
         ino_t inode;
         int64_t end;
         int proven;       /* a group was written so */
-        char* stage;      /* aligned to blocks */
+        char* kept;       /* aligned to blocks, as the stages are */
+        char* stages;
     } streamlake_direct;
 
+    /* Writes that the system has: what it still has to write of each stage, 0 if nothing. */
     typedef struct {
-        int64_t part;
-        size_t taken;     /* bytes of this part that belong to the pieces before */
-    } streamlake_cursor;
-
-    /* A group cut into pieces of whole blocks. From `next` to `error` under the mutex. */
-    typedef struct {
-        pthread_mutex_t mutex;
-        pthread_cond_t work;
-        pthread_cond_t done;
-        pthread_t threads[STREAMLAKE_WRITERS];
-        int started;      /* threads */
-        int stop;
-        streamlake_cursor* cursors;  /* where each piece begins */
-        int64_t room;     /* cursors that fit */
-        int64_t bytes;    /* of a piece, but for the last */
-        int64_t offset;   /* of the first piece in the file */
-        int64_t total;    /* bytes of all, with what stands before the group in its first block */
-        int64_t pieces;
-        int64_t next;     /* the first that nobody has taken */
-        int64_t finished;
-        int error;
-        char tail[STREAMLAKE_BLOCK];  /* the last block, if it is not full */
-    } streamlake_pieces;
+        int refused;      /* this system has no asynchronous I/O, or none to spare: one write after the other */
+        aio_context_t context;
+        int64_t under_way[STREAMLAKE_STAGES];
+        int64_t offsets[STREAMLAKE_STAGES];
+    } streamlake_queue;
 
     typedef struct {
         pthread_t thread;
@@ -94,7 +82,7 @@ cdef extern from *:
         int64_t written;
         int64_t direct_writes;
         streamlake_direct direct;
-        streamlake_pieces pieces;
+        streamlake_queue queue;
     } streamlake_flush;
 
     /* Everything, or errno. A short write goes on: what is left then fails with the true reason. */
@@ -133,10 +121,15 @@ cdef extern from *:
         if (size == 0 || fstat(job->fd, &file) != 0 || !S_ISREG(file.st_mode) || end > (int64_t)file.st_size) return 0;
         if (direct->end >= 0 && direct->device == file.st_dev && direct->inode == file.st_ino) return direct->fd >= 0;
         if (direct->fd >= 0) close(direct->fd);
-        if (direct->stage == NULL && posix_memalign((void**)&direct->stage, STREAMLAKE_BLOCK, STREAMLAKE_STAGE) != 0) {
-            direct->stage = NULL;
+        if (direct->stages == NULL) {
+            size_t size = STREAMLAKE_STAGES * STREAMLAKE_STAGE;
             direct->fd = -1;
-            return 0;
+            if (posix_memalign((void**)&direct->stages, STREAMLAKE_HUGE, size + STREAMLAKE_BLOCK) != 0) {
+                direct->stages = NULL;
+                return 0;
+            }
+            madvise(direct->stages, size, MADV_HUGEPAGE);  /* refused by systems without: no matter */
+            direct->kept = direct->stages + size;
         }
         snprintf(path, sizeof path, "/proc/self/fd/%d", job->fd);
         direct->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);  /* refused by file systems that cannot */
@@ -152,7 +145,7 @@ cdef extern from *:
         int64_t block = job->offset / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
         ssize_t n;
         if (block == job->offset || direct->end == job->offset) return 0;
-        do n = pread(direct->fd, direct->stage, STREAMLAKE_BLOCK, (off_t)block); while (n < 0 && errno == EINTR);
+        do n = pread(direct->fd, direct->kept, STREAMLAKE_BLOCK, (off_t)block); while (n < 0 && errno == EINTR);
         if (n < 0) return errno;
         return n == STREAMLAKE_BLOCK ? 0 : EIO;
     }
@@ -169,133 +162,94 @@ cdef extern from *:
         return 0;
     }
 
-    /* Cut the job into pieces. Nonzero if there is no memory for it. */
-    static int streamlake_cut(streamlake_flush* job, int64_t size) {
-        streamlake_pieces* all = &job->pieces;
-        int64_t head = job->offset % STREAMLAKE_BLOCK, total = head + size, part = 0, left = 0, piece;
-        int64_t bytes = total / (STREAMLAKE_WRITERS + 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK + STREAMLAKE_BLOCK;
-        size_t taken = 0;
-        if (bytes < STREAMLAKE_PIECE_MIN) bytes = STREAMLAKE_PIECE_MIN;
-        if (bytes > STREAMLAKE_STAGE) bytes = STREAMLAKE_STAGE;
-        int64_t pieces = (total + bytes - 1) / bytes;
-        if (pieces > all->room) {
-            streamlake_cursor* more = realloc(all->cursors, (size_t)pieces * sizeof *more);
-            if (more == NULL) return 1;
-            all->cursors = more;
-            all->room = pieces;
+    /* Wait until the system has written `stage`. 0 or errno, which may be that of another stage. */
+    static int streamlake_wait(streamlake_flush* job, int stage) {
+        streamlake_queue* queue = &job->queue;
+        int error = 0;
+        while (queue->under_way[stage] > 0) {
+            struct io_event event;
+            long n = syscall(SYS_io_getevents, queue->context, 1L, 1L, &event, NULL);
+            if (n < 0 && errno == EINTR) continue;
+            if (n != 1) return n < 0 ? errno : EIO;
+            int done = (int)event.data;
+            int64_t size = queue->under_way[done], written = (int64_t)event.res;
+            queue->under_way[done] = 0;
+            int failed = 0;
+            if (written < 0) failed = (int)-written;
+            else if (written < size)  /* what is left fails with the true reason */
+                failed = streamlake_direct_put(job->direct.fd, job->direct.stages + done * STREAMLAKE_STAGE + written,
+                                               size - written, queue->offsets[done] + written);
+            if (error == 0) error = failed;
         }
-        for (piece = 0; piece < pieces; piece++) {
-            all->cursors[piece].part = part;
-            all->cursors[piece].taken = taken;
-            for (left = piece == 0 ? bytes - head : bytes; left > 0 && part < job->count;) {
-                size_t there = job->parts[part].iov_len - taken;
-                if ((int64_t)there > left) { taken += (size_t)left; break; }
-                left -= (int64_t)there;
-                part++;
-                taken = 0;
+        return error;
+    }
+
+    /* Have `size` bytes of `stage` written, now or soon. 0 or errno. */
+    static int streamlake_write_soon(streamlake_flush* job, int stage, int64_t size, int64_t offset) {
+        streamlake_queue* queue = &job->queue;
+        char* data = job->direct.stages + stage * STREAMLAKE_STAGE;
+        if (!queue->refused && queue->context == 0)
+            queue->refused = syscall(SYS_io_setup, (unsigned)STREAMLAKE_STAGES, &queue->context) != 0;
+        if (!queue->refused) {
+            struct iocb request;
+            struct iocb* requests[1] = {&request};
+            memset(&request, 0, sizeof request);
+            request.aio_lio_opcode = IOCB_CMD_PWRITE;
+            request.aio_fildes = (uint32_t)job->direct.fd;
+            request.aio_buf = (uint64_t)(uintptr_t)data;
+            request.aio_nbytes = (uint64_t)size;
+            request.aio_offset = offset;
+            request.aio_data = (uint64_t)stage;
+            if (syscall(SYS_io_submit, queue->context, 1L, requests) == 1) {
+                queue->under_way[stage] = size;
+                queue->offsets[stage] = offset;
+                return 0;
             }
         }
-        all->bytes = bytes;
-        all->offset = job->offset - head;
-        all->total = total;
-        pthread_mutex_lock(&all->mutex);
-        all->pieces = pieces;
-        all->next = pieces;  /* nobody begins yet */
-        all->finished = 0;
-        all->error = 0;
-        pthread_mutex_unlock(&all->mutex);
-        return 0;
-    }
-
-    /* Copy a piece to `stage` and write it. That of the first piece starts with what stands before the group. */
-    static int streamlake_write_piece(streamlake_flush* job, int64_t piece, char* stage) {
-        streamlake_pieces* all = &job->pieces;
-        int64_t begin = piece * all->bytes, filled = piece == 0 ? job->offset - all->offset : 0;
-        int64_t size = all->total - begin < all->bytes ? all->total - begin : all->bytes;
-        int64_t blocks = (size + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
-        streamlake_cursor at = all->cursors[piece];
-        while (filled < size) {
-            size_t there = job->parts[at.part].iov_len - at.taken, wanted = (size_t)(size - filled);
-            size_t n = there < wanted ? there : wanted;
-            memcpy(stage + filled, (char*)job->parts[at.part].iov_base + at.taken, n);
-            filled += (int64_t)n;
-            at.taken += n;
-            if (at.taken == job->parts[at.part].iov_len) { at.part++; at.taken = 0; }
-        }
-        memset(stage + size, 0, (size_t)(blocks - size));
-        if (size < blocks) memcpy(all->tail, stage + blocks - STREAMLAKE_BLOCK, STREAMLAKE_BLOCK);  /* the last piece */
-        return streamlake_direct_put(job->direct.fd, stage, blocks, all->offset + begin);
-    }
-
-    /* Take pieces until there are none; with the mutex held. */
-    static void streamlake_take_pieces(streamlake_flush* job, char* stage) {
-        streamlake_pieces* all = &job->pieces;
-        while (all->next < all->pieces) {
-            int64_t piece = all->next++;
-            int error = all->error;  /* after one, the others are not worth a write: the whole group has failed */
-            pthread_mutex_unlock(&all->mutex);
-            if (error == 0) error = streamlake_write_piece(job, piece, stage);
-            pthread_mutex_lock(&all->mutex);
-            if (error != 0 && all->error == 0) all->error = error;
-            if (++all->finished == all->pieces) pthread_cond_signal(&all->done);
-        }
-    }
-
-    static void* streamlake_writer_run(void* argument) {
-        streamlake_flush* job = argument;
-        streamlake_pieces* all = &job->pieces;
-        char* stage;
-        sigset_t signals;
-        sigfillset(&signals);
-        pthread_sigmask(SIG_BLOCK, &signals, NULL);
-        if (posix_memalign((void**)&stage, STREAMLAKE_BLOCK, STREAMLAKE_STAGE) != 0) return NULL;
-        pthread_mutex_lock(&all->mutex);
-        while (!all->stop) {
-            streamlake_take_pieces(job, stage);
-            if (!all->stop) pthread_cond_wait(&all->work, &all->mutex);
-        }
-        pthread_mutex_unlock(&all->mutex);
-        free(stage);
-        return NULL;
-    }
-
-    /* All pieces but the first are there to be taken. Threads are started when a group first needs them; those that
-       cannot be had are done without. */
-    static void streamlake_call_writers(streamlake_flush* job) {
-        streamlake_pieces* all = &job->pieces;
-        while (all->started < STREAMLAKE_WRITERS &&
-               pthread_create(&all->threads[all->started], NULL, streamlake_writer_run, job) == 0) all->started++;
-        pthread_mutex_lock(&all->mutex);
-        all->next = 1;
-        pthread_cond_broadcast(&all->work);
-        pthread_mutex_unlock(&all->mutex);
+        return streamlake_direct_put(job->direct.fd, data, size, offset);
     }
 
     /* As streamlake_write, through the stages. EINVAL before anything was written: this file cannot be written so. */
     static int streamlake_direct_write(streamlake_flush* job, int64_t size) {
         streamlake_direct* direct = &job->direct;
-        streamlake_pieces* all = &job->pieces;
-        int error = streamlake_direct_head(job);
+        int64_t head = job->offset % STREAMLAKE_BLOCK, total = head + size, begin = 0, part = 0;
+        int64_t bytes = total / STREAMLAKE_STAGES / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK + STREAMLAKE_BLOCK;
+        size_t taken = 0;  /* bytes of this part that lie in pieces before */
+        int stage = 0, error = streamlake_direct_head(job);
+        if (bytes < STREAMLAKE_PIECE_MIN) bytes = STREAMLAKE_PIECE_MIN;
+        if (bytes > STREAMLAKE_STAGE) bytes = STREAMLAKE_STAGE;
+        if (direct->proven) job->written = 1;
+        while (begin < total && error == 0) {
+            char* data = direct->stages + stage * STREAMLAKE_STAGE;
+            int64_t piece = total - begin < bytes ? total - begin : bytes, filled = begin == 0 ? head : 0;
+            int64_t blocks = (piece + STREAMLAKE_BLOCK - 1) / STREAMLAKE_BLOCK * STREAMLAKE_BLOCK;
+            int64_t at = job->offset - head + begin;
+            if ((error = streamlake_wait(job, stage)) != 0) break;
+            if (begin == 0) memcpy(data, direct->kept, (size_t)head);
+            while (filled < piece) {
+                size_t there = job->parts[part].iov_len - taken, wanted = (size_t)(piece - filled);
+                size_t n = there < wanted ? there : wanted;
+                memcpy(data + filled, (char*)job->parts[part].iov_base + taken, n);
+                filled += (int64_t)n;
+                taken += n;
+                if (taken == job->parts[part].iov_len) { part++; taken = 0; }
+            }
+            memset(data + piece, 0, (size_t)(blocks - piece));
+            begin += piece;
+            if (begin == total) memcpy(direct->kept, data + blocks - STREAMLAKE_BLOCK, STREAMLAKE_BLOCK);
+            /* The last one has nothing to be copied meanwhile. The first shows whether the file can be written so. */
+            error = begin == total || !direct->proven ? streamlake_direct_put(direct->fd, data, blocks, at)
+                                                      : streamlake_write_soon(job, stage, blocks, at);
+            if (error == 0) job->written = direct->proven = 1;
+            stage = (stage + 1) % STREAMLAKE_STAGES;
+        }
+        for (stage = 0; stage < STREAMLAKE_STAGES; stage++) {  /* after an error too: the stages are used again */
+            int other = streamlake_wait(job, stage);
+            if (error == 0) error = other;
+        }
         if (error) return error;
-        if (streamlake_cut(job, size)) return EINVAL;
-        /* The first piece belongs to this thread, whose stage has its head. It goes first, if it is not known yet that
-           the file can be written so. */
-        if (!direct->proven && (error = streamlake_write_piece(job, 0, direct->stage))) return error;
-        job->written = 1;
-        if (all->pieces > 1) streamlake_call_writers(job);
-        if (direct->proven) error = streamlake_write_piece(job, 0, direct->stage);
-        pthread_mutex_lock(&all->mutex);
-        if (error != 0 && all->error == 0) all->error = error;
-        all->finished++;
-        streamlake_take_pieces(job, direct->stage);
-        while (all->finished < all->pieces) pthread_cond_wait(&all->done, &all->mutex);
-        error = all->error;
-        pthread_mutex_unlock(&all->mutex);
-        if (error) return error;
-        direct->proven = 1;
         job->written = size;
         direct->end = job->offset + size;
-        memcpy(direct->stage, all->tail, STREAMLAKE_BLOCK);
         return 0;
     }
 
@@ -305,7 +259,7 @@ cdef extern from *:
         if (streamlake_direct_open(job, size)) {
             int error = streamlake_direct_write(job, size);
             if (error == 0) { job->direct_writes++; return 0; }
-            job->direct.end = 0;  /* what the stage holds is no block of the file */
+            job->direct.end = 0;  /* what is kept is no block of the file */
             if (error != EINVAL || job->written) return error;
             close(job->direct.fd);
             job->direct.fd = -1;
@@ -336,9 +290,6 @@ cdef extern from *:
         int error;
         job->fd = job->direct.fd = -1;
         job->direct.end = -1;
-        pthread_mutex_init(&job->pieces.mutex, NULL);
-        pthread_cond_init(&job->pieces.work, NULL);
-        pthread_cond_init(&job->pieces.done, NULL);
         job->request_fd = eventfd(0, EFD_CLOEXEC);
         job->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (job->request_fd < 0 || job->done_fd < 0) return errno;
@@ -365,19 +316,14 @@ cdef extern from *:
             streamlake_flush_wake(job);
             pthread_join(job->thread, NULL);
             job->started = 0;
-            pthread_mutex_lock(&job->pieces.mutex);
-            job->pieces.stop = 1;
-            pthread_cond_broadcast(&job->pieces.work);
-            pthread_mutex_unlock(&job->pieces.mutex);
-            while (job->pieces.started > 0) pthread_join(job->pieces.threads[--job->pieces.started], NULL);
         }
+        if (job->queue.context != 0) syscall(SYS_io_destroy, job->queue.context);
         if (job->request_fd >= 0) close(job->request_fd);
         if (job->done_fd >= 0) close(job->done_fd);
         if (job->direct.fd >= 0) close(job->direct.fd);
-        free(job->direct.stage);
-        free(job->pieces.cursors);
-        job->direct.stage = NULL;
-        job->pieces.cursors = NULL;
+        free(job->direct.stages);
+        job->direct.stages = NULL;
+        job->queue.context = 0;
         job->request_fd = job->done_fd = job->direct.fd = -1;
     }
 

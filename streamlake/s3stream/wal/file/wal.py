@@ -39,6 +39,7 @@ from streamlake.s3stream.wal.file.format import (
     encode_record_header,
 )
 from streamlake.s3stream.wal.file.segment import Segment
+from streamlake.s3stream.wal.file.settings import FileWalSettings
 from streamlake.s3stream.wal.file.space import WalSpace
 from streamlake.s3stream.wal.port import Lease, State, WalRecord
 
@@ -46,19 +47,6 @@ SPARE_SEGMENTS = 3  # made ahead of need: the slack, and two to fill
 GROUP_RECORDS_MAX = 512  # keeps a group within one vectored write
 READ_AHEAD_BYTES = 4 << 20  # per read of the replay
 PREPARE_RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class FileWalSettings:
-    capacity_bytes: int = 2 << 30
-    segment_bytes: int = 64 << 20
-    group_bytes: int = 4 << 20  # a group is closed when it exceeds this
-
-    def __post_init__(self) -> None:
-        if not 4 * SEGMENT_HEADER_BYTES <= self.segment_bytes <= 1 << 30:
-            raise Invalid(f"a WAL segment has 16 KiB to 1 GiB, not {self.segment_bytes} bytes")
-        if self.capacity_bytes < 3 * self.segment_bytes:
-            raise Invalid(f"a WAL has at least 3 segments: {self.capacity_bytes} < 3 × {self.segment_bytes} bytes")
 
 
 @dataclass(slots=True, eq=False)

@@ -33,7 +33,8 @@ from streamlake.s3stream.wal.object.format import (
     object_wal_key,
     seq_of,
 )
-from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, WARN_AT_FAILURE, ObjectWalSettings
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import KEYS_PER_DELETE, WARN_AT_FAILURE
 from streamlake.s3stream.wal.port import WalRecord
 
 T = TypeVar("T")

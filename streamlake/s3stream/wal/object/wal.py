@@ -29,7 +29,7 @@ from streamlake.core.errors import (
     StreamLakeError,
 )
 from streamlake.core.ids import Ids
-from streamlake.core.retry import TRANSIENT, Backoff
+from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.format import (
@@ -42,6 +42,7 @@ from streamlake.s3stream.wal.object.format import (
     position_of,
     seq_of,
 )
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
 from streamlake.s3stream.wal.object.space import ObjectWalSpace
 from streamlake.s3stream.wal.port import Buffer, State, WalRecord
 from streamlake.s3stream.wal.writes import Writes
@@ -51,31 +52,6 @@ WARN_AT_FAILURE = 5
 # What an object counts beside its bytes, so that the capacity bounds their number too: recovery gets them one by one.
 OBJECT_OVERHEAD_BYTES = 16 << 10
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectWalSettings:
-    object_bytes: int = 16 << 20  # an object is closed when it is this large
-    linger_ms: int = 250  # or so long after the last one went; at once if that is longer ago, or if nothing comes
-    uploads_max: int = 16  # at once
-    unflushed_bytes_max: int = 64 << 20  # reserved, or appended and not yet durable
-    capacity_bytes: int = 2 << 30  # not trimmed
-    retry_first_ms: int = 50
-    retry_max_ms: int = 5_000
-
-    def __post_init__(self) -> None:
-        if not 4096 <= self.object_bytes <= 256 << 20:
-            raise Invalid(f"an object of the WAL has 4 KiB to 256 MiB, not {self.object_bytes} bytes")
-        if not 1 <= self.uploads_max <= 256:
-            raise Invalid(f"1 to 256 uploads of the WAL run at once, not {self.uploads_max}")
-        if not self.object_bytes <= self.unflushed_bytes_max <= min(self.capacity_bytes, 1 << 30):
-            raise Invalid(
-                f"the WAL's object size, unflushed bytes (at most 1 GiB) and capacity must grow in this order:"
-                f" {self.object_bytes}, {self.unflushed_bytes_max}, {self.capacity_bytes}"
-            )
-
-    def backoff(self, ids: Ids) -> Backoff:
-        return Backoff(ids, self.retry_first_ms / 1000, self.retry_max_ms / 1000)
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,8 @@ from streamlake.s3stream.store.local import LocalStore
 from streamlake.s3stream.stream import Stream
 from streamlake.s3stream.streams import Streams
 from streamlake.s3stream.wal.file.flusher import Flusher
-from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.file.wal import FileWal
 
 SETTINGS = StreamsSettings(
     log_cache_bytes=40_000,

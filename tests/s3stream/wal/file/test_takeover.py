@@ -15,7 +15,8 @@ from streamlake.core.errors import Full, Invalid, NotFound, OutcomeUnknown, Unav
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, InlineExecutor
 from streamlake.s3stream.wal.file.flusher import Flusher
-from streamlake.s3stream.wal.file.wal import FileWal, FileWalSettings
+from streamlake.s3stream.wal.file.settings import FileWalSettings
+from streamlake.s3stream.wal.file.wal import FileWal
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from support.object_wal_lives import SETTINGS, Lives, Violation, copied
 from support.object_wal_place import NODE, Place
 
 from streamlake.core.disk import RealDisk
-from streamlake.core.errors import Closed, Corrupt, Exists, Fenced, Full, Invalid, NotFound, Unavailable
+from streamlake.core.errors import Closed, Corrupt, Exists, Fenced, Full, NotFound, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
@@ -27,7 +27,7 @@ from streamlake.s3stream.wal.object.format import (
     position_of,
 )
 from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery
-from streamlake.s3stream.wal.object.wal import OBJECT_OVERHEAD_BYTES, ObjectWal, ObjectWalSettings
+from streamlake.s3stream.wal.object.wal import OBJECT_OVERHEAD_BYTES, ObjectWal
 
 NEVER_MS = 3_600_000
 
@@ -183,12 +183,6 @@ async def test_a_record_larger_than_an_object_fills_it(place: Place, store: Memo
     await watcher.until(positions[-1])
     assert await wal.read(positions[1]) == record(2, size_bytes=10_000)
     await wal.close()
-
-
-def test_settings_are_checked() -> None:
-    for wrong in ({"object_bytes": 100}, {"uploads_max": 0}, {"unflushed_bytes_max": 5000}, {"capacity_bytes": 5000}):
-        with pytest.raises(Invalid):
-            ObjectWalSettings(**{"object_bytes": 8192, **wrong})
 
 
 # -- unclear answers ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""A server with several catalogs: each topic in the one that it names, and one that is away holds up nobody else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+from pyiceberg.catalog.sql import SqlCatalog
+from support import lake
+from support.server import Server
+
+CONFIG = """
+[catalogs.archive]
+kind = "sql"
+properties.uri = "sqlite:///{folder}/archive.db"
+properties.warehouse = "file://{folder}/archive"
+[catalogs.away]
+kind = "rest"
+properties.uri = "http://127.0.0.1:9"
+properties.token = "${{AWAY_TOKEN}}"
+"""
+
+
+@pytest.mark.slow
+def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path: Path) -> None:
+    server = new_server(CONFIG.format(folder=tmp_path), environ={"AWAY_TOKEN": "s3cr3t-token"}).start()
+    for topic, catalog in (("plain", ""), ("old", "archive"), ("stuck", "away")):
+        lake.create_topic(server, topic, convert_value_type="string", catalog=catalog)
+        lake.produce(server, topic, [b"a", b"b", b"c"])
+    for topic in ("plain", "old"):
+        server.wait_for_table(topic, 3)
+    message = lake.wait_for_state(server, "stuck", "retrying")
+    assert "the catalog away cannot be opened: ConnectionError" in message
+    assert "check uri in [catalogs.away]" in message
+    tables = server.tables()
+    assert {topic: table["catalog"] for topic, table in tables.items()} == {
+        "plain": "sql", "old": "archive", "stuck": "away",
+    }  # fmt: skip
+    assert tables["stuck"]["lag"] == 3
+    assert server.get("/healthz")["status"] == "ok"
+    archive = SqlCatalog("archive", uri=f"sqlite:///{tmp_path}/archive.db", warehouse=f"file://{tmp_path}/archive")
+    assert sorted(archive.load_table("default.old").scan().to_arrow()["value"].to_pylist()) == ["a", "b", "c"]
+    assert lake.query(server, "SELECT count(*) FROM old") == [(3,)]
+
+    with pytest.raises(KafkaException, match="has rows in the catalog archive"):
+        lake.set_config(server, "old", streamlake_table_catalog="sql")
+    lake.set_config(server, "stuck", streamlake_table_catalog="archive")  # it has none
+    server.wait_for_table("stuck", 3)
+    lake.set_config(server, "old", streamlake_table_enable="false")
+    lake.set_config(server, "old", streamlake_table_enable="true", streamlake_table_catalog="sql")
+    server.wait_for_table("old", 3)
+    assert server.tables()["old"]["catalog"] == "sql"
+    assert len(lake.load_table(server, "old").scan().to_arrow()) == 3
+    assert server.stop() == 0
+    assert "s3cr3t" not in server.log + json.dumps(tables)
+
+
+@pytest.mark.slow
+def test_what_no_catalog_can_have_is_refused_by_the_broker(new_server: Callable[..., Server], tmp_path: Path) -> None:
+    hive = '[catalogs.hive]\nkind = "hive"\nproperties.uri = "thrift://127.0.0.1:9"\n'
+    server = new_server(hive).start()
+    lake.create_topic(server, "orders", catalog="hive")
+    for topic, says in (("Orders", "topic orders feeds table default.orders already"), ("or-ders", "such as or_ders")):
+        with pytest.raises(KafkaException, match=says):
+            lake.create_topic(server, topic, catalog="hive")
+    message = lake.wait_for_state(server, "orders", "retrying")
+    assert "TTransportException" in message
+    assert server.stop() == 0
