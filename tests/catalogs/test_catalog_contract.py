@@ -10,6 +10,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StructType
 from support.catalog_kinds import REFUSED, CatalogKind, RunningCatalog
 
+from streamlake.catalogs.kinds import capabilities_of
 from streamlake.table.commit.iceberg import IcebergTable
 
 pytestmark = pytest.mark.whole
@@ -28,6 +29,15 @@ class TestCatalogContract(CatalogContract):
     @pytest.fixture
     def catalog(self, running: RunningCatalog) -> Catalog:
         return running.connect()
+
+    def test_what_our_capabilities_say_is_so(
+        self, running: RunningCatalog, catalog: Catalog, kind: CatalogKind
+    ) -> None:
+        """They may promise less: not every server of a kind is this one."""
+        said = capabilities_of(running.kind, catalog)
+        assert said.folds_case == kind.folds_case
+        assert kind.nested_namespaces or not said.nested_namespaces
+        assert kind.create_of_existing_is_refused or not said.create_is_conditional
 
     async def test_what_a_create_of_an_existing_table_answers(
         self, handle: IcebergTable, catalog: Catalog, kind: CatalogKind, saw: Saw

@@ -18,7 +18,9 @@ def test_cells_are_what_the_tests_reported() -> None:
         report("A", "append"),
         report("A", "append", "failed", when="teardown"),
         report("B", "append", "skipped", when="setup"),
-        report("B", "names", saw="folded"),
+        report("A", "names: dot"),
+        report("A", "views"),
+        report("B", "names: dash", saw="refused"),
         SimpleNamespace(user_properties=[]),
     ):
         table.add(each)
@@ -26,6 +28,8 @@ def test_cells_are_what_the_tests_reported() -> None:
         "|  | A | B |",
         "| --- | --- | --- |",
         "| append | **FAILED** | not run |",
-        "| names | – | folded |",
+        "| names: dot | ok | – |",
+        "| names: dash | – | refused |",
+        "| views | ok | – |",
     ]
     assert table.markdown() in table.page()

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 import requests
-from contracts.catalog_contract import CatalogContract
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
-from support.table_world import BAD, FaultyCatalog, World, good
 from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.kinds import capabilities_of, load
 from streamlake.catalogs.trouble import remedy
-from streamlake.core.tasks import ThreadExecutor
 
 if TYPE_CHECKING:
     from support.seaweedfs import SeaweedFS
@@ -41,14 +38,6 @@ def config(server: "SeaweedFS") -> CatalogConfig:
             "s3.region": server.region,
         },
     )
-
-
-class TestRestCatalog(CatalogContract):
-    table_name = "table{}"  # this server allows no dots and capitals
-
-    @pytest.fixture
-    def catalog(self, seaweedfs: "SeaweedFS") -> Catalog:
-        return loaded(config(seaweedfs))
 
 
 def loaded(config: CatalogConfig) -> Catalog:
@@ -176,24 +165,3 @@ def test_nothing_is_sent_twice_by_an_adapter() -> None:
         assert adapter.max_retries.total == 0
     timed = rest.TimedAdapter(requests.adapters.HTTPAdapter())
     assert timed._inner.max_retries.total == 0
-
-
-async def test_a_topic_becomes_a_table_on_object_storage(seaweedfs: "SeaweedFS") -> None:
-    """The whole way of a round with threads, S3 and a REST server: two lives, a new column, a lost answer."""
-    world = World(2, partition_by="[bucket(n, 2)]")
-    world.catalog = FaultyCatalog(loaded(config(seaweedfs)))
-    world.executor = ThreadExecutor("tables", 4)  # type: ignore[assignment]
-    world.log.produce(0, [*good(range(20)), BAD])
-    world.log.produce(1, good(range(5)))
-    await world.life().drain()
-    world.check()
-    world.log.produce(0, good(range(20), 2))
-    world.catalog.plan = [None, None, "timeout"]
-    life = world.life()
-    await life.drain()
-    world.check()
-    table = world.load()
-    assert life.table.main.progress.rows == 45
-    assert "note" in table.schema().column_names
-    assert len(list(table.scan("n = 3").plan_files())) < len(list(table.scan().plan_files()))
-    world.executor.close()

@@ -2,8 +2,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from contracts.catalog_contract import CatalogContract
-from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table.update import SetPropertiesUpdate
@@ -16,12 +14,6 @@ from streamlake.catalogs.durable_io import DurableFileIO
 from streamlake.catalogs.kinds import load
 from streamlake.catalogs.sql import _with_deadlines
 from streamlake.core.errors import Invalid
-
-
-class TestSqlCatalog(CatalogContract):
-    @pytest.fixture
-    def catalog(self, tmp_path: Path) -> Catalog:
-        return load(embedded(tmp_path, None))
 
 
 def test_a_commit_survives_a_power_cut(tmp_path: Path) -> None:

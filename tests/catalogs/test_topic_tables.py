@@ -40,8 +40,8 @@ def new_world(running: RunningCatalog) -> NewWorld:
 
 
 @pytest.fixture
-def threads(kind: CatalogKind) -> Iterator[ThreadExecutor]:
-    executor = ThreadExecutor("tables", kind.threads)
+def threads() -> Iterator[ThreadExecutor]:
+    executor = ThreadExecutor("tables", 4)
     yield executor
     executor.close()
 

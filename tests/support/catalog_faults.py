@@ -38,6 +38,9 @@ class CatalogFaults(Protocol):
 
     def plan(self, operation: str, table: str, fault: str) -> None: ...
 
+    def heal(self) -> None:
+        """What is planned will not happen."""
+
 
 class HttpCatalogFaults(FaultProxy):
     """In front of a catalog that speaks HTTP."""
@@ -114,6 +117,9 @@ class SqliteFaults:
     def plan(self, operation: str, table: str, fault: str) -> None:
         assert fault in self.known_faults, fault
         self._planned.append((operation, table, fault))
+
+    def heal(self) -> None:
+        self._planned = []
 
     def _on_statement(self, _: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         for operation, verb in SQL_OPERATIONS.items():

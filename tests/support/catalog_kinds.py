@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, RESTError
 from support.catalog_faults import CatalogFaults, GlueFaults, HttpCatalogFaults, RestFaults, SqliteFaults
 from support.hive_metastore import HiveMetastore
@@ -25,7 +25,6 @@ from support.tcp_faults import HiveWire, PostgresWire, TcpFaults
 from support.wait import wait_until
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.kinds import KINDS as KNOWN
 from streamlake.catalogs.kinds import load
 
 NAME = "lake"
@@ -82,7 +81,6 @@ class CatalogKind:
     create_of_existing_is_refused: bool = True
     commit_to_dropped: type[Exception] = CommitFailedException
     sent_again: frozenset[str] = frozenset()
-    threads: int = 4  # that may use one catalog object at a time
 
     @property
     def folds_case(self) -> bool:
@@ -120,9 +118,7 @@ def chosen() -> list[CatalogKind]:
 
 
 def connect(kind: str, properties: Mapping[str, Any]) -> Catalog:
-    if kind in KNOWN:
-        return load(CatalogConfig(kind, NAME, properties))
-    return load_catalog(NAME, type="rest" if kind == "s3tables" else kind, **properties)
+    return load(CatalogConfig(kind, NAME, properties))
 
 
 # -- the servers ------------------------------------------------------------------------------------------------------
@@ -217,10 +213,6 @@ def seaweedfs_rest(directory: Path) -> AbstractContextManager[RunningCatalog]:
 def seaweedfs_s3tables(directory: Path) -> AbstractContextManager[RunningCatalog]:
     def sigv4(server: SeaweedFS) -> dict[str, str]:
         return {
-            "rest.sigv4-enabled": "true",
-            "rest.signing-name": "s3tables",
-            "rest.signing-region": server.region,
-            "client.region": server.region,
             "client.access-key-id": server.access_key,
             "client.secret-access-key": server.secret_key,
         }
@@ -237,7 +229,6 @@ def glue(directory: Path) -> Iterator[RunningCatalog]:
             "glue.region": "us-east-1",
             "glue.access-key-id": "streamlake",
             "glue.secret-access-key": "streamlake-secret",
-            "glue.max-retries": 0,  # PyIceberg hands it to boto3 as it is
             "warehouse": f"file://{directory / 'warehouse'}",
         }
         yield over_http("glue", properties, "glue.endpoint", GlueFaults)
@@ -322,6 +313,5 @@ KINDS = (
         names=OF_HIVE,
         nested_namespaces=False,
         long_types=False,
-        threads=1,  # PyIceberg's has one connection for all of them
     ),
 )

@@ -7,7 +7,7 @@ KIND, BEHAVIOUR, SAW = "catalog kind", "catalog behaviour", "saw"
 PAGE = """# Catalog × behaviour
 
 `make catalogs-all` wrote this page: each cell is a test that ran against a real server. `ok`: it holds. Other words say
-what the catalog does instead, and that StreamLake's tables are whole all the same. `–`: that does not exist there.
+what the catalog does instead. `–`: that cannot happen there.
 
 {table}"""
 
@@ -33,8 +33,10 @@ class BehaviourTable:
             cells.setdefault(found[KIND], found.get(SAW, "ok"))
 
     def markdown(self) -> str:
+        titles = list(dict.fromkeys(row.partition(":")[0] for row in self._rows))
+        rows = sorted(self._rows, key=lambda row: titles.index(row.partition(":")[0]))
         lines = [["", *self._kinds], ["---"] * (len(self._kinds) + 1)]
-        lines += [[row, *(cells.get(kind, "–") for kind in self._kinds)] for row, cells in self._rows.items()]
+        lines += [[row, *(self._rows[row].get(kind, "–") for kind in self._kinds)] for row in rows]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def page(self) -> str:

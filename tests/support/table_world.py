@@ -399,18 +399,19 @@ class Life:
             await self.round()
 
 
-async def drain(world: World) -> None:
+async def drain(world: World) -> Life:
     """Until the table holds all of the log; as a task does, it opens the tables again after an error."""
     for left in reversed(range(LIVES_MAX)):
         life = world.life()
         try:
             await life.drain()
-            return
+            return life
         except Exception:
             if not left:
                 raise
         finally:
             world.committed_once |= life.table.main.committed_once
+    raise AssertionError("the last life returns or raises")
 
 
 def good(numbers: Sequence[int], schema_id: int = SCHEMA_ID) -> list[bytes | None]:

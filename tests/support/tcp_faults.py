@@ -67,6 +67,10 @@ class TcpFaults:
         with self._lock:
             self._planned.append((operation, table, fault))
 
+    def heal(self) -> None:
+        with self._lock:
+            self._planned = []
+
     def fault_of(self, operation: str, request: bytes) -> str:
         with self._lock:
             self.requests[operation] += 1
