@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
 
 import typer
 
 from streamlake.cli.addresses import DEFAULT_HTTP, Http
 from streamlake.cli.console import complain, group, note, say, show
-from streamlake.core.errors import Invalid, NotFound, StreamLakeError
+from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.lake import progress
 from streamlake.lake import sql as lake
-from streamlake.lake.http import get_json
+from streamlake.lake.newest import NewestMetadata
 from streamlake.lake.progress import Report
-from streamlake.lake.views import Name, Views
+from streamlake.lake.views import Views
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +37,8 @@ def sql(
 ) -> None:
     """Run SQL on the tables: each is a view, NAMESPACE.NAME, and NAME alone in `default`.
 
-    Tables that a statement names have all rows that were acknowledged before it.
+    Tables that a statement names have all rows that were acknowledged before it: their commit is waited for, two
+    seconds at most.
 
     Write names with other characters than letters, digits and _ in double quotes: "shop.orders.v1".
     """
@@ -61,8 +61,7 @@ class _Session:
         self._duckdb = connection
         self._http = http
         self._wait_s = wait_s
-        self._token = token
-        self._served: dict[str, bool] = {}  # catalogs, by whether the endpoint answers for them
+        self._newest = NewestMetadata(f"{http}/iceberg", token, lambda problem: note(("warning: ", "yellow"), problem))
 
     def run(self, query: str) -> None:
         """Run the statements one by one, and show the rows of each. Invalid tells DuckDB's own errors."""
@@ -75,7 +74,7 @@ class _Session:
             raise Invalid(str(error)) from None
 
     def _run(self, query: str) -> None:
-        names = lake.tables_named(self._duckdb, query)
+        names = lake.tables_named(query)
         tables = lake.tables(self._http)
         if self._wait_s is not None:
             tables = self._waited(names, tables, self._wait_s)
@@ -99,33 +98,6 @@ class _Session:
         show("", columns, [list(row) for row in rows[:ROWS_SHOWN]], numbers)
         if len(rows) > ROWS_SHOWN:
             note((f"… the first {ROWS_SHOWN} rows: add LIMIT, or aggregate", "dim"))
-
-    def _newest(self, catalog: str, name: Name) -> str | None:
-        """Where the metadata of a table is after its topic's rows were committed, if the endpoint tells."""
-        try:
-            if catalog not in self._served:
-                self._served[catalog] = self._is_served(catalog)
-            return self._metadata_of(name) if self._served[catalog] else None
-        except StreamLakeError as error:
-            self._served[catalog] = False
-            note(("warning: ", "yellow"), f"rows that are not committed yet are missing: {error}")
-            return None
-
-    def _is_served(self, catalog: str) -> bool:
-        """The endpoint serves one catalog, and another may have a table of the same name."""
-        try:
-            get_json(self._http, f"/iceberg/v1/config?warehouse={quote(catalog, safe='')}", self._token)
-        except NotFound:  # another catalog, or a server without the endpoint
-            return False
-        return True
-
-    def _metadata_of(self, name: Name) -> str | None:
-        namespace, table = quote(name.namespace, safe=""), quote(name.table, safe="")
-        path = f"/iceberg/v1/namespaces/{namespace}/tables/{table}?snapshots=refs"
-        try:
-            return str(get_json(self._http, path, self._token)["metadata-location"])
-        except NotFound:  # no commit yet
-            return None
 
     def _waited(self, names: list[str] | None, tables: list[Report], wait_s: float) -> list[Report]:
         """The tables once those that are named hold all that was in their topics when the wait began."""

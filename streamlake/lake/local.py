@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from streamlake.core.errors import Closed, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.lake import progress, sql
 from streamlake.lake.child_server import ChildServer
+from streamlake.lake.newest import NewestMetadata
 from streamlake.lake.progress import Report
 from streamlake.lake.views import Views, split
 
@@ -44,11 +45,14 @@ class LocalLake:
         self._end = weakref.finalize(self, _end, server, self.data_dir if temporary else None)
         self.bootstrap = server.bootstrap
         self.http_url = self.registry_url = server.http
+        self.catalog_uri = f"{server.http}/iceberg"
+        self._newest = NewestMetadata(self.catalog_uri, None, lambda problem: warnings.warn(problem, stacklevel=4))
         self._duckdb: duckdb.DuckDBPyConnection | None = None
         self._catalog: Catalog | None = None
 
     def sql(self, query: str) -> "duckdb.DuckDBPyRelation":
-        """DuckDB's answer, on the newest snapshots; tables are named as in `streamlake sql`. Needs the extra `sql`.
+        """DuckDB's answer; tables are named as in `streamlake sql`, and have all rows that were acknowledged before
+        (their commit is waited for, two seconds at most). Needs the extra `sql`.
 
         Invalid for a table that does not exist or has no commit yet; other mistakes are DuckDB's own errors."""
         reports = self._reports()
@@ -56,8 +60,9 @@ class LocalLake:
             self._duckdb = sql.connect()
         import duckdb
 
-        names, views = sql.tables_named(self._duckdb, query), Views(reports)
+        names, views = sql.tables_named(query), Views(reports)
         if names is not None:
+            views.refresh(names, self._newest)
             views.require(names)
         for problem in views.create(self._duckdb, names):
             warnings.warn(problem, stacklevel=2)

@@ -43,14 +43,16 @@ def tables(http: str) -> list[Report]:
     return reports
 
 
-def tables_named(lake: "duckdb.DuckDBPyConnection", query: str) -> list[str] | None:
+def tables_named(query: str) -> list[str] | None:
     """The tables that a statement names, as it writes them; None if DuckDB cannot tell, or it names none."""
     import duckdb
 
-    try:
-        return sorted(lake.get_table_names(query, qualified=True)) or None
-    except duckdb.Error:
-        return None
+    # In a database of its own: of a view that is there already DuckDB gives what lies behind it, and not its name.
+    with duckdb.connect() as empty:
+        try:
+            return sorted(empty.get_table_names(query, qualified=True)) or None
+        except duckdb.Error:
+            return None
 
 
 def refresh(lake: "duckdb.DuckDBPyConnection", http: str) -> list[Report]:

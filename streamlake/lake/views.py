@@ -55,12 +55,12 @@ class Views:
         tables = self._tables if names is None else [t for name in names for t in self._meant(name)]
         return list(dict.fromkeys(t.report["topic_id"] for t in tables))
 
-    def refresh(self, names: Sequence[str], newest: Callable[[str, Name], str | None]) -> None:
-        """`newest` gives the location of a table's metadata, by its catalog and name, for those that a statement names;
+    def refresh(self, names: Sequence[str], newest: Callable[[dict[str, Any], Name], str | None]) -> None:
+        """`newest` gives the location of a table's metadata, by its report and name, for those that a statement names;
         None keeps the known."""
         meant = {table.name for name in names for table in self._meant(name)}
         self._tables = [
-            table._replace(location=newest(table.report["catalog"], table.name) or table.location)
+            table._replace(location=newest(table.report, table.name) or table.location)
             if table.name in meant
             else table
             for table in self._tables

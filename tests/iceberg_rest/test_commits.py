@@ -12,7 +12,7 @@ from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table import Table
 from support.rest_endpoint import Endpoint, serve
 
-from streamlake.cli import sql
+from streamlake.lake import sql
 
 COLUMNS = pa.schema([("x", pa.int64())])
 ROWS = pa.table({"x": [1, 2]})

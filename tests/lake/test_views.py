@@ -76,8 +76,8 @@ def test_only_what_is_named_becomes_a_view():
 def test_the_newest_snapshot_of_what_is_named():
     views, asked = Views([report("default.a"), report("default.b"), report("default.new", location=None)]), []
 
-    def newest(catalog, name):
-        assert catalog == "lake"
+    def newest(report, name):
+        assert report["catalog"] == "lake"
         asked.append(name)
         return {"a": "file:///newer", "new": "file:///first"}.get(name.table)
 

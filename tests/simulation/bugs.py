@@ -293,10 +293,12 @@ def failed_sync_is_retried(replace: Replace) -> None:
 def duplicate_before_original(replace: Replace) -> None:
     """A batch that is sent again is acknowledged at once, though the original is not durable and may fail (C6)."""
 
+    answer = Partition._repeat
+
     def repeat(self: Partition, earlier: Any) -> Any:
         durable = asyncio.get_running_loop().create_future()
         durable.set_result(None)
-        return self._appended(earlier.base_offset, earlier.max_timestamp, 0, durable)
+        return msgspec.structs.replace(answer(self, earlier), durable=durable)
 
     replace(Partition, "_repeat", repeat)
 

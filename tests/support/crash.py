@@ -31,7 +31,8 @@ from support.seaweedfs import SeaweedFS
 from support.server import Server
 from support.wait import DEADLINE_S
 
-from streamlake.cli import demo, sql
+from streamlake.cli import demo
+from streamlake.lake import sql
 
 PARTITIONS = 3
 VICTIMS = ("server", "worker", "server", "both")
