@@ -4,8 +4,9 @@ StreamLake writes the tables; DuckDB reads the Iceberg files by itself. Needs th
 """
 
 import importlib.util
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamlake.core.errors import Invalid
 from streamlake.core.version import install_hint
@@ -49,10 +50,27 @@ def tables_named(query: str) -> list[str] | None:
 
     # In a database of its own: of a view that is there already DuckDB gives what lies behind it, and not its name.
     with duckdb.connect() as empty:
-        try:
+        answer = empty.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+        parsed = json.loads(answer[0]) if answer else {"error": True}
+        if not parsed["error"]:
+            return sorted(_names_in(parsed["statements"])) or None
+        try:  # no SELECT, which alone DuckDB gives as JSON; names with a namespace are an error here
             return sorted(empty.get_table_names(query, qualified=True)) or None
         except duckdb.Error:
             return None
+
+
+def _names_in(tree: Any) -> set[str]:
+    """Of the tables in a statement as DuckDB's JSON has it, all parts in quotes."""
+    if isinstance(tree, list):
+        return set().union(*map(_names_in, tree))
+    if not isinstance(tree, dict):
+        return set()
+    found = set().union(*map(_names_in, tree.values()))
+    if tree.get("type") == "BASE_TABLE":
+        parts = (tree["catalog_name"], tree["schema_name"], tree["table_name"])
+        found.add(".".join('"' + part.replace('"', '""') + '"' for part in parts if part))
+    return found
 
 
 def refresh(lake: "duckdb.DuckDBPyConnection", http: str) -> list[Report]:
