@@ -5,6 +5,7 @@ that loses it leaves its lock behind, which blocks the table for minutes. Here e
 """
 
 import contextlib
+import threading
 from typing import Any
 from urllib.parse import urlparse
 
@@ -17,6 +18,8 @@ from pyiceberg.catalog.hive import (
     HiveCatalog,
     _HiveClient,
 )
+from pyiceberg.exceptions import NamespaceAlreadyExistsError
+from pyiceberg.typedef import EMPTY_DICT
 from pyiceberg.utils.properties import property_as_bool
 from thrift.Thrift import TApplicationException
 from thrift.transport import TSocket, TTransport
@@ -57,6 +60,18 @@ def _check_version(catalog: HiveCatalog, config: CatalogConfig) -> None:
 
 
 class ThreadSafeHiveCatalog(HiveCatalog):
+    def __init__(self, name: str, **properties: str) -> None:
+        self._creating = threading.Lock()
+        super().__init__(name, **properties)
+
+    def create_namespace(self, namespace: Any, properties: Any = EMPTY_DICT) -> None:
+        """Of two at once the metastore refuses one, and removes the database's directory then, with the files of the
+        tables that the other one has made there by now."""
+        with self._creating:
+            if self.namespace_exists(namespace):
+                raise NamespaceAlreadyExistsError(f"namespace {namespace} exists")
+            super().create_namespace(namespace, properties)
+
     @property
     def _client(self) -> _HiveClient:  # an attribute in pyiceberg, used as `with self._client`
         return self._create_hive_client(self.properties)

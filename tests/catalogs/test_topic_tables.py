@@ -189,8 +189,8 @@ async def test_a_zombie_wakes_in_the_middle_of_its_commit(new_world: NewWorld) -
 
 
 async def test_committers_of_one_table_at_once(new_world: NewWorld, threads: ThreadExecutor) -> None:
-    """Each takes the table over from the one before it, while that goes on: only the last one lands at the end."""
-    world = new_world()
+    """Each takes the table over from the one before it, while that goes on; they create it and its namespace at once."""
+    world = new_world(namespace="created_at_once")
     world.executor = threads  # type: ignore[assignment]
 
     async def live() -> None:

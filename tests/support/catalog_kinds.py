@@ -244,7 +244,14 @@ def reference_rest(directory: Path) -> Iterator[RunningCatalog]:
 @contextmanager
 def hive(directory: Path) -> Iterator[RunningCatalog]:
     with HiveMetastore(directory) as server:
-        properties = {"uri": server.uri, "warehouse": server.warehouse, "hive.hive2-compatible": "true"}
+        properties = {
+            "uri": server.uri,
+            "warehouse": server.warehouse,
+            "hive.hive2-compatible": "true",
+            # Who waits for a lock asks often, and so is not taken for dead (hive_metastore.LOCK_TIMEOUT_S).
+            "lock-check-max-wait-time": "0.5",
+            "lock-check-retries": "60",
+        }
 
         @contextmanager
         def faulty() -> Iterator[tuple[Catalog, CatalogFaults]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.java_server import JavaServer
 
-LOCK_TIMEOUT_S = 3
+LOCK_TIMEOUT_S = 8
 OPENED = ("java.lang", "java.net", "java.nio", "java.util", "java.util.concurrent")
 
 LOG4J = """
