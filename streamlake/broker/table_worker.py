@@ -213,7 +213,7 @@ class TableWorker:
             told = log.info if report.state in ("starting", "running") else log.warning
             why = {"reason": report.message} if report.message else {}
             told("table", topic=report.topic, table=report.table, state=report.state, **why)
-        has_progress = bool(report.hold) and not self._has_left(report)
+        has_progress = bool(report.hold or any(report.positions)) and not self._has_left(report)
         is_stored = has_progress and (self._is_stored(report) or await self._store(report))
         # Shown only now: a config that a table with rows may not have is refused as soon as its rows are seen.
         if self._topics.by_id(report.topic_id) is not None:
