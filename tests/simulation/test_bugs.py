@@ -20,7 +20,7 @@ FOUND_BY = {
     "fence-deleted": 13,
     "ack-after-lease": 79,
     "commit-without-cas": 41,
-    "duplicate-before-original": 185,
+    "duplicate-before-original": 84,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 21,
     "retry-of-pyiceberg": 66,
