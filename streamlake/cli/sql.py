@@ -74,7 +74,7 @@ class _Session:
             raise Invalid(str(error)) from None
 
     def _run(self, query: str) -> None:
-        names = lake.tables_named(query)
+        names = lake.tables_named(self._duckdb, query)
         tables = lake.tables(self._http)
         if self._wait_s is not None:
             tables = self._waited(names, tables, self._wait_s)

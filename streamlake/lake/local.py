@@ -60,7 +60,7 @@ class LocalLake:
             self._duckdb = sql.connect()
         import duckdb
 
-        names, views = sql.tables_named(query), Views(reports)
+        names, views = sql.tables_named(self._duckdb, query), Views(reports)
         if names is not None:
             views.refresh(names, self._newest)
             views.require(names)

@@ -44,17 +44,18 @@ def tables(http: str) -> list[Report]:
     return reports
 
 
-def tables_named(query: str) -> list[str] | None:
+def tables_named(lake: "duckdb.DuckDBPyConnection", query: str) -> list[str] | None:
     """The tables that a statement names, as it writes them; None if DuckDB cannot tell, or it names none."""
     import duckdb
 
-    # In a database of its own: of a view that is there already DuckDB gives what lies behind it, and not its name.
+    answer = lake.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+    parsed = json.loads(answer[0]) if answer else {"error": True}
+    if not parsed["error"]:
+        return sorted(_names_in(parsed["statements"])) or None
+    # No SELECT, which alone DuckDB gives as JSON. In a database of its own: of a view that is there already DuckDB
+    # gives what lies behind it, and not its name. Names with a namespace are an error there.
     with duckdb.connect() as empty:
-        answer = empty.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-        parsed = json.loads(answer[0]) if answer else {"error": True}
-        if not parsed["error"]:
-            return sorted(_names_in(parsed["statements"])) or None
-        try:  # no SELECT, which alone DuckDB gives as JSON; names with a namespace are an error here
+        try:
             return sorted(empty.get_table_names(query, qualified=True)) or None
         except duckdb.Error:
             return None

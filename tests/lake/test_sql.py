@@ -32,13 +32,14 @@ def test_without_duckdb_it_says_what_to_install(monkeypatch):
 
 
 def test_the_tables_of_a_statement():
-    assert tables_named("SELECT * FROM b, a") == ['"a"', '"b"']
-    assert tables_named('SELECT (SELECT 1 FROM c) FROM "a.b" JOIN other.t USING (x)') == [
+    connection = connect()
+    assert tables_named(connection, "SELECT * FROM b, a") == ['"a"', '"b"']
+    assert tables_named(connection, 'SELECT (SELECT 1 FROM c) FROM "a.b" JOIN other.t USING (x)') == [
         '"a.b"', '"c"', '"other"."t"',
     ]  # fmt: skip
-    assert tables_named("CREATE TABLE x AS SELECT * FROM a") == ["a"]
-    assert tables_named("SELECT 1") is None
-    assert tables_named("SELEC") is None
+    assert tables_named(connection, "CREATE TABLE x AS SELECT * FROM a") == ["a"]
+    assert tables_named(connection, "SELECT 1") is None
+    assert tables_named(connection, "SELEC") is None
 
 
 def test_refresh_shows_the_newest_rows(lake, topic):
