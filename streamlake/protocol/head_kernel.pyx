@@ -13,6 +13,8 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
+from streamlake.core.big_endian cimport read_int, write_int
+
 cdef enum:
     FIRST_FLEXIBLE = 9
     FIRST_BY_ID = 13
@@ -22,22 +24,6 @@ cdef enum:
     KEPT_BYTES = 4  # of them in the head: api key and version
     LENGTH_BYTES_MAX = 5  # of a compact length
     KNOWN_BYTES_MAX = 512  # of a head: whoever sends longer ones must not fill the memory with them
-
-
-cdef inline int64_t read_int(const uint8_t* at, int size) noexcept nogil:
-    cdef uint64_t number = 0
-    cdef int i
-    for i in range(size):
-        number = number << 8 | at[i]
-    if size < 8 and at[0] & 0x80:
-        return <int64_t>number - (<int64_t>1 << (8 * size))
-    return <int64_t>number
-
-
-cdef inline void write_int(uint8_t* at, int size, int64_t number) noexcept nogil:
-    cdef int i
-    for i in range(size):
-        at[size - 1 - i] = <uint8_t>(<uint64_t>number >> (8 * i))
 
 
 cdef const uint8_t* compact_length(const uint8_t* at, const uint8_t* end, int64_t* length) noexcept nogil:

@@ -10,7 +10,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -18,6 +18,7 @@ from crc32c import crc32c
 
 from streamlake.record.batch import InvalidRecord
 from streamlake.record.compression import check_form, unpacked
+from streamlake.core.big_endian cimport read_int, write_int
 from streamlake.record.kernel cimport OK, REFUSED, Claims, Vec, push, walk
 
 cdef enum:
@@ -33,22 +34,6 @@ cdef enum:
     COMPRESSION_MASK = 0x07
     COMPRESSION_MAX = 4
     UNLOCKED_BYTES = 262144  # of records that were compressed: a thread walks so many without the GIL
-
-
-cdef inline int64_t read_int(const uint8_t* at, int size) noexcept nogil:
-    cdef uint64_t number = 0
-    cdef int i
-    for i in range(size):
-        number = number << 8 | at[i]
-    if size < 8 and at[0] & 0x80:
-        return <int64_t>number - (<int64_t>1 << (8 * size))
-    return <int64_t>number
-
-
-cdef inline void write_int(uint8_t* at, int size, int64_t number) noexcept nogil:
-    cdef int i
-    for i in range(size):
-        at[size - 1 - i] = <uint8_t>(<uint64_t>number >> (8 * i))
 
 
 cdef struct Batch:
