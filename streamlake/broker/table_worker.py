@@ -184,12 +184,20 @@ class TableWorker:
         while True:
             self._changed.clear()
             try:
-                committed = {p.topic_id for p in await self._progress.load() if p.committed_once}
+                progress = await self._progress.load()
             except StreamLakeError as error:
                 log.warning("the table worker is not told of a change yet, trying again", reason=str(error))
                 await asyncio.sleep(TELL_AGAIN_S)
                 continue
-            tables = [self._spec(t, t.id in committed, epoch) for t in self._topics.all() if t.is_table]
+            committed = {p.topic_id for p in progress if p.committed_once}
+            # An incarnation that is not the latest does no harm: nothing is stored for it, and the change that began
+            # the next one is on its way here.
+            incarnations = {p.topic_id: p.incarnation for p in progress}
+            tables = [
+                self._spec(t, t.id in committed, epoch, incarnations.get(t.id, 0))
+                for t in self._topics.all()
+                if t.is_table
+            ]
             if tables != told:
                 told = tables
                 writer.write(encode(FromServer(tables=tables)))
@@ -199,10 +207,10 @@ class TableWorker:
                     return  # the worker has ended: whoever reads its reports sees that too
             await self._changed.wait()
 
-    def _spec(self, topic: TopicInfo, committed_once: bool, epoch: int) -> TableSpec:
+    def _spec(self, topic: TopicInfo, committed_once: bool, epoch: int, incarnation: int) -> TableSpec:
         effective = TOPIC_CONFIGS.effective(self._configs.topic_layers(topic.configs))
         configs = {key: value for key, value in effective.items() if key.startswith(PREFIX)}
-        return TableSpec(topic.name, topic.id, len(topic.partitions), configs, committed_once, epoch)
+        return TableSpec(topic.name, topic.id, len(topic.partitions), configs, committed_once, epoch, incarnation)
 
     def _catalog(self, topic: TopicInfo) -> str:
         return topic.configs.get(PREFIX + "catalog", "") or self._settings.default_catalog
@@ -213,15 +221,17 @@ class TableWorker:
             told = log.info if report.state in ("starting", "running") else log.warning
             why = {"reason": report.message} if report.message else {}
             told("table", topic=report.topic, table=report.table, state=report.state, **why)
-        has_progress = bool(report.hold or any(report.positions)) and not self._has_left(report)
+        topic = self._topics.by_id(report.topic_id)
+        has_progress = bool(report.hold or any(report.positions))
         is_stored = has_progress and (self._is_stored(report) or await self._store(report))
         # Shown only now: a config that a table with rows may not have is refused as soon as its rows are seen.
         if self._topics.by_id(report.topic_id) is not None:
             self._reports[report.topic_id] = report
-        if not is_stored:
+        if not is_stored or topic is None or not topic.is_table:
             return
-        topic = self._topics.by_id(report.topic_id)
-        if topic is None or not topic.is_table or self._has_left(report):
+        # A change of the topic while the progress was stored may have begun another incarnation, whose holds are lower.
+        # The next report moves the holds if it has not.
+        if topic is not self._topics.by_id(report.topic_id):
             return
         for index, hold in enumerate(report.hold):
             partition = self._logs.get(report.topic_id, index)
@@ -229,8 +239,7 @@ class TableWorker:
                 partition.hold(TABLE_HOLD, hold)
 
     def _has_left(self, report: TableReport) -> bool:
-        """The report is the last word of a table in a catalog that its topic has left: what that table holds must not
-        let retention pass what the next one has not read."""
+        """The report is of a table in a catalog that its topic has left."""
         topic = self._topics.by_id(report.topic_id)
         return topic is not None and report.catalog != self._catalog(topic)
 
@@ -241,24 +250,27 @@ class TableWorker:
         moved = {index: Reported(committed, hold) for index, (committed, hold) in enumerate(pairs)}
         try:
             # Durable before retention may pass: after a crash the old hold, which is lower, is in force again.
-            await self._progress.advance(report.topic_id, moved, report.committed_once, self._clock.now_ms())
+            is_stored = await self._progress.advance(
+                report.topic_id, report.incarnation, moved, report.committed_once, self._clock.now_ms()
+            )
         except StreamLakeError as error:
             log.warning("a table's progress was not stored; the next report has it too", reason=str(error))
             return False
-        self._stored[report.topic_id] = topic, report
-        return True
+        if is_stored:
+            self._stored[report.topic_id] = topic, report
+        return is_stored
 
     def _is_stored(self, report: TableReport) -> bool:
         """A table without new records reports the same progress several times a second: to store it once is enough.
 
-        Not across a change of the topic: switching the table off and on again sets its progress back in the store. So
-        the very object counts that the topic was before its progress was stored, not one that looks like it."""
+        Not across a change of the topic: another incarnation of its table begins without progress. So the very object
+        counts that the topic was before its progress was stored, not one that looks like it."""
         topic, stored = self._stored.get(report.topic_id, (None, report))
         return (
             topic is not None
             and topic is self._topics.by_id(report.topic_id)
-            and (report.positions, report.hold, report.committed_once)
-            == (stored.positions, stored.hold, stored.committed_once)
+            and (report.incarnation, report.positions, report.hold, report.committed_once)
+            == (stored.incarnation, stored.positions, stored.hold, stored.committed_once)
         )
 
     def describe(self) -> list[dict[str, Any]]:
@@ -266,7 +278,7 @@ class TableWorker:
         return [self._describe(topic) for topic in self._topics.all() if topic.is_table]
 
     def _describe(self, topic: TopicInfo) -> dict[str, Any]:
-        report, spec = self._reports.get(topic.id), self._spec(topic, False, 0)
+        report, spec = self._reports.get(topic.id), self._spec(topic, False, 0, 0)
         namespace = spec.configs[PREFIX + "namespace"]
         if report is None or self._has_left(report):
             table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"

@@ -24,7 +24,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
-from streamlake.cluster.store.table_progress import has_committed, release_holds, set_holds
+from streamlake.cluster.store.table_progress import begin_table, extend_table, has_committed, release_holds
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
 from streamlake.core.ids import Ids
@@ -149,7 +149,7 @@ class Topics:
             )
             _store_configs(connection, topic_id, checked, ())
             if topic.is_table:
-                set_holds(connection, topic_id, {p.index: 0 for p in topic.partitions}, self._clock.now_ms())
+                begin_table(connection, topic_id, {p.index: 0 for p in topic.partitions}, self._clock.now_ms())
             return TopicChange(next_revision(connection), None, topic)
 
         return _after(await self._change(run))
@@ -194,7 +194,7 @@ class Topics:
                 raise Invalid(f"topic {name} has {count} partitions already: ask for more than that, not for {total}")
             added = _add_partitions(connection, before.id, count, total)
             if before.is_table:
-                set_holds(connection, before.id, {p.index: 0 for p in added}, self._clock.now_ms())
+                extend_table(connection, before.id, [p.index for p in added], self._clock.now_ms())
             after = replace(before, partitions=before.partitions + added)
             return TopicChange(next_revision(connection), before, after)
 
@@ -224,32 +224,33 @@ class Topics:
             lock_revision(connection)
             before = _load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
-            self._check_catalog(connection, before, after)
+            moves = self._moves(connection, before, after)
             gone = [key for key in before.configs if key not in after.configs]
             _store_configs(connection, before.id, after.configs, gone)
-            if after.is_table and not before.is_table:
+            if after.is_table and (moves or not before.is_table):
                 # In this transaction: retention must not run between the config and the hold.
-                set_holds(connection, before.id, _log_starts(connection, before.id), self._clock.now_ms())
+                begin_table(connection, before.id, _log_starts(connection, before.id), self._clock.now_ms())
             elif before.is_table and not after.is_table:
                 release_holds(connection, before.id)
             return TopicChange(next_revision(connection), before, after)
 
         return _after(await self._change(run))
 
-    def _check_catalog(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> None:
-        """A table with rows stays in its catalog: in another one its topic would begin anew, without what retention
-        has deleted. A table that is switched on again begins anew anyway.
+    def _moves(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> bool:
+        """Whether the table goes to another catalog. Invalid if it has rows: in another catalog its topic would begin
+        anew, without what retention has deleted. A table that is switched on again begins anew anyway.
 
-        A first commit that lands at this moment is not known here. The table in the next catalog has its rows too, as
-        its report comes too late to let retention go on (broker/table_worker.py)."""
-        if self._rules is None:
-            return
+        A first commit that lands at this moment is not known here. The table in the next catalog has its rows too: it
+        is another incarnation, and the report of the first one is not stored."""
+        if self._rules is None or not (before.is_table and after.is_table):
+            return False
         old, new = self._rules.catalog(before.configs), self._rules.catalog(after.configs)
-        if before.is_table and after.is_table and old != new and has_committed(connection, before.id):
+        if old != new and has_committed(connection, before.id):
             raise Invalid(
                 f"the table of topic {before.name} has rows in the catalog {old}: {PREFIX}catalog cannot become {new}; "
                 "set streamlake.table.enable=false first, and true with the new catalog, to build it again from the log"
             )
+        return old != new
 
     async def refresh(self) -> None:
         """Read all topics again, and report the changes to the listeners."""

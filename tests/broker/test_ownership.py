@@ -189,7 +189,7 @@ async def test_the_hold_is_there_again_after_a_restart(site) -> None:
     topic = await life.create("t", partitions=2, streamlake_table_enable="true")
     for index in (0, 1):
         await life.append(life.logs.get(topic.id, index), count=5)
-    await life.progress.advance(topic.id, {1: Reported(4, 3)}, True, life.clock.ms)
+    await life.progress.advance(topic.id, 1, {1: Reported(4, 3)}, True, life.clock.ms)
     await life.stop()
     life = await site.start()
     assert [life.logs.get(topic.id, index).deletable_offset for index in (0, 1)] == [0, 3]

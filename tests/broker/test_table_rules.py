@@ -84,7 +84,7 @@ async def test_a_config_that_has_become_impossible_does_not_hold_up_others(site:
 @pytest.mark.parametrize(("committed", "once"), [(7, False), (0, True)])
 async def test_a_table_with_rows_stays_in_its_catalog(life: Any, committed: int, once: bool) -> None:
     topic = await life.topics.create("orders", 1, table())
-    await life.progress.advance(topic.id, {0: Reported(committed, 0)}, once, 1)
+    await life.progress.advance(topic.id, 1, {0: Reported(committed, 0)}, once, 1)
     with pytest.raises(Invalid) as refused:
         await life.topics.alter_configs("orders", {TABLE + "catalog": "hive"})
     assert str(refused.value) == (

@@ -14,12 +14,14 @@ from streamlake.broker import table_worker as module
 from streamlake.broker.table_worker import TableWorker
 from streamlake.broker.worker_process import launch
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.named import NamedCatalogs
 from streamlake.core.errors import Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.retry import Backoff
 from streamlake.table.task.control import TableReport, WorkerSettings
 
 LAKE = CatalogConfig("sql", "lake", {"secret": "x"})
+CATALOGS = NamedCatalogs("lake", {"lake": LAKE, "other": CatalogConfig("sql", "other", {})})
 SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, {"lake": LAKE}, "lake")
 
 
@@ -52,7 +54,7 @@ class Bench:
 async def bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(module, "RESTART_PAUSE_FIRST_S", 0.01)
     monkeypatch.setattr(module, "TELL_AGAIN_S", 0.001)
-    life = await site.start()
+    life = await site.start(CATALOGS)
     bench = Bench(life)
     monkeypatch.setattr(asyncio, "create_subprocess_exec", bench.workers.exec)
     yield bench
@@ -61,7 +63,10 @@ async def bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ben
 
 def report(topic: Any, **fields: Any) -> TableReport:
     return TableReport(
-        topic.name, topic.id, f"default.{topic.name}", **({"state": "running", "catalog": "lake"} | fields)
+        topic.name,
+        topic.id,
+        f"default.{topic.name}",
+        **({"state": "running", "catalog": "lake", "incarnation": 1} | fields),
     )
 
 
@@ -153,7 +158,8 @@ async def test_the_last_word_of_a_table_in_the_catalog_that_was_left_moves_no_ho
     assert life.logs.get(topic.id, 0).deletable_offset == 0
     assert [(p.hold_offset, p.committed_once) for p in await life.progress.load()] == [(0, False)]
     assert [(t["catalog"], t["state"]) for t in bench.worker.describe()] == [("other", "starting")]
-    await bench.reported(process, report(topic, positions=(5,), hold=(5,), committed_once=True, catalog="other"))
+    next_table = {"catalog": "other", "incarnation": 2}
+    await bench.reported(process, report(topic, positions=(5,), hold=(5,), committed_once=True, **next_table))
     assert life.logs.get(topic.id, 0).deletable_offset == 5
 
 
@@ -197,12 +203,12 @@ async def test_progress_that_is_stored_already_is_not_stored_again(
     process = await bench.process()
     advance, stores, fails = life.progress.advance, 0, True
 
-    async def counted(*arguments: Any) -> None:
+    async def counted(*arguments: Any) -> bool:
         nonlocal stores
         stores += 1
         if fails:
             raise Unavailable("no metadata store")
-        await advance(*arguments)
+        return await advance(*arguments)
 
     monkeypatch.setattr(life.progress, "advance", counted)
     same = {"positions": (8, 5), "hold": (4, 5)}
@@ -230,8 +236,55 @@ async def test_progress_of_a_table_that_was_switched_off_and_on_again_is_stored_
         await life.topics.alter_configs("t", {"streamlake.table.enable": enable})
     assert [p.hold_offset for p in await life.progress.load()] == [0]
     await bench.reported(process, report(topic, positions=(8,), hold=(8,), rows=1))
+    assert [p.hold_offset for p in await life.progress.load()] == [0], "of the table as it was before"
+    await bench.reported(process, report(topic, positions=(8,), hold=(8,), rows=2, incarnation=2))
     assert [p.hold_offset for p in await life.progress.load()] == [8]
     assert life.logs.get(topic.id, 0).deletable_offset == 8
+
+
+OFF_AND_ON = [{"streamlake.table.enable": "false"}, {"streamlake.table.enable": "true"}]
+
+
+@pytest.mark.parametrize(
+    ("when", "changes"),
+    [
+        ("before", OFF_AND_ON),
+        ("after", OFF_AND_ON),
+        ("before", [{"streamlake.table.catalog": "other"}]),  # refused after it
+    ],
+)
+async def test_a_change_beside_a_report_that_is_being_stored(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str, changes: list[dict[str, str]]
+) -> None:
+    """A report of the table before must not say of the next one that it has committed, nor let retention go on: the
+    worker would take that it finds no progress in the new table for a loss, and stop it."""
+    life = bench.life
+    topic = await life.create("t", streamlake_table_enable="true")
+    await life.append(life.logs.get(topic.id, 0), count=10)
+    process = await bench.process()
+    advance = life.progress.advance
+
+    async def change() -> None:
+        for configs in changes:
+            await life.topics.alter_configs("t", configs)
+        await life.partitions.settled()
+
+    async def overtaken(*arguments: Any) -> bool:
+        monkeypatch.setattr(life.progress, "advance", advance)
+        if when == "before":
+            await change()
+        is_stored: bool = await advance(*arguments)
+        if when == "after":
+            await change()
+        return is_stored
+
+    monkeypatch.setattr(life.progress, "advance", overtaken)
+    await bench.reported(process, report(topic, positions=(8,), hold=(8,), committed_once=True))
+    assert [(p.hold_offset, p.committed_once) for p in await life.progress.load()] == [(0, False)]
+    assert life.logs.get(topic.id, 0).deletable_offset == 0
+    while (specs := (await process.told()).tables)[0].incarnation < 2:
+        pass
+    assert [spec.committed_once for spec in specs] == [False]
 
 
 async def test_a_late_report_of_a_table_that_was_switched_off_holds_nothing(bench: Bench) -> None:

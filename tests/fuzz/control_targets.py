@@ -48,7 +48,7 @@ def line_seeds() -> list[bytes]:
         {"n": CatalogConfig("sql", "n", {"uri": "x", "deep": {"a": [1]}})},
         "n",
     )
-    spec = control.TableSpec("t", _TOPIC, 3, {"a": "b"}, True, 7)
+    spec = control.TableSpec("t", _TOPIC, 3, {"a": "b"}, True, 7, 1)
     report = control.TableReport(
         "t", _TOPIC, "n.t", "running", "m", (1, 2), (0, 0), True, 5, {"control": 2}, last_commit_ms=3
     )

@@ -308,6 +308,7 @@ class World:
             "configs": self.configs,
             "committed_once": self.committed_once,
             "committer_epoch": max(1, self.epoch),
+            "incarnation": 1,
         }
         return TableSpec(**{**values, **changes})
 

@@ -18,7 +18,7 @@ from streamlake.catalogs.config import CatalogConfig
 from streamlake.table.task.control import FromServer, TableSpec, WorkerSettings, encode
 from streamlake.worker.process import _control
 
-SPEC = TableSpec("orders", UUID(int=7), 1, {}, False, 1)  # a table that needs the catalog
+SPEC = TableSpec("orders", UUID(int=7), 1, {}, False, 1, 1)  # a table that needs the catalog
 pytestmark = pytest.mark.whole
 
 

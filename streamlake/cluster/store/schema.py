@@ -227,6 +227,7 @@ table_progress = Table(
     Column("committed_offset", BigInteger, nullable=False),
     Column("committed_once", Boolean, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    Column("incarnation", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("topic_id", "partition", name="pk_table_progress"),
     ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_table_progress_topic", ondelete="CASCADE"),
 )

@@ -3,14 +3,17 @@
 The table itself has the authoritative progress. This copy holds retention back (`hold_offset`) before a worker has
 reported, and shows a worker that finds no progress in its table that there was some: it must stop then, and not start
 at zero. Offsets never go back. A topic whose table is disabled keeps its rows, without a hold.
+
+A new incarnation of a table begins each time its topic becomes a table, and when it moves to another catalog. Progress
+is stored for the incarnation that made it, so a late report never counts for a table that is being built anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, case, literal, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, case, func, literal, or_, select, update
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
@@ -26,6 +29,7 @@ class PartitionProgress:
     committed_offset: int  # next position of the table, as last reported
     committed_once: bool
     updated_ms: int
+    incarnation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,21 @@ class TableProgress:
     async def load(self) -> list[PartitionProgress]:
         """All partitions of all topics that are tables or have been."""
         p = schema.table_progress.c
-        query = select(p.topic_id, p.partition, p.hold_offset, p.committed_offset, p.committed_once, p.updated_ms)
+        query = select(
+            p.topic_id, p.partition, p.hold_offset, p.committed_offset, p.committed_once, p.updated_ms, p.incarnation
+        )
         query = query.order_by(p.topic_id, p.partition)
         return await self._database.read(
             lambda connection: [PartitionProgress(*row) for row in connection.execute(query)]
         )
 
     async def advance(
-        self, topic_id: UUID, reported: Mapping[int, Reported], committed_once: bool, now_ms: int
-    ) -> None:
-        """Move the partitions forward; an offset below the stored one is ignored, and so is a deleted topic.
+        self, topic_id: UUID, incarnation: int, reported: Mapping[int, Reported], committed_once: bool, now_ms: int
+    ) -> bool:
+        """Move the partitions of this incarnation forward; an offset below the stored one is ignored.
         `committed_once`: the table has a snapshot of ours; it remains true. The caller lets retention continue only
-        after this has returned."""
+        after this has returned True. False: nothing was stored, because another incarnation has begun or the topic was
+        deleted."""
         rows = [
             {"number": number, "committed": r.committed_offset, "hold": r.hold_offset}
             for number, r in sorted(reported.items())
@@ -64,7 +71,9 @@ class TableProgress:
         p = schema.table_progress.c
         moving = (
             update(schema.table_progress)
-            .where((p.topic_id == topic_id) & (p.partition == bindparam("number")))
+            # Compared on the row that is written, whose lock serialises it with `begin_table`: the writer of progress
+            # and the one that begins an incarnation never miss each other.
+            .where((p.topic_id == topic_id) & (p.partition == bindparam("number")) & (p.incarnation == incarnation))
             .values(
                 committed_offset=_greater(p.committed_offset, bindparam("committed")),
                 hold_offset=_greater(p.hold_offset, bindparam("hold")),
@@ -73,14 +82,13 @@ class TableProgress:
             )
         )
 
-        def run(connection: Connection) -> None:
+        def run(connection: Connection) -> bool:
             require_current(connection, self._identity)
-            if rows:
-                connection.execute(moving, rows)
+            return bool(rows) and connection.execute(moving, rows).rowcount > 0
 
         # Durable before retention may delete: after a crash the hold is at most one report old, and never above the
         # records that the table is known to have.
-        await self._database.write(run)
+        return await self._database.write(run)
 
     async def next_committer_epoch(self) -> int:
         """A number above all committer epochs before; each start of a table worker takes one."""
@@ -93,13 +101,34 @@ class TableProgress:
         return await self._database.write(run)
 
 
-def set_holds(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:
-    """Hold retention of these partitions at their log start. It is part of the transaction that makes the topic a
-    table, so that retention cannot run between the config and the hold.
+def begin_table(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:
+    """Begin an incarnation: hold retention of all partitions at their log start. It is part of the transaction that
+    makes the topic a table, so that retention cannot run between the config and the hold.
 
     A user who enables a table again after dropping it wants to build it anew, so the stored progress is reset; a table
     that still exists has its progress itself, in three places."""
-    fresh = {"topic_id": topic_id, "committed_offset": 0, "committed_once": False, "updated_ms": now_ms}
+    _hold(connection, topic_id, _incarnation(connection, topic_id) + 1, log_starts, now_ms)
+
+
+def extend_table(connection: Connection, topic_id: UUID, added: Collection[int], now_ms: int) -> None:
+    """Hold retention of new partitions of a topic that is a table: part of the transaction that adds them."""
+    _hold(connection, topic_id, _incarnation(connection, topic_id), dict.fromkeys(added, 0), now_ms)
+
+
+def _incarnation(connection: Connection, topic_id: UUID) -> int:
+    p = schema.table_progress.c
+    latest: int | None = connection.execute(select(func.max(p.incarnation)).where(p.topic_id == topic_id)).scalar_one()
+    return latest or 0
+
+
+def _hold(connection: Connection, topic_id: UUID, incarnation: int, log_starts: Mapping[int, int], now_ms: int) -> None:
+    fresh = {
+        "topic_id": topic_id,
+        "committed_offset": 0,
+        "committed_once": False,
+        "updated_ms": now_ms,
+        "incarnation": incarnation,
+    }
     rows = [{"partition": index, "hold_offset": start, **fresh} for index, start in sorted(log_starts.items())]
     statement = insert_into(connection, schema.table_progress)
     held_again = {"hold_offset": statement.excluded.hold_offset, **fresh}

@@ -42,7 +42,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 class TableSpec(msgspec.Struct, frozen=True):
     """A topic that is a table. `configs`: its `streamlake.table.*` configs by canonical key. `committed_once`: a
-    snapshot was ever reported. `committer_epoch`: greater at each start of a worker."""
+    snapshot was ever reported. `committer_epoch`: greater at each start of a worker. `incarnation`: of the table, to
+    be sent back in its reports."""
 
     topic: str
     topic_id: UUID
@@ -50,6 +51,7 @@ class TableSpec(msgspec.Struct, frozen=True):
     configs: dict[str, str]
     committed_once: bool
     committer_epoch: int
+    incarnation: int
 
 
 class TableReport(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ class TableReport(msgspec.Struct, frozen=True):
     `state`: starting, running, retrying (a dependency is down: `message` says which), failed (a person must act:
     `message` says how), unreadable (files of the table are gone: `message` says which), fenced (a newer worker has
     taken over). `maintenance`: since when and why it fails, empty if it works; rows are committed either way.
-    `catalog`: by its name in the configuration; all else is of the table there.
+    `catalog`: by its name in the configuration; all else is of the table there. `incarnation`: as in its TableSpec.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
     """
@@ -85,6 +87,7 @@ class TableReport(msgspec.Struct, frozen=True):
     dead_letter_table: str | None = None
     dead_letter_metadata_location: str | None = None
     catalog: str = ""
+    incarnation: int = 0
 
 
 class CatalogCall(msgspec.Struct, frozen=True):

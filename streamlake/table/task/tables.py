@@ -135,6 +135,6 @@ def _same(running: Running, spec: TableSpec | None, settings: TableSettings | No
     return (
         spec is not None
         and settings == running.settings
-        and (spec.topic, spec.partitions, spec.committer_epoch)
-        == (running.spec.topic, running.spec.partitions, running.spec.committer_epoch)
+        and (spec.topic, spec.partitions, spec.committer_epoch, spec.incarnation)
+        == (running.spec.topic, running.spec.partitions, running.spec.committer_epoch, running.spec.incarnation)
     )

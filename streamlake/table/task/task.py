@@ -149,6 +149,7 @@ class TableTask:
             state=self.state,
             message=self.message,
             catalog=self.catalog,
+            incarnation=self.spec.incarnation,
             positions=held.next,
             hold=self.table.seen.next,
             committed_once=main.committed_once,
