@@ -281,7 +281,9 @@ class Connection(asyncio.BufferedProtocol):
         """What was received: requests that share their head begin where they lie, the rest is copied. The work."""
         at = work = 0
         if self._runs is not None and not self._frames.buffered_bytes:
-            while at < size and work < TURN_WORK and (begun := self._begin_run(self._runs, RECEIVED, at, size)):
+            while at < size and work < TURN_WORK and self._may_start:
+                if (begun := self._begin_run(self._runs, RECEIVED, at, size)) is None:
+                    break
                 at += begun.size_bytes
                 work += REQUEST_WORK + begun.work_bytes
                 self._window = _window(begun.size_bytes // len(begun))
@@ -300,7 +302,7 @@ class Connection(asyncio.BufferedProtocol):
                 if self._writable:
                     pipeline.sent()
             frame = None  # of the turn before: its buffer is free when the request is
-            if work < TURN_WORK and self._may_start:
+            if self._frames.buffered_bytes and work < TURN_WORK and pipeline.may_start and not self._draining:
                 if begun := self._begin_chunk():
                     work += REQUEST_WORK + begun.work_bytes
                     continue
@@ -357,8 +359,8 @@ class Connection(asyncio.BufferedProtocol):
         return begun
 
     def _begin_run(self, runs: Runs, received: bytes | memoryview, at: int, end: int) -> PendingReply | None:
-        """The requests that were begun; None: the next frame goes the ordinary way."""
-        if not self._may_start or (begun := runs.begin(received, at, end)) is None:
+        """The requests that were begun, when one may start; None: the next frame goes the ordinary way."""
+        if (begun := runs.begin(received, at, end)) is None:
             return None
         requests = self._counters.requests
         requests["produce"] = requests.get("produce", 0) + len(begun)
