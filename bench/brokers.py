@@ -40,6 +40,19 @@ class Bucket:
     endpoint: str
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """For obstore's S3Store."""
+        return {
+            "bucket": self.name,
+            "endpoint": self.endpoint,
+            "region": self.store.region,
+            "access_key_id": self.store.access_key,
+            "secret_access_key": self.store.secret_key,
+            "client_options": {"allow_http": True},
+            "virtual_hosted_style_request": False,
+        }
+
+    @property
     def config(self) -> Config:
         s3 = {
             "endpoint": self.endpoint,

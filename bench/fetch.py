@@ -1,22 +1,26 @@
 """Fetch: what consumers at the tail and consumers that catch up read, and what the latter cost producers.
 
-    python bench/fetch.py [--seconds 10] [--rounds 3] [--latency-rounds 9] [--gb 1] [--no-kafka]
+    python bench/fetch.py [--seconds 10] [--rounds 3] [--latency-rounds 9] [--gb 1] [--no-kafka] [--before CHECKOUT]
 
 Tail: the broker still has the records in its log cache. Catch-up: they lie in objects only, and the broker has just
 started; the operating system's page cache may have the objects. Each is read by librdkafka, and by a raw client that
-looks at batch headers only, so that the broker is the limit. Apache Kafka reads all from the page cache.
+looks at batch headers only, so that the broker is the limit. Apache Kafka reads all from the page cache. Behind an
+object WAL the objects come from a store on this machine: what a client gets that only downloads them is the limit.
 """
 
 import argparse
+import asyncio
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from brokers import Broker, StreamLake, apache_kafka, streamlake_broker
+from obstore.store import S3Store
 from report import Report, median, plot_bars, take_turns
 
 from streamlake.bench.load import (
@@ -28,7 +32,7 @@ from streamlake.bench.load import (
     temporary_topic,
     values,
 )
-from streamlake.bench.process import Child, in_child
+from streamlake.bench.process import Child, Tell, in_child
 from streamlake.bench.raw import fetch_requests
 
 RECORD_BYTES = 1000
@@ -38,6 +42,8 @@ WARM_UP_S = 2.0
 LOAD_TIMEOUT_S = 120
 UPLOAD_TIMEOUT_S = 120
 GOAL_RATIO = 1.5
+LARGE_OBJECT_BYTES = 1 << 20  # those with records
+DOWNLOADS = 4  # at once
 CONFIG = {"storage": {"upload_interval_s": 1, "gc_interval_s": 5, "gc_grace_s": 5}, "tables": {"enabled": False}}
 
 READERS = ("librdkafka", "raw")
@@ -135,6 +141,33 @@ def throughput(
     return bars
 
 
+def store_alone(broker: StreamLake, rounds: int, report: Report) -> None:
+    """A client that downloads the broker's objects, a few at once, and does nothing with them."""
+    assert broker.bucket is not None
+    runs = {broker.name: partial(in_child, download, LOAD_TIMEOUT_S, None, bucket=broker.bucket.settings)}
+    for name, mb_per_s in take_turns(rounds, runs).items():
+        report.figure("objects downloaded without a broker", median(mb_per_s), "MB/s", broker=name,
+                      rounds=[round(m, 1) for m in mb_per_s])  # fmt: skip
+
+
+def download(bucket: Mapping[str, Any], tell: Tell) -> float:
+    """MB/s. Its progress is not told: it takes a moment."""
+    return asyncio.run(_download(S3Store(**bucket)))
+
+
+async def _download(store: S3Store) -> float:
+    paths = [meta["path"] for chunk in store.list() for meta in chunk if meta["size"] >= LARGE_OBJECT_BYTES]
+    at_once = asyncio.Semaphore(DOWNLOADS)
+
+    async def size_bytes(path: str) -> int:
+        async with at_once:
+            return len(await (await store.get_async(path)).bytes_async())
+
+    began = time.monotonic()
+    sizes = await asyncio.gather(*map(size_bytes, paths))
+    return sum(sizes) / 1e6 / (time.monotonic() - began)
+
+
 def beside_catch_up(
     broker: Broker, topic: tuple[str, int], seconds: float, rounds: int, report: Report, is_goal: bool
 ) -> None:
@@ -169,13 +202,17 @@ def main() -> None:
     )
     parser.add_argument("--gb", type=float, default=1, help="what there is to catch up; more than the caches hold")
     parser.add_argument("--no-kafka", action="store_true", help="leave Apache Kafka out")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another checkout to measure in turns")
     parser.add_argument("--directory", help="for the brokers' data; on the disk that is to be measured, no tmpfs")
     given = parser.parse_args()
     report = Report("fetch")
     with tempfile.TemporaryDirectory(dir=given.directory) as directory, ExitStack() as stack:
         place = Path(directory)
+        checkouts = {"now": None} if given.before is None else {"now": None, "before": given.before}
         brokers: list[Broker] = [
-            stack.enter_context(streamlake_broker(place / wal, wal, CONFIG)) for wal in ("file", "object")
+            stack.enter_context(streamlake_broker(place / f"{wal}-{when}", wal, CONFIG, before=checkout))
+            for wal in ("file", "object")
+            for when, checkout in checkouts.items()
         ]
         kafka = None if given.no_kafka else stack.enter_context(apache_kafka(place / "kafka"))
         brokers += [kafka] if kafka else []
@@ -186,6 +223,9 @@ def main() -> None:
             if isinstance(broker, StreamLake):
                 wait_for_upload(broker)
         bars = throughput(brokers, topics, given.rounds, report)
+        for broker in brokers:
+            if isinstance(broker, StreamLake) and broker.bucket is not None:
+                store_alone(broker, given.rounds, report)
         groups = [f"{what}, {reader}" for reader in READERS for what in ("tail", "catch-up")]
         plot_bars("fetch", f"Fetch of records of {RECORD_BYTES:,} B", "MB/s", groups, bars)
         for broker in brokers:
