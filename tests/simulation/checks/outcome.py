@@ -200,23 +200,22 @@ def _check_batch(history: PartitionHistory, batch: Batch, log: FinalLog) -> None
 
 
 def _check_series(history: PartitionHistory, log: FinalLog) -> None:
-    """No hole: whatever an idempotent producer sent before a record that is there, is there too."""
+    """No hole: whatever an idempotent producer sent before a record that is there, is there too, or was deleted with
+    the beginning of the log before anybody read it."""
     seen: dict[int, None] = {}
     for batch in history.batches:
         series = batch.series
         if series is None or id(series) in seen:
             continue
         seen[id(series)] = None
-        previous = -1 if log.start == 0 else None
+        previous, at = (-1 if log.start == 0 else None), -1
         for number, offset in series.found:
-            if offset < log.start:
-                previous = number
-                continue
-            if previous is not None and number != previous + 1:
-                raise Violation(
-                    f"{series.sent[number]} is at {offset}, but {series.sent[previous + 1]}, sent before it, is nowhere"
-                )
-            previous = number
+            if offset >= log.start and previous is not None:
+                deleted_unread = sum(1 for other in range(at + 1, log.start) if other not in history.at)
+                if number - previous - 1 > deleted_unread:
+                    missing = series.sent[previous + 1]
+                    raise Violation(f"{series.sent[number]} is at {offset}, but {missing}, sent before it, is nowhere")
+            previous, at = number, offset
 
 
 def _check_size(ledger: Ledger, log: FinalLog) -> None:

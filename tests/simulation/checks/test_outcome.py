@@ -1,5 +1,6 @@
 """The final checks: a true end passes, and each lie about it is caught."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,20 @@ class TestLog:
         story.ledger.attempt(lost).unknown("lost")
         with pytest.raises(Violation, match="is nowhere"):
             check_log(story.ledger, final(story, (first, 0), (third, 1)))
+
+    @pytest.mark.parametrize("start", [1, 2])
+    def test_a_hole_in_a_series_that_begins_below_the_log_start(self, start: int) -> None:
+        """At 1, which is deleted, may be what nobody has read. It is certainly not between 0 and 1."""
+        story = Story()
+        series = Series(1, 0)
+        story.acked(0, 1, series)
+        unread, third = story.draft(1, series), story.acked(start, 1, series)
+        story.ledger.attempt(unread).unknown("lost")
+        story.ledger.deletes_records(TOPIC, 0, start)
+        story.tell(start, log_start_offset=start)
+        log = final(story, (third, start), start=start)
+        with nullcontext() if start == 2 else pytest.raises(Violation, match="is nowhere"):
+            check_log(story.ledger, log)
 
     def test_a_series_without_its_beginning(self) -> None:
         story = Story()
