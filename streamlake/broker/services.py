@@ -154,12 +154,14 @@ class Services:
                 continue
 
     async def _close_streams(self) -> None:
-        """A clean stop uploads first: the next start has nothing to replay. A store outage cannot hold it up."""
+        """A clean stop uploads first and gives up the streams: the next start has nothing to replay, and another broker
+        may open them. A store outage cannot hold it up."""
         timeout_s = self._config.server.shutdown_timeout_s
         if not self._failed:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self.streams.flush()
+                    await self.streams.close_streams()
             except (TimeoutError, StreamLakeError) as error:
                 log.warning("not all was uploaded; the write-ahead log keeps it", reason=str(error))
         try:

@@ -105,6 +105,8 @@ class Appender:
         self.raise_if_failed()
         if log.deleted:
             raise Closed(f"stream {log.stream_id} was deleted")
+        if log.closed:
+            raise Closed(f"stream {log.stream_id} was closed: look up its owner again")
         view = self._cache.copy_in(log, data)
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)

@@ -71,6 +71,8 @@ class StreamLog:
         self.next_offset = state.end_offset  # of the next chunk
         self.next_byte = 0
         self.deleted = False
+        self.closed = False  # appends have ended, because the stream is given up
+        self.gone = False  # deleted, or no longer ours: nothing of it is here any more
         self.on_durable: Callable[[], None] | None = None
         self.checkpointer: Callable[[], bytes] | None = None
         self.bases: array[int] = array("q")

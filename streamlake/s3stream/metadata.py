@@ -53,6 +53,15 @@ class StreamTrim:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """The stream is given up, with all that it holds in committed objects: up to `end_offset`."""
+
+    stream_id: int
+    stream_epoch: int
+    end_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRanges:
     """A committed stream-set object and what it holds, sorted by stream, then offset."""
 
@@ -64,7 +73,15 @@ class ObjectRanges:
 class StreamMetadata(Protocol):
     async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
         """Take ownership: epoch + 1, owner = this broker; the new epoch starts at `start_offsets[i]` (the end of the
-        stream, WAL tail included, as the opener found it) in the epoch history. NotFound if a stream does not exist."""
+        stream, WAL tail included, as the opener found it) in the epoch history. NotFound if a stream does not exist.
+        Unavailable if a stream has an owner, unless that is this node in a life whose records the WAL of this one
+        holds."""
+        ...
+
+    async def close_streams(self, closings: Sequence[Closing]) -> None:
+        """Give up ownership: nobody owns these streams any more, and nothing can be committed to them until they are
+        opened again. Conflict, for all, if the committed end of a stream is another. Deleted streams and those that
+        are closed already, or opened again since, are ignored: the call may be repeated."""
         ...
 
     async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:

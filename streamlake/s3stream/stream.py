@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from streamlake.core.deferred_buffer import DeferredBuffer
-from streamlake.core.errors import Corrupt, Invalid, NotFound
+from streamlake.core.errors import Closed, Corrupt, Invalid, NotFound
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import Extent, StreamLog
 from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
@@ -114,15 +114,17 @@ class Stream:
     async def read(self, start_offset: int, end_offset: int, max_bytes: int) -> list[Buffer]:
         """Whole chunks from the one that contains start_offset, below min(end_offset, durable_offset): at least one
         if there is any, then up to max_bytes, or less where producers are spared (objects/read_throttle.py). NotFound
-        if the start was trimmed, Corrupt, Unavailable."""
+        if the start was trimmed, Closed, Corrupt, Unavailable."""
         end = min(end_offset, self.durable_offset)
         offset, left, out = start_offset, max_bytes, list[Buffer]()
         sequential = start_offset in self._stopped
         missing: tuple[int, RangeInObject | None] | None = None
         while offset < end and (left > 0 or not out):
-            if offset < self.start_offset or self._log.deleted:
+            if offset < self.start_offset or self._log.gone:
                 if out:
                     break
+                if self._log.closed and not self._log.deleted:
+                    raise Closed(f"stream {self.stream_id} was closed: look up its owner again")
                 raise NotFound(
                     f"offset {offset} was deleted: the stream starts at {self.start_offset}, if it still exists"
                 )

@@ -4,6 +4,7 @@
     open()    take ownership of streams: their epoch grows, an older owner can commit nothing more
     reserve() capacity of WAL and memory, before offsets are given; then Stream.append
     flush()   everything appended so far lies in committed objects
+    close_streams()   give up streams: all they hold lies in objects, and another broker may open them
     close()   what was appended becomes durable, then all stops
 
 If the WAL fails, or anything says that this broker is fenced, all pending appends of all streams fail together and
@@ -20,7 +21,7 @@ from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import LogCache, StreamLog
-from streamlake.s3stream.metadata import StreamMetadata, StreamState
+from streamlake.s3stream.metadata import Closing, StreamMetadata, StreamState
 from streamlake.s3stream.objects.block_cache import BlockCache
 from streamlake.s3stream.objects.gc import GarbageCollector
 from streamlake.s3stream.objects.map import ObjectMap
@@ -33,6 +34,8 @@ from streamlake.s3stream.stream import Reads, Stream
 from streamlake.s3stream.uploader import Uploader
 from streamlake.s3stream.wal.port import Wal
 from streamlake.telemetry.metric import Metric, counter, gauge
+
+CLOSED_AT_ONCE = 1000  # streams, in one transaction
 
 
 class Streams:
@@ -169,19 +172,46 @@ class Streams:
         if log is None:
             log = self._logs[state.stream_id] = StreamLog(state)
         log.epoch = state.epoch
+        log.closed = False  # it was about to be closed, and is not
         return Stream(log, state, self.appender, self.reads, self._metadata)
+
+    async def close_streams(self, stream_ids: Sequence[int] | None = None) -> None:
+        """Give up the ownership of open streams, of all by default: appends end at once, what was appended becomes
+        durable and is acknowledged, all of it goes into objects, and nobody owns the streams. However long it takes; if
+        it is cancelled, or raises (Fenced), `open` makes the streams usable again."""
+        ids = list(self._logs) if stream_ids is None else stream_ids
+        logs = [log for stream_id in ids if (log := self._logs.get(stream_id)) is not None]
+        for log in logs:
+            log.closed = True
+        await self.uploader.upload([log.stream_id for log in logs])
+        for at in range(0, len(logs), CLOSED_AT_ONCE):
+            some = [log for log in logs[at : at + CLOSED_AT_ONCE] if self._logs.get(log.stream_id) is log]
+            async with self._ownership:  # no open of these streams comes in between
+                closings = [Closing(log.stream_id, log.epoch, log.next_offset) for log in some if log.closed]
+                # Safe at a crash, or if the answer is lost: nothing of these streams lies only in our WAL, whoever
+                # opens them. Repeated, it changes nothing.
+                await self.uploader.persist(lambda: self._metadata.close_streams(closings))  # noqa: B023
+                for closing in closings:
+                    self._drop(closing.stream_id)
+        self.appender.relieve()
 
     def delete(self, stream_ids: Sequence[int]) -> None:
         """Drop streams that the metadata store has deleted; gc deletes their objects."""
         for stream_id in stream_ids:
-            log = self._logs.pop(stream_id, None)
-            if log is not None:
+            if (log := self._logs.get(stream_id)) is not None:
                 log.deleted = True
-                if self.appender.dirty.pop(stream_id, None) is not None:
-                    self.appender.unuploaded_bytes -= log.unuploaded_bytes
-                self.cache.evict_stream(log)
-            self._objects.remove(stream_id)
+            self._drop(stream_id)
         self.appender.relieve()
+
+    def _drop(self, stream_id: int) -> None:
+        """What is known here of a stream that is not ours any more."""
+        log = self._logs.pop(stream_id, None)
+        if log is not None:
+            log.gone = True
+            if self.appender.dirty.pop(stream_id, None) is not None:
+                self.appender.unuploaded_bytes -= log.unuploaded_bytes
+            self.cache.evict_stream(log)
+        self._objects.remove(stream_id)
 
     # -- capacity ----------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ one object after the other; trim the WAL to the noted position, which all of the
 The store or the metadata store may be away for hours: every step is retried for ever, while Produce goes on until
 WAL or memory is full. A commit whose answer was lost is looked up before it is repeated. Only Fenced ends it.
 Big rounds become several objects; the event loop may run other tasks after each block.
+
+Streams that are about to be closed are uploaded apart from the others, by `upload`, which leaves the WAL's trim alone.
 """
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -143,6 +145,7 @@ class Uploader:
         self._dirty = asyncio.Event()
         self._wanted = asyncio.Event()
         self._round_done = asyncio.Event()
+        self._one_round = asyncio.Lock()
         self._committed_trim = 0
         self.uploaded_position = 0
         self.uploads = 0
@@ -193,16 +196,30 @@ class Uploader:
         """Appends have failed: let those who wait for a flush see it."""
         self._round_done.set()
 
+    async def upload(self, stream_ids: Sequence[int]) -> None:
+        """Return when all that was appended to these streams before the call lies in committed objects, each with the
+        checkpoint at its end."""
+        async with self._one_round:
+            cuts = await self._cut([stream_id for stream_id in stream_ids if stream_id in self._appender.dirty])
+            # Not what is durable now: records in flight have their offsets, and will be acknowledged.
+            await self._appender.until_durable(self._appender.last_position)
+            async for draft, _ in self._drafts(cuts):
+                await self._upload(draft, self._committed_trim)
+
     async def round(self) -> None:
+        async with self._one_round:
+            await self._round()
+
+    async def _round(self) -> None:
         position = self._appender.last_position  # every record up to here lies below the cuts that follow
-        cuts = await self._cut()
+        cuts = await self._cut(self._appender.dirty)
         await self._appender.until_durable(self._appender.last_position)
         async for draft, last in self._drafts(cuts):
             await self._upload(draft, position if last else self._committed_trim)
         if self._committed_trim < position:
             # safe at a crash: no object has brought the trim along, so the streams of the last records are deleted, in
             # the metadata store first; all others up to `position` lie in committed objects
-            await self._persist(lambda: self._metadata.trim_wal(position))
+            await self.persist(lambda: self._metadata.trim_wal(position))
             self._committed_trim = position
         # safe at a crash, before or after: `position` is the trim that recovery starts from, and all objects that hold
         # the records up to it are committed, and durable since their put returned
@@ -211,9 +228,9 @@ class Uploader:
         self._appender.relieve()
         self._round_done.set()
 
-    async def _cut(self) -> list[Cut]:
+    async def _cut(self, stream_ids: Iterable[int]) -> list[Cut]:
         cuts = []
-        async for stream_id in _sliced(sorted(self._appender.dirty)):
+        async for stream_id in _sliced(sorted(stream_ids)):
             stream = self._appender.dirty.get(stream_id)
             if stream is not None:  # else deleted meanwhile
                 checkpoint = stream.checkpointer() if stream.checkpointer else None
@@ -263,16 +280,16 @@ class Uploader:
         draft.parts = draft.encoder.finish()
         while True:
             deadline_ms = self._clock.now_ms() + self._settings.prepare_ttl_ms
-            object_id = await self._persist(lambda: self._metadata.prepare_object(deadline_ms))  # noqa: B023
+            object_id = await self.persist(lambda: self._metadata.prepare_object(deadline_ms))  # noqa: B023
             key = object_key(object_id)
             # the same bytes under the same key, and an id is used once: a put that lands late changes nothing
-            await self._persist(lambda: self._store.put(key, draft.parts))  # noqa: B023
+            await self.persist(lambda: self._store.put(key, draft.parts))  # noqa: B023
             if await self._commit(object_id, draft, wal_trim):
                 break
             self.abandoned_uploads += 1
             # safe: the object was destroyed before its commit, which can therefore never succeed; the data is still in
             # WAL and log cache. gc may have come before our put, so the bytes are deleted here
-            await self._persist(lambda: self._store.delete([key]))  # noqa: B023
+            await self.persist(lambda: self._store.delete([key]))  # noqa: B023
         self.uploads += 1
         self.upload_bytes += draft.encoder.size_bytes
 
@@ -301,7 +318,7 @@ class Uploader:
                 await self._pause(backoff, error)
 
     async def _landed(self, object_id: int) -> bool:
-        objects = await self._persist(self._metadata.objects)
+        objects = await self.persist(self._metadata.objects)
         return any(item.object_id == object_id for item in objects)
 
     async def _ends_are_ours(self, draft: Draft) -> bool:
@@ -309,7 +326,7 @@ class Uploader:
         since, with its object. False if they end where it begins: only the object is gone. Corrupt if neither."""
         committed = False
         starts = {r.log.stream_id: r for r in draft.ranges}
-        for state in await self._persist(lambda: self._metadata.stream_states(list(starts))):
+        for state in await self.persist(lambda: self._metadata.stream_states(list(starts))):
             ours = starts[state.stream_id]
             if state.epoch > ours.log.epoch:
                 raise Fenced(f"stream {state.stream_id} was opened by another broker (epoch {state.epoch})")
@@ -340,7 +357,7 @@ class Uploader:
 
     # -- retrying ----------------------------------------------------------------------------------------------------
 
-    async def _persist(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def persist(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step that is safe to repeat until it succeeds."""
         backoff = self._backoff()
         while True:

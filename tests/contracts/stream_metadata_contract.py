@@ -2,14 +2,15 @@
 
 A subclass gives the fixture `streams`, an object with `async create(n) -> list of ids`, `async delete(stream_id)`,
 `async register() -> StreamMetadata`, a handle of the next process of the same node, whose WAL goes on,
-`async drainer(node) -> StreamMetadata`, another node that drains the WAL of the last process that registered, and
-`async forget_wal()`, by which that WAL is off the list.
+`async drainer(node) -> StreamMetadata`, another node that drains the WAL of the last process that registered,
+`async forget_wal()`, by which that WAL is off the list, and `async elsewhere(node) -> StreamMetadata`, a handle of
+another node with a WAL of its own.
 """
 
 import pytest
 
-from streamlake.core.errors import Conflict, Fenced, NotFound
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamTrim
+from streamlake.core.errors import Conflict, Fenced, NotFound, Unavailable
+from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamTrim
 
 NOW_MS = 1_700_000_000_000
 
@@ -239,6 +240,90 @@ class StreamMetadataContract:
                     await attempt()
             assert before == (await everything(now) if view is None else await dead.stream_states())
             assert await drainer.objects() == []
+
+    async def test_only_a_stream_that_nobody_owns_is_opened(self, streams) -> None:
+        """The owner's WAL may hold records beyond the committed end: offsets would be given twice."""
+        first, second = await streams.create(2)
+        owner = await streams.register()
+        opened = by_id(await owner.open_streams([first, second], [0, 0]))
+        await upload(owner, StreamRange(first, opened[first].epoch, 0, 10))
+        other = await streams.elsewhere(5)
+        for wanted in ([first], [second, first]):
+            with pytest.raises(Unavailable):
+                await other.open_streams(wanted, [10] * len(wanted))
+        assert by_id(await other.stream_states())[second] == opened[second], "all or nothing"
+        await owner.close_streams([Closing(first, opened[first].epoch, 10)])
+        (moved,) = await other.open_streams([first], [10])
+        assert (moved.epoch, moved.end_offset) == (opened[first].epoch + 1, 10)
+        with pytest.raises(Unavailable):
+            await owner.open_streams([first], [10])
+        (again,) = await owner.open_streams([second], [0])
+        assert again.epoch == opened[second].epoch + 1, "the owner itself may"
+
+    async def test_the_next_life_opens_the_streams_whose_records_its_wal_holds(self, streams) -> None:
+        (s,) = await streams.create(1)
+        (before,) = await (await streams.register()).open_streams([s], [0])
+        (after,) = await (await streams.register()).open_streams([s], [5])
+        assert after.epoch == before.epoch + 1
+
+    async def test_a_drained_wal_gives_its_streams_free(self, streams) -> None:
+        first, second = await streams.create(2)
+        dead = await streams.register()
+        (state, _) = await dead.open_streams([first, second], [0, 0])
+        drainer = await streams.drainer(5)
+        await upload(drainer, StreamRange(first, state.epoch, 0, 10), wal_trim=7)
+        other = await streams.elsewhere(6)
+        with pytest.raises(Unavailable):
+            await other.open_streams([first], [10])
+        await streams.forget_wal()
+        assert len(await other.open_streams([first, second], [10, 0])) == 2
+
+    async def test_a_life_without_the_wal_of_the_one_before_waits_for_its_drain(self, streams) -> None:
+        """The node has come back on another disk, or in a bucket: what its earlier life appended lies elsewhere."""
+        (s,) = await streams.create(1)
+        dead = await streams.register()
+        await dead.open_streams([s], [0])
+        back = await streams.drainer(dead.node if hasattr(dead, "node") else 0)  # it has adopted no WAL of its own
+        await streams.forget_wal()
+        (state,) = await back.open_streams([s], [0])
+        assert state.end_offset == 0
+
+    async def test_a_stream_is_closed_at_its_end(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        await upload(metadata, StreamRange(s, state.epoch, 0, 10))
+        for end in (9, 11):
+            with pytest.raises(Conflict):
+                await metadata.close_streams([Closing(s, state.epoch, end)])
+        other = await streams.elsewhere(5)
+        with pytest.raises(Unavailable):
+            await other.open_streams([s], [10])
+
+    async def test_nothing_is_added_to_a_closed_stream(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await metadata.open_streams([s], [0])
+        object_id = await metadata.prepare_object(NOW_MS + 1000)
+        await metadata.close_streams([Closing(s, state.epoch, 0)])
+        with pytest.raises(Fenced):
+            await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 0)
+        assert by_id(await metadata.stream_states())[s].end_offset == 0
+
+    async def test_a_close_may_be_repeated(self, streams) -> None:
+        """Its answer was lost; meanwhile the stream may be open elsewhere, or deleted."""
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = await metadata.open_streams([first, second], [0, 0])
+        closings = [Closing(first, a.epoch, 0), Closing(second, b.epoch, 0)]
+        await metadata.close_streams(closings)
+        await metadata.close_streams(closings)
+        other = await streams.elsewhere(5)
+        (moved,) = await other.open_streams([first], [0])
+        await streams.delete(second)
+        await metadata.close_streams(closings)
+        await upload(other, StreamRange(first, moved.epoch, 0, 10))
+        assert by_id(await other.stream_states())[first].end_offset == 10, "it is still open there"
 
     async def test_starts_only_move_forward(self, streams) -> None:
         first, second = await streams.create(2)

@@ -22,6 +22,7 @@ def preset(media, count: int, *stream_ids: int) -> None:
     media.tables.create(*stream_ids)
     for stream_id in stream_ids:
         media.tables.streams[stream_id] = replace(media.tables.streams[stream_id], epoch=1)
+        media.tables.owners[stream_id] = 0, 1
     records = [WalRecord(i, 1, n, 1, n, bytes([n]) * SIZE) for n in range(count) for i in stream_ids]
     media.wal_log.records = dict(enumerate(records, 1))
     media.wal_log.last_position = len(records)

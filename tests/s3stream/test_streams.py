@@ -93,6 +93,100 @@ async def test_deleting_streams_frees_their_memory(media) -> None:
     await broker.streams.flush()
 
 
+# -- closing ---------------------------------------------------------------------------------------------------------
+
+
+async def settle(task: "asyncio.Task[None]") -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not task.done()
+
+
+async def test_a_closed_stream_is_whole_in_objects_and_another_broker_opens_it(media) -> None:
+    media.tables.create(1, 2)
+    broker = media.broker()
+    one, two = await broker.start(1, 2)
+    one.set_checkpointer(lambda: b"at %d" % one.next_offset)
+    await asyncio.gather(broker.append(one, b"a", 7), broker.append(one, b"b", 3), broker.append(two, b"c"))
+    await broker.streams.close_streams([1, 99])
+    assert 1 not in media.tables.owners
+    assert broker.streams.appender.dirty.keys() == {2}, "only what is closed is uploaded"
+    broker.streams.try_reserve(1)
+    with pytest.raises(Closed):
+        one.append(10, 1, 0, b"d")
+    with pytest.raises(Closed):
+        await one.read(0, 10, 99)
+    assert (await two.read(0, 1, 99)) == [b"c"]
+    other = media.broker()  # a node of its own
+    other.metadata.node, other.metadata.broker_epoch = 5, 1
+    media.tables.broker_epochs[5] = 1
+    objects = await other.metadata.objects()
+    other.streams._objects.load(objects, {s.stream_id: s for s in await other.metadata.stream_states()})
+    (moved,) = await other.streams.open([1])
+    assert (moved.next_offset, moved.checkpoint, moved.checkpoint_offset) == (10, b"at 10", 10)
+    assert b"".join(await moved.read(0, 10, 99)) == b"ab"
+
+
+async def test_what_is_in_flight_is_acknowledged_before_the_stream_is_given_up(media) -> None:
+    """Its offsets are given: a next owner that began at the durable end would give them again."""
+    media.tables.create(1)
+    broker = media.broker(manual=True)
+    (stream,) = await broker.start(1)
+    in_flight = broker.append(stream, b"a", 3)
+    closing = asyncio.create_task(broker.streams.close_streams([1]))
+    await settle(closing)
+    assert 1 in media.tables.owners and not in_flight.done()
+    broker.wal.sync()
+    await closing
+    assert in_flight.done() and in_flight.exception() is None
+    assert (media.tables.streams[1].end_offset, media.tables.owners) == (3, {})
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "unknown", "applied_then_unknown"])
+async def test_a_lost_answer_to_a_close(media, fault: str) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"a", 3)
+    broker.metadata.fail("close_streams", fault)
+    await broker.streams.close_streams([1])
+    assert media.tables.owners == {} and not broker.fatal
+    (stream,) = await broker.streams.open([1])
+    await broker.append(stream, b"b", 2)
+    assert b"".join(await stream.read(0, 5, 99)) == b"ab"
+
+
+async def test_a_close_that_is_given_up_leaves_the_stream_to_be_opened_again(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"a", 3)
+    media.store.fail("put", "unavailable", times=1000)
+    closing = asyncio.create_task(broker.streams.close_streams([1]))
+    await settle(closing)
+    (again,) = await broker.streams.open([1])
+    await broker.append(again, b"b", 2)
+    media.store.heal()
+    await closing
+    assert media.tables.owners == {1: (0, broker.metadata.broker_epoch)}, "the open came later, and counts"
+    await broker.append(again, b"c", 1)
+    assert b"".join(await again.read(0, 6, 99)) == b"abc"
+
+
+async def test_after_a_crash_the_wal_gives_back_nothing_of_a_stream_that_moved_away(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"a", 3)
+    await broker.streams.close_streams([1])
+    await broker.crash()
+    heir = media.broker()
+    (stream,) = await heir.start(1)
+    assert (heir.streams.recovered_streams, heir.streams.skipped_records) == (0, 1)
+    await heir.append(stream, b"b", 2)
+    assert b"".join(await stream.read(0, 5, 99)) == b"ab"
+
+
 # -- random lives against a list ---------------------------------------------------------------------------------------
 
 STREAMS = (1, 2, 3)
@@ -127,19 +221,21 @@ class Life:
             wal_bytes=60_000,
             block_cache_bytes=self.random.choice((0, 5000, 100_000)),
         )
-        opened = await self.broker.start(*STREAMS)
-        self.streams: dict[int, Stream] = {s.stream_id: s for s in opened}
+        self.streams: dict[int, Stream] = {}
+        self._opened(await self.broker.start(*STREAMS))
+
+    def _opened(self, opened: list[Stream]) -> None:
         for stream in opened:
+            self.streams[stream.stream_id] = stream
             chunks = self.chunks[stream.stream_id]
             end = stream.next_offset
             assert end >= self.acked[stream.stream_id], "an acked chunk was lost"
             assert end in {0, *(c[1] for c in chunks)}, "half a chunk came back"
-            assert stream.durable_offset == end
             assert stream.start_offset == self.starts[stream.stream_id]
             assert stream.checkpoint in (b"", b"at %d" % stream.checkpoint_offset)
             assert stream.checkpoint_offset <= end
             del chunks[sum(c[1] <= end for c in chunks) :]
-            self.acked[stream.stream_id] = end  # it may be read from now on
+            self.acked[stream.stream_id] = stream.durable_offset  # it may be read from now on
             stream.set_checkpointer(lambda s=stream: b"at %d" % s.next_offset)
 
     def append(self, stream: Stream) -> None:
@@ -183,6 +279,23 @@ class Life:
         await stream.trim(to)
         self.starts[stream_id] = max(self.starts[stream_id], to)
 
+    async def give_up(self) -> None:
+        """Close streams, and open them again when that is done, or before."""
+        ids = self.random.sample(STREAMS, self.random.randint(1, len(STREAMS)))
+        closing = asyncio.create_task(self.broker.streams.close_streams(ids))
+        await self.pause()
+        if self.random.random() < 0.3:
+            closing.cancel()
+        elif self.random.random() < 0.7:
+            self.broker.wal.sync()
+            self.media.store.heal()
+            self.broker.metadata._planned.clear()
+            await closing
+            assert not any(stream_id in self.media.tables.owners for stream_id in ids)
+        self.flushes.append(closing)
+        self.broker.metadata._planned.clear()  # an open that fails is tried again by the layer above
+        self._opened(await self.broker.streams.open(ids))
+
     def flush(self) -> None:
         task = asyncio.create_task(self.broker.streams.flush())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # a dead broker's flush fails
@@ -224,6 +337,8 @@ class Life:
             self.flush()
         elif dice < 0.92:
             await self.pause()
+        elif dice < 0.93:
+            await self.give_up()
         elif dice < 0.94:
             self.media.store.fail(*random.choice(FAULTS), times=random.randint(1, 2))
         elif dice < 0.96:

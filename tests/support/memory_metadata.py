@@ -12,7 +12,7 @@ from typing import Literal
 
 from streamlake.cluster.store.wals import WalKey
 from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
+from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamState, StreamTrim
 
 Fault = Literal["unavailable", "unknown", "applied_then_unknown"]
 
@@ -29,6 +29,7 @@ class ObjectRow:
 class WalEntry:
     epoch: int
     trim: int = 0
+    since_epoch: int = 0
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class MetadataTables:
     wals: dict[tuple[int, str], WalEntry] = field(default_factory=dict)
     next_object_id: int = 1
     streams: dict[int, StreamState] = field(default_factory=dict)
+    owners: dict[int, tuple[int, int]] = field(default_factory=dict)  # of streams: node and broker epoch
     objects: dict[int, ObjectRow] = field(default_factory=dict)
 
     @property
@@ -51,8 +53,15 @@ class MetadataTables:
     def register(self, node: int = 0) -> "MemoryMetadata":
         """The next life of the node, on the WAL of the one before."""
         epoch = self.broker_epochs[node] = self.broker_epochs.get(node, 0) + 1
-        self.wals.setdefault((node, WAL_URI), WalEntry(epoch)).epoch = epoch
+        self.wals.setdefault((node, WAL_URI), WalEntry(epoch, since_epoch=epoch)).epoch = epoch
         return MemoryMetadata(self, node, epoch, WalKey(node, WAL_URI, epoch))
+
+    def forget(self, wal: WalKey) -> None:
+        """It is drained."""
+        entry = self.wals.pop((wal.node, wal.uri))
+        for stream_id, (node, epoch) in list(self.owners.items()):
+            if node == wal.node and entry.since_epoch <= epoch <= entry.epoch:
+                del self.owners[stream_id]
 
     def drainer(self, node: int, wal: WalKey) -> "MemoryMetadata":
         """A new life of `node`, which drains that WAL."""
@@ -104,11 +113,30 @@ class MemoryMetadata:
         for stream_id in stream_ids:
             if stream_id not in self.tables.streams:
                 raise NotFound(f"stream {stream_id} does not exist")
+            owner, epoch = self.tables.owners.get(stream_id, (self.node, self.broker_epoch))
+            entry = self.tables.wals.get((self.wal.node, self.wal.uri))
+            since = entry.since_epoch if entry is not None and entry.epoch == self.wal.epoch else self.wal.epoch
+            if owner != self.node or not since <= epoch <= self.broker_epoch:
+                raise Unavailable(f"stream {stream_id} belongs to epoch {epoch} of broker {owner}")
         for stream_id, start in zip(stream_ids, start_offsets, strict=True):
             old = self.tables.streams[stream_id]
             epochs = (*old.epochs, (old.epoch + 1, start))
             self.tables.streams[stream_id] = replace(old, epoch=old.epoch + 1, epochs=epochs)
+            self.tables.owners[stream_id] = self.node, self.broker_epoch
         return [self.tables.streams[stream_id] for stream_id in stream_ids]
+
+    async def close_streams(self, closings: Sequence[Closing]) -> None:
+        fault = await self._enter("close_streams")
+        self._check_epoch()
+        ours = [c for c in closings if c.stream_id in self.tables.owners and c.stream_id in self.tables.streams]
+        ours = [c for c in ours if self.tables.streams[c.stream_id].epoch == c.stream_epoch]
+        for closing in ours:
+            if (end := self.tables.streams[closing.stream_id].end_offset) != closing.end_offset:
+                raise Conflict(f"stream {closing.stream_id} ends at {end}, not {closing.end_offset}")
+        for closing in ours:
+            del self.tables.owners[closing.stream_id]
+        if fault == "applied_then_unknown":
+            raise OutcomeUnknown("close_streams: planned, applied")
 
     async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
         await self._enter("stream_states")
@@ -149,6 +177,8 @@ class MemoryMetadata:
             state = streams[r.stream_id]
             if state.epoch != r.stream_epoch:
                 raise Fenced(f"stream {r.stream_id} has epoch {state.epoch}, not {r.stream_epoch}")
+            if r.stream_id not in self.tables.owners:
+                raise Fenced(f"stream {r.stream_id} was closed")
             if state.end_offset != r.start_offset:
                 raise Conflict(f"stream {r.stream_id} ends at {state.end_offset}, not {r.start_offset}")
             streams[r.stream_id] = replace(state, end_offset=r.end_offset)

@@ -72,6 +72,7 @@ wal = Table(
     Column("uri", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("trim", BigInteger, nullable=False),
+    Column("since_epoch", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("node", "uri", name="pk_wal"),
 )
 
@@ -85,6 +86,7 @@ stream = Table(
     Column("end_offset", BigInteger, nullable=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("checkpoint_offset", BigInteger, nullable=False),
+    Column("owner_epoch", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("id", name="pk_stream"),
 )
 

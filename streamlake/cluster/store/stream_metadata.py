@@ -18,9 +18,9 @@ from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import BrokerIdentity, require_current
 from streamlake.cluster.store.schema import in_lists, take_ids
-from streamlake.cluster.store.wals import WalKey, move_trim, trim_of
-from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound
-from streamlake.s3stream.metadata import Checkpoint, ObjectRanges, StreamRange, StreamState, StreamTrim
+from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
+from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
+from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamState, StreamTrim
 
 PREPARED = "prepared"
 COMMITTED = "committed"
@@ -35,7 +35,7 @@ Epochs = tuple[tuple[int, int], ...]
 def create_streams(connection: Connection, count: int) -> range:
     """Ids of `count` new, empty streams; part of the transaction that creates their topic."""
     first = take_ids(connection, "stream", count)
-    empty = {"epoch": NEVER_OPENED, "owner": None, "start_offset": 0, "end_offset": 0}
+    empty = {"epoch": NEVER_OPENED, "owner": None, "owner_epoch": 0, "start_offset": 0, "end_offset": 0}
     rows = [{"id": first + at, "checkpoint": b"", "checkpoint_offset": 0, **empty} for at in range(count)]
     connection.execute(insert(schema.stream), rows)
     return range(first, first + count)
@@ -54,24 +54,43 @@ class SqlStreamMetadata:
         self._witnesses: dict[int, tuple[int, int]] = {}  # object → a (stream, end offset) that keeps it alive
 
     async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
-        """As in the port. Conflict if the committed end of a stream is above its start offset."""
+        """As in the port. Conflict too if the committed end of a stream is above its start offset."""
         starts = dict(zip(stream_ids, start_offsets, strict=True))
 
         def run(connection: Connection) -> list[StreamState]:
             require_current(connection, self._identity)
+            since = self._identity.epoch if self._wal is None else since_epoch_of(connection, self._wal)
             found = _rows_by_id(connection, sorted(starts), lock=True)
             history = _histories(connection, sorted(starts))
             for stream_id, start_offset in starts.items():
                 if stream_id not in found:
                     raise NotFound(f"stream {stream_id} does not exist: its topic was deleted")
+                _require_open_to(found[stream_id], self._identity, since)
                 if (end := found[stream_id]["end_offset"]) > start_offset:
                     raise Conflict(f"stream {stream_id} ends at {end}, not at {start_offset}: recover again, then open")
             opened = {i: _opened(found[i], history.get(i, ()), starts[i]) for i in starts}
-            _store_opened(connection, self._identity.node, opened.values(), history)
+            _store_opened(connection, self._identity, opened.values(), history)
             return [opened[stream_id] for stream_id in stream_ids]
 
         # Durable before the opener appends under the new epoch; commits under an older one are Fenced from here on.
         return await self._database.write(run)
+
+    async def close_streams(self, closings: Sequence[Closing]) -> None:
+        s = schema.stream.c
+
+        def run(connection: Connection) -> None:
+            require_current(connection, self._identity)
+            found = _rows_by_id(connection, sorted({c.stream_id for c in closings}), lock=True)
+            ours = [c for c in closings if c.stream_id in found and _is_open(found[c.stream_id], c.stream_epoch)]
+            for c in ours:
+                if (end := found[c.stream_id]["end_offset"]) != c.end_offset:
+                    raise Conflict(f"stream {c.stream_id} ends at {end}, not at {c.end_offset}: upload the rest first")
+            for ids in in_lists([c.stream_id for c in ours]):
+                connection.execute(update(schema.stream).where(s.id.in_(ids)).values(owner=None))
+
+        # Durable before another broker opens the stream, because only this says that it may. All records of the stream
+        # are in objects: whoever opens it next begins at its true end, and our WAL holds nothing of it beyond.
+        await self._database.write(run)
 
     async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
         def run(connection: Connection) -> list[StreamState]:
@@ -287,8 +306,24 @@ def next_history(epochs: Epochs, log_start: int, epoch: int, start_offset: int) 
     return tuple(history)
 
 
+def _require_open_to(row: RowMapping, identity: BrokerIdentity, since_epoch: int) -> None:
+    """A stream is opened only if no WAL holds records of it beyond its committed end: nobody owns it, or this broker,
+    whose WAL has the records of its lives since that epoch. Unavailable."""
+    owner, owner_epoch = row["owner"], row["owner_epoch"]
+    if owner is not None and not (owner == identity.node and since_epoch <= owner_epoch <= identity.epoch):
+        raise Unavailable(
+            f"stream {row['id']} belongs to epoch {owner_epoch} of broker {owner}, whose WAL may hold records of it: "
+            "it can be opened when that broker has closed it, or when its WAL is drained"
+        )
+
+
+def _is_open(row: RowMapping, stream_epoch: int) -> bool:
+    """Whether the stream is still open in that epoch. A later one exists only if it was closed before."""
+    return row["owner"] is not None and row["epoch"] == stream_epoch
+
+
 def _store_opened(
-    connection: Connection, node: int, opened: Iterable[StreamState], history: Mapping[int, Epochs]
+    connection: Connection, owner: BrokerIdentity, opened: Iterable[StreamState], history: Mapping[int, Epochs]
 ) -> None:
     """Write the new epochs of the streams, and the changes of their histories."""
     owned, gained, lost = [], [], []
@@ -300,7 +335,8 @@ def _store_opened(
     if not owned:
         return
     taking = update(schema.stream).where(schema.stream.c.id == bindparam("stream"))
-    connection.execute(taking.values(epoch=bindparam("next"), owner=node), owned)
+    ownership = {"owner": owner.node, "owner_epoch": owner.epoch}
+    connection.execute(taking.values(epoch=bindparam("next"), **ownership), owned)
     connection.execute(insert(schema.stream_epoch), gained)
     if lost:
         e = schema.stream_epoch.c
@@ -325,6 +361,8 @@ def _new_ends(streams: Mapping[int, RowMapping], ranges: Iterable[StreamRange]) 
         row = streams[r.stream_id]
         if row["epoch"] != r.stream_epoch:
             raise Fenced(f"stream {r.stream_id} is at epoch {row['epoch']}, the upload has {r.stream_epoch}")
+        if row["owner"] is None:
+            raise Fenced(f"stream {r.stream_id} was closed at {row['end_offset']}: nothing may be added to it")
         end = ends.get(r.stream_id, row["end_offset"])
         if r.start_offset != end:
             raise Conflict(f"stream {r.stream_id} ends at {end}, the upload begins at {r.start_offset}: read again")

@@ -3,6 +3,9 @@
 A WAL is entered before its first record is written (`adopt`), and removed when all its records are in committed objects
 (`forget`). The processes of a node write to one place, (node, uri), one after the other; the epoch in its row is that
 of the latest one. A drain is bound to that epoch, so a drain that was overtaken changes nothing.
+
+`since_epoch` is the broker epoch of the process that began the WAL. The records of a stream that are in no object yet
+lie in the WAL of its owner's life, the one whose epochs from `since_epoch` to `epoch` hold `stream.owner_epoch`.
 """
 
 from dataclasses import dataclass
@@ -53,8 +56,8 @@ class Wals:
         """This process starts to write to `uri`. A repeated call changes nothing.
 
         `keep_trim`: positions continue after those of the previous process (file WAL). Otherwise they start again
-        (object WAL), and the WAL of the previous process must have been drained: Conflict if its row exists with
-        another epoch than `drained_epoch`.
+        (object WAL), and the WAL of the previous process must have been drained, as for `forget`: Conflict if its row
+        exists with another epoch than `drained_epoch`.
         """
         key = WalKey(self._identity.node, uri, self._identity.epoch)
 
@@ -62,15 +65,19 @@ class Wals:
             require_current(connection, self._identity)
             row = _row(connection, key, lock=True)
             if row is None:
-                connection.execute(insert(schema.wal).values(node=key.node, uri=key.uri, epoch=key.epoch, trim=0))
+                begun = {"node": key.node, "uri": key.uri, "epoch": key.epoch, "since_epoch": key.epoch, "trim": 0}
+                connection.execute(insert(schema.wal).values(begun))
             elif row["epoch"] != key.epoch:
                 if not keep_trim and row["epoch"] != drained_epoch:
                     raise Conflict(
                         f"the WAL {uri} of node {key.node} may hold records of broker epoch {row['epoch']}, drained is "
                         f"{drained_epoch}: drain it, then begin to write to it"
                     )
-                trim = row["trim"] if keep_trim else 0
-                connection.execute(update(schema.wal).where(_place(key)).values(epoch=key.epoch, trim=trim))
+                begun = {}
+                if not keep_trim:
+                    _release_streams(connection, key.node, row["since_epoch"], row["epoch"])
+                    begun = {"since_epoch": key.epoch, "trim": 0}
+                connection.execute(update(schema.wal).where(_place(key)).values(epoch=key.epoch, **begun))
             return key
 
         # Durable before the first record is written: a recovery of this node after a crash reads this list. A drain of
@@ -78,15 +85,36 @@ class Wals:
         return await self._database.write(run)
 
     async def forget(self, node: int, uri: str, epoch: int) -> None:
-        """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime."""
+        """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime. Nobody
+        owns the streams any more whose records it held."""
         key = WalKey(node, uri, epoch)
+        w = schema.wal.c
+        this = _place(key) & (w.epoch == epoch)
 
         def run(connection: Connection) -> None:
             require_current(connection, self._identity)
-            connection.execute(delete(schema.wal).where(_place(key) & (schema.wal.c.epoch == epoch)))
+            since = connection.execute(select(w.since_epoch).where(this).with_for_update()).scalar()
+            if since is not None:
+                _release_streams(connection, node, since, epoch)
+                connection.execute(delete(schema.wal).where(this))
 
-        # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects.
+        # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects,
+        # so whoever opens one of the streams next begins at its true end.
         await self._database.write(run)
+
+
+def _release_streams(connection: Connection, node: int, since_epoch: int, epoch: int) -> None:
+    """Nobody owns the streams any more that these lives of the node had open: their WAL is drained."""
+    s = schema.stream.c
+    held = (s.owner == node) & s.owner_epoch.between(since_epoch, epoch)
+    connection.execute(update(schema.stream).where(held).values(owner=None))
+
+
+def since_epoch_of(connection: Connection, key: WalKey) -> int:
+    """Of which life on the WAL holds records; of `key.epoch` alone if it is not listed."""
+    query = select(schema.wal.c.since_epoch).where(_place(key) & (schema.wal.c.epoch == key.epoch))
+    since: int | None = connection.execute(query).scalar()
+    return key.epoch if since is None else since
 
 
 def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
@@ -111,7 +139,7 @@ def move_trim(connection: Connection, key: WalKey, position: int) -> None:
 
 def _row(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
     """The row of the place of `key`, whatever its epoch."""
-    query = select(schema.wal.c.epoch, schema.wal.c.trim).where(_place(key))
+    query = select(schema.wal.c.epoch, schema.wal.c.since_epoch, schema.wal.c.trim).where(_place(key))
     return connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
 
 

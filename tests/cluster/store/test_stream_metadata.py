@@ -12,7 +12,7 @@ from streamlake.cluster.store.schema import stream
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams, next_history
 from streamlake.cluster.store.wals import Wals
 from streamlake.core.errors import Conflict, Invalid
-from streamlake.s3stream.metadata import Checkpoint, StreamRange, StreamTrim
+from streamlake.s3stream.metadata import Checkpoint, Closing, StreamRange, StreamTrim
 
 
 class SqlStreams:
@@ -36,6 +36,10 @@ class SqlStreams:
     async def forget_wal(self) -> None:
         wals = Wals(self.database, await self.cluster.register(9))
         await wals.forget(self.wal.node, self.wal.uri, self.wal.epoch)
+
+    async def elsewhere(self, node: int) -> SqlStreamMetadata:
+        identity = await self.cluster.register(node)
+        return SqlStreamMetadata(self.database, identity, await self.cluster.adopt(identity))
 
 
 class MemoryStreams:
@@ -61,7 +65,10 @@ class MemoryStreams:
         return self.tables.drainer(node, self.wal)
 
     async def forget_wal(self) -> None:
-        del self.tables.wals[(self.wal.node, self.wal.uri)]
+        self.tables.forget(self.wal)
+
+    async def elsewhere(self, node: int) -> MemoryMetadata:
+        return self.tables.register(node)
 
 
 @pytest.fixture
@@ -159,6 +166,7 @@ async def test_brokers_share_streams_and_have_their_own_trim(sql_streams, cluste
     a, b = await cluster.metadata(1), await cluster.metadata(2)
     (old,) = await a.open_streams([s], [0])
     await upload(a, StreamRange(s, old.epoch, 0, 10), wal_trim=7)
+    await a.close_streams([Closing(s, old.epoch, 10)])
     (new,) = await b.open_streams([s], [10])
     await upload(b, StreamRange(s, new.epoch, 10, 20), wal_trim=3)
     assert (await a.wal_trim(), await b.wal_trim()) == (7, 3)
