@@ -1,7 +1,6 @@
 """The SQL catalog on SQLite, the embedded default, and on PostgreSQL.
 
-A power cut must not revert a commit, so SQLite runs with synchronous=FULL. A warehouse on a
-local disk gets the FileIO that syncs.
+A power cut must not revert a commit, so SQLite runs with synchronous=FULL.
 """
 
 from pathlib import Path
@@ -12,8 +11,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from streamlake.catalogs import durable_io
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files import file_io
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
@@ -29,7 +28,7 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
         url = make_url(properties["uri"])
     except ArgumentError:
         raise Invalid(f"catalog {config.name}: uri is not a database URL such as sqlite:////lake/catalog.db") from None
-    durable_io.choose_for(properties, disk)
+    file_io.choose_for(properties, disk)
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite and url.database:
         disk.makedirs(str(Path(url.database).absolute().parent))
