@@ -5,10 +5,10 @@ are never used twice, so whenever a late first PUT lands, it stores the same byt
 yet is a conditional PUT, and any answer to it but success is compared with what is there: our own bytes are ours,
 landed earlier.
 
-Errors are the ones that PyIceberg's callers know: FileNotFoundError, FileExistsError, PermissionError, OSError.
+Errors are the ones that PyIceberg's callers know: FileNotFoundError, FileExistsError, PermissionError, OSError; the
+last two are BucketErrors.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -32,7 +32,14 @@ REFUSED = (400, 401, 403)  # by a store that will not think better of it
 BUCKETS_MAX = 64  # that are kept, each with its connections
 
 Failure = (*ObstoreError, ValueError)  # a ValueError: obstore has no such keys, as with two slashes in a row
-_QUERY = re.compile(r"\?[^\s)\"']*")  # of an address in a message: it may hold a signature
+
+
+class BucketError(OSError):
+    """The store did not do it, or nobody knows whether it did."""
+
+
+class BucketRefuses(BucketError, PermissionError):
+    """Not with these credentials."""
 
 
 class Bucket:
@@ -148,23 +155,24 @@ class Bucket:
 
     def _whole(self, key: str, data: bytes, size_bytes: int) -> bytes:
         if len(data) != size_bytes:
-            raise OSError(f"cannot read {self.place}/{key}: {len(data)} bytes came of {size_bytes}")
+            raise BucketError(f"cannot read {self.place}/{key}: {len(data)} bytes came of {size_bytes}")
         return data
 
     def _problem(self, act: str, key: str, error: Exception) -> OSError:
-        """obstore's error as one of ours, without what an address in it may hold."""
+        """obstore's error as one of ours."""
         failure, location = failed(error), f"{self.place}/{key}"
-        reason = _QUERY.sub("?…", failure.reason)
         if is_missing_object(failure):
             return FileNotFoundError(f"there is no file {location}")
         if failure.reason == NO_SUCH_BUCKET:
-            return OSError(f"cannot {act} {location}: {reason}. Create it, or correct the warehouse of the catalog")
-        if failure.status in (401, 403):
-            return PermissionError(
-                f"cannot {act} {location}: the store refuses the credentials ({reason}). Check the keys s3.*, gcs.* or "
-                "adls.* of the catalog, and what they may do"
+            return BucketError(
+                f"cannot {act} {location}: {failure.reason}. Create it, or correct the catalog's warehouse"
             )
-        return OSError(f"cannot {act} {location}: {reason}")
+        if failure.status in (401, 403):
+            return BucketRefuses(
+                f"cannot {act} {location}: the store refuses the credentials. Check the keys s3.*, gcs.* or adls.* of "
+                f"the catalog, and what they may do ({failure.reason})"
+            )
+        return BucketError(f"cannot {act} {location}: {failure.reason}")
 
 
 def bucket_of(scheme: str, netloc: str, properties: Mapping[str, Any]) -> Bucket:

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ SCHEMES = S3_SCHEMES + GCS_SCHEMES + AZURE_SCHEMES
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 60.0
+REGIONS_MAX = 1000  # that are remembered, by bucket
 # What is retried does no harm when repeated: bucket.py says why.
 RETRIES: Any = {
     "max_retries": 5,
@@ -133,10 +135,16 @@ def _s3_region(bucket: str, properties: dict[str, str], endpoint: str | None) ->
     given = _first(properties, keys.S3_REGION, keys.AWS_REGION)
     if endpoint is None and (given is None or property_as_bool(properties, keys.S3_RESOLVE_REGION, False)):
         try:
-            return str(resolve_s3_region(bucket))
+            return _region_of(bucket)
         except OSError:
             return given
     return given
+
+
+@lru_cache(REGIONS_MAX)
+def _region_of(bucket: str) -> str:
+    """Of a bucket of Amazon's: a request, which newly vended credentials need not repeat."""
+    return str(resolve_s3_region(bucket))
 
 
 def _s3_credentials(properties: dict[str, str]) -> Callable[[], Any] | None:

@@ -106,18 +106,14 @@ def test_without_a_region_the_bucket_is_asked_for_its_own(monkeypatch: pytest.Mo
         return "ap-south-1"
 
     monkeypatch.setattr(module, "resolve_s3_region", resolve)
-    assert connect("s3", "lake", {}).config["region"] == "ap-south-1"
-    assert (
-        connect("s3", "lake", {"s3.region": "eu-west-1", "s3.resolve-region": "true"}).config["region"] == "ap-south-1"
-    )
-    assert (
-        connect("s3", "private", {"client.region": "eu-west-1", "s3.resolve-region": "true"}).config["region"]
-        == "eu-west-1"
-    )
-    asked.clear()
-    connect("s3", "lake", {"s3.endpoint": "http://127.0.0.1:9000"})
-    connect("s3", "lake", {"client.region": "eu-west-1"})
-    assert asked == []
+    chosen = {"s3.region": "eu-west-1", "s3.resolve-region": "true"}
+    assert connect("s3", "resolved", {}).config["region"] == "ap-south-1"
+    assert connect("s3", "resolved", {**chosen, "s3.session-token": "newly vended"}).config["region"] == "ap-south-1"
+    assert connect("s3", "private", chosen).config["region"] == "eu-west-1"
+    assert asked == ["resolved", "private"]
+    connect("s3", "elsewhere", {"s3.endpoint": "http://127.0.0.1:9000"})
+    connect("s3", "known", {"client.region": "eu-west-1"})
+    assert asked == ["resolved", "private"]
 
 
 # -- GCS --------------------------------------------------------------------------------------------------------------
