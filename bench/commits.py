@@ -1,9 +1,10 @@
 """What a commit to a table costs, over thousands of commits: it must not grow with the table's history.
 
-    python bench/commits.py [--catalog sql|rest] [--commits 2000] [--rows 200]
+    python bench/commits.py [--catalog sql|bucket|rest] [--commits 2000] [--rows 200]
 
 The worker's own Gatherer, TopicTable and Upkeep commit one small round after another, without the pause of a commit
-interval, to one table: in a SQL catalog on this disk, as the embedded default has it, or in SeaweedFS's REST catalog.
+interval, to one table: in a SQL catalog on this disk, as the embedded default has it, in one with its warehouse in a
+bucket of SeaweedFS, or in SeaweedFS's REST catalog.
 The goal compares the median of the last hundred commits with that of the first hundred to another, new table; they
 take turns, so that a busy disk slows down both. Phases are the worker's blocking calls (what runs in parallel counts in
 full), and upkeep is what follows a commit: every fiftieth time it merges manifests.
@@ -173,7 +174,12 @@ def lake(kind: str, directory: Path, until: ExitStack) -> CatalogConfig:
     from support.rest_lake import properties  # it starts a server: only if asked for
     from support.seaweedfs import SeaweedFS
 
-    config = CatalogConfig("rest", "lake", properties(until.enter_context(SeaweedFS(directory))))
+    server = until.enter_context(SeaweedFS(directory))
+    if kind == "bucket":
+        files = {key: value for key, value in properties(server).items() if key.startswith("s3.")}
+        place = {"uri": f"sqlite:///{directory}/catalog.db", "warehouse": f"s3://{server.bucket()}"}
+        return CatalogConfig("sql", "lake", place | files)
+    config = CatalogConfig("rest", "lake", properties(server))
     deadline = time.monotonic() + WAREHOUSE_TIMEOUT_S
     while True:
         try:
@@ -209,7 +215,7 @@ def tell(report: Report, kind: str, found: Found) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--catalog", choices=["sql", "rest"], default="sql")
+    parser.add_argument("--catalog", choices=["sql", "bucket", "rest"], default="sql")
     parser.add_argument("--commits", type=int, default=2_000)
     parser.add_argument("--rows", type=int, default=200, help="of a commit")
     arguments = parser.parse_args()

@@ -7,9 +7,13 @@ objects, the broker is started anew and a consumer reads everything again from o
 by bucket (lake, and warehouse for the table); the broker's own counters stand beside it, and must say the same.
 
 Requests of an object WAL depend on the rate: a batch is closed when it is full, or when nothing is under way.
+
+The case `commits` makes small commits to a table in a bucket, through a proxy that counts their requests, by our FileIO
+and by PyIceberg's own.
 """
 
 import argparse
+import asyncio
 import re
 import time
 import urllib.request
@@ -24,13 +28,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from brokers import Bucket, Config, StreamLake, Wal, merged, seaweedfs_bucket, streamlake_broker
+from commits import Lane, TimedExecutor
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from report import Report, console, plot_bars
 from support.apache_kafka import free_ports
+from support.fault_proxy import FaultProxy
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
+
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.kinds import load
 
 GIB = 1 << 30
 MB = 1_000_000
@@ -38,6 +47,12 @@ RECORD_BYTES = 1_000
 RECORDS_PER_PACE = 500
 TOPIC = "requests"
 GOAL_PUTS, GOAL_GETS = 150, 50  # a GiB
+GOAL_COMMIT_PUTS = 4  # data file, manifest, manifest list, metadata file
+COMMITS = 40  # the merging of manifests after fifty is a commit of its own
+COMMIT_ROWS = 200
+COMMITS_CASE = "commits"
+FILE_IOS = {"our FileIO": {}, "PyIceberg's FileIO": {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}}
+PUT_CLASS = ("put", "create", "multipart_start", "multipart_part", "multipart_complete")
 TIMEOUT_S = 900.0
 KINDS = ("PUT", "GET", "LIST", "DELETE")
 # As a bill counts them: the steps of a multipart upload are PUTs, a HEAD is a GET.
@@ -254,6 +269,39 @@ def tell(
             report.figure(f"{name}, warehouse", count / gib, f"{kind}/GiB", **commits)
 
 
+# -- commits -------------------------------------------------------------------------------------------------------
+
+
+async def commit_requests(report: Report) -> None:
+    """Requests of a small commit to a table in a bucket, by our FileIO and by PyIceberg's."""
+    for name, chosen in FILE_IOS.items():
+        found = await requests_of_commits(chosen)
+        kinds = {kind: count / COMMITS for kind, count in sorted(found.items())}
+        report.figure(f"a commit, {name}", sum(kinds.values()), "requests", **kinds)
+        if not chosen:
+            puts = sum(kinds.get(kind, 0) for kind in PUT_CLASS)
+            report.goal("PUT requests of a commit", puts, GOAL_COMMIT_PUTS, "a commit", better="lower")
+
+
+async def requests_of_commits(chosen: Mapping[str, str]) -> Counter[str]:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory()))
+        store = stack.enter_context(SeaweedFS(directory / "seaweedfs"))
+        bucket = store.bucket()
+        proxy = stack.enter_context(FaultProxy(store.s3_endpoint, bucket))
+        access = {"s3.access-key-id": store.access_key, "s3.secret-access-key": store.secret_key}
+        place = {"s3.endpoint": proxy.endpoint, "s3.region": store.region, "warehouse": f"s3://{bucket}"}
+        properties = {"uri": f"sqlite:///{directory}/catalog.db", **place, **access, **chosen}
+        executor = TimedExecutor()
+        lane = Lane("commits", executor, load(CatalogConfig("sql", "lake", properties)), COMMIT_ROWS)
+        await lane.open()
+        before = Counter(proxy.requests)
+        for _ in range(COMMITS):
+            await lane.commit()
+        executor.close()
+        return proxy.requests - before
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -262,11 +310,14 @@ def main() -> None:
         default=1.0,
         help="produced in each case; below 1 the first object, read piece by piece, weighs much",
     )
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only these")
+    names = [*(case.name for case in CASES), COMMITS_CASE]
+    parser.add_argument("--case", action="append", choices=names, help="only these")
     arguments = parser.parse_args()
     records = int(arguments.gib * GIB / RECORD_BYTES)
     report = Report("store_requests")
     cases = [case for case in CASES if not arguments.case or case.name in arguments.case]
+    if not arguments.case or COMMITS_CASE in arguments.case:
+        asyncio.run(commit_requests(report))
     results: dict[str, dict[str, float]] = {}
     for case in cases:
         with console.status(f"{case.name}: {arguments.gib:g} GiB"):
@@ -278,6 +329,8 @@ def main() -> None:
             f"{name}: GET of a reader that catches up", result["catch-up GET"], GOAL_GETS, "a GiB", better="lower"
         )
     report.write()
+    if not results:
+        return
     series = {kind: [result[kind] for result in results.values()] for kind in ("PUT", "GET", "catch-up GET")}
     plot_bars(report.name, "Requests to the store", "requests a GiB", list(results), series)
 

@@ -6,8 +6,8 @@ the committer's choice.
 
 from pyiceberg.catalog.glue import GLUE_MAX_RETRIES, GlueCatalog
 
-from streamlake.catalogs import durable_io
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files import file_io
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
@@ -19,5 +19,5 @@ def load(config: CatalogConfig, disk: Disk) -> GlueCatalog:
         properties[GLUE_MAX_RETRIES] = int(properties.get(GLUE_MAX_RETRIES, 0))  # pyiceberg would hand boto3 a string
     except ValueError:
         raise Invalid(f"{config.where}: {GLUE_MAX_RETRIES} must be a whole number") from None
-    durable_io.choose_for(properties, disk)
+    file_io.choose_for(properties, disk)
     return GlueCatalog(config.name, **properties)

@@ -24,8 +24,8 @@ from pyiceberg.utils.properties import property_as_bool
 from thrift.Thrift import TApplicationException
 from thrift.transport import TSocket, TTransport
 
-from streamlake.catalogs import durable_io
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files import file_io
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
@@ -36,7 +36,7 @@ TIMEOUT_MS = 60_000  # of one read or write; a metastore answers even a call tha
 def load(config: CatalogConfig, disk: Disk) -> HiveCatalog:
     """Connect, and see whether pyiceberg can speak to it. Raises Invalid if not, and what thrift raises."""
     properties = dict(config.properties)
-    durable_io.choose_for(properties, disk)
+    file_io.choose_for(properties, disk)
     catalog = ThreadSafeHiveCatalog(config.name, **properties)
     _check_version(catalog, config)
     return catalog

@@ -12,9 +12,9 @@ from pyiceberg.io import S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
-from streamlake.catalogs import durable_io
 from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files import file_io
 from streamlake.core.disk import Disk
 
 CONNECT_TIMEOUT_S = 10.0
@@ -28,7 +28,7 @@ def load(config: CatalogConfig, disk: Disk) -> RestCatalog:
     properties.setdefault(SIGV4_MAX_RETRIES, "0")
     properties.setdefault(S3_CONNECT_TIMEOUT, str(CONNECT_TIMEOUT_S))
     properties.setdefault(S3_REQUEST_TIMEOUT, str(READ_TIMEOUT_S))
-    durable_io.choose_for(properties, disk, names=True)
+    file_io.choose_for(properties, disk)
     # pyiceberg takes a first namespace that is called as its catalog for the catalog's name, and cuts it off in a
     # commit. No namespace has a space.
     return TimedRestCatalog(f"catalog {config.name}", **properties)

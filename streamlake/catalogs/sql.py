@@ -1,19 +1,21 @@
 """The SQL catalog on SQLite, the embedded default, and on PostgreSQL.
 
-A power cut must not revert a commit, so SQLite runs with synchronous=FULL. A warehouse on a
-local disk gets the FileIO that syncs.
+A power cut must not revert a commit, so SQLite runs with synchronous=FULL. Tables on a local disk get a version hint.
 """
 
 from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from streamlake.catalogs import durable_io
+from streamlake.catalogs import version_hint
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files import file_io
 from streamlake.core.disk import Disk
 from streamlake.core.errors import Invalid
 
@@ -29,18 +31,44 @@ def load(config: CatalogConfig, disk: Disk) -> SqlCatalog:
         url = make_url(properties["uri"])
     except ArgumentError:
         raise Invalid(f"catalog {config.name}: uri is not a database URL such as sqlite:////lake/catalog.db") from None
-    durable_io.choose_for(properties, disk)
+    file_io.choose_for(properties, disk)
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite and url.database:
         disk.makedirs(str(Path(url.database).absolute().parent))
     elif not sqlite:
         properties["uri"] = _with_deadlines(url).render_as_string(hide_password=False)
-    catalog = SqlCatalog(config.name, **properties)
+    catalog = HintingSqlCatalog(config.name, **properties)
     event.listen(catalog.engine, "checkin", _end_transaction)
     if sqlite:
         event.listen(catalog.engine, "connect", _set_durable)
         catalog.engine.dispose()  # connections from before the listener
     return catalog
+
+
+class HintingSqlCatalog(SqlCatalog):
+    """Writes the version hint after everything that moves a table to another metadata file."""
+
+    def create_table(self, *args: Any, **kwargs: Any) -> Table:
+        return self._hinted(super().create_table(*args, **kwargs))
+
+    def register_table(self, *args: Any, **kwargs: Any) -> Table:
+        return self._hinted(super().register_table(*args, **kwargs))
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        done = super().commit_table(table, requirements, updates)
+        self._hinted(Table(table.name(), done.metadata, done.metadata_location, table.io, self))
+        return done
+
+    def purge_table(self, identifier: Any) -> None:
+        table = self.load_table(identifier)
+        super().purge_table(identifier)
+        version_hint.remove(table)
+
+    def _hinted(self, table: Table) -> Table:
+        version_hint.write(table)
+        return table
 
 
 def _with_deadlines(url: URL) -> URL:

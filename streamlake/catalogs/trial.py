@@ -16,7 +16,6 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -24,6 +23,7 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetProp
 from pyiceberg.types import LongType, NestedField
 
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files.folders import folders_of
 from streamlake.catalogs.kinds import KINDS, capabilities_of, load
 from streamlake.catalogs.trouble import remedy
 from streamlake.core.errors import StreamLakeError, describe
@@ -209,13 +209,11 @@ class Trial:
         """Those that the catalog left, of refused creations, too. Only in a place that is certainly ours: its path has
         our own name in it. Other places are the catalog's to empty."""
         location = table.location().rstrip("/")
-        if self._own_name not in location or not isinstance(table.io, PyArrowFileIO):
+        folders = folders_of(table.io)
+        if self._own_name not in location or folders is None:
             return
         parent = location.rpartition("/")[0]
-        ours = parent if self._own_name in parent.rpartition("/")[2] else location
-        scheme, netloc, path = table.io.parse_location(ours, table.io.properties)
-        with contextlib.suppress(FileNotFoundError):
-            table.io.fs_by_scheme(scheme, netloc).delete_dir(path)
+        folders.delete_folder(parent if self._own_name in parent.rpartition("/")[2] else location)
 
     # -- small things --------------------------------------------------------------------------------------------------
 

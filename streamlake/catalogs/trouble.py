@@ -16,6 +16,7 @@ _CREDENTIALS = {
     "glue": "client.access-key-id and client.secret-access-key, or the variables AWS_*",
     "s3tables": "client.access-key-id and client.secret-access-key, or the variables AWS_*",
 }
+_OF_FILES = ("BucketError",)
 _OF_ADDRESS = (
     "ConnectionError", "Timeout", "TTransportException", "EndpointConnectionError", "OperationalError", "NoRegionError",
     "HTTPClientError", "OSError",
@@ -34,6 +35,8 @@ _REFUSED_CREDENTIALS = (
 def remedy(config: CatalogConfig, error: BaseException) -> str:
     """A sentence for the end of a message."""
     names = [kind.__name__ for kind in type(error).__mro__]
+    if any(name in _OF_FILES for name in names):  # before the others: they have some of the same words
+        return f"check warehouse, and the keys s3.*, gcs.* or adls.* in {config.where}"
     address = _ADDRESS.get(config.kind, "uri")
     if any(name in _OF_CREDENTIALS for name in names) or any(word in str(error) for word in _REFUSED_CREDENTIALS):
         return f"check {_CREDENTIALS[config.kind]} in {config.where}"

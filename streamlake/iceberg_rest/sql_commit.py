@@ -37,6 +37,7 @@ from sqlalchemy import insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from streamlake.catalogs import version_hint
 from streamlake.core.errors import Unavailable
 from streamlake.iceberg_rest.numbering import renumbered
 from streamlake.iceberg_rest.request import table_key
@@ -94,6 +95,8 @@ def commit(catalog: SqlCatalog, changes: Sequence[Change]) -> list[Staged]:
             for one in changed:
                 catalog._write_metadata(one.after.metadata, one.after.io, one.after.metadata_location)
             _swap(catalog, changed)
+            for one in changed:
+                version_hint.write(one.after)
             return staged
         except CommitStateUnknownException:
             raise  # a row may name these files

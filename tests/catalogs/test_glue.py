@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError, NoRegionError
 
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.catalogs.durable_io import DurableFileIO
+from streamlake.catalogs.files.file_io import StoreFileIO
 from streamlake.catalogs.kinds import load
 from streamlake.core.errors import Invalid
 
@@ -83,4 +83,4 @@ def test_without_a_region_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_a_local_warehouse_survives_a_power_cut() -> None:
     catalog = load(CatalogConfig("glue", "lake", {**config().properties, "warehouse": "file:///lake"}))
-    assert isinstance(catalog._load_file_io(location="file:///lake/x"), DurableFileIO)
+    assert isinstance(catalog._load_file_io(location="file:///lake/x"), StoreFileIO)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,10 +13,12 @@ import requests
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
+from support.rest_endpoint import serve
 from support.wait import DEADLINE_S
 
 from streamlake.catalogs import rest
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.files.file_io import StoreFileIO
 from streamlake.catalogs.kinds import capabilities_of, load
 from streamlake.catalogs.trouble import remedy
 
@@ -165,3 +168,21 @@ def test_nothing_is_sent_twice_by_an_adapter() -> None:
         assert adapter.max_retries.total == 0
     timed = rest.TimedAdapter(requests.adapters.HTTPAdapter())
     assert timed._inner.max_retries.total == 0
+
+
+def test_vended_credentials_reach_the_files_of_a_table(seaweedfs: "SeaweedFS", tmp_path: Path) -> None:
+    """The server has the keys of the bucket, and the client has none but those that come with a table."""
+    files = {
+        "s3.endpoint": seaweedfs.s3_endpoint,
+        "s3.access-key-id": seaweedfs.access_key,
+        "s3.secret-access-key": seaweedfs.secret_key,
+        "s3.region": seaweedfs.region,
+    }
+    place = {"uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{seaweedfs.folder()}"}
+    with serve(load(CatalogConfig("sql", "streamlake", place | files)), vend_credentials=True) as endpoint:
+        catalog = load(CatalogConfig("rest", "lake", {"uri": endpoint.url}))
+        catalog.create_namespace("n")
+        table = catalog.create_table("n.t", Schema(NestedField(1, "id", LongType())))
+        assert isinstance(table.io, StoreFileIO)
+        table.append(pa.table({"id": [1, 2]}))
+        assert catalog.load_table("n.t").scan().to_arrow()["id"].to_pylist() == [1, 2]

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from streamlake.catalogs.config import CatalogConfig, embedded
-from streamlake.catalogs.durable_io import DurableFileIO
+from streamlake.catalogs.files.file_io import StoreFileIO
 from streamlake.catalogs.kinds import load
 from streamlake.catalogs.sql import _with_deadlines
 from streamlake.core.errors import Invalid
@@ -25,11 +25,7 @@ def test_a_commit_survives_a_power_cut(tmp_path: Path) -> None:
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 10_000
     catalog.create_namespace("n")
 
-    assert isinstance(catalog.create_table("n.t", Schema()).io, DurableFileIO)
-
-
-def test_a_warehouse_elsewhere_keeps_pyicebergs_file_io(tmp_path: Path) -> None:
-    assert "py-io-impl" not in load(embedded(tmp_path, "s3://lake/warehouse")).properties
+    assert isinstance(catalog.create_table("n.t", Schema()).io, StoreFileIO)
 
 
 def test_what_is_no_url_is_invalid() -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.catalog import Catalog
+from pyiceberg.schema import Schema
+from support.seaweedfs import SeaweedFS
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.kinds import load
@@ -53,6 +56,22 @@ def test_no_credentials_of_aws(free_port: int, monkeypatch: pytest.MonkeyPatch, 
     assert trouble("s3tables", warehouse=arn, uri=f"http://127.0.0.1:{free_port}") == expected
     glue = {"warehouse": "s3://lake", "client__region": "x", "glue__endpoint": f"http://127.0.0.1:{free_port}"}
     assert trouble("glue", lambda catalog: catalog.list_namespaces(), **glue) == expected
+
+
+def test_a_bucket_that_refuses_us_or_is_not_there(seaweedfs: SeaweedFS, tmp_path: Path) -> None:
+    """The catalog itself is well: its uri is no remedy."""
+    known = {"s3__endpoint": seaweedfs.s3_endpoint, "s3__region": "us-east-1", "uri": f"sqlite:///{tmp_path}/c.db"}
+    right = {"s3__access-key-id": seaweedfs.access_key, "s3__secret-access-key": seaweedfs.secret_key}
+    wrong = {"s3__access-key-id": "who", "s3__secret-access-key": "what"}
+
+    def make(catalog: Catalog) -> None:
+        catalog.create_namespace_if_not_exists("n")
+        catalog.create_table("n.t", Schema())
+
+    expected = "check warehouse, and the keys s3.*, gcs.* or adls.* in lake.toml"
+    assert trouble("sql", make, warehouse=f"s3://{seaweedfs.folder()}", **known, **wrong) == expected
+    away = {**known, "s3__endpoint": "http://127.0.0.1:1"}
+    assert trouble("sql", make, warehouse=f"s3://{seaweedfs.folder()}", **away, **right) == expected
 
 
 def test_an_error_that_says_nothing() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from contracts.objectstore_contract import ObjectStoreContract, keys
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from support.fault_proxy import APPLIED_FAULTS, FAULTS, FaultProxy
 from support.seaweedfs import SeaweedFS
 
@@ -368,6 +369,19 @@ async def test_each_fault_is_what_it_says(
         with pytest.raises(OutcomeUnknown):
             await store.put("a", [b"x"])
     assert await keys(truth) == (["a"] if fault in APPLIED_FAULTS | {"cut"} else [])
+
+
+def test_a_client_may_ask_before_it_sends_a_body(proxy: FaultProxy, seaweedfs: SeaweedFS, folder: str) -> None:
+    """Expect: 100-continue, as Amazon's own library sends it, which PyArrow has in it."""
+    properties = {
+        "s3.endpoint": proxy.endpoint, "s3.region": seaweedfs.region, "s3.access-key-id": seaweedfs.access_key,
+        "s3.secret-access-key": seaweedfs.secret_key,
+    }  # fmt: skip
+    files = PyArrowFileIO(properties)
+    with files.new_output(f"s3://{folder}/f").create(overwrite=True) as stream:
+        stream.write(b"x" * 10_000)
+    assert files.new_input(f"s3://{folder}/f").open().read() == b"x" * 10_000
+    assert proxy.requests["multipart_part"] == 1
 
 
 async def test_heal_ends_it(proxy: FaultProxy, store: S3Store) -> None:

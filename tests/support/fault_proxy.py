@@ -5,7 +5,7 @@ each one, drawn from seed, operation, key and how often that pair was seen, so t
 Operations: put, create, get, get_range, delete, list, multipart_start, _part, _complete, _abort; "" is any. Keys are
 those in the folder; a list's is its prefix, a batch delete's is empty. What can happen:
 
-  reset_before, 500, 503, 409, hang             the server never sees the request
+  reset_before, 500, 501, 503, 409, hang        the server never sees the request
   reset_within                                  it sees half of it; without_body: its head only
   reset_after, applied_500, applied_503, applied_409, applied_hang
                                                 it carries it out, and its answer is lost
@@ -19,6 +19,7 @@ What a request is (`classify`) and how its server words an error (`error_answer`
 """
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -34,8 +35,8 @@ from support.wait import DEADLINE_S
 T = TypeVar("T")
 
 SLOW_S = 0.05
-CODES = {500: "InternalError", 503: "SlowDown", 409: "ConditionalRequestConflict"}
-STATUS_FAULTS = {f"{state}{code}" for state in ("", "applied_") for code in CODES} | {"late_503"}
+CODES = {500: "InternalError", 501: "NotImplemented", 503: "SlowDown", 409: "ConditionalRequestConflict"}
+STATUS_FAULTS = {str(code) for code in CODES} | {"late_503"}
 APPLIED_FAULTS = {"reset_after", "applied_500", "applied_503", "applied_409", "applied_hang"}
 FAULTS = STATUS_FAULTS | APPLIED_FAULTS | {"reset_before", "reset_within", "without_body", "hang", "cut", "slow"}
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds
@@ -175,7 +176,7 @@ class FaultProxy:
         upstream: asyncio.StreamWriter | None = None
         try:
             answers, upstream = await asyncio.open_connection(*self._upstream)
-            while request := await read_message(reader):
+            while request := await read_message(reader, invite=writer):
                 fault = self._next_fault(request)
                 await asyncio.sleep(self.delay_s + (SLOW_S if fault == "slow" else 0))
                 if not await self._exchange(request, fault, (answers, upstream), (reader, writer)):
@@ -259,8 +260,11 @@ class FaultProxy:
         return ""
 
 
-async def read_message(reader: asyncio.StreamReader, *, without_body: bool = False) -> Message | None:
-    """None at the end of the connection."""
+async def read_message(
+    reader: asyncio.StreamReader, *, without_body: bool = False, invite: asyncio.StreamWriter | None = None
+) -> Message | None:
+    """None at the end of the connection. A client that asks first whether it may send the body is told so (`invite`),
+    and the server is not asked."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
@@ -269,6 +273,9 @@ async def read_message(reader: asyncio.StreamReader, *, without_body: bool = Fal
         return None
     lines = head.decode("latin-1").split("\r\n")[1:]
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    if headers.pop("expect", "").lower() == "100-continue" and invite is not None:
+        head = re.sub(rb"(?im)^expect:.*\r\n", b"", head)
+        invite.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = b""
     if without_body:
         pass

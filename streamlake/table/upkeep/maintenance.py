@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from math import log
-from operator import itemgetter
 
 import structlog
-from pyarrow import fs
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import ManifestEntry, ManifestFile, read_manifest_list
 from pyiceberg.table import Table
 
+from streamlake.catalogs.files.folders import Folders, delete_files, folders_of, path_of
 from streamlake.core.clock import Clock
 from streamlake.table.commit import snapshot
 from streamlake.table.commit.committer import Committer
@@ -106,10 +104,10 @@ class Maintenance:
             self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
-        """List the table's files and remove those of failed attempts, in stores that pyarrow reads."""
-        if isinstance(table.io, PyArrowFileIO):
+        """List the table's files and remove those of failed attempts, in stores that can be listed."""
+        if folders := folders_of(table.io):
             now_ms = self._clock.now_ms()
-            self.files_removed += await self._handle.executor.run(_remove_orphans, table, table.io, now_ms)
+            self.files_removed += await self._handle.executor.run(_remove_orphans, table, folders, now_ms)
 
 
 def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
@@ -124,25 +122,18 @@ def _classes(manifests: list[ManifestFile]) -> Iterator[list[ManifestFile]]:
 
 def _remove_garbage(table: Table, due: list[Garbage]) -> int:
     needed = _needed_metadata(table)
-    locations: list[str] = []
-    for garbage in due:
-        if garbage.manifest_list:
-            try:
-                locations += [m.manifest_path for m in read_manifest_list(table.io.new_input(garbage.location))]
-            except FileNotFoundError:
-                continue  # another engine swept it
-        locations.append(garbage.location)  # after its manifests: it is the only list of them
-    removed = 0
-    for location in dict.fromkeys(locations):
-        # Nothing that is retained needs it, and no commit can bring it back: a new snapshot only carries on manifests
-        # of the branch heads, which are retained.
-        if location not in needed:
-            try:
-                table.io.delete(location)
-                removed += 1
-            except FileNotFoundError:
-                pass
-    return removed
+    lists = {garbage.location for garbage in due if garbage.manifest_list}
+    others = {garbage.location for garbage in due if not garbage.manifest_list}
+    for location in tuple(lists):
+        try:
+            others.update(m.manifest_path for m in read_manifest_list(table.io.new_input(location)))
+        except FileNotFoundError:  # another engine swept it
+            lists.remove(location)
+    # Nothing that is retained needs them, and no commit can bring them back: a new snapshot only carries on manifests
+    # of the branch heads, which are retained. Manifest lists go last: they are the only lists of their manifests.
+    for locations in (others - needed, lists - needed):
+        delete_files(table.io, sorted(locations))
+    return len((others | lists) - needed)
 
 
 def _needed_metadata(table: Table) -> set[str]:
@@ -163,15 +154,13 @@ def _needed_data(table: Table) -> Iterator[str]:
                 yield from (e.data_file.file_path for e in manifest.fetch_manifest_entry(table.io))
 
 
-def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
+def _remove_orphans(table: Table, folders: Folders, now_ms: int) -> int:
     provider = table.location_provider()
-    suspects: dict[str, fs.FileSystem] = {}  # by path, and where it lies: data and metadata may lie in different stores
+    suspects: dict[str, list[str]] = {}  # by path: data and metadata may lie in different stores
     for directory in (provider.data_path, provider.metadata_path):
-        scheme, netloc, path = files.parse_location(directory)
-        store = files.fs_by_scheme(scheme, netloc)
-        listing = store.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
-        orphans = (f.path for f in listing if f.type == fs.FileType.File and _is_orphan(f.base_name, table, now_ms))
-        suspects.update(dict.fromkeys(orphans, store))
+        for location in folders.list_files(directory):
+            if _is_orphan(location.rpartition("/")[2], table, now_ms):
+                suspects.setdefault(path_of(location), []).append(location)
         if len(suspects) > ORPHANS_LISTED_MAX:
             logger.warning(
                 "too many files to search for orphans: remove them with another engine", table=".".join(table.name())
@@ -182,10 +171,10 @@ def _remove_orphans(table: Table, files: PyArrowFileIO, now_ms: int) -> int:
     # Old by its name and ours, and no retained snapshot needs it: its attempt failed long ago and cannot land any more,
     # because a commit in flight for a day would meet another head. One whose path is needed in any store is kept.
     for location in chain(_needed_metadata(table), _needed_data(table)):
-        suspects.pop(files.parse_location(location)[2], None)
-    for path, store in sorted(suspects.items(), key=itemgetter(0)):
-        store.delete_file(path)
-    return len(suspects)
+        suspects.pop(path_of(location), None)
+    orphans = sorted({location for found in suspects.values() for location in found})
+    folders.delete_files(orphans)
+    return len(orphans)
 
 
 def _is_orphan(name: str, table: Table, now_ms: int) -> bool:

@@ -9,9 +9,10 @@ from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
+from support.seaweedfs import SeaweedFS
 from support.table_world import Clock, Executor, World, good
 
-from streamlake.catalogs.config import embedded
+from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.kinds import load
 from streamlake.core.ids import Ids
 from streamlake.table.commit.committer import Committer
@@ -155,12 +156,12 @@ async def test_orphans_are_removed_where_they_lie(tmp_path: Path) -> None:
 
 
 class Lake:
-    """A table on a real directory, whose files can be listed."""
+    """A table in a real store, whose files can be listed: in a directory, unless a configuration says otherwise."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: CatalogConfig | None = None) -> None:
         self.path = path
         self.clock = Clock()
-        self.catalog: Catalog = load(embedded(path, None))
+        self.catalog: Catalog = load(config or embedded(path, None))
         self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
         self.committer = Committer(self.handle, Owner("c", "t", "i", 1), False, Ids(1))
 
@@ -201,6 +202,27 @@ async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
     await Maintenance(lake.committer, lake.clock).remove_orphans(table)
     assert not [p for p in gone if p.exists()]
     assert [p for p in (*stays, *needed) if not p.exists()] == []
+
+
+async def test_orphans_in_a_bucket(seaweedfs: SeaweedFS, tmp_path: Path) -> None:
+    properties = {
+        "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{seaweedfs.folder()}",
+        "s3.endpoint": seaweedfs.s3_endpoint, "s3.region": seaweedfs.region, "s3.access-key-id": seaweedfs.access_key,
+        "s3.secret-access-key": seaweedfs.secret_key,
+    }  # fmt: skip
+    lake = Lake(tmp_path, CatalogConfig("sql", "lake", properties))
+    await lake.open()
+    table = lake.committer.table
+    old, new = (f"{at:011x}-{'0' * 32}" for at in (lake.clock.ms - ORPHAN_AGE_MS - 1, lake.clock.ms))
+    names = [f"metadata/snap-77-1-{age}.avro" for age in (old, new)]
+    orphan, young = (f"{table.location()}/{name}" for name in names)
+    for location in (orphan, young):
+        with table.io.new_output(location).create() as stream:
+            stream.write(b"x")
+    before = set(table.io.list_files(table.location()))
+    lake.clock.ms += 1
+    await Maintenance(lake.committer, lake.clock).remove_orphans(table)
+    assert set(table.io.list_files(table.location())) == before - {orphan}
 
 
 async def test_what_the_table_needs_is_no_orphan_however_old(tmp_path: Path) -> None:

@@ -1,20 +1,18 @@
 import errno
-from pathlib import Path
 from random import Random
 
 import pytest
 from pyiceberg.io import OutputFile
 from simulation.world.disk import SimDisk
 
-from streamlake.catalogs.durable_io import DISK, DurableFileIO
-from streamlake.core.errors import Invalid
+from streamlake.catalogs.files.local import DISK, LocalFileIO
 
 LOCATION = "file:///warehouse/ns/t/metadata/snap-1.avro"
 PATH = "/warehouse/ns/t/metadata/snap-1.avro"
 
 
 def output(disk: SimDisk, location: str = LOCATION) -> OutputFile:
-    return DurableFileIO({DISK: disk}).new_output(location)
+    return LocalFileIO({DISK: disk}).new_output(location)
 
 
 def write(disk: SimDisk, data: bytes, *, overwrite: bool = True) -> None:
@@ -111,23 +109,3 @@ def test_a_full_disk_is_an_error_and_leaves_the_old_file() -> None:
         write(disk, b"n" * 100)
     assert error.value.errno == errno.ENOSPC
     assert content(disk) == b"old"
-
-
-def test_reads_lengths_and_deletes_real_files(tmp_path: Path) -> None:
-    files = DurableFileIO()
-    for location in (f"file://{tmp_path}/a/b.avro", f"{tmp_path}/a/c.avro"):
-        out = files.new_output(location)
-        assert not out.exists()
-        with out.create() as stream:
-            stream.write(b"hello")
-        assert out.exists()
-        assert len(out) == 5
-        assert out.to_input_file().open().read() == b"hello"
-        files.delete(location)
-        assert not out.exists()
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == []
-
-
-def test_other_stores_are_refused() -> None:
-    with pytest.raises(Invalid, match="not on a local disk"):
-        output(SimDisk(), "s3://bucket/x")
