@@ -21,7 +21,8 @@ T = TypeVar("T")
 class Request:
     """`parameters` are the decoded variables of the path. `forced`: the client insists on what topic_guard.py refuses.
     `vended`: the answer brings the credentials of the warehouse. `topics`: the tables that topics feed now, by
-    `key`, with the topic's name. `attempted`: where the handler writes the tables that it is to commit to."""
+    `key`, with the topic's name. `catalog`: StreamLake's name of the catalog; `is_named`: the client has asked for it
+    by name. `attempted`: where the handler writes the tables that it is to commit to."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +32,8 @@ class Request:
     vended: bool = False
     topics: Mapping[tuple[str, str], str] = field(default_factory=dict)
     fold: Callable[[str], str] = str  # a name as the catalog knows it
-    warehouses: Sequence[str] = ()  # the names of the catalog
+    catalog: str = ""
+    is_named: bool = False
     attempted: set[tuple[str, str]] = field(default_factory=set)
 
     @property

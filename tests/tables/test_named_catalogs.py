@@ -3,12 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import KafkaException
 from pyiceberg.catalog.sql import SqlCatalog
 from support import lake
 from support.server import Server
+from support.wait import DEADLINE_S
+
+from streamlake.lake import sql
 
 CONFIG = """
 [catalogs.archive]
@@ -20,6 +25,17 @@ kind = "rest"
 properties.uri = "http://127.0.0.1:9"
 properties.token = "${{AWAY_TOKEN}}"
 """
+
+
+def attached(server: Server, warehouse: str, topic: str) -> Any:
+    """The rows of a topic's table, through a catalog that DuckDB attaches by its name."""
+    duck = sql.connect()
+    how = f"TYPE iceberg, ENDPOINT '{server.http}/iceberg', AUTHORIZATION_TYPE 'none'"
+    duck.execute(f"ATTACH '{warehouse}' AS attached ({how})")
+    (found,) = duck.execute(f"SELECT count(*) FROM attached.default.{topic}").fetchall()
+    duck.execute("CREATE SCHEMA attached.mine; CREATE TABLE attached.mine.t AS SELECT 1 AS x")
+    duck.close()
+    return found[0]
 
 
 @pytest.mark.slow
@@ -42,6 +58,11 @@ def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path:
     archive = SqlCatalog("archive", uri=f"sqlite:///{tmp_path}/archive.db", warehouse=f"file://{tmp_path}/archive")
     assert sorted(archive.load_table("default.old").scan().to_arrow()["value"].to_pylist()) == ["a", "b", "c"]
     assert lake.query(server, "SELECT count(*) FROM old") == [(3,)]
+    assert {name: attached(server, name, topic) for name, topic in (("streamlake", "plain"), ("archive", "old"))} == {
+        "streamlake": 3, "archive": 3,
+    }  # fmt: skip
+    away = httpx.get(f"{server.http}/iceberg/v1/away/namespaces", trust_env=False, timeout=DEADLINE_S)
+    assert (away.status_code, away.json()["error"]["type"]) == (503, "ServiceUnavailableException")
 
     with pytest.raises(KafkaException, match="has rows in the catalog archive"):
         lake.set_config(server, "old", streamlake_table_catalog="sql")
