@@ -10,7 +10,7 @@ import pytest
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
-from streamlake.http import iceberg
+from streamlake.http import body, iceberg, tokens
 from streamlake.http.app import HttpServer, bind
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 from streamlake.telemetry.metrics import Metrics
@@ -90,6 +90,37 @@ async def test_any_of_the_tokens_will_do(serve: Serve, header: str) -> None:
         assert (await http.get("/iceberg/v1/config", headers=headers)).status_code == 200
 
 
+async def test_who_guesses_is_slowed_down(serve: Serve, worker: Worker) -> None:
+    async with serve((TOKEN,)) as http:
+        for n in range(tokens.WRONG_MAX):
+            assert (await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer guess-{n}"})).status_code == 401
+        blocked = await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert (blocked.status_code, blocked.headers["retry-after"]) == (429, "10")
+        assert blocked.json()["error"]["type"] == "TooManyRequestsException"
+        form = {"grant_type": "client_credentials", "client_secret": TOKEN}
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form)).status_code == 429, "the same places"
+    assert worker.calls == []
+
+
+async def test_without_a_token_nothing_is_guessed(serve: Serve) -> None:
+    async with serve((TOKEN,)) as http:
+        for _ in range(tokens.WRONG_MAX + 1):
+            assert (await http.get("/iceberg/v1/x")).status_code == 401
+
+
+async def test_tokens_by_oauth2(serve: Serve, worker: Worker) -> None:
+    form = {"grant_type": "client_credentials", "client_id": "me", "client_secret": TOKEN}
+    async with serve((TOKEN,)) as http:
+        got = (await http.post("/iceberg/v1/oauth/tokens", data=form)).json()["access_token"]
+        assert (await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer {got}"})).status_code == 200
+    async with serve((), "because") as http:
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form)).status_code == 403
+    async with serve() as http:
+        page = {"Origin": "https://page.example"}
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form, headers=page)).status_code == 403
+    assert [call.path for call in worker.calls] == ["v1/x"]
+
+
 async def test_a_web_page_needs_a_token(serve: Serve, worker: Worker) -> None:
     """A browser on this machine reaches loopback, whatever page it shows."""
     async with serve() as http:
@@ -142,7 +173,7 @@ async def test_bodies_have_a_limit(serve: Serve, worker: Worker) -> None:
 
 
 async def test_a_body_that_does_not_arrive(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iceberg, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(body, "TIMEOUT_S", 0.05)
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"

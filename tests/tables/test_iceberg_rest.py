@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import ForbiddenError, ServerError, ServiceUnavailableError
+from pyiceberg.exceptions import ForbiddenError, OAuthError, ServerError, ServiceUnavailableError
 from support import rest_lake
 from support.lake import create_topic, produce, set_config
 from support.seaweedfs import SeaweedFS
@@ -185,6 +185,25 @@ def test_tokens(new_server: Callable[..., Server]) -> None:
     lake = sql.connect()
     lake.execute(f"CREATE SECRET s (TYPE iceberg, TOKEN '{TOKEN}')")
     lake.execute(f"ATTACH 'streamlake' AS lake (TYPE iceberg, ENDPOINT '{server.http}/iceberg', SECRET s)")
+    lake.execute("CREATE TABLE lake.mine.t AS SELECT 5 AS x")
+    assert lake.execute("SELECT x FROM lake.mine.t").fetchall() == [(5,)]
+    lake.close()
+    assert TOKEN not in server.log
+    assert server.stop() == 0
+
+
+def test_tokens_by_oauth2(new_server: Callable[..., Server]) -> None:
+    """For clients that know a client's id and secret only."""
+    server = new_server(f'[http]\ntokens = ["{TOKEN}"]\n').start()
+    with pytest.raises(OAuthError, match=r"must be one of \[http\] tokens"):
+        client(server, credential="me:wrong-secret")
+    auth: Any = {"type": "oauth2", "oauth2": {"client_id": "me", "client_secret": TOKEN}}
+    auth["oauth2"]["token_url"] = f"{server.http}/iceberg/v1/oauth/tokens"
+    client(server, credential=f"me:{TOKEN}").create_namespace("mine")
+    assert client(server, auth=auth).list_namespaces() == [("mine",)]
+    secret = f"CREATE SECRET s (TYPE iceberg, CLIENT_ID 'me', CLIENT_SECRET '{TOKEN}', "
+    secret += f"OAUTH2_SERVER_URI '{server.http}/iceberg/v1/oauth/tokens'); "
+    lake = attach(server, "SECRET s", secret)
     lake.execute("CREATE TABLE lake.mine.t AS SELECT 5 AS x")
     assert lake.execute("SELECT x FROM lake.mine.t").fetchall() == [(5,)]
     lake.close()
