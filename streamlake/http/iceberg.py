@@ -19,7 +19,7 @@ from streamlake.table.task.control import FORCE_HEADER, CatalogAnswer, CatalogCa
 
 PREFIX = "/iceberg/"
 BODY_BYTES_MAX = 4 << 20
-DELEGATION_HEADER, VENDED = "x-iceberg-access-delegation", "vended-credentials"
+DELEGATION_HEADER, DELEGATION_CHARS_MAX = "x-iceberg-access-delegation", 200
 METHODS = ["GET", "HEAD", "POST", "DELETE"]
 TOKEN_PATH = f"{PREFIX}v1/oauth/tokens"
 
@@ -28,7 +28,6 @@ def routes(
     ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]],
     tokens: Sequence[str],
     refusal: str | None,
-    vend_credentials: bool = False,
 ) -> list[Route]:
     """`refusal`: why nobody is answered, if so. Without `tokens` everybody is, except web pages."""
     known = Tokens(tokens)
@@ -43,7 +42,7 @@ def routes(
     async def endpoint(request: Request) -> Response:
         if (refused := refuse(request) or _refuse_stranger(request, known)) is not None:
             return refused
-        return await _answer(ask, request, vend_credentials)
+        return await _answer(ask, request)
 
     async def token(request: Request) -> Response:
         return refuse(request) or await oauth.answer(request, known)
@@ -87,12 +86,10 @@ def _refuse_stranger(request: Request, known: Tokens) -> Response | None:
     return answer
 
 
-async def _answer(
-    ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request, vend_credentials: bool
-) -> Response:
+async def _answer(ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request) -> Response:
     reads = request.method in ("GET", "HEAD")
     try:
-        answer = await ask(await _call(request, vend_credentials))
+        answer = await ask(await _call(request))
     except body.TooLarge as error:
         refused = _error(413, "BadRequestException", str(error))
         refused.headers["connection"] = "close"
@@ -105,11 +102,12 @@ async def _answer(
         return _error(504, "CommitStateUnknownException", str(error))
     except StreamLakeError as error:
         return _error(503, "ServiceUnavailableException", str(error))
-    headers = {"etag": answer.etag} if answer.etag else None
-    return Response(answer.body, answer.status, headers, media_type="application/json")
+    headers = {"etag": answer.etag, "cache-control": answer.cache}
+    given = {name: value for name, value in headers.items() if value}
+    return Response(answer.body, answer.status, given, media_type="application/json")
 
 
-async def _call(request: Request, vend_credentials: bool) -> CatalogCall:
+async def _call(request: Request) -> CatalogCall:
     scope = request.scope
     raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")  # percent-encoded: names hold slashes
     return CatalogCall(
@@ -120,7 +118,7 @@ async def _call(request: Request, vend_credentials: bool) -> CatalogCall:
         body=await body.read(request, BODY_BYTES_MAX),
         etag=request.headers.get("if-none-match", ""),
         forced=request.headers.get(FORCE_HEADER, "").lower() == "true",
-        vended=vend_credentials and VENDED in request.headers.get(DELEGATION_HEADER, ""),
+        delegation=request.headers.get(DELEGATION_HEADER, "")[:DELEGATION_CHARS_MAX],
     )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from pyiceberg.catalog import Catalog
 
-from streamlake.iceberg_rest import commits, namespaces, tables, views
+from streamlake.iceberg_rest import commits, files, namespaces, tables, views
 from streamlake.iceberg_rest.errors import Problem
 from streamlake.iceberg_rest.request import Reply, Request
 from streamlake.iceberg_rest.warehouses import CONFIG, no_such_path
@@ -20,6 +20,7 @@ Handler = Callable[[Catalog, Request], Reply]
 NAMESPACE = "namespaces/{namespace}"
 TABLE = f"{NAMESPACE}/tables/{{table}}"
 TRANSACTION = "transactions/commit"
+CREDENTIALS, SIGN = f"{TABLE}/credentials", f"{TABLE}/sign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,13 @@ class Route:
 
 def config(catalog: Catalog, request: Request) -> Reply:
     """What a client asks first."""
-    offered = [route for route in ROUTES if route.listed and (route.path != TRANSACTION or commits.is_atomic(catalog))]
+    access = request.access
+    depends = {
+        TRANSACTION: commits.is_atomic(catalog),
+        CREDENTIALS: access is not None and access.vends,
+        SIGN: access is not None and access.signs,
+    }
+    offered = [route for route in ROUTES if route.listed and depends.get(route.path, True)]
     endpoints = [f"{route.method} /v1/{{prefix}}/{route.path}" for route in offered]
     overrides = {"prefix": request.catalog} if request.is_named else {}
     return Reply(content={"defaults": {}, "overrides": overrides, "endpoints": endpoints})
@@ -54,6 +61,8 @@ ROUTES = (
     Route("POST", TABLE, commits.commit_table),
     Route("DELETE", TABLE, tables.drop),
     Route("POST", f"{TABLE}/metrics", tables.report_metrics),
+    Route("GET", CREDENTIALS, files.load_credentials),
+    Route("POST", SIGN, files.sign),
     Route("POST", "tables/rename", tables.rename),
     Route("POST", TRANSACTION, commits.commit_transaction),
     Route("GET", f"{NAMESPACE}/views", views.list_views, listed=False),

@@ -10,6 +10,7 @@ from streamlake.iceberg_rest import routes, tables
 from streamlake.iceberg_rest.errors import Problem, problem_of
 from streamlake.iceberg_rest.request import Request
 from streamlake.iceberg_rest.routes import Route
+from streamlake.iceberg_rest.s3.access import S3Access
 from streamlake.iceberg_rest.warehouses import Target
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 from streamlake.table.task.tables import Fed, Tables
@@ -19,16 +20,23 @@ ANSWER_BYTES_MAX = 10 << 20  # in base64 it fits into a line of the control prot
 
 class IcebergRest:
     """Over one catalog, which a thread of `executor` may use while others do. `name`: StreamLake's for it. `tables`:
-    those that topics feed."""
+    those that topics feed. `access`: to their files."""
 
     def __init__(
-        self, catalog: Catalog, name: str, capabilities: Capabilities, tables: Tables, executor: Executor
+        self,
+        catalog: Catalog,
+        name: str,
+        capabilities: Capabilities,
+        tables: Tables,
+        executor: Executor,
+        access: S3Access,
     ) -> None:
         self._catalog = catalog
         self._name = name
         self._capabilities = capabilities
         self._tables = tables
         self._executor = executor
+        self._access = access
 
     async def answer(self, call: CatalogCall, target: Target) -> CatalogAnswer:
         feeding = self._tables.feeding(self._name)
@@ -51,9 +59,10 @@ class IcebergRest:
         route, parameters = routes.find(call.method, target.path)
         topics = {key: fed.topic for key, fed in feeding.items()}
         fold = self._capabilities.folded
-        facts = call.body, call.etag, call.forced, call.vended
+        delegation = frozenset(part.strip().lower() for part in call.delegation.split(","))
+        facts = call.body, call.etag, call.forced, delegation
         named = self._name, target.is_named
-        return route, Request(parameters, target.query, *facts, topics, fold, *named)
+        return route, Request(parameters, target.query, *facts, topics, fold, *named, self._access)
 
     def _handle(self, route: Route, request: Request, call: CatalogCall) -> CatalogAnswer:
         """Blocks."""
@@ -65,7 +74,7 @@ class IcebergRest:
                 raise Problem(500, "InternalServerError", text)
         except Exception as error:
             return refusal(call, problem_of(error, call.method, call.path))
-        return CatalogAnswer(call.number, reply.status, body, reply.etag)
+        return CatalogAnswer(call.number, reply.status, body, reply.etag, reply.cache)
 
 
 def refusal(call: CatalogCall, problem: Problem) -> CatalogAnswer:

@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl, unquote
 
 from streamlake.catalogs.named import REST_WORDS, NamedCatalogs
 from streamlake.iceberg_rest.errors import Problem, bad_request
+from streamlake.iceberg_rest.paths import VERSION
 from streamlake.table.task.control import CatalogCall
 
 QUERY_FIELDS_MAX = 20
-VERSION, CONFIG = "v1", "config"
+CONFIG = "config"
 
 
 @dataclass(frozen=True, slots=True)

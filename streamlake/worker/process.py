@@ -27,6 +27,7 @@ from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
+from streamlake.iceberg_rest.s3.access import S3Access
 from streamlake.iceberg_rest.service import IcebergRest
 from streamlake.iceberg_rest.warehouses import Warehouses
 from streamlake.peers.kafka import KafkaPeer
@@ -221,7 +222,7 @@ async def _work(
     catalogs = _catalogs(settings, machine)
     tables = Tables(work, catalogs, lambda _name, error: fail(error))
     warehouses = Warehouses(_named(settings))
-    answering = CatalogCalls(warehouses, lambda name: _rest(name, catalogs, tables, machine), pipe.answer)
+    answering = CatalogCalls(warehouses, lambda name: _rest(name, settings, catalogs, tables, machine), pipe.answer)
     specs = await updates.get()
     receiving = loop.create_task(_receive(calls, answering))
     while True:
@@ -244,13 +245,16 @@ async def _receive(calls: asyncio.Queue[CatalogCall], answering: CatalogCalls) -
         answering.receive(await calls.get())
 
 
-async def _rest(name: str, catalogs: Catalogs, tables: Tables, machine: WorkerMachine) -> IcebergRest:
+async def _rest(
+    name: str, settings: WorkerSettings, catalogs: Catalogs, tables: Tables, machine: WorkerMachine
+) -> IcebergRest:
     """Over one catalog, by name. Unavailable tells clients no more than they need: reasons name files and addresses."""
     try:
         tools = await catalogs.tools(name)
     except StreamLakeError as error:
         raise Unavailable(f"the catalog {name} cannot be opened: the server's log says why") from error
-    return IcebergRest(tools.catalog, name, tools.capabilities, tables, machine.request_executor(name))
+    access = S3Access(settings.s3_access, name, tools.catalog, machine.clock)
+    return IcebergRest(tools.catalog, name, tools.capabilities, tables, machine.request_executor(name), access)
 
 
 def _named(settings: WorkerSettings) -> NamedCatalogs:

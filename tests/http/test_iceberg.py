@@ -42,12 +42,10 @@ def worker() -> Worker:
 @pytest.fixture
 def serve(worker: Worker) -> Serve:
     @asynccontextmanager
-    async def serve(
-        tokens: tuple[str, ...] = (), refusal: str | None = None, vend_credentials: bool = False
-    ) -> AsyncIterator[httpx.AsyncClient]:
+    async def serve(tokens: tuple[str, ...] = (), refusal: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
         bound, metrics = bind("127.0.0.1", 0), Metrics()
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        routes = iceberg.routes(worker.ask, tokens, refusal, vend_credentials)
+        routes = iceberg.routes(worker.ask, tokens, refusal)
         server = HttpServer(bound, routes, metrics, list, list, lambda: None)
         await server.start()
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
@@ -128,12 +126,13 @@ async def test_a_web_page_needs_a_token(serve: Serve, worker: Worker) -> None:
     assert (refused.status_code, worker.calls) == (403, [])
 
 
-@pytest.mark.parametrize("vends", [False, True])
-async def test_credentials_are_asked_for_only_where_they_may_be_had(serve: Serve, worker: Worker, vends: bool) -> None:
-    async with serve(vend_credentials=vends) as http:
-        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing, vended-credentials"})
-        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing"})
-    assert [call.vended for call in worker.calls] == [vends, False]
+async def test_how_a_client_would_reach_files_goes_along(serve: Serve, worker: Worker) -> None:
+    worker.answer = CatalogAnswer(0, 200, b"{}", cache="no-store")
+    async with serve() as http:
+        answer = await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing, other"})
+        assert (answer.headers["cache-control"], "etag" in answer.headers) == ("no-store", False)
+        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "x" * 10_000})
+    assert [call.delegation for call in worker.calls] == ["remote-signing, other", "x" * 200]
 
 
 async def test_an_endpoint_that_is_refused_says_why(serve: Serve, worker: Worker) -> None:

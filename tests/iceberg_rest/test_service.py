@@ -12,11 +12,13 @@ from support.rest_endpoint import NoTables
 from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.named import NamedCatalogs
+from streamlake.core.clock import SystemClock
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.iceberg_rest import service as module
+from streamlake.iceberg_rest.s3.access import S3Access
 from streamlake.iceberg_rest.service import IcebergRest
 from streamlake.iceberg_rest.warehouses import Warehouses
-from streamlake.table.task.control import CatalogAnswer, CatalogCall
+from streamlake.table.task.control import CatalogAnswer, CatalogCall, S3AccessSettings
 
 TABLE = "v1/namespaces/a/tables/t"
 WAREHOUSES = Warehouses(NamedCatalogs("lake", {"lake": CatalogConfig("sql", "lake", {})}))
@@ -47,7 +49,8 @@ def tables(catalog: SqlCatalog) -> NoTables:
 
 @pytest.fixture
 def service(catalog: SqlCatalog, tables: NoTables) -> IcebergRest:
-    return IcebergRest(catalog, "lake", Capabilities(), tables, ThreadExecutor("test", 2))
+    access = S3Access(S3AccessSettings(), "lake", catalog, SystemClock())
+    return IcebergRest(catalog, "lake", Capabilities(), tables, ThreadExecutor("test", 2), access)
 
 
 async def answer_of(service: IcebergRest, call: CatalogCall) -> CatalogAnswer:
