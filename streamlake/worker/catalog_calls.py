@@ -4,6 +4,7 @@ A catalog is opened when the first request for it comes. Those that come before 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -16,6 +17,7 @@ from streamlake.table.task.control import CatalogAnswer, CatalogCall
 
 log = structlog.get_logger(__name__)
 
+CALLS_MAX = 24  # of one catalog at a time: the server sends 32, so one that hangs leaves places to the others
 OPEN_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 5.0
 
@@ -35,6 +37,7 @@ class CatalogCalls:
         self._send = send
         self._services: dict[str, IcebergRest] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._at_work: Counter[str] = Counter()  # calls, by catalog
 
     def receive(self, call: CatalogCall) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(call))
@@ -59,13 +62,20 @@ class CatalogCalls:
 
     async def _answer(self, call: CatalogCall) -> CatalogAnswer:
         target = self._warehouses.target(call)
+        if self._at_work[target.catalog] >= CALLS_MAX:
+            text = f"the catalog {target.catalog} has {CALLS_MAX} requests to answer: try again later"
+            raise Problem(503, "ServiceUnavailableException", text)
+        self._at_work[target.catalog] += 1
         try:
             service = await self._opened(target.catalog)
         except TimeoutError:
             raise Problem(503, "ServiceUnavailableException", "the catalog is being opened: try again") from None
         except StreamLakeError as error:
             raise Problem(503, "ServiceUnavailableException", str(error)) from None
-        return await service.answer(call, target)
+        else:
+            return await service.answer(call, target)
+        finally:
+            self._at_work[target.catalog] -= 1
 
     async def _opened(self, catalog: str) -> IcebergRest:
         if catalog not in self._services:

@@ -72,6 +72,22 @@ async def test_each_catalog_is_opened_once_when_it_is_asked() -> None:
     assert [answer.status for answer in sent] == [200, 200, 200, 404]
 
 
+async def test_a_catalog_that_hangs_leaves_places_to_the_others() -> None:
+    sent: list[CatalogAnswer] = []
+    calls, service = calls_of(sent)
+    for number in range(module.CALLS_MAX + 1):
+        calls.receive(CatalogCall(number, "GET", "v1/archive/namespaces"))
+    await until(lambda: sent)
+    assert [(answer.number, answer.status) for answer in sent] == [(module.CALLS_MAX, 503)]
+    assert b"the catalog archive has 24 requests" in sent[0].body
+    calls.receive(CatalogCall(100, "GET", "v1/lake/namespaces"))
+    service.go.set()
+    await until(lambda: len(sent) == module.CALLS_MAX + 2)
+    assert [answer.status for answer in sent[1:]] == [200] * (module.CALLS_MAX + 1)
+    calls.receive(CatalogCall(101, "GET", "v1/archive/namespaces"))
+    await until(lambda: sent[-1] == CatalogAnswer(101, 200))
+
+
 async def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.01)
     sent: list[CatalogAnswer] = []

@@ -55,7 +55,7 @@ class ShortLived:
         from botocore.exceptions import BotoCoreError, ClientError
 
         limits = Config(connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"max_attempts": 1})
-        policy = json.dumps(policy_of(place))
+        policy = json.dumps(policy_of(place, self._settings.sts_role))
         try:
             endpoint = self._settings.sts_endpoint or None
             sts = self._store.session().client(
@@ -82,8 +82,9 @@ def can_be_named(place: Place) -> bool:
     return not _OF_POLICIES & set(place.bucket + place.prefix)
 
 
-def policy_of(place: Place) -> dict[str, Any]:
-    bucket = f"arn:aws:s3:::{place.bucket}"
+def policy_of(place: Place, role: str) -> dict[str, Any]:
+    partition = role.split(":")[1]  # China and governments have clouds of their own
+    bucket = f"arn:{partition}:s3:::{place.bucket}"
     below = f"{place.prefix}*"
     return {
         "Version": "2012-10-17",

@@ -93,15 +93,13 @@ class Signer:
 def _target(store: Store, place: Place, uri: str) -> _Target:
     """Of a URL that is at the store of the catalog, and in the bucket of the table."""
     url = _split(uri)
-    for scheme, host in store.hosts:
-        if url.scheme != scheme:
+    for scheme, host, base in store.addresses(place.bucket):
+        if (url.scheme, host_of(url)) != (scheme, host):
             continue
-        if host_of(url) == host:
-            bucket, _, key = url.path.removeprefix("/").partition("/")
-            if bucket == place.bucket:  # compared as it was sent: no bucket needs an encoding
-                return _Target(_decoded(key), _query(url.query))
-        if host_of(url) == f"{place.bucket}.{host}":
-            return _Target(_decoded(url.path.removeprefix("/")), _query(url.query))
+        if url.path.startswith(base):  # as it was sent: no bucket needs an encoding
+            return _Target(_decoded(url.path.removeprefix(base)), _query(url.query))
+        if url.path == base.removesuffix("/"):
+            return _Target("", _query(url.query))
     raise _refused("the URL is not in the bucket of the table, at the address that this catalog has for it")
 
 

@@ -43,15 +43,23 @@ class Store:
     def region(self) -> str:
         return self._first(_KEYS["region_name"]) or DEFAULT_REGION
 
-    @property
-    def hosts(self) -> list[tuple[str, str]]:
-        """Scheme and host, with port if it is not the scheme's, at which a bucket is the first part of the path; a
-        bucket has hosts of its own below these."""
+    def addresses(self, bucket: str) -> list[tuple[str, str, str]]:
+        """Where the keys of a bucket are: scheme, host (with port if it is not the scheme's), what comes before a key.
+
+        At a store of your own only the way in which it is used: one that knows no buckets by host names would take
+        the first part of a key for a bucket."""
         if endpoint := self._properties.get(S3_ENDPOINT):
-            found = urlsplit(str(endpoint))
-            return [(found.scheme, host_of(found))]
+            url = urlsplit(str(endpoint))
+            host = host_of(url)
+            return [(url.scheme, f"{bucket}.{host}", "/") if self._is_virtual else (url.scheme, host, f"/{bucket}/")]
         domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
-        return [("https", f"s3.{self.region}.{domain}"), ("https", f"s3.{domain}")]
+        hosts = f"s3.{self.region}.{domain}", f"s3.{domain}"
+        by_path = [("https", host, f"/{bucket}/") for host in hosts]
+        return [*by_path, *(("https", f"{bucket}.{host}", "/") for host in hosts)]
+
+    @property
+    def _is_virtual(self) -> bool:
+        return str(self._properties.get(S3_FORCE_VIRTUAL_ADDRESSING, "")).lower() == "true"
 
     def session(self) -> Any:
         """boto3's, with the key of the catalog's properties, or what boto3 finds in this environment."""
@@ -70,8 +78,7 @@ class Store:
             found = {S3_REGION: region, AWS_REGION: region}
         if endpoint := self._properties.get(S3_ENDPOINT):
             found[S3_ENDPOINT] = str(endpoint)
-            virtual = str(self._properties.get(S3_FORCE_VIRTUAL_ADDRESSING, "")).lower() == "true"
-            found[PATH_STYLE] = str(not virtual).lower()
+            found[PATH_STYLE] = str(not self._is_virtual).lower()
         return found
 
     def own_key(self) -> dict[str, str]:

@@ -96,4 +96,8 @@ def test_without_sts_the_log_says_why(weed: SeaweedFS, vending: S3AccessSettings
 def test_a_location_cannot_widen_a_policy(wildcard: str) -> None:
     assert not can_be_named(Place("b", f"a{wildcard}/"))
     assert can_be_named(Place("b", 'a"b/'))
-    assert '"arn:aws:s3:::b/a\\"b/*"' in json.dumps(policy_of(Place("b", 'a"b/')))
+    assert '"arn:aws:s3:::b/a\\"b/*"' in json.dumps(policy_of(Place("b", 'a"b/'), "arn:aws:iam::1:role/r"))
+
+
+def test_other_clouds_have_other_names() -> None:
+    assert '"arn:aws-cn:s3:::b/a/*"' in json.dumps(policy_of(Place("b", "a/"), "arn:aws-cn:iam::1:role/r"))

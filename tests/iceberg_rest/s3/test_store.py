@@ -8,14 +8,21 @@ from streamlake.iceberg_rest.s3.store import Store, host_of
 
 
 def test_where_it_is() -> None:
-    own = Store({"s3.endpoint": "http://LOCALHOST:80", "s3.region": "r1", "s3.force-virtual-addressing": "true"})
-    assert (own.hosts, own.region) == ([("http", "localhost")], "r1")
+    properties = {"s3.endpoint": "http://LOCALHOST:80", "s3.region": "r1"}
+    assert Store(properties).addresses("b") == [("http", "localhost", "/b/")]
+    own = Store({**properties, "s3.force-virtual-addressing": "true"})
+    assert (own.addresses("b"), own.region) == ([("http", "b.localhost", "/")], "r1")
     assert own.address() == {
         "s3.region": "r1", "client.region": "r1", "s3.endpoint": "http://LOCALHOST:80", "s3.path-style-access": "false",
     }  # fmt: skip
     aws = Store({"client.region": "eu-west-1"})
-    assert aws.hosts == [("https", "s3.eu-west-1.amazonaws.com"), ("https", "s3.amazonaws.com")]
-    assert Store({"s3.region": "cn-north-1"}).hosts[0] == ("https", "s3.cn-north-1.amazonaws.com.cn")
+    assert aws.addresses("b") == [
+        ("https", "s3.eu-west-1.amazonaws.com", "/b/"),
+        ("https", "s3.amazonaws.com", "/b/"),
+        ("https", "b.s3.eu-west-1.amazonaws.com", "/"),
+        ("https", "b.s3.amazonaws.com", "/"),
+    ]
+    assert Store({"s3.region": "cn-north-1"}).addresses("b")[0] == ("https", "s3.cn-north-1.amazonaws.com.cn", "/b/")
     assert (Store({}).address(), Store({}).region) == ({}, "us-east-1")
 
 
