@@ -1,7 +1,10 @@
 """A server with several catalogs: each topic in the one that it names, and one that is away holds up nobody else."""
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ from confluent_kafka import KafkaException
 from pyiceberg.catalog.sql import SqlCatalog
 from support import lake
 from support.server import Server
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, wait_until
 
 from streamlake.lake import sql
+from streamlake.worker.catalog_calls import CALLS_MAX
 
 CONFIG = """
 [catalogs.archive]
@@ -75,6 +79,45 @@ def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path:
     assert len(lake.load_table(server, "old").scan().to_arrow()) == 3
     assert server.stop() == 0
     assert "s3cr3t" not in server.log + json.dumps(tables)
+
+
+class Hanging(BaseHTTPRequestHandler):
+    """A REST catalog that can be opened, and answers nothing else until it is let."""
+
+    let = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/v1/config"):
+            self.asked.release()
+            self.let.wait(DEADLINE_S)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"defaults": {}, "overrides": {}, "namespaces": []}')
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_catalog_that_hangs_holds_up_no_other(new_server: Callable[..., Server]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as hanging, ThreadPoolExecutor(40) as threads:
+        threads.submit(hanging.serve_forever)
+        uri = f"http://127.0.0.1:{hanging.server_port}"
+        server = new_server(f'[catalogs.hanging]\nkind = "rest"\nproperties.uri = "{uri}"\n').start()
+
+        def status(path: str) -> int:
+            return httpx.get(f"{server.http}/iceberg/v1/{path}", trust_env=False, timeout=DEADLINE_S).status_code
+
+        assert status("namespaces") == 200
+        hung = [threads.submit(status, "hanging/namespaces") for _ in range(CALLS_MAX)]
+        assert Hanging.asked.acquire(timeout=DEADLINE_S)
+        wait_until(lambda: status("hanging/namespaces") == 503)  # those before it are all with the worker
+        assert status("namespaces") == 200
+        Hanging.let.set()
+        assert {one.result(DEADLINE_S) for one in hung} <= {200, 503}
+        wait_until(lambda: status("hanging/namespaces") == 200)
+        hanging.shutdown()
+        assert server.stop() == 0
 
 
 @pytest.mark.slow
