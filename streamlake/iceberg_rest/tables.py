@@ -154,7 +154,11 @@ def _require_free(catalog: Catalog, identifier: Identifier) -> None:
 
 
 def _loaded(request: Request, identifier: Identifier, table: Table) -> Reply:
-    grant = request.granted(identifier, table.metadata.location)
+    """Of a table that was just created."""
+    try:
+        grant = request.granted(identifier, table.metadata.location)
+    except Problem:  # its status would say that nothing was done; the client may load the table again for keys
+        grant = Grant()
     etag = "" if grant.ends else _etag(table.metadata_location, SNAPSHOTS_ALL)
     return _reply(grant, table.metadata, table.metadata_location, etag)
 

@@ -90,8 +90,8 @@ async def test_refusals(http: httpx.AsyncClient, given: dict[str, Any], status: 
 
 
 async def test_guesses_are_slowed_down(http: httpx.AsyncClient) -> None:
-    for _ in range(WRONG_MAX):
-        assert (await http.post("/", data={**SECRET, "client_secret": "guess"})).status_code == 401
+    for n in range(WRONG_MAX):
+        assert (await http.post("/", data={**SECRET, "client_secret": f"guess-{n}"})).status_code == 401
     blocked = await http.post("/", data=SECRET)
     assert (blocked.status_code, blocked.headers["retry-after"]) == (429, "10")
     assert blocked.json()["error"] == "temporarily_unavailable"

@@ -20,9 +20,16 @@ async def test_any_of_them_is_known_and_nothing_else() -> None:
 async def test_wrong_ones_cost_an_address_its_places_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WRONG_KEPT_S", 0.05)
     tokens = Tokens([TOKEN])
-    for _ in range(module.WRONG_MAX):
-        assert tokens.check("nonsense", "a") == "unknown"
+    for n in range(module.WRONG_MAX):
+        assert tokens.check(f"guess-{n}", "a") == "unknown"
     assert tokens.check(TOKEN, "a") == "too many", "else the answer to the right one could be waited for"
     assert tokens.check(TOKEN, "b") == "known", "the others have done nothing"
     await until(lambda: tokens.check(TOKEN, "a") == "known")
     await until(lambda: not tokens._wrong)  # nothing is kept of who has stopped
+
+
+async def test_a_client_with_an_old_token_locks_nobody_out() -> None:
+    tokens = Tokens([TOKEN])
+    for _ in range(10 * module.WRONG_MAX):
+        assert tokens.check("yesterday's", "proxy") == "unknown"
+    assert tokens.check(TOKEN, "proxy") == "known"

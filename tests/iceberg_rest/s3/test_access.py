@@ -135,6 +135,20 @@ def test_a_staged_table_is_written_before_the_catalog_has_it() -> None:
         opened.place(TABLE)
 
 
+def test_a_table_that_was_created_is_not_reported_as_failed(catalog: Catalog, weed: SeaweedFS) -> None:
+    """Without STS a load can be tried again later. A creation that has happened cannot."""
+    away = S3AccessSettings("short-lived", sts_role=weed.role, sts_endpoint="http://127.0.0.1:9")
+    asking = {"X-Iceberg-Access-Delegation": "vended-credentials"}
+    catalog.create_namespace("a")
+    with serve(catalog, s3=away) as endpoint, httpx.Client(trust_env=False, headers=asking) as http:
+        schema = {"type": "struct", "schema-id": 0, "fields": []}
+        created = http.post(f"{endpoint.url}/v1/namespaces/a/tables", json={"name": "t", "schema": schema})
+        assert (created.status_code, created.json()["config"]) == (200, {})
+        assert http.get(f"{endpoint.url}/v1/namespaces/a/tables/t").status_code == 503
+        staged = {"name": "u", "schema": schema, "stage-create": True}
+        assert http.post(f"{endpoint.url}/v1/namespaces/a/tables", json=staged).status_code == 503, "nothing was done"
+
+
 def test_pyiceberg_works_with_short_lived_keys(catalog: Catalog, vending: S3AccessSettings, weed: SeaweedFS) -> None:
     """It asks for them by itself; a table that it creates is written with them, too."""
     with serve(catalog, s3=vending) as endpoint:
