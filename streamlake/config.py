@@ -9,15 +9,18 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamlake.catalogs import automq
+from streamlake.catalogs.kinds import AWS, BOTO3
 from streamlake.catalogs.named import SQL_CATALOG, NamedCatalogs, configured
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.errors import Invalid
+from streamlake.core.version import install_hint
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.wal import uri as wal_uri
 from streamlake.s3stream.wal.file.settings import FileWalSettings
@@ -124,7 +127,11 @@ class Http(Section):
     """What the HTTP port offers beside the schema registry, and to whom."""
 
     iceberg: bool = True  # the Iceberg REST catalog at /iceberg
-    vend_credentials: bool = False  # give clients that ask for them the warehouse's keys
+    # What clients that ask for credentials of the warehouse get: keys by STS for one table, or the server's own.
+    vend_credentials: Literal["no", "short-lived", "long-lived"] = "no"
+    sts_role: str = Field(default="", pattern=r"^(arn:.{16,2000})?$")  # whose rights short-lived keys have a part of
+    sts_endpoint: str = Field(default="", pattern=r"^(https?://.+)?$")  # by default AWS, in the region of the warehouse
+    sign_requests: bool = False  # sign requests to the warehouse for clients that have no key
     tokens: tuple[str, ...] = Field(default=(), repr=False)  # bearer tokens that the Iceberg REST catalog accepts
 
     @field_validator("tokens", mode="before")
@@ -139,6 +146,12 @@ class Http(Section):
         if any(len(token) < TOKEN_CHARS_MIN or not _TOKEN.fullmatch(token) for token in value):
             raise ValueError(f"a token has at least {TOKEN_CHARS_MIN} letters, digits and any of - . _ ~ + / =")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_role(self) -> "Http":
+        if self.vend_credentials == "short-lived" and not self.sts_role:
+            raise ValueError("vend_credentials = short-lived needs sts_role, the ARN of the role that clients get")
+        return self
 
 
 class Logging(Section):
@@ -191,6 +204,7 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
     """What `load` does not look at: the WAL, Kafka's keys, the catalogs. Invalid, before anything is started."""
     if config.tables.enabled:
         named_catalogs(config, environ)
+        _check_boto3(config.http)
     if config.storage.wal is not None:
         try:
             wal_uri.parse(config.storage.wal, str(config.storage.data_dir.absolute()), config.storage.url or "file:///")
@@ -203,6 +217,12 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             check_static(config.kafka)
         except Invalid as error:
             raise Invalid(f"[kafka] in the configuration: {error}") from None
+
+
+def _check_boto3(http: Http) -> None:
+    if (http.vend_credentials == "short-lived" or http.sign_requests) and find_spec(BOTO3) is None:
+        key = "sign_requests" if http.sign_requests else "vend_credentials"
+        raise Invalid(f"http.{key} needs the package {BOTO3}, which is not installed: {install_hint(AWS)}")
 
 
 def named_catalogs(config: Config, environ: Mapping[str, str]) -> NamedCatalogs:

@@ -10,6 +10,8 @@ from support.pages import code, rows
 from streamlake import config
 from streamlake.core.errors import Invalid
 
+ROLE = "arn:aws:iam::111122223333:role/lake-clients"
+
 
 def load(text: str = "", environ: dict[str, str] | None = None, tmp: Path | None = None, **overrides):
     path = None
@@ -112,6 +114,30 @@ def test_tokens_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
     ):
         assert loaded.http.tokens == (one, two)
         assert one not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('vend_credentials = "short-lived"', "needs sts_role, the ARN of the role"),
+        ("vend_credentials = true", "http.vend_credentials: input should be 'no', 'short-lived' or 'long-lived'"),
+        ('sts_role = "admin"', "http.sts_role"),
+        ('sts_endpoint = "sts.example.com"', "http.sts_endpoint"),
+    ],
+)
+def test_access_to_files_that_cannot_be(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=says):
+        load(f"[http]\n{text}\n", tmp=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["sign_requests = true", f'vend_credentials = "short-lived"\nsts_role = "{ROLE}"'])
+def test_access_to_files_needs_boto3(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load(f"[http]\n{text}\n", tmp=tmp_path)
+    config.check(loaded, {})
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    with pytest.raises(Invalid, match=rf"http.{text.split()[0]} needs the package boto3, .* pip install '.*\[glue\]'"):
+        config.check(loaded, {})
+    config.check(load("[http]\niceberg = true\n", tmp=tmp_path), {})
 
 
 @pytest.mark.parametrize("token", ["short", "with a blank in the middle", "ümläute-und-mehr-davon", "x" * 15])

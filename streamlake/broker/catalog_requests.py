@@ -11,11 +11,15 @@ from itertools import count
 
 import msgspec
 
+from streamlake.core.admission import Admission
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 from streamlake.telemetry.metric import Metric, Sample
 
-REQUESTS_MAX = 32  # at a time; each may hold a body in memory
+REQUESTS_MAX = 32  # at a time; more wait
+WAITING_MAX = 200
+WAITING_BYTES_MAX = 64 << 20  # of their bodies
+PLACE_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 30.0  # for a worker that is starting
 ANSWER_TIMEOUT_S = 120.0
 
@@ -27,11 +31,49 @@ class _Pending:
     sent: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class _Places(Admission[int]):
+    """For the requests that are in the worker's hands. A request to wait is the size of its body."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._free = REQUESTS_MAX
+        self._waiting_bytes = 0
+
+    async def take(self, size_bytes: int) -> None:
+        """Raises Full."""
+        if not self._waiters and self._free:
+            self._grant(size_bytes)
+            return
+        if len(self._waiters) >= WAITING_MAX or self._waiting_bytes + size_bytes > WAITING_BYTES_MAX:
+            raise Full(f"the catalog has {REQUESTS_MAX} requests to answer, and many wait: try again later")
+        self._waiting_bytes += size_bytes
+        try:
+            granted = await self._wait(size_bytes, PLACE_TIMEOUT_S)
+        finally:
+            self._waiting_bytes -= size_bytes
+        if not granted:
+            raise Full(f"the catalog has been busy for {PLACE_TIMEOUT_S:.0f} s: try again later")
+
+    def give_back(self) -> None:
+        self._free += 1
+        self._wake()
+
+    def _fits(self, request: int) -> bool:
+        return self._free > 0
+
+    def _grant(self, request: int) -> None:
+        self._free -= 1
+
+    def _revoke(self, request: int) -> None:
+        self._free += 1
+
+
 class CatalogRequests:
     """`on_waiting` is called when a request waits for a worker to be there."""
 
     def __init__(self, on_waiting: Callable[[], None]) -> None:
         self._on_waiting = on_waiting
+        self._places = _Places()
         self._pending: dict[int, _Pending] = {}
         self._numbers = count()
         self._send: Callable[[CatalogCall], None] | None = None
@@ -51,8 +93,13 @@ class CatalogRequests:
 
     async def ask(self, call: CatalogCall) -> CatalogAnswer:
         """`call.number` is given here. Raises Full and Unavailable: nothing was done; OutcomeUnknown."""
-        if len(self._pending) >= REQUESTS_MAX:
-            raise Full(f"the catalog has {REQUESTS_MAX} requests to answer: try again later")
+        await self._places.take(len(call.body))
+        try:
+            return await self._ask(call)
+        finally:
+            self._places.give_back()
+
+    async def _ask(self, call: CatalogCall) -> CatalogAnswer:
         call = msgspec.structs.replace(call, number=next(self._numbers))
         pending = _Pending(call, asyncio.get_running_loop().create_future())
         self._pending[call.number] = pending

@@ -36,7 +36,7 @@ from streamlake.http import iceberg, registry
 from streamlake.http.app import HttpServer
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
-from streamlake.table.task.control import WorkerSettings
+from streamlake.table.task.control import S3AccessSettings, WorkerSettings
 from streamlake.telemetry import log as logs
 from streamlake.telemetry.loop_lag import LoopLag
 from streamlake.telemetry.metrics import Metrics
@@ -144,7 +144,7 @@ class ServerProcess:
         refusal = iceberg.refusal_of(self._http_host, settings.tokens)
         if refusal is not None:
             log.warning("requests to /iceberg are refused", reason=refusal)
-        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal, settings.vend_credentials)
+        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal)
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()
@@ -165,7 +165,12 @@ class ServerProcess:
             log_json=self.config.logging.format == "json",
             catalogs=dict(catalogs.by_name),
             default_catalog=catalogs.default,
+            s3_access=self._s3_access(),
         )
+
+    def _s3_access(self) -> S3AccessSettings:
+        http, own = self.config.http, (store_url(self.config), wal_uri(self.config).place)
+        return S3AccessSettings(http.vend_credentials, http.sign_requests, http.sts_role, http.sts_endpoint, own)
 
     # -- stop --------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ TABLE_BUCKET = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):s3tables:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):bucket/(?P<bucket>[^/]+)"
     r"(?:/.*)?"
 )
-AWS = "glue"  # the extra of this distribution that brings boto3
+BOTO3, AWS = "boto3", "glue"  # the extra of this distribution that brings boto3
 SIGV4 = "rest.sigv4-enabled"
 
 
@@ -70,7 +70,7 @@ KINDS: Mapping[str, Kind] = {
             type_chars_max=131_072,  # of a column in the Glue API
         ),
         required=("warehouse",),
-        needs=("boto3", AWS),
+        needs=(BOTO3, AWS),
         warehouse=LOCATION,
         warehouse_example="s3://bucket/warehouse",
     ),
@@ -95,7 +95,7 @@ KINDS: Mapping[str, Kind] = {
             name_chars="[a-z0-9_]", first_char="[a-z0-9]", nested_namespaces=False, create_is_conditional=False
         ),
         required=("warehouse",),
-        needs=("boto3", AWS),
+        needs=(BOTO3, AWS),
         warehouse=TABLE_BUCKET,
         warehouse_example="arn:aws:s3tables:us-east-1:111122223333:bucket/NAME",
     ),
@@ -114,7 +114,7 @@ def check_installed(kind: str, properties: Mapping[str, Any]) -> None:
     needs = KINDS[kind].needs
     what = f"kind {kind}"
     if needs is None and str(properties.get(SIGV4, "")).lower() in ("true", "1", "yes", "on", "t", "y"):
-        needs, what = ("boto3", AWS), SIGV4
+        needs, what = (BOTO3, AWS), SIGV4
     if needs is not None and find_spec(needs[0]) is None:
         raise Invalid(f"{what} needs the package {needs[0]}, which is not installed: {install_hint(needs[1])}")
 

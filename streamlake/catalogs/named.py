@@ -28,6 +28,8 @@ from streamlake.core.share import shared_files
 
 SQL_CATALOG = "sql"  # needs no configuration
 NAME = re.compile(r"[A-Za-z0-9_\-]{1,100}")
+# How paths of the Iceberg REST catalog go on after their version, unless the name of a catalog does.
+REST_WORDS = ("config", "namespaces", "oauth", "tables", "transactions", "views")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +85,7 @@ def _section(name: str, content: Any, environ: Mapping[str, str]) -> CatalogConf
 def _check_name(name: str, where: str) -> None:
     if not NAME.fullmatch(name):
         raise Invalid(f"{where}: the name of a catalog must be letters, digits, '_' or '-', at most 100")
+    if name in REST_WORDS:
+        raise Invalid(f"{where}: {name} is a word of the paths at /iceberg: choose another name for the catalog")
     if name == SQL_CATALOG:
         raise Invalid(f"{where}: {SQL_CATALOG} is the catalog beside the metadata: choose another name")

@@ -21,6 +21,7 @@ from streamlake.telemetry.metrics import Metrics
 
 START_TIMEOUT_S = 10.0
 BACKLOG = 256
+HEADERS_BYTES_MAX = 64 << 10  # of a request
 PAGES = {
     "/v1/tables": "the tables, and how far they are",
     "/iceberg/v1/config": "the Iceberg REST catalog",
@@ -64,7 +65,15 @@ class HttpServer:
         app = Starlette(routes=[*own, *routes])
         self._socket = bound
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
+            app,
+            http="h11",  # uvicorn would take httptools if it is installed, which has no limit for headers
+            ws="none",
+            h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            server_header=False,
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None

@@ -4,8 +4,6 @@ Errors have the body that the Iceberg REST specification prescribes. Whoever may
 may do in the catalog and its warehouse.
 """
 
-import asyncio
-import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,36 +13,42 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamlake.core.errors import OutcomeUnknown, StreamLakeError
+from streamlake.http import body, oauth
+from streamlake.http.tokens import WRONG_KEPT_S, Tokens
 from streamlake.table.task.control import FORCE_HEADER, CatalogAnswer, CatalogCall
 
 PREFIX = "/iceberg/"
 BODY_BYTES_MAX = 4 << 20
-BODY_TIMEOUT_S = 30.0
-DELEGATION_HEADER, VENDED = "x-iceberg-access-delegation", "vended-credentials"
+DELEGATION_HEADER, DELEGATION_CHARS_MAX = "x-iceberg-access-delegation", 200
 METHODS = ["GET", "HEAD", "POST", "DELETE"]
+TOKEN_PATH = f"{PREFIX}v1/oauth/tokens"
 
 
 def routes(
     ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]],
     tokens: Sequence[str],
     refusal: str | None,
-    vend_credentials: bool = False,
 ) -> list[Route]:
     """`refusal`: why nobody is answered, if so. Without `tokens` everybody is, except web pages."""
+    known = Tokens(tokens)
 
-    async def endpoint(request: Request) -> Response:
+    def refuse(request: Request) -> Response | None:
         if refusal is not None:
             return _error(403, "ForbiddenException", refusal)
-        if tokens and not _knows_one(tokens, request.headers.get("authorization", "")):
-            answer = _error(401, "NotAuthorizedException", "the request needs a token of [http] tokens: send it as "
-                "`Authorization: Bearer …`")  # fmt: skip
-            answer.headers["www-authenticate"] = "Bearer"
-            return answer
         if not tokens and "origin" in request.headers:  # any page in a browser of this machine could reach us
             return _error(403, "ForbiddenException", "web pages are answered only with a token of [http] tokens")
-        return await _answer(ask, request, vend_credentials)
+        return None
 
-    return [Route(PREFIX + "{path:path}", endpoint, methods=METHODS)]
+    async def endpoint(request: Request) -> Response:
+        if (refused := refuse(request) or _refuse_stranger(request, known)) is not None:
+            return refused
+        return await _answer(ask, request)
+
+    async def token(request: Request) -> Response:
+        return refuse(request) or await oauth.answer(request, known)
+
+    catalog = Route(PREFIX + "{path:path}", endpoint, methods=METHODS)
+    return [Route(TOKEN_PATH, token, methods=["POST"]), catalog]
 
 
 def refusal_of(host: str, tokens: Sequence[str]) -> str | None:
@@ -64,22 +68,31 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _knows_one(tokens: Sequence[str], header: str) -> bool:
-    scheme, _, given = header.partition(" ")
-    # Each is compared, and in constant time: how long it takes tells nothing of a token.
-    known = [hmac.compare_digest(token.encode(), given.strip().encode()) for token in tokens]
-    return scheme.lower() == "bearer" and any(known)
+def _refuse_stranger(request: Request, known: Tokens) -> Response | None:
+    if not known.are_needed:
+        return None
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    is_bearer = scheme.lower() == "bearer" and given
+    verdict = known.check(given.strip(), request.client.host if request.client else "") if is_bearer else "unknown"
+    if verdict == "known":
+        return None
+    if verdict == "too many":
+        answer = _error(429, "TooManyRequestsException", f"too many wrong tokens: try again in {WRONG_KEPT_S} s")
+        answer.headers["retry-after"] = str(WRONG_KEPT_S)
+        return answer
+    text = "the request needs a token of [http] tokens: send it as `Authorization: Bearer …`"
+    answer = _error(401, "NotAuthorizedException", text)
+    answer.headers["www-authenticate"] = "Bearer"
+    return answer
 
 
-async def _answer(
-    ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request, vend_credentials: bool
-) -> Response:
+async def _answer(ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], request: Request) -> Response:
     reads = request.method in ("GET", "HEAD")
     try:
-        answer = await ask(await _call(request, vend_credentials))
-    except _TooLarge:
-        refused = _error(413, "BadRequestException", f"the body is larger than {BODY_BYTES_MAX} bytes")
-        refused.headers["connection"] = "close"  # else the server would go on to read a body that may never end
+        answer = await ask(await _call(request))
+    except body.TooLarge as error:
+        refused = _error(413, "BadRequestException", str(error))
+        refused.headers["connection"] = "close"
         return refused
     except (ClientDisconnect, TimeoutError):
         return _error(408, "BadRequestException", "the body of the request did not arrive")
@@ -89,41 +102,26 @@ async def _answer(
         return _error(504, "CommitStateUnknownException", str(error))
     except StreamLakeError as error:
         return _error(503, "ServiceUnavailableException", str(error))
-    headers = {"etag": answer.etag} if answer.etag else None
-    return Response(answer.body, answer.status, headers, media_type="application/json")
+    headers = {"etag": answer.etag, "cache-control": answer.cache}
+    given = {name: value for name, value in headers.items() if value}
+    return Response(answer.body, answer.status, given, media_type="application/json")
 
 
-async def _call(request: Request, vend_credentials: bool) -> CatalogCall:
+async def _call(request: Request) -> CatalogCall:
     scope = request.scope
     raw = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")  # percent-encoded: names hold slashes
-    async with asyncio.timeout(BODY_TIMEOUT_S):
-        body = await _body(request)
     return CatalogCall(
         number=0,
         method=request.method,
         path=raw.removeprefix(PREFIX),
         query=scope["query_string"].decode("latin-1"),
-        body=body,
+        body=await body.read(request, BODY_BYTES_MAX),
         etag=request.headers.get("if-none-match", ""),
         forced=request.headers.get(FORCE_HEADER, "").lower() == "true",
-        vended=vend_credentials and VENDED in request.headers.get(DELEGATION_HEADER, ""),
+        delegation=request.headers.get(DELEGATION_HEADER, "")[:DELEGATION_CHARS_MAX],
     )
 
 
-class _TooLarge(Exception):
-    pass
-
-
-async def _body(request: Request) -> bytes:
-    parts, size_bytes = [], 0
-    async for part in request.stream():
-        size_bytes += len(part)
-        if size_bytes > BODY_BYTES_MAX:
-            raise _TooLarge
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _error(status: int, kind: str, message: str) -> Response:
-    body = {"error": {"message": message, "type": kind, "code": status}}
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
+    content = {"error": {"message": message, "type": kind, "code": status}}
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

@@ -11,7 +11,8 @@ from pyiceberg.typedef import Identifier
 from sqlalchemy.exc import IntegrityError
 
 from streamlake.iceberg_rest.errors import bad_request
-from streamlake.iceberg_rest.request import NAMESPACE_SEPARATOR, NO_CONTENT, Reply, Request, page
+from streamlake.iceberg_rest.paths import NAMESPACE_SEPARATOR
+from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, page
 
 # pyiceberg's SQL catalog knows a namespace by its properties, and gives one without any this: it is not the client's.
 MARKER = IcebergNamespaceProperties.NAMESPACE_MINIMAL_PROPERTIES

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from pyiceberg.typedef import Identifier
 
 from streamlake.iceberg_rest.errors import bad_request
+from streamlake.iceberg_rest.paths import NAMESPACE_SEPARATOR
+from streamlake.iceberg_rest.s3.access import Grant, S3Access
 
-NAMESPACE_SEPARATOR = "\x1f"
 PAGE_SIZE_MAX = 10_000
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,18 +21,21 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Request:
     """`parameters` are the decoded variables of the path. `forced`: the client insists on what topic_guard.py refuses.
-    `vended`: the answer brings the credentials of the warehouse. `topics`: the tables that topics feed now, by
-    `key`, with the topic's name. `attempted`: where the handler writes the tables that it is to commit to."""
+    `delegation`: how the client would like to reach the files of tables; `access` decides. `topics`: the tables that
+    topics feed now, by `key`, with the topic's name. `catalog`: StreamLake's name of the catalog; `is_named`: the
+    client has asked for it by name. `attempted`: where the handler writes the tables that it is to commit to."""
 
     parameters: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     etag: str = ""
     forced: bool = False
-    vended: bool = False
+    delegation: frozenset[str] = frozenset()
     topics: Mapping[tuple[str, str], str] = field(default_factory=dict)
     fold: Callable[[str], str] = str  # a name as the catalog knows it
-    warehouses: Sequence[str] = ()  # the names of the catalog
+    catalog: str = ""
+    is_named: bool = False
+    access: S3Access | None = None
     attempted: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -41,6 +45,10 @@ class Request:
     @property
     def table(self) -> Identifier:
         return (*self.namespace, self.parameters["table"])
+
+    def granted(self, table: Identifier, location: str, staged: bool = False) -> Grant:
+        """What the client gets for the files of a table that it loads or creates."""
+        return self.access.grant(self.delegation, table, location, staged) if self.access else Grant()
 
     def key(self, identifier: Sequence[str]) -> tuple[str, str]:
         """By which a table is found in `topics`."""
@@ -68,6 +76,7 @@ class Reply:
     status: int = 200
     content: Any = None
     etag: str = ""
+    cache: str = ""  # the header Cache-Control
 
     def body(self) -> bytes:
         if self.content is None:
@@ -80,6 +89,7 @@ class Reply:
 
 
 NO_CONTENT = Reply(204)
+NO_STORE = "no-store"  # for what holds a secret
 
 
 def table_key(identifier: Sequence[str]) -> tuple[str, str]:

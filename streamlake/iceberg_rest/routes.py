@@ -1,24 +1,26 @@
 """THE list of routes. To add one, write its handler, and name it in ROUTES.
 
-Paths are matched as they were sent, still percent-encoded, so that a name may hold a slash. There is no prefix: one
-server has one catalog here. `listed` routes are those that the answer to `config` offers to clients.
+Paths are matched as they were sent, still percent-encoded, so that a name may hold a slash; warehouses.py has cut off
+the version and the prefix. `listed` routes are those that the answer to `config` offers to clients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from pyiceberg.catalog import Catalog
 
-from streamlake.iceberg_rest import commits, namespaces, tables, views
+from streamlake.iceberg_rest import commits, files, namespaces, tables, views
 from streamlake.iceberg_rest.errors import Problem
 from streamlake.iceberg_rest.request import Reply, Request
+from streamlake.iceberg_rest.warehouses import CONFIG, no_such_path
 
 Handler = Callable[[Catalog, Request], Reply]
 
 NAMESPACE = "namespaces/{namespace}"
 TABLE = f"{NAMESPACE}/tables/{{table}}"
 TRANSACTION = "transactions/commit"
+CREDENTIALS, SIGN = f"{TABLE}/credentials", f"{TABLE}/sign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,21 @@ class Route:
 
 
 def config(catalog: Catalog, request: Request) -> Reply:
-    """What a client asks first. Any warehouse but ours would be another catalog."""
-    warehouse = request.query.get("warehouse", "")
-    if warehouse and warehouse not in request.warehouses:
-        known = " or ".join(dict.fromkeys(map(repr, request.warehouses)))
-        text = f"there is no warehouse {warehouse!r} here: leave it out, or use {known}"
-        raise Problem(404, "NoSuchWarehouseException", text)
-    offered = [route for route in ROUTES if route.listed and (route.path != TRANSACTION or commits.is_atomic(catalog))]
+    """What a client asks first."""
+    access = request.access
+    depends = {
+        TRANSACTION: commits.is_atomic(catalog),
+        CREDENTIALS: access is not None and access.vends,
+        SIGN: access is not None and access.signs,
+    }
+    offered = [route for route in ROUTES if route.listed and depends.get(route.path, True)]
     endpoints = [f"{route.method} /v1/{{prefix}}/{route.path}" for route in offered]
-    return Reply(content={"defaults": {}, "overrides": {}, "endpoints": endpoints})
+    overrides = {"prefix": request.catalog} if request.is_named else {}
+    return Reply(content={"defaults": {}, "overrides": overrides, "endpoints": endpoints})
 
 
 ROUTES = (
-    Route("GET", "config", config, listed=False),
+    Route("GET", CONFIG, config, listed=False),
     Route("GET", "namespaces", namespaces.list_namespaces),
     Route("POST", "namespaces", namespaces.create),
     Route("GET", NAMESPACE, namespaces.load),
@@ -57,6 +61,8 @@ ROUTES = (
     Route("POST", TABLE, commits.commit_table),
     Route("DELETE", TABLE, tables.drop),
     Route("POST", f"{TABLE}/metrics", tables.report_metrics),
+    Route("GET", CREDENTIALS, files.load_credentials),
+    Route("POST", SIGN, files.sign),
     Route("POST", "tables/rename", tables.rename),
     Route("POST", TRANSACTION, commits.commit_transaction),
     Route("GET", f"{NAMESPACE}/views", views.list_views, listed=False),
@@ -68,22 +74,20 @@ ROUTES = (
 )
 
 
-def find(method: str, path: str) -> tuple[Route, dict[str, str]]:
+def find(method: str, path: Sequence[str]) -> tuple[Route, dict[str, str]]:
     """The route of a request, and the decoded variables of its path. Raises Problem: 404, or 405 for the method."""
-    parts = path.strip("/").split("/")
     there = False
-    if parts[0] == "v1":
-        for route in ROUTES:
-            parameters = _match(route.path.split("/"), parts[1:])
-            if parameters is not None and route.method == method:
-                return route, parameters
-            there |= parameters is not None
+    for route in ROUTES:
+        parameters = _match(route.path.split("/"), path)
+        if parameters is not None and route.method == method:
+            return route, parameters
+        there |= parameters is not None
     if there:
         raise Problem(405, "UnsupportedOperationException", f"{method} is not offered there")
-    raise Problem(404, "NoSuchEndpointException", "there is no such path in this Iceberg REST catalog")
+    raise no_such_path()
 
 
-def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
+def _match(pattern: Sequence[str], parts: Sequence[str]) -> dict[str, str] | None:
     if len(pattern) != len(parts):
         return None
     parameters = {}

@@ -19,12 +19,10 @@ from pyiceberg.typedef import Identifier
 
 from streamlake.iceberg_rest import namespaces, topic_guard
 from streamlake.iceberg_rest.errors import Problem, bad_request
-from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, page
+from streamlake.iceberg_rest.request import NO_CONTENT, NO_STORE, Reply, Request, page
+from streamlake.iceberg_rest.s3.access import Grant
 
 SNAPSHOTS_ALL, SNAPSHOTS_REFS = "all", "refs"
-# How the bucket of the warehouse is reached, for clients that may have it.
-STORE_PROPERTIES = ("s3.endpoint", "s3.region", "s3.access-key-id", "s3.secret-access-key", "s3.session-token")
-PATH_STYLE, VIRTUAL_HOSTS = "s3.path-style-access", "s3.force-virtual-addressing"  # Java's word, and pyiceberg's
 
 
 class RegisterTableRequest(BaseModel):
@@ -50,14 +48,15 @@ def load(catalog: Catalog, request: Request) -> Reply:
     if mode not in (SNAPSHOTS_ALL, SNAPSHOTS_REFS):
         raise bad_request(f"snapshots is {SNAPSHOTS_ALL} or {SNAPSHOTS_REFS}")
     table = catalog.load_table(request.table)
-    etag = _etag(table.metadata_location, mode)
-    if etag in (part.strip().removeprefix("W/") for part in request.etag.split(",")):
+    grant = request.granted(request.table, table.metadata.location)
+    etag = "" if grant.ends else _etag(table.metadata_location, mode)  # keys must not be the ones of an older answer
+    if etag and etag in (part.strip().removeprefix("W/") for part in request.etag.split(",")):
         return Reply(304, etag=etag)
     metadata = table.metadata
     if mode == SNAPSHOTS_REFS:
         named = {ref.snapshot_id for ref in metadata.refs.values()}
         metadata = metadata.model_copy(update={"snapshots": [s for s in metadata.snapshots if s.snapshot_id in named]})
-    return Reply(content=_response(request, catalog, metadata, table.metadata_location), etag=etag)
+    return _reply(grant, metadata, table.metadata_location, etag)
 
 
 def exists(catalog: Catalog, request: Request) -> Reply:
@@ -81,10 +80,10 @@ def create(catalog: Catalog, request: Request) -> Reply:
         "properties": body.properties,
     }
     if not body.stage_create:
-        return _loaded(request, catalog, catalog.create_table(identifier, **given))
+        return _loaded(request, identifier, catalog.create_table(identifier, **given))
     staged = _staged(catalog, identifier, given)
     _make_directory(staged.location)
-    return Reply(content=_response(request, catalog, staged, None))
+    return _reply(request.granted(identifier, staged.location, staged=True), staged, None)
 
 
 def register(catalog: Catalog, request: Request) -> Reply:
@@ -103,7 +102,7 @@ def register(catalog: Catalog, request: Request) -> Reply:
         )
     except Exception:  # what it is instead is not for the client's eyes: any file of this machine may be named here
         raise bad_request(f"{body.metadata_location} cannot be read as the metadata of a table") from None
-    return _loaded(request, catalog, catalog.register_table(identifier, body.metadata_location, body.overwrite))
+    return _loaded(request, identifier, catalog.register_table(identifier, body.metadata_location, body.overwrite))
 
 
 def rename(catalog: Catalog, request: Request) -> Reply:
@@ -154,23 +153,21 @@ def _require_free(catalog: Catalog, identifier: Identifier) -> None:
         raise TableAlreadyExistsError(f"Table already exists: {'.'.join(identifier)}")
 
 
-def _loaded(request: Request, catalog: Catalog, table: Table) -> Reply:
-    etag = _etag(table.metadata_location, SNAPSHOTS_ALL)
-    return Reply(content=_response(request, catalog, table.metadata, table.metadata_location), etag=etag)
+def _loaded(request: Request, identifier: Identifier, table: Table) -> Reply:
+    """Of a table that was just created."""
+    try:
+        grant = request.granted(identifier, table.metadata.location)
+    except Problem:  # its status would say that nothing was done; the client may load the table again for keys
+        grant = Grant()
+    etag = "" if grant.ends else _etag(table.metadata_location, SNAPSHOTS_ALL)
+    return _reply(grant, table.metadata, table.metadata_location, etag)
 
 
-def _response(request: Request, catalog: Catalog, metadata: TableMetadata, location: str | None) -> TableResponse:
-    config = _credentials(catalog) if request.vended else {}
-    return TableResponse(metadata_location=location, metadata=metadata, config=config)  # type: ignore[call-arg]
-
-
-def _credentials(catalog: Catalog) -> dict[str, str]:
-    """Those of the server. Without them it says nothing of the bucket: DuckDB would take that for all there is, and
-    leave its user's own secret aside."""
-    found = {key: str(catalog.properties[key]) for key in STORE_PROPERTIES if key in catalog.properties}
-    if found:
-        found[PATH_STYLE] = str(str(catalog.properties.get(VIRTUAL_HOSTS, "")).lower() != "true").lower()
-    return found
+def _reply(grant: Grant, metadata: TableMetadata, location: str | None, etag: str = "") -> Reply:
+    response = TableResponse(  # type: ignore[call-arg]
+        metadata_location=location, metadata=metadata, config=grant.config, storage_credentials=grant.credentials
+    )
+    return Reply(content=response, etag=etag, cache=NO_STORE if grant.credentials else "")
 
 
 def _etag(metadata_location: str, mode: str) -> str:

@@ -1,33 +1,43 @@
 """Requests to the Iceberg REST catalog in the worker: from their arrival on the control channel to their answer.
 
-The catalog is opened when the first comes. Those that come before it is open wait a while for it.
+A catalog is opened when the first request for it comes. Those that come before it is open wait a while for it.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.iceberg_rest.errors import problem_body
-from streamlake.iceberg_rest.service import IcebergRest
+from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.service import IcebergRest, refusal
+from streamlake.iceberg_rest.warehouses import Warehouses
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 
 log = structlog.get_logger(__name__)
 
+CALLS_MAX = 24  # of one catalog at a time: the server sends 32, so one that hangs leaves places to the others
 OPEN_TIMEOUT_S = 10.0
 FINISH_TIMEOUT_S = 5.0
 
 
 class CatalogCalls:
-    """How many there are at a time is limited by the server, which sends them. `open_` raises Invalid, Unavailable; it
-    is called for each request until it has succeeded."""
+    """How many there are at a time is limited by the server, which sends them. `open_` opens a catalog by its name. It
+    raises Invalid, Unavailable, and is called for each request until it has succeeded."""
 
-    def __init__(self, open_: Callable[[], Awaitable[IcebergRest]], send: Callable[[CatalogAnswer], None]) -> None:
+    def __init__(
+        self,
+        warehouses: Warehouses,
+        open_: Callable[[str], Awaitable[IcebergRest]],
+        send: Callable[[CatalogAnswer], None],
+    ) -> None:
+        self._warehouses = warehouses
         self._open = open_
         self._send = send
-        self._service: IcebergRest | None = None
+        self._services: dict[str, IcebergRest] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._at_work: Counter[str] = Counter()  # calls, by catalog
 
     def receive(self, call: CatalogCall) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(call))
@@ -41,25 +51,35 @@ class CatalogCalls:
 
     async def _serve(self, call: CatalogCall) -> None:
         try:
-            service = await self._opened()
+            answer = await self._answer(call)
+        except Problem as problem:
+            answer = refusal(call, problem)
+        except Exception:  # a bug must not leave a client without an answer
+            log.exception("a catalog request failed", method=call.method, path=call.path)
+            text = "the request failed: the server's log says why"
+            answer = refusal(call, Problem(500, "InternalServerError", text))
+        self._send(answer)
+
+    async def _answer(self, call: CatalogCall) -> CatalogAnswer:
+        target = self._warehouses.target(call)
+        if self._at_work[target.catalog] >= CALLS_MAX:
+            text = f"the catalog {target.catalog} has {CALLS_MAX} requests to answer: try again later"
+            raise Problem(503, "ServiceUnavailableException", text)
+        self._at_work[target.catalog] += 1
+        try:
+            service = await self._opened(target.catalog)
         except TimeoutError:
-            self._refuse(call, 503, "ServiceUnavailableException", "the catalog is being opened: try again")
+            raise Problem(503, "ServiceUnavailableException", "the catalog is being opened: try again") from None
         except StreamLakeError as error:
-            self._refuse(call, 503, "ServiceUnavailableException", str(error))
+            raise Problem(503, "ServiceUnavailableException", str(error)) from None
         else:
-            try:
-                self._send(await service.answer(call))
-            except Exception:  # a bug must not leave a client without an answer
-                log.exception("a catalog request failed", method=call.method, path=call.path)
-                text = "the request failed: the server's log says why"
-                self._refuse(call, 500, "InternalServerError", text)
+            return await service.answer(call, target)
+        finally:
+            self._at_work[target.catalog] -= 1
 
-    async def _opened(self) -> IcebergRest:
-        if self._service is None:
+    async def _opened(self, catalog: str) -> IcebergRest:
+        if catalog not in self._services:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                found = await self._open()
-            self._service = self._service or found
-        return self._service
-
-    def _refuse(self, call: CatalogCall, status: int, kind: str, text: str) -> None:
-        self._send(CatalogAnswer(call.number, status, problem_body(status, kind, text)))
+                found = await self._open(catalog)
+            self._services.setdefault(catalog, found)
+        return self._services[catalog]

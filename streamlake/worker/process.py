@@ -27,7 +27,9 @@ from streamlake.core.clock import Clock, SystemClock
 from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
+from streamlake.iceberg_rest.s3.access import S3Access
 from streamlake.iceberg_rest.service import IcebergRest
+from streamlake.iceberg_rest.warehouses import Warehouses
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.port import SchemaSource
@@ -67,11 +69,15 @@ class WorkerMachine(Protocol):
 
     clock: Clock
     ids: Ids
-    requests: Executor  # calls of a catalog for clients of the REST endpoint: they hold up no table
 
     def executor(self, catalog: str) -> Executor:
         """For the blocking work of the tables of one catalog: one table's upload need not wait for another's
         translation, nor any table for another catalog."""
+        ...
+
+    def request_executor(self, catalog: str) -> Executor:
+        """For the calls of one catalog that clients of the REST endpoint make: they hold up no table, and those of a
+        catalog that hangs hold up no other."""
         ...
 
     def load_catalog(self, config: CatalogConfig) -> Any:
@@ -87,10 +93,12 @@ class RealWorkerMachine:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids = Ids()
-        self.requests: Executor = ThreadExecutor("catalog-requests", REQUEST_THREADS)
 
     def executor(self, catalog: str) -> Executor:
         return ThreadExecutor(f"table-{catalog}", THREADS)
+
+    def request_executor(self, catalog: str) -> Executor:
+        return ThreadExecutor(f"requests-{catalog}", REQUEST_THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return load(config)
@@ -213,7 +221,8 @@ async def _work(
     )
     catalogs = _catalogs(settings, machine)
     tables = Tables(work, catalogs, lambda _name, error: fail(error))
-    answering = CatalogCalls(lambda: _rest(settings, catalogs, tables, machine), pipe.answer)
+    warehouses = Warehouses(_named(settings))
+    answering = CatalogCalls(warehouses, lambda name: _rest(name, settings, catalogs, tables, machine), pipe.answer)
     specs = await updates.get()
     receiving = loop.create_task(_receive(calls, answering))
     while True:
@@ -236,15 +245,20 @@ async def _receive(calls: asyncio.Queue[CatalogCall], answering: CatalogCalls) -
         answering.receive(await calls.get())
 
 
-async def _rest(settings: WorkerSettings, catalogs: Catalogs, tables: Tables, machine: WorkerMachine) -> IcebergRest:
-    """Over the default catalog. Unavailable tells clients no more than they need: reasons name files and addresses."""
-    name = settings.default_catalog
+async def _rest(
+    name: str, settings: WorkerSettings, catalogs: Catalogs, tables: Tables, machine: WorkerMachine
+) -> IcebergRest:
+    """Over one catalog, by name. Unavailable tells clients no more than they need: reasons name files and addresses."""
     try:
         tools = await catalogs.tools(name)
     except StreamLakeError as error:
         raise Unavailable(f"the catalog {name} cannot be opened: the server's log says why") from error
-    names = name, settings.catalogs[name].name
-    return IcebergRest(tools.catalog, names, tools.capabilities, tables, machine.requests)
+    access = S3Access(settings.s3_access, name, tools.catalog, machine.clock)
+    return IcebergRest(tools.catalog, name, tools.capabilities, tables, machine.request_executor(name), access)
+
+
+def _named(settings: WorkerSettings) -> NamedCatalogs:
+    return NamedCatalogs(settings.default_catalog, settings.catalogs)
 
 
 def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
@@ -269,7 +283,7 @@ def _catalogs(settings: WorkerSettings, machine: WorkerMachine) -> Catalogs:
         capabilities = capabilities_of(config.kind, catalog)
         return Tools(catalog, schemas, executor, machine.clock, machine.ids, capabilities)
 
-    return Catalogs(NamedCatalogs(settings.default_catalog, settings.catalogs), open_)
+    return Catalogs(_named(settings), open_)
 
 
 async def _serve(control: socket.socket) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from support.wait import DEADLINE_S, turns
 
 from streamlake.broker import catalog_requests as module
@@ -22,8 +23,8 @@ class Bench:
     def _waiting(self) -> None:
         self.waits += 1
 
-    async def ask(self) -> "asyncio.Task[CatalogAnswer]":
-        task = asyncio.create_task(self.requests.ask(CALL))
+    async def ask(self, body: bytes = b"") -> "asyncio.Task[CatalogAnswer]":
+        task = asyncio.create_task(self.requests.ask(replace(CALL, body=body)))
         await turns()
         return task
 
@@ -90,15 +91,47 @@ async def test_a_worker_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     bench.requests.answered(CatalogAnswer(bench.sent[0].number, 200))  # late: nobody waits
 
 
-async def test_there_is_a_limit() -> None:
+async def test_more_than_the_worker_takes_wait_for_a_place() -> None:
+    bench = Bench()
+    bench.connect()
+    tasks = [await bench.ask() for _ in range(module.REQUESTS_MAX + 2)]
+    assert len(bench.sent) == module.REQUESTS_MAX
+    tasks[0].cancel()  # a client that went away leaves its place
+    await turns()
+    assert len(bench.sent) == module.REQUESTS_MAX + 1
+    bench.requests.answered(CatalogAnswer(bench.sent[1].number, 200))
+    assert (await answer_of(tasks[1])).status == 200
+    await turns()
+    assert len(bench.sent) == module.REQUESTS_MAX + 2
+    bench.requests.answered(CatalogAnswer(bench.sent[-1].number, 201))
+    assert (await answer_of(tasks[-1])).status == 201
+    for task in tasks:
+        task.cancel()
+
+
+async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PLACE_TIMEOUT_S", 0.01)
     bench = Bench()
     bench.connect()
     tasks = [await bench.ask() for _ in range(module.REQUESTS_MAX)]
-    with pytest.raises(Full):
+    with pytest.raises(Full, match="busy"):
         await answer_of(await bench.ask())
-    tasks[0].cancel()
+    assert len(bench.sent) == module.REQUESTS_MAX
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize("limit", ["WAITING_MAX", "WAITING_BYTES_MAX"])
+async def test_those_who_wait_have_a_limit(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, limit, 3)
+    bench = Bench()
+    bench.connect()
+    tasks = [await bench.ask(b"x") for _ in range(module.REQUESTS_MAX + 3)]
+    with pytest.raises(Full, match="many wait"):
+        await answer_of(await bench.ask(b"x"))
+    tasks[-1].cancel()
     await turns()
-    tasks.append(await bench.ask())
-    assert not tasks[-1].done(), "a client that went away leaves its place"
+    tasks.append(await bench.ask(b"x"))
+    assert not tasks[-1].done(), "one that has stopped waiting leaves its place"
     for task in tasks:
         task.cancel()

@@ -49,6 +49,7 @@ def test_a_name_that_is_not_there() -> None:
     ("sections", "says"),
     [
         ({"sql": REST}, r"^\[catalogs.sql\]: sql is the catalog beside the metadata: choose another name"),
+        ({"tables": REST}, r"^\[catalogs.tables\]: tables is a word of the paths at /iceberg: choose another name"),
         ({"my lake": REST}, r"^\[catalogs.my lake\]: the name of a catalog must be letters"),
         ({"lake": "catalogs/rest.toml"}, r"^\[catalogs.lake\] must be a table: kind and properties, or"),
         ({"lake": {"file": "x.toml", "kind": "rest"}}, r"^\[catalogs.lake\]: file is the path .* no other key"),

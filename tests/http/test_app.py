@@ -1,5 +1,6 @@
 """The HTTP port: health, metrics, tables, and routes that others bring."""
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Unavailable
-from streamlake.http.app import HttpServer, bind
+from streamlake.http.app import HEADERS_BYTES_MAX, HttpServer, bind
 from streamlake.telemetry.metric import Metric
 from streamlake.telemetry.metrics import Metrics
 
@@ -105,6 +106,15 @@ async def test_other_routes(http: httpx.AsyncClient) -> None:
     assert "server" not in answer.headers
     assert (await http.get("/no/such/path")).status_code == 404
     assert (await http.post("/healthz")).status_code == 405
+
+
+async def test_headers_have_a_limit(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/hello", headers={"X-Long": "x" * (HEADERS_BYTES_MAX // 2)})).status_code == 200
+    reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    writer.write(b"GET /hello HTTP/1.1\r\nX-Long: " + b"x" * HEADERS_BYTES_MAX)
+    async with asyncio.timeout(DEADLINE_S):
+        assert b" 400 " in await reader.readline(), "it is not waited for its end"
+    writer.close()
 
 
 async def test_a_taken_port_is_a_clear_error(broker: Broker) -> None:

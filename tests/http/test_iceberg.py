@@ -10,7 +10,7 @@ import pytest
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
-from streamlake.http import iceberg
+from streamlake.http import body, iceberg, tokens
 from streamlake.http.app import HttpServer, bind
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 from streamlake.telemetry.metrics import Metrics
@@ -42,12 +42,10 @@ def worker() -> Worker:
 @pytest.fixture
 def serve(worker: Worker) -> Serve:
     @asynccontextmanager
-    async def serve(
-        tokens: tuple[str, ...] = (), refusal: str | None = None, vend_credentials: bool = False
-    ) -> AsyncIterator[httpx.AsyncClient]:
+    async def serve(tokens: tuple[str, ...] = (), refusal: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
         bound, metrics = bind("127.0.0.1", 0), Metrics()
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        routes = iceberg.routes(worker.ask, tokens, refusal, vend_credentials)
+        routes = iceberg.routes(worker.ask, tokens, refusal)
         server = HttpServer(bound, routes, metrics, list, list, lambda: None)
         await server.start()
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
@@ -90,6 +88,37 @@ async def test_any_of_the_tokens_will_do(serve: Serve, header: str) -> None:
         assert (await http.get("/iceberg/v1/config", headers=headers)).status_code == 200
 
 
+async def test_who_guesses_is_slowed_down(serve: Serve, worker: Worker) -> None:
+    async with serve((TOKEN,)) as http:
+        for n in range(tokens.WRONG_MAX):
+            assert (await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer guess-{n}"})).status_code == 401
+        blocked = await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert (blocked.status_code, blocked.headers["retry-after"]) == (429, "10")
+        assert blocked.json()["error"]["type"] == "TooManyRequestsException"
+        form = {"grant_type": "client_credentials", "client_secret": TOKEN}
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form)).status_code == 429, "the same places"
+    assert worker.calls == []
+
+
+async def test_without_a_token_nothing_is_guessed(serve: Serve) -> None:
+    async with serve((TOKEN,)) as http:
+        for _ in range(tokens.WRONG_MAX + 1):
+            assert (await http.get("/iceberg/v1/x")).status_code == 401
+
+
+async def test_tokens_by_oauth2(serve: Serve, worker: Worker) -> None:
+    form = {"grant_type": "client_credentials", "client_id": "me", "client_secret": TOKEN}
+    async with serve((TOKEN,)) as http:
+        got = (await http.post("/iceberg/v1/oauth/tokens", data=form)).json()["access_token"]
+        assert (await http.get("/iceberg/v1/x", headers={"Authorization": f"Bearer {got}"})).status_code == 200
+    async with serve((), "because") as http:
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form)).status_code == 403
+    async with serve() as http:
+        page = {"Origin": "https://page.example"}
+        assert (await http.post("/iceberg/v1/oauth/tokens", data=form, headers=page)).status_code == 403
+    assert [call.path for call in worker.calls] == ["v1/x"]
+
+
 async def test_a_web_page_needs_a_token(serve: Serve, worker: Worker) -> None:
     """A browser on this machine reaches loopback, whatever page it shows."""
     async with serve() as http:
@@ -97,12 +126,13 @@ async def test_a_web_page_needs_a_token(serve: Serve, worker: Worker) -> None:
     assert (refused.status_code, worker.calls) == (403, [])
 
 
-@pytest.mark.parametrize("vends", [False, True])
-async def test_credentials_are_asked_for_only_where_they_may_be_had(serve: Serve, worker: Worker, vends: bool) -> None:
-    async with serve(vend_credentials=vends) as http:
-        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing, vended-credentials"})
-        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing"})
-    assert [call.vended for call in worker.calls] == [vends, False]
+async def test_how_a_client_would_reach_files_goes_along(serve: Serve, worker: Worker) -> None:
+    worker.answer = CatalogAnswer(0, 200, b"{}", cache="no-store")
+    async with serve() as http:
+        answer = await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "remote-signing, other"})
+        assert (answer.headers["cache-control"], "etag" in answer.headers) == ("no-store", False)
+        await http.get("/iceberg/v1/x", headers={"X-Iceberg-Access-Delegation": "x" * 10_000})
+    assert [call.delegation for call in worker.calls] == ["remote-signing, other", "x" * 200]
 
 
 async def test_an_endpoint_that_is_refused_says_why(serve: Serve, worker: Worker) -> None:
@@ -142,7 +172,7 @@ async def test_bodies_have_a_limit(serve: Serve, worker: Worker) -> None:
 
 
 async def test_a_body_that_does_not_arrive(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(iceberg, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(body, "TIMEOUT_S", 0.05)
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"

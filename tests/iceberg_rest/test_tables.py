@@ -14,6 +14,8 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 from support.rest_endpoint import serve
 
+from streamlake.table.task.control import S3AccessSettings
+
 COLUMNS = pa.schema([("x", pa.int64()), ("y", pa.string())])
 ROWS = pa.table({"x": [1, 2], "y": ["a", "b"]})
 SCHEMA = {"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "x", "required": False, "type": "long"}]}
@@ -204,13 +206,14 @@ def test_credentials_are_for_those_who_ask_and_may_have_them(catalog: SqlCatalog
     catalog.properties.update(key)
     asking = {"X-Iceberg-Access-Delegation": "vended-credentials,remote-signing"}
     for vends, headers, config in (
-        (False, asking, {}),
-        (True, {}, {}),
-        (True, asking, {**key, "s3.path-style-access": "true"}),
+        ("no", asking, {}),
+        ("long-lived", {}, {}),
+        ("long-lived", asking, {**key, "s3.path-style-access": "true"}),
     ):
-        with serve(catalog, vend_credentials=vends) as endpoint:
-            url = f"{endpoint.url}/v1/namespaces/a/tables/t"
-            assert httpx.get(url, headers=headers, trust_env=False).json()["config"] == config
+        with serve(catalog, s3=S3AccessSettings(vends)) as endpoint:
+            answer = httpx.get(f"{endpoint.url}/v1/namespaces/a/tables/t", headers=headers, trust_env=False)
+            assert answer.json()["config"] == config
+            assert answer.headers.get("cache-control") == ("no-store" if config else None)
 
 
 def test_over_a_catalog_that_is_not_sql(rest: RestCatalog) -> None:

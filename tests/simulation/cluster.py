@@ -61,12 +61,14 @@ class SimWorkerMachine:
     def __init__(self, machine: SimMachine, schemas: Schemas) -> None:
         self.clock = machine.clock
         self.ids = machine.ids
-        self.requests = machine.executor("catalog-requests", worker.REQUEST_THREADS)
         self._machine = machine
         self._schemas = schemas
 
     def executor(self, catalog: str) -> Executor:
         return self._machine.executor("table", worker.THREADS)
+
+    def request_executor(self, catalog: str) -> Executor:
+        return self._machine.executor("catalog-requests", worker.REQUEST_THREADS)
 
     def load_catalog(self, config: CatalogConfig) -> Any:
         return self._machine.load_catalog(config)

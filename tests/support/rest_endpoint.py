@@ -11,10 +11,17 @@ from pyiceberg.catalog.rest import RestCatalog
 from support.wait import DEADLINE_S
 
 from streamlake.catalogs.capabilities import Capabilities
+from streamlake.catalogs.config import CatalogConfig
+from streamlake.catalogs.named import NamedCatalogs
+from streamlake.core.clock import SystemClock
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.http import iceberg
 from streamlake.http.app import HttpServer, bind
-from streamlake.iceberg_rest.service import IcebergRest
+from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.s3.access import S3Access
+from streamlake.iceberg_rest.service import IcebergRest, refusal
+from streamlake.iceberg_rest.warehouses import Warehouses
+from streamlake.table.task.control import CatalogAnswer, CatalogCall, S3AccessSettings
 from streamlake.table.task.tables import Fed, Tables
 from streamlake.telemetry.metrics import Metrics
 
@@ -30,15 +37,30 @@ class NoTables(Tables):
 
 
 class Endpoint:
-    def __init__(self, catalog: Catalog, tokens: Sequence[str], vend_credentials: bool) -> None:
+    def __init__(self, catalog: Catalog, tokens: Sequence[str], s3: S3AccessSettings) -> None:
         self.tables = NoTables()
         self._executor = ThreadExecutor("test", 4)
-        self.service = IcebergRest(catalog, ("lake", catalog.name), Capabilities(), self.tables, self._executor)
+        self._service = IcebergRest(
+            catalog,
+            "lake",
+            Capabilities(),
+            self.tables,
+            self._executor,
+            S3Access(s3, "lake", catalog, SystemClock()),
+        )
+        config = CatalogConfig("sql", catalog.name, {})
+        self._warehouses = Warehouses(NamedCatalogs("lake", {"lake": config}))
         bound = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{bound.getsockname()[1]}/iceberg"
         self._metrics = Metrics()
-        routes = iceberg.routes(self.service.answer, tokens, None, vend_credentials)
+        routes = iceberg.routes(self._answer, tokens, None)
         self._server = HttpServer(bound, routes, self._metrics, list, list, lambda: None)
+
+    async def _answer(self, call: CatalogCall) -> CatalogAnswer:
+        try:
+            return await self._service.answer(call, self._warehouses.target(call))
+        except Problem as problem:
+            return refusal(call, problem)
 
     def client(self, **properties: str) -> RestCatalog:
         return RestCatalog("rest", uri=self.url, **properties)
@@ -59,5 +81,5 @@ class Endpoint:
             self._metrics.close()
 
 
-def serve(catalog: Catalog, tokens: Sequence[str] = (), vend_credentials: bool = False) -> Any:
-    return Endpoint(catalog, tokens, vend_credentials).running()
+def serve(catalog: Catalog, tokens: Sequence[str] = (), s3: S3AccessSettings | None = None) -> Any:
+    return Endpoint(catalog, tokens, s3 or S3AccessSettings()).running()

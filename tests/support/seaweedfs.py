@@ -3,10 +3,13 @@
 One process on free loopback ports, its data in a directory of the test run, telemetry off. Buckets are made on demand:
 `bucket()` makes a fresh one, so tests that share the server do not see each other's objects; `folder()` is a fresh place
 in one that they share, made faster (a bucket has volumes of its own, and their number is limited); `warehouse` is the
-table bucket that the REST catalog serves.
+table bucket that the REST catalog serves. `with_role`: there is an STS service at the address of S3, and `role`, which
+everybody with a key may assume and which may do everything.
 """
 
+import base64
 import itertools
+import json
 import os
 import shutil
 import socket
@@ -22,6 +25,8 @@ import obstore
 from obstore.store import S3Store
 from support.wait import DEADLINE_S
 
+_ALL = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
+_TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
 GRPC_OFFSET = 10_000  # the admin worker finds its server at this distance, whatever the flags say
 
 
@@ -30,9 +35,11 @@ class SeaweedFS:
     secret_key = "streamlake-secret"
     region = "us-east-1"
     warehouse = "warehouse"
+    role = "arn:aws:iam::role/streamlake"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, with_role: bool = False) -> None:
         self._directory = directory
+        self._with_role = with_role
         self._names = itertools.count(1)
         self._shared = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,12 +124,40 @@ class SeaweedFS:
         return f"{self._shared}/folder-{next(self._names)}"
 
     def _flags(self) -> list[str]:
+        roles = []
+        if self._with_role:
+            file = self._directory / "iam.json"
+            file.write_text(json.dumps(self._roles()))
+            roles = [f"-s3.iam.config={file}"]
         return [
-            f"-dir={self._directory / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
+            *roles, f"-dir={self._directory / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
             "-webdav=false", "-admin.ui=false", "-s3.port.lance=0", f"-tableBucket={self.warehouse}",
             "-volume.max=500", "-master.volumeSizeLimitMB=64",
             *(f"-{name}={port}" for name, port in self._ports.items()),
         ]  # fmt: skip
+
+    def _roles(self) -> dict[str, object]:
+        role = {
+            "roleName": "streamlake",
+            "roleArn": self.role,
+            "attachedPolicies": ["all"],
+            "trustPolicy": _policy(_TRUST),
+        }
+        return {
+            "sts": {
+                "issuer": "tests",
+                "signingKey": base64.b64encode(b"a key that signs session tokens of the tests").decode(),
+                "tokenDuration": "1h",
+                "maxSessionLength": "12h",
+            },
+            "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+            "policies": [{"name": "all", "document": _policy(_ALL)}],
+            "roles": [role],
+        }
+
+
+def _policy(statement: dict[str, object]) -> dict[str, object]:
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def find_weed() -> str:

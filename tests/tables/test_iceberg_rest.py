@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import ForbiddenError, ServerError, ServiceUnavailableError
+from pyiceberg.exceptions import ForbiddenError, OAuthError, ServerError, ServiceUnavailableError
 from support import rest_lake
 from support.lake import create_topic, produce, set_config
 from support.seaweedfs import SeaweedFS
@@ -24,6 +24,24 @@ from support.wait import DEADLINE_S, wait_until
 from streamlake.lake import sql
 
 TOKEN = "t0ken-of-sixteen-letters"
+BUCKET = """
+[tables]
+catalog = "lake"
+[catalogs.lake]
+kind = "sql"
+[catalogs.lake.properties]
+uri = "sqlite:///{folder}/lake.db"
+warehouse = "s3://{warehouse}"
+s3.endpoint = "{weed.s3_endpoint}"
+s3.region = "{weed.region}"
+s3.access-key-id = "${{LAKE_KEY}}"
+s3.secret-access-key = "${{LAKE_SECRET}}"
+[http]
+vend_credentials = "short-lived"
+sts_role = "{weed.role}"
+sts_endpoint = "{weed.s3_endpoint}"
+sign_requests = true
+"""
 LATE = "600000"  # ms: no commit comes by itself while a test runs
 
 
@@ -164,7 +182,7 @@ def test_over_a_rest_catalog_and_a_bucket_with_a_key_of_the_clients_own(
 
 def test_vended_credentials(new_server: Callable[..., Server], seaweedfs: SeaweedFS, tmp_path: Path) -> None:
     """Clients need the address of the server, and nothing else."""
-    config = rest_lake.server_config(seaweedfs, tmp_path) + "[http]\nvend_credentials = true\n"
+    config = rest_lake.server_config(seaweedfs, tmp_path) + '[http]\nvend_credentials = "long-lived"\n'
     server = new_server(config, environ=rest_lake.environ(seaweedfs)).start()
     name = create_topic(server, f"t{uuid.uuid4().hex}", convert_value_type="string", commit_interval_ms=LATE)
     produce(server, name, [b"first"])
@@ -177,6 +195,34 @@ def test_vended_credentials(new_server: Callable[..., Server], seaweedfs: Seawee
     assert server.stop() == 0
 
 
+def test_short_lived_keys_and_signatures(new_server: Callable[..., Server], tmp_path: Path) -> None:
+    """Clients need the address of the server, and get no key of the server's."""
+    with SeaweedFS(tmp_path, with_role=True) as weed:
+        config = BUCKET.format(weed=weed, folder=tmp_path, warehouse=weed.folder())
+        server = new_server(config, environ=rest_lake.environ(weed)).start()
+        name = create_topic(server, "orders", convert_value_type="string", commit_interval_ms=LATE)
+        produce(server, name, [b"first"])
+        server.wait_for_table(name, 1)
+        lake = attach(server, warehouse="lake")
+        assert count(lake, name) == 1
+        lake.execute("CREATE SCHEMA lake.mine; CREATE TABLE lake.mine.t AS SELECT 5 AS x")
+        assert lake.execute("SELECT x FROM lake.mine.t").fetchall() == [(5,)]
+        lake.close()
+        table = client(server, warehouse="lake").load_table("default.orders")
+        assert table.scan().to_arrow()["value"].to_pylist() == ["first"]
+        assert weed.secret_key not in str(table.io.properties)
+        asking = {"X-Iceberg-Access-Delegation": "remote-signing"}
+        url = f"{server.http}/iceberg/v1/lake/namespaces/default/tables/orders"
+        told = httpx.get(url, headers=asking, trust_env=False).json()["config"]
+        file = told["s3.endpoint"] + table.metadata_location.removeprefix("s3:/")
+        asked = {"region": weed.region, "uri": file, "method": "GET", "headers": {}}
+        signed = httpx.post(f"{server.http}/iceberg/{told['s3.signer.endpoint']}", json=asked, trust_env=False).json()
+        headers = {name: value for name, (value,) in signed["headers"].items()}
+        assert httpx.get(file, headers=headers, trust_env=False).json()["table-uuid"] == str(table.metadata.table_uuid)
+        assert weed.secret_key not in server.log
+        assert server.stop() == 0
+
+
 def test_tokens(new_server: Callable[..., Server]) -> None:
     server = new_server(f'[server]\nhttp_host = "0.0.0.0"\n[http]\ntokens = ["{TOKEN}"]\n').start()
     refused = httpx.get(f"{server.http}/iceberg/v1/config", trust_env=False)
@@ -185,6 +231,26 @@ def test_tokens(new_server: Callable[..., Server]) -> None:
     lake = sql.connect()
     lake.execute(f"CREATE SECRET s (TYPE iceberg, TOKEN '{TOKEN}')")
     lake.execute(f"ATTACH 'streamlake' AS lake (TYPE iceberg, ENDPOINT '{server.http}/iceberg', SECRET s)")
+    lake.execute("CREATE TABLE lake.mine.t AS SELECT 5 AS x")
+    assert lake.execute("SELECT x FROM lake.mine.t").fetchall() == [(5,)]
+    lake.close()
+    assert TOKEN not in server.log
+    assert server.stop() == 0
+
+
+def test_tokens_by_oauth2(new_server: Callable[..., Server]) -> None:
+    """For clients that know a client's id and secret only."""
+    server = new_server(f'[http]\ntokens = ["{TOKEN}"]\n').start()
+    there = {"oauth2-server-uri": f"{server.http}/iceberg/v1/oauth/tokens"}
+    with pytest.raises(OAuthError, match=r"must be one of \[http\] tokens"):
+        client(server, credential="me:wrong-secret", **there)
+    auth: Any = {"type": "oauth2", "oauth2": {"client_id": "me", "client_secret": TOKEN}}
+    auth["oauth2"]["token_url"] = there["oauth2-server-uri"]
+    client(server, credential=f"me:{TOKEN}", **there).create_namespace("mine")
+    assert client(server, auth=auth).list_namespaces() == [("mine",)]
+    secret = f"CREATE SECRET s (TYPE iceberg, CLIENT_ID 'me', CLIENT_SECRET '{TOKEN}', "
+    secret += f"OAUTH2_SERVER_URI '{server.http}/iceberg/v1/oauth/tokens'); "
+    lake = attach(server, "SECRET s", secret)
     lake.execute("CREATE TABLE lake.mine.t AS SELECT 5 AS x")
     assert lake.execute("SELECT x FROM lake.mine.t").fetchall() == [(5,)]
     lake.close()

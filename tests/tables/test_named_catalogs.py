@@ -1,14 +1,23 @@
 """A server with several catalogs: each topic in the one that it names, and one that is away holds up nobody else."""
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import KafkaException
 from pyiceberg.catalog.sql import SqlCatalog
 from support import lake
 from support.server import Server
+from support.wait import DEADLINE_S, wait_until
+
+from streamlake.lake import sql
+from streamlake.worker.catalog_calls import CALLS_MAX
 
 CONFIG = """
 [catalogs.archive]
@@ -20,6 +29,17 @@ kind = "rest"
 properties.uri = "http://127.0.0.1:9"
 properties.token = "${{AWAY_TOKEN}}"
 """
+
+
+def attached(server: Server, warehouse: str, topic: str) -> Any:
+    """The rows of a topic's table, through a catalog that DuckDB attaches by its name."""
+    duck = sql.connect()
+    how = f"TYPE iceberg, ENDPOINT '{server.http}/iceberg', AUTHORIZATION_TYPE 'none'"
+    duck.execute(f"ATTACH '{warehouse}' AS attached ({how})")
+    (found,) = duck.execute(f"SELECT count(*) FROM attached.default.{topic}").fetchall()
+    duck.execute("CREATE SCHEMA attached.mine; CREATE TABLE attached.mine.t AS SELECT 1 AS x")
+    duck.close()
+    return found[0]
 
 
 @pytest.mark.slow
@@ -42,6 +62,11 @@ def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path:
     archive = SqlCatalog("archive", uri=f"sqlite:///{tmp_path}/archive.db", warehouse=f"file://{tmp_path}/archive")
     assert sorted(archive.load_table("default.old").scan().to_arrow()["value"].to_pylist()) == ["a", "b", "c"]
     assert lake.query(server, "SELECT count(*) FROM old") == [(3,)]
+    assert {name: attached(server, name, topic) for name, topic in (("streamlake", "plain"), ("archive", "old"))} == {
+        "streamlake": 3, "archive": 3,
+    }  # fmt: skip
+    away = httpx.get(f"{server.http}/iceberg/v1/away/namespaces", trust_env=False, timeout=DEADLINE_S)
+    assert (away.status_code, away.json()["error"]["type"]) == (503, "ServiceUnavailableException")
 
     with pytest.raises(KafkaException, match="has rows in the catalog archive"):
         lake.set_config(server, "old", streamlake_table_catalog="sql")
@@ -54,6 +79,45 @@ def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path:
     assert len(lake.load_table(server, "old").scan().to_arrow()) == 3
     assert server.stop() == 0
     assert "s3cr3t" not in server.log + json.dumps(tables)
+
+
+class Hanging(BaseHTTPRequestHandler):
+    """A REST catalog that can be opened, and answers nothing else until it is let."""
+
+    let = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/v1/config"):
+            self.asked.release()
+            self.let.wait(DEADLINE_S)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"defaults": {}, "overrides": {}, "namespaces": []}')
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_catalog_that_hangs_holds_up_no_other(new_server: Callable[..., Server]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as hanging, ThreadPoolExecutor(40) as threads:
+        threads.submit(hanging.serve_forever)
+        uri = f"http://127.0.0.1:{hanging.server_port}"
+        server = new_server(f'[catalogs.hanging]\nkind = "rest"\nproperties.uri = "{uri}"\n').start()
+
+        def status(path: str) -> int:
+            return httpx.get(f"{server.http}/iceberg/v1/{path}", trust_env=False, timeout=DEADLINE_S).status_code
+
+        assert status("namespaces") == 200
+        hung = [threads.submit(status, "hanging/namespaces") for _ in range(CALLS_MAX)]
+        assert Hanging.asked.acquire(timeout=DEADLINE_S)
+        wait_until(lambda: status("hanging/namespaces") == 503)  # those before it are all with the worker
+        assert status("namespaces") == 200
+        Hanging.let.set()
+        assert {one.result(DEADLINE_S) for one in hung} <= {200, 503}
+        wait_until(lambda: status("hanging/namespaces") == 200)
+        hanging.shutdown()
+        assert server.stop() == 0
 
 
 @pytest.mark.slow

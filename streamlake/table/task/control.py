@@ -11,7 +11,7 @@ its successor. Lines are bounded; a line that is too long or not one of these me
 """
 
 import asyncio
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,17 @@ LINE_BYTES_MAX = 16 << 20
 FORCE_HEADER = "X-StreamLake-Force"  # HTTP; `true` makes CatalogCall.forced
 
 M = TypeVar("M", bound=msgspec.Struct)
+
+
+class S3AccessSettings(msgspec.Struct, frozen=True):
+    """What clients of the Iceberg REST catalog get for the files of tables in S3, if they ask. `own_urls`: where the
+    server keeps its log."""
+
+    vends: Literal["no", "short-lived", "long-lived"] = "no"
+    signs: bool = False
+    sts_role: str = ""
+    sts_endpoint: str = ""
+    own_urls: tuple[str, ...] = ()
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -38,6 +49,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     log_json: bool
     catalogs: dict[str, CatalogConfig]
     default_catalog: str
+    s3_access: S3AccessSettings = S3AccessSettings()
 
 
 class TableSpec(msgspec.Struct, frozen=True):
@@ -92,8 +104,8 @@ class TableReport(msgspec.Struct, frozen=True):
 
 class CatalogCall(msgspec.Struct, frozen=True):
     """One HTTP request below `/iceberg`, already authenticated. `path` and `query` are still percent-encoded. `etag` is
-    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses. `vended`: it
-    asks for the credentials of the warehouse, and may have them."""
+    the header If-None-Match. `forced`: the client insists on what the guard of topics' tables refuses. `delegation`:
+    the header X-Iceberg-Access-Delegation, how it would like to reach the files of tables."""
 
     number: int
     method: str
@@ -102,16 +114,17 @@ class CatalogCall(msgspec.Struct, frozen=True):
     body: bytes = b""
     etag: str = ""
     forced: bool = False
-    vended: bool = False
+    delegation: str = ""
 
 
 class CatalogAnswer(msgspec.Struct, frozen=True):
-    """`body` is JSON, or empty. `etag`: the header of that name, if there is one."""
+    """`body` is JSON, or empty. `etag`, `cache`: the headers ETag and Cache-Control, if there are any."""
 
     number: int
     status: int
     body: bytes = b""
     etag: str = ""
+    cache: str = ""
 
 
 class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
