@@ -133,15 +133,18 @@ def test_tables_of_no_topic_and_writing(run, rows):
 
 
 def test_ctrl_c_ends_a_query(lake):
-    command = [sys.executable, "-m", "streamlake.cli.main", "sql", "--http", lake.http]
+    command = [sys.executable, "-m", "streamlake.cli.main", "sql", "-o", "csv", "--http", lake.http]
     endless = "SELECT 'begun' AS x; SELECT count(*) FROM range(100_000_000_000) a, range(1000) b"
     with subprocess.Popen(
         [*command, endless], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
     ) as process:
-        assert process.stdout.readline() == b"x\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=DEADLINE_S) == 130
-        assert process.stderr.read() == b""
+        try:
+            assert (process.stdout.readline(), process.stdout.readline()) == (b"x\n", b"begun\n")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=DEADLINE_S) == 130
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
 
 
 def test_before_the_first_commit(run):

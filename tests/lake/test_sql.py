@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from support.lake import create_topic, produce
+from support.server import Server
 from support.wait import DEADLINE_S, wait_until
 
 from streamlake.core.errors import Invalid, Unavailable
@@ -104,6 +105,21 @@ def test_older_snapshots_and_copies(lake, topic):
     assert ask(session, f"SELECT count(*) FROM sql.default.\"{name}\" AT (TIMESTAMP => TIMESTAMP '2100-01-01')") == [
         (3,)
     ]
+
+
+def test_a_table_in_another_catalog(tmp_path):
+    archive = f'[catalogs.archive]\nkind = "sql"\nproperties.uri = "sqlite:///{tmp_path}/archive.db"\n'
+    server = Server(tmp_path / "data", f'{archive}properties.warehouse = "file://{tmp_path}/archive"\n').start()
+    try:
+        create_topic(server, "old", convert_value_type="string", catalog="archive")
+        produce(server, "old", [b"x"])
+        server.wait_for_table("old", 1)
+        session = Session(server.http, None, pytest.fail)
+        assert ask(session, "SELECT value FROM old") == [("x",)]
+        assert ("archive", "old") in [(table.catalog, table.name.table) for table in session.tables()]
+        session.connection.close()
+    finally:
+        assert server.stop() == 0
 
 
 def test_the_default_schema_can_be_changed(session, own):
