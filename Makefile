@@ -25,7 +25,7 @@ define install_extra
 	  { echo "StreamLake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(2) --editable '.[$(1)]'
 	@touch $@
 endef
 
@@ -33,7 +33,7 @@ $(STAMP): $(SOURCES)
 	$(call install_extra,dev)
 
 $(DEMO): $(SOURCES)
-	$(call install_extra,demo)
+	$(call install_extra,demo,--no-compile) # bytecode of all that is installed takes longer than that of what runs
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO)) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo

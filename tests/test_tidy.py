@@ -100,7 +100,7 @@ def test_every_handler_is_listed() -> None:
 UNREAD = {
     "magic": "a field of a batch header, all of which are named in wire order",
     "InlineExecutor": "what a simulated machine has instead of threads",
-    "wait_for": "for the users of streamlake.local()",
+    **dict.fromkeys(("wait_for", "catalog_uri"), "for the users of streamlake.local()"),
     "last_commit_duration_ms": "the worker reports it: for the metrics of tables",
     # Counters without a metric: export them or delete them.
     **dict.fromkeys(("replayed_records", "recovered_streams", "written_bytes", "cache_bytes", "wal_bytes"), "s3stream"),

@@ -133,6 +133,7 @@ class ServerProcess:
             self._problems,
             self._worker.describe,
             lambda: self._worker.pid,
+            [name for name, _ in self._catalogs()],
         )
         self._undo.append(("http", server.stop))
         await server.start()
@@ -206,13 +207,13 @@ class ServerProcess:
         stopping = [f"stopping: {self.failed.result()}"] if self.failed.done() else []
         return stopping + self.broker.services.problems()
 
-    def _catalogs(self) -> list[str]:
-        """In words, the default first."""
+    def _catalogs(self) -> list[tuple[str, str]]:
+        """Names and kinds, the default first."""
         if not self.config.tables.enabled:
             return []
         catalogs = self.broker.services.catalogs
         named = sorted(catalogs.by_name.items(), key=lambda item: item[0] != catalogs.default)
-        return [name if name == found.kind else f"{name} ({found.kind})" for name, found in named]
+        return [(name, found.kind) for name, found in named]
 
     def _announce(self) -> None:
         addresses = {
@@ -227,13 +228,14 @@ class ServerProcess:
         written.replace(ready)
         log.info("ready", kafka=addresses["bootstrap"], http=addresses["http"], data=str(self._data_dir))
         kernels = native.compiled()
+        catalogs = [name if name == kind else f"{name} ({kind})" for name, kind in self._catalogs()]
         log.info(
             "this is StreamLake",
             version=version(),
             wal=wal_uri(self.config).kind,
             store=store_url(self.config),
             metadata=metadata_url(self.config).partition(":")[0],
-            catalogs=", ".join(self._catalogs()) or "none: tables.enabled is false",
+            catalogs=", ".join(catalogs) or "none: tables.enabled is false",
             kernels=", ".join(what for what, there in kernels.items() if there) or "none",
         )
         if missing := [what for what, there in kernels.items() if not there]:

@@ -103,13 +103,18 @@ def _line(parts: tuple[str | tuple[str, str], ...]) -> Text:
 
 def show(title: str, columns: list[str], rows: list[list[Any]], numbers: tuple[str, ...] = ()) -> None:
     """A table; columns named in `numbers` are right-aligned. A cell may be a styled Text."""
+    out.print(as_table(title, columns, rows, numbers))
+
+
+def as_table(title: str, columns: list[str], rows: list[list[Any]], numbers: tuple[str, ...] = ()) -> Table:
+    """What `show` prints."""
     table = Table(title=Text(visible(title), "bold") if title else None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         header = Text(visible(column))
         table.add_column(header, justify="right" if column in numbers else "left", header_style="dim", overflow="fold")
     for row in rows:
         table.add_row(*(value if isinstance(value, Text) else Text(visible(text(value))) for value in row))
-    out.print(table)
+    return table
 
 
 def show_json(value: Any) -> None:

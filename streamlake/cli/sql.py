@@ -1,126 +1,113 @@
-"""`streamlake sql`: SQL on the tables of a running server, one query or a prompt. How DuckDB sees them: lake/sql.py."""
+"""`streamlake sql`: SQL on the tables of a running server. How DuckDB sees them: lake/sql.py. Prompt: sql_shell.py."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from streamlake.cli import sql_output
 from streamlake.cli.addresses import DEFAULT_HTTP, Http
-from streamlake.cli.console import complain, group, note, say, show
-from streamlake.core.errors import Invalid, StreamLakeError
-from streamlake.lake import progress
-from streamlake.lake import sql as lake
-from streamlake.lake.newest import NewestMetadata
-from streamlake.lake.progress import Report
-from streamlake.lake.views import Views
-
-if TYPE_CHECKING:
-    import duckdb
+from streamlake.cli.console import Usage, group, note
+from streamlake.cli.sql_output import Format
+from streamlake.core.errors import Full, Invalid
+from streamlake.core.version import install_hint
+from streamlake.lake.sql import Session, Wait
+from streamlake.lake.statements import split
 
 app = group()
-ROWS_SHOWN = 100
 WAIT_S = 120.0
+STATEMENT_CHARS_MAX = 1 << 20
 
 
 @app.command()
 def sql(
-    query: Annotated[str | None, typer.Argument(help="A query. Without it, an interactive prompt.")] = None,
+    query: Annotated[str | None, typer.Argument(help="Statements, with semicolons between. Without: a prompt.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read statements from a file; - is stdin.")] = None,
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="A table for people; CSV or JSON, with all rows, for programs.")
+    ] = Format.TEXT,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="First wait until the tables hold what is in their topics now.")
     ] = False,
     wait_s: Annotated[float, typer.Option(help="How long --wait waits at most, in seconds.", min=0)] = WAIT_S,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let statements change tables: INSERT INTO CATALOG.NAMESPACE.NAME …")
+    ] = False,
     token: Annotated[
         str | None,
         typer.Option(envvar="STREAMLAKE_TOKEN", help="One of the server's [http] tokens, if it wants one."),
     ] = None,
     http: Http = DEFAULT_HTTP,
 ) -> None:
-    """Run SQL on the tables: each is a view, NAMESPACE.NAME, and NAME alone in `default`.
+    """Run SQL on the tables: each is NAMESPACE.NAME, and NAME alone in `default`.
 
     Tables that a statement names have all rows that were acknowledged before it: their commit is waited for, two
     seconds at most.
 
     Write names with other characters than letters, digits and _ in double quotes: "shop.orders.v1".
+
+    Without a query or a file, statements come from stdin; on a terminal there is a prompt, with history (.help tells
+    more). The first error ends it all elsewhere.
     """
-    session = _Session(lake.connect(), http, wait_s if wait else None, token)
-    if query is not None:
-        session.run(query)
-        return
-    say("DuckDB on StreamLake's tables. End with ; and Enter, leave with Ctrl-D.")
-    for text in _statements():
+    if query is not None and file is not None:
+        raise Usage("a query and --file: give one of them")
+    waiting = Wait(wait_s, lambda behind: note((f"waiting for {', '.join(t['table'] for t in behind)} …", "dim")))
+    session = Session(http, token, _warn, waiting if wait else None, write)
+    with closing(session.connection):
+        if query is not None:
+            _run(session, [query], output)
+        elif file is not None and str(file) != "-":
+            _run(session, [_content(file)], output)
+        elif file is None and sys.stdin.isatty() and sys.stdout.isatty():
+            _prompt(session, output)
+        else:
+            _run(session, sys.stdin, output)
+
+
+def _run(session: Session, pieces: Iterable[str], output: Format) -> None:
+    """Statement by statement, until an error."""
+    import duckdb
+
+    for statement in _statements(pieces):
         try:
-            session.run(text)
-        except StreamLakeError as error:
-            complain(str(error))
-
-
-class _Session:
-    def __init__(
-        self, connection: "duckdb.DuckDBPyConnection", http: str, wait_s: float | None, token: str | None
-    ) -> None:
-        self._duckdb = connection
-        self._http = http
-        self._wait_s = wait_s
-        self._newest = NewestMetadata(f"{http}/iceberg", token, lambda problem: note(("warning: ", "yellow"), problem))
-
-    def run(self, query: str) -> None:
-        """Run the statements one by one, and show the rows of each. Invalid tells DuckDB's own errors."""
-        import duckdb
-
-        try:
-            for statement in self._duckdb.extract_statements(query):
-                self._run(statement.query)
+            sql_output.run(session, statement, output)
         except duckdb.Error as error:
             raise Invalid(str(error)) from None
 
-    def _run(self, query: str) -> None:
-        names = lake.tables_named(self._duckdb, query)
-        tables = lake.tables(self._http)
-        if self._wait_s is not None:
-            tables = self._waited(names, tables, self._wait_s)
-        views = Views(tables)
-        if names is not None:
-            views.refresh(names, self._newest)
-            views.require(names)
-        for problem in views.create(self._duckdb, names):
-            note(("warning: ", "yellow"), problem)
-        import duckdb
 
-        try:
-            result = self._duckdb.execute(query)
-        except (duckdb.CatalogException, duckdb.BinderException) as error:
-            raise Invalid(views.explain(str(error), query)) from None
-        if result.description is None:
-            return
-        columns = [c[0] for c in result.description]
-        rows = result.fetchmany(ROWS_SHOWN + 1)
-        numbers = tuple(c for i, c in enumerate(columns) if rows and isinstance(rows[0][i], int | float))
-        show("", columns, [list(row) for row in rows[:ROWS_SHOWN]], numbers)
-        if len(rows) > ROWS_SHOWN:
-            note((f"… the first {ROWS_SHOWN} rows: add LIMIT, or aggregate", "dim"))
-
-    def _waited(self, names: list[str] | None, tables: list[Report], wait_s: float) -> list[Report]:
-        """The tables once those that are named hold all that was in their topics when the wait began."""
-        named = Views(tables).named(names)
-        goals = {t["topic_id"]: progress.all_of_topic(t) for t in tables if t["topic_id"] in named}
-        return progress.wait(
-            lambda: lake.tables(self._http),
-            goals,
-            wait_s,
-            advice="Give a longer --wait-s; `streamlake table status TOPIC` shows more",
-            waiting=lambda behind: note((f"waiting for {', '.join(t['table'] for t in behind)} …", "dim")),
-        )
+def _prompt(session: Session, output: Format) -> None:
+    try:
+        from streamlake.cli.sql_shell import Shell  # imports prompt_toolkit, which only a person needs
+    except ImportError as error:
+        raise Invalid(f"the prompt needs {error.name}: {install_hint('sql')}") from None
+    Shell(session, output).run()
 
 
-def _statements() -> Iterator[str]:
+def _statements(pieces: Iterable[str]) -> Iterator[str]:
+    """Each as soon as it is complete: a program may write one, and read its rows, before it writes the next."""
     text = ""
-    while True:
-        try:
-            line = input("streamlake> " if not text else "        ... ")
-        except EOFError:
-            say()
-            return
-        text += line + "\n"
-        if line.rstrip().endswith(";"):
-            yield text
-            text = ""
+    for piece in pieces:
+        text += piece
+        if ";" in piece:
+            complete, text = split(text)
+            yield from complete
+        if len(text) > STATEMENT_CHARS_MAX:
+            raise Full(f"a statement is longer than {STATEMENT_CHARS_MAX:,} characters: is a semicolon missing?")
+    if text.strip():
+        yield text
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Invalid(f"{file} is no text in UTF-8") from None
+
+
+def _warn(problem: str) -> None:
+    note(("warning: ", "yellow"), problem)

@@ -43,7 +43,7 @@ class _Uvicorn(uvicorn.Server):
 
 class HttpServer:
     """Serves on a socket of `bind`. `health` returns what is wrong, or nothing; `tables` the table topics as JSON-ready
-    dictionaries."""
+    dictionaries, `catalogs` the names of the catalogs, the default first."""
 
     def __init__(
         self,
@@ -53,8 +53,10 @@ class HttpServer:
         health: Callable[[], list[str]],
         tables: Callable[[], list[dict[str, Any]]],
         worker_pid: Callable[[], int | None],
+        catalogs: Sequence[str] = (),
     ) -> None:
         self._health, self._tables, self._metrics, self._worker_pid = health, tables, metrics, worker_pid
+        self._catalogs = catalogs
         own = [
             Route("/", self._root),
             Route("/healthz", self._healthz),
@@ -109,7 +111,7 @@ class HttpServer:
         return Response(self._metrics.render(), media_type=self._metrics.content_type)
 
     async def _list_tables(self, _request: Request) -> Response:
-        return JSONResponse({"tables": self._tables()})
+        return JSONResponse({"tables": self._tables(), "catalogs": list(self._catalogs)})
 
     async def _worker(self, _request: Request) -> Response:
         return JSONResponse({"pid": self._worker_pid()})

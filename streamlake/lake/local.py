@@ -5,17 +5,16 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from streamlake.core.errors import Closed, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.lake import progress, sql
 from streamlake.lake.child_server import ChildServer
-from streamlake.lake.newest import NewestMetadata
+from streamlake.lake.names import split
 from streamlake.lake.progress import Report
-from streamlake.lake.views import Views, split
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +25,8 @@ CONFIG_FILE = "local.toml"
 # Rows within a second: a lake of one program has few tables, and somebody is waiting for them.
 DEFAULTS = {"streamlake.table.commit.interval.ms": 500}
 WAIT_S = 120.0
+
+T = TypeVar("T")
 
 
 class LocalLake:
@@ -46,8 +47,7 @@ class LocalLake:
         self.bootstrap = server.bootstrap
         self.http_url = self.registry_url = server.http
         self.catalog_uri = f"{server.http}/iceberg"
-        self._newest = NewestMetadata(self.catalog_uri, None, lambda problem: warnings.warn(problem, stacklevel=4))
-        self._duckdb: duckdb.DuckDBPyConnection | None = None
+        self._sql: sql.Session | None = None
         self._catalog: Catalog | None = None
 
     def sql(self, query: str) -> "duckdb.DuckDBPyRelation":
@@ -55,21 +55,13 @@ class LocalLake:
         (their commit is waited for, two seconds at most). Needs the extra `sql`.
 
         Invalid for a table that does not exist or has no commit yet; other mistakes are DuckDB's own errors."""
-        reports = self._reports()
-        if self._duckdb is None:
-            self._duckdb = sql.connect()
-        import duckdb
 
-        names, views = sql.tables_named(self._duckdb, query), Views(reports)
-        if names is not None:
-            views.refresh(names, self._newest)
-            views.require(names)
-        for problem in views.create(self._duckdb, names):
-            warnings.warn(problem, stacklevel=2)
-        try:
-            return self._duckdb.sql(query)
-        except (duckdb.CatalogException, duckdb.BinderException) as error:
-            raise Invalid(views.explain(str(error), query)) from None
+        def answer() -> "duckdb.DuckDBPyRelation":
+            if self._sql is None:
+                self._sql = sql.Session(self.http_url, None, lambda problem: warnings.warn(problem, stacklevel=2))
+            return self._sql.run(query, self._sql.connection.sql)
+
+        return self._asked(answer)
 
     def table(self, name: str) -> "Table":
         """PyIceberg's table of a topic, or another table by its name, such as `TOPIC__dlq`. NotFound, Invalid."""
@@ -93,8 +85,8 @@ class LocalLake:
         """Stop the server, and remove a temporary directory."""
         if not self._server.is_ours:
             return
-        if self._duckdb is not None:
-            self._duckdb.close()
+        if self._sql is not None:
+            self._sql.connection.close()
         if self._catalog is not None:
             self._catalog.close()
         self._end()
@@ -112,10 +104,14 @@ class LocalLake:
         return f"<StreamLake: bootstrap {self.bootstrap}, http_url {self.http_url}, data_dir {self.data_dir}{state}>"
 
     def _reports(self) -> list[Report]:
+        return self._asked(lambda: sql.tables(self.http_url))
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """The answer, or why the server has ended."""
         if not self._end.alive:
             raise Closed("this server was stopped: streamlake.local() starts another")
         try:
-            return sql.tables(self.http_url)
+            return question()
         except Unavailable:
             if reason := self._server.why_it_ended():
                 raise Unavailable(reason) from None

@@ -30,6 +30,9 @@ def all_of_topic(report: Report) -> Goal:
     return Goal("all of its topic", reached)
 
 
+A_COMMIT = Goal("a commit", lambda report: report["metadata_location"] is not None)
+
+
 def at_least(rows: int) -> Goal:
     return Goal(f"{rows:,} row{'s' * (rows != 1)}", lambda report: (report["rows"] or 0) >= rows)
 

@@ -112,6 +112,15 @@ def test_a_command_imports_no_other_commands():
     }
 
 
+def test_only_a_prompt_imports_what_prompts_need(lake):
+    names = imported_by(
+        f"import sys\nsys.argv = ['streamlake', 'sql', 'SELECT 1', '--http', '{lake.http}']\n"
+        "import streamlake.cli.main as m\ntry: m.main()\nexcept SystemExit as end: assert not end.code"
+    )
+    assert "duckdb" in names
+    assert not names & {"prompt_toolkit", "pygments.lexers"}
+
+
 def test_a_closed_pipe_and_an_interrupt_are_quiet(run, lake):
     assert run("topic", "create", "cli-quiet").returncode == 0
     assert run("topic", "produce", "cli-quiet", text="x\n" * 200_000).returncode == 0

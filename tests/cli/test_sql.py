@@ -1,12 +1,15 @@
-"""SQL from the command line, one query or a session."""
+"""SQL from the command line: queries and scripts. The prompt: test_sql_shell.py."""
 
 import os
 import re
 import signal
+import subprocess
+import sys
 import uuid
 
 import pytest
 from confluent_kafka import Producer
+from support.server import heed_interrupts
 from support.wait import DEADLINE_S, wait_until
 
 
@@ -60,16 +63,88 @@ def test_statements_one_by_one(run, rows):
     assert "cli-sql" in done.stdout
 
 
-def test_a_session_survives_errors(run, rows):
-    done = run(
-        "sql",
-        text='SELECT nonsense;\nSELECT 40 +\n 2 AS answer;\nSELECT "[/x]";\nSELECT count(*) AS n FROM "cli-sql";\n',
-    )
+def test_a_script_ends_at_its_first_error(run, rows, tmp_path):
+    script = 'SELECT 40 +\n 2 AS answer;\nSELECT count(*) AS n FROM "cli-sql"; SELECT "[/x]";\nSELECT \'late\''
+    (tmp_path / "script.sql").write_text(script)
+    for done in (
+        run("sql", text=script),
+        run("sql", "-f", "-", text=script),
+        run("sql", "-f", tmp_path / "script.sql"),
+    ):
+        assert done.returncode == 1
+        assert done.stdout.split() == ["answer", "42", "n", "25"]
+        assert done.stderr.startswith("error: Binder Error: ") and "[/x]" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_statement_that_is_complete_does_not_wait_for_the_next(lake, rows):
+    command = [sys.executable, "-m", "streamlake.cli.main", "sql", "-o", "csv", "--http", lake.http]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for answer in ("42", "43"):
+            process.stdin.write(f"SELECT {answer}\nAS n;\n")
+            process.stdin.flush()
+            assert (process.stdout.readline(), process.stdout.readline()) == ("n\n", f"{answer}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["-f", "no-such-file.sql"], 1, "no-such-file.sql cannot be read: No such file"),
+        (["-f", __file__, "SELECT 1"], 2, "a query and --file: give one of them"),
+        (["SELECT 'a"], 1, "unterminated quoted string"),
+        (["SELEC 1"], 1, 'syntax error at or near "SELEC"'),
+        (["-o", "xml", "SELECT 1"], 2, "'xml' is not one of 'text', 'csv', 'json'"),
+    ],
+)
+def test_mistakes(run, arguments, code, words):
+    done = run("sql", *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_statement_without_an_end_is_refused(run):
+    done = run("sql", text="SELECT 1, " * 200_000)
+    assert done.returncode == 1
+    assert "is a semicolon missing?" in done.stderr
+
+
+def test_the_wrong_port_is_told(run, lake):
+    done = run("sql", "SELECT 1", "--http", lake.bootstrap)
+    assert done.returncode == 3
+    assert "give --http" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_topic_that_is_no_table(run):
+    assert run("topic", "create", "cli-plain").returncode == 0
+    done = run("sql", 'SELECT * FROM "cli-plain"')
+    assert done.returncode == 1
+    assert "A topic is a table if its config streamlake.table.enable is true" in done.stderr
+
+
+def test_tables_of_no_topic_and_writing(run, rows):
+    create = "CREATE TABLE sql.default.cli_own AS SELECT 42 AS answer"
+    done = run("sql", create)
+    assert done.returncode == 1 and "read-only" in done.stderr
+    done = run("sql", "--write", create)
     assert done.returncode == 0, done.stderr
-    assert "42" in done.stdout
-    assert "25" in done.stdout
-    assert "nonsense" in done.stderr
-    assert "[/x]" in done.stderr
+    assert run("sql", "-o", "csv", "FROM cli_own").stdout == "answer\n42\n"
+    assert "cli_own" in run("sql", "SHOW TABLES").stdout.split()
+
+
+def test_ctrl_c_ends_a_query(lake):
+    command = [sys.executable, "-m", "streamlake.cli.main", "sql", "-o", "csv", "--http", lake.http]
+    endless = "SELECT 'begun' AS x; SELECT count(*) FROM range(100_000_000_000) a, range(1000) b"
+    with subprocess.Popen(
+        [*command, endless], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    ) as process:
+        try:
+            assert (process.stdout.readline(), process.stdout.readline()) == (b"x\n", b"begun\n")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=DEADLINE_S) == 130
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
 
 
 def test_before_the_first_commit(run):

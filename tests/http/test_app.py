@@ -41,6 +41,7 @@ class Broker:
             lambda: self.problems,
             lambda: self.tables,
             lambda: self.worker_pid,
+            ["lake", "sql"],
         )
 
 
@@ -78,10 +79,10 @@ async def test_metrics_are_prometheus_text(http: httpx.AsyncClient) -> None:
 
 
 async def test_tables_and_worker(broker: Broker, http: httpx.AsyncClient) -> None:
-    assert (await http.get("/v1/tables")).json() == {"tables": []}
+    assert (await http.get("/v1/tables")).json() == {"tables": [], "catalogs": ["lake", "sql"]}
     assert (await http.get("/v1/worker")).json() == {"pid": None}
     broker.tables, broker.worker_pid = [{"topic": "t", "rows": 3}], 42
-    assert (await http.get("/v1/tables")).json() == {"tables": [{"topic": "t", "rows": 3}]}
+    assert (await http.get("/v1/tables")).json()["tables"] == [{"topic": "t", "rows": 3}]
     assert (await http.get("/v1/worker")).json() == {"pid": 42}
 
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from streamlake.core.errors import Invalid
-from streamlake.lake.views import Name, Views, _parsed, split
+from streamlake.lake.names import Name
+from streamlake.lake.views import Views
 
 
 class Lake:
@@ -34,36 +35,6 @@ def report(table, namespace="default", location="file:///x/metadata.json", **mor
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("table", "namespace", "name"),
-    [
-        ("default.hello", "default", ("default", "hello")),
-        ("default.shop.orders.v1", "default", ("default", "shop.orders.v1")),
-        ("lake.raw.orders", "lake.raw", ("lake.raw", "orders")),
-        ("lake.raw.orders", "lake", ("lake", "raw.orders")),
-        ("old.orders", "new", ("old", "orders")),
-    ],
-)
-def test_where_to_cut(table, namespace, name):
-    assert split(table, namespace) == name
-
-
-@pytest.mark.parametrize(
-    ("written", "name"),
-    [
-        ("hello", ("default", "hello")),
-        ('"shop.orders.v1"', ("default", "shop.orders.v1")),
-        ('"default"."a.b"', ("default", "a.b")),
-        ('"a.b"."c"', ("a.b", "c")),
-        ('memory.ns."x"', ("ns", "x")),
-        ('"say ""hi"""', ("default", 'say "hi"')),
-        ("shop.orders.v1", None),
-    ],
-)
-def test_names_as_statements_write_them(written, name):
-    assert _parsed(written) == name
-
-
 def test_only_what_is_named_becomes_a_view():
     lake, views = Lake(), Views([report("default.a"), report("default.b"), report("other.a", "other")])
     views.create(lake, ['"other"."a"', "b", "nowhere"])
@@ -73,22 +44,49 @@ def test_only_what_is_named_becomes_a_view():
     assert sorted(lake.views) == ['"default"."a"', '"default"."b"', '"other"."a"']
 
 
+class Endpoint:
+    """Has tables, and takes down of which it is asked for the newest metadata."""
+
+    def __init__(self, **locations):
+        self.locations, self.asked = locations, []
+
+    def newest(self, catalog, name):
+        self.asked.append((catalog, name.table))
+        return self.locations.get(f"{catalog}_{name.table}")
+
+    def tables(self, catalog):
+        return [Name("default", key.split("_")[1]) for key in self.locations if key.startswith(catalog)]
+
+
+def places(lake):
+    return sorted(re.findall("iceberg_scan\\('([^']*)'", " ".join(lake.said)))
+
+
 def test_the_newest_snapshot_of_what_is_named():
-    views, asked = Views([report("default.a"), report("default.b"), report("default.new", location=None)]), []
-
-    def newest(report, name):
-        assert report["catalog"] == "lake"
-        asked.append(name)
-        return {"a": "file:///newer", "new": "file:///first"}.get(name.table)
-
-    views.refresh(["a", "new", "nowhere"], newest)
-    assert sorted(asked) == [("default", "a"), ("default", "new")]
+    views = Views([report("default.a"), report("default.b"), report("default.new", location=None)], ["lake"])
+    endpoint = Endpoint(lake_a="file:///newer", lake_new="file:///first")
+    views.refresh(["a", "new", "nowhere"], endpoint)
+    assert sorted(endpoint.asked) == [("lake", "a"), ("lake", "new"), ("lake", "nowhere")]
     views.require(["new"])
     lake = Lake()
     views.create(lake, None)
-    assert sorted(re.findall("iceberg_scan\\('([^']*)'", " ".join(lake.said))) == [
-        "/first", "/newer", "/x/metadata.json",
+    assert places(lake) == ["/first", "/newer", "/x/metadata.json"]
+
+
+def test_tables_of_no_topic_are_looked_for_in_every_catalog():
+    endpoint = Endpoint(lake_own="file:///own", archive_own="file:///shadowed", archive_old="file:///old")
+    views, lake = Views([report("default.a")], ["lake", "archive"]), Lake()
+    views.refresh(["own", "old", "nowhere"], endpoint)
+    views.create(lake, ["own", "old", "nowhere"])
+    assert places(lake) == ["/old", "/own"]
+    assert views.named(["own", "old"]) == []
+    views, lake = Views([report("default.a")], ["lake", "archive"]), Lake()
+    assert [(t.catalog, t.name.table) for t in views.listed(endpoint)] == [
+        ("lake", "a"), ("archive", "old"), ("lake", "own"), ("archive", "own"),
     ]  # fmt: skip
+    views.refresh(None, endpoint)
+    views.create(lake, None)
+    assert places(lake) == ["/old", "/own", "/x/metadata.json"], "one view of a name, of the first catalog"
 
 
 def test_dead_letters_have_a_view_too():
@@ -156,12 +154,18 @@ def test_named_topics_once_each():
             report("default.b"),
         ]
     )
-    assert views.named(["a", "A", '"a__dlq"']) == ["default.a"]
-    assert views.named(None) == ["default.a", "default.b"]
-    assert Name("A", "B").folded == ("a", "b")
+    assert [r["topic_id"] for r in views.named(["a", "A", '"a__dlq"'])] == ["default.a"]
+    assert [r["topic_id"] for r in views.named(None)] == ["default.a", "default.b"]
 
 
 def test_tables_of_one_name_in_two_catalogs():
     views = Views([report("default.a", catalog="lake"), report("default.a", catalog="archive", topic_id="b")])
-    with pytest.raises(Invalid, match=r'"default"."a" is a table in each of the catalogs archive and lake'):
+    with pytest.raises(
+        Invalid, match=r'"default"."a" is a table in each of the catalogs archive and lake: .* "archive"."default"."a"'
+    ):
         views.create(Lake(), ["a"])
+
+
+def test_time_travel_is_the_catalogs():
+    error = "Binder Error: Catalog type does not support time travel"
+    assert '"lake".NAMESPACE.NAME AT' in Views([], ["lake", "b"]).explain(error, "FROM a AT (VERSION => 1)")
