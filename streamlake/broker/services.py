@@ -21,8 +21,9 @@ from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.schemas import SchemaStore

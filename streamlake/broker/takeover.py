@@ -16,7 +16,8 @@ import structlog
 from streamlake.broker.machine import Machine
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import LEFT, BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import LEFT, Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.wals import WalRow, Wals
 from streamlake.core.errors import Conflict, Unavailable

@@ -15,7 +15,8 @@ from streamlake.broker.table_rules import CatalogRules
 from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import WalKey, Wals

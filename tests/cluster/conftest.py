@@ -12,7 +12,8 @@ from support.postgres import Postgres
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.postgres import DRIVER
 from streamlake.cluster.store.schema import metadata
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pytest
 
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.topics import Topics
 from streamlake.coordinator.classic.api import JoinRequest

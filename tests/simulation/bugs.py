@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy import update
 
 from streamlake.broker.takeover import Takeover
-from streamlake.cluster.store import groups as groups_store
 from streamlake.cluster.store import object_ranges, schema, stream_metadata
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics
@@ -331,7 +333,13 @@ def retention_ignores_the_hold(replace: Replace) -> None:
 @bug("committed for", "takes a commit", "belongs to")
 def zombie_commits_offsets(replace: Replace) -> None:
     """Offset commits are not fenced by the broker's epoch."""
-    replace(groups_store, "require_current", lambda connection, identity: None)
+    init = GroupStore.__init__
+
+    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity) -> None:
+        open_to_all: Any = SimpleNamespace(read=database.read, write=lambda run, *fences: database.write(run))
+        init(self, open_to_all, identity)
+
+    replace(GroupStore, "__init__", unfenced)
 
 
 @bug("committed for", "takes a commit")

@@ -1,7 +1,7 @@
 """Membership of brokers: registration, epoch, lease.
 
 A broker takes a new epoch at each start. A process that acts for a node under an older epoch is a zombie; every write
-to the metadata store checks the epoch in its own transaction (`require_current`). Only a newer epoch fences: a takeover
+to the metadata store checks the epoch in its own transaction (fences.py). Only a newer epoch fences: a takeover
 of a node (`take_over`) raises its epoch first, after its lease has expired by the clock of the metadata store. The
 lease says until when this process may acknowledge records that other brokers could replay without asking it (the file
 WAL).
@@ -21,9 +21,10 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import insert_into
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Closed, Conflict, Fenced, Invalid, NotFound
+from streamlake.core.errors import Closed, Conflict, Invalid, NotFound
 from streamlake.core.ids import Ids
 from streamlake.core.retry import TRANSIENT
 from streamlake.telemetry.metric import Metric, counter
@@ -32,15 +33,6 @@ CLUSTER_ROW = 1
 RENEWALS_PER_LEASE = 3  # two may be lost
 NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
 LEFT = 0  # lease_until_ms of a broker that stopped cleanly: no takeover needs to wait for it
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerIdentity:
-    """The identity of this process in the metadata store."""
-
-    cluster_id: str
-    node: int
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +159,12 @@ class Membership:
         identity = self.identity
 
         def run(connection: Connection) -> None:
-            require_current(connection, identity)
             until_ms = self._database.now_ms(connection) + self.lease_ms
             mine = schema.broker.c.node == identity.node
             connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
 
         try:
-            await self._database.write(run)
+            await self._database.write(run, identity)
         except BaseException:
             self.failed_renewals += 1
             raise
@@ -204,7 +195,6 @@ class Membership:
         identity = self.identity
 
         def run(connection: Connection) -> None:
-            require_current(connection, identity)
             mine = schema.broker.c.node == identity.node
             previous_runs = self._previous_until_ms > self._database.now_ms(connection)
             until_ms = self._previous_until_ms if previous_runs else LEFT
@@ -213,7 +203,7 @@ class Membership:
         # First of all: from here on nothing is acknowledged on the lease, so others may regard it as ended.
         self._left = True
         self._lease.deadline = float("-inf")
-        await self._database.write(run)
+        await self._database.write(run, identity)
 
     async def take_over(self, node: int, margin_ms: int) -> int:
         """Fence another node whose lease expired at least `margin_ms` ago by the clock of the metadata store, or which
@@ -228,7 +218,6 @@ class Membership:
             raise Invalid(f"node {node} is this broker: it takes itself over by registering")
 
         def run(connection: Connection) -> int:
-            require_current(connection, identity)
             found = _locked_broker(connection, node)
             if found is None:
                 raise NotFound(f"broker {node} never registered")
@@ -241,7 +230,7 @@ class Membership:
 
         # Durable before any WAL of the node is replayed: a later renewal is Fenced, an earlier one makes this a
         # Conflict.
-        return await self._database.write(run)
+        return await self._database.write(run, identity)
 
     async def brokers(self) -> list[BrokerInfo]:
         """All brokers that ever registered, by node. If its lease has expired, a broker is dead or disconnected."""
@@ -250,23 +239,9 @@ class Membership:
         return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
 
 
-def require_current(connection: Connection, identity: BrokerIdentity) -> None:
-    """The first call in every write of a broker. Fenced if a newer process of the node has registered.
-
-    The row remains share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration happens either
-    before this check or after the whole write.
-    """
-    query = select(schema.broker.c.epoch).where(schema.broker.c.node == identity.node).with_for_update(read=True)
-    epoch = connection.execute(query).scalar()
-    if epoch != identity.epoch:
-        raise Fenced(
-            f"node {identity.node} was taken over: its epoch is {epoch}, this process has {identity.epoch}. "
-            "Another server runs with the same node id; this one must stop"
-        )
-
-
 def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
-    """Epoch and lease of the node; its row is locked until the commit."""
+    """Epoch and lease of the node. Its row is locked until the commit: no write is under way that its fence let pass,
+    and none passes it before this transaction ends (fences.py)."""
     b = schema.broker.c
     query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
     return connection.execute(query).mappings().one_or_none()

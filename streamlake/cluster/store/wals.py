@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.core.errors import Conflict, Fenced
 
 
@@ -59,7 +59,6 @@ class Wals:
         key = WalKey(self._identity.node, uri, self._identity.epoch)
 
         def run(connection: Connection) -> WalKey:
-            require_current(connection, self._identity)
             row = _row(connection, key, lock=True)
             if row is None:
                 connection.execute(insert(schema.wal).values(node=key.node, uri=key.uri, epoch=key.epoch, trim=0))
@@ -75,18 +74,17 @@ class Wals:
 
         # Durable before the first record is written: a recovery of this node after a crash reads this list. A drain of
         # the WAL of an earlier process that still runs is Fenced from here on.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def forget(self, node: int, uri: str, epoch: int) -> None:
         """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime."""
         key = WalKey(node, uri, epoch)
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             connection.execute(delete(schema.wal).where(_place(key) & (schema.wal.c.epoch == epoch)))
 
         # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
 
 def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:

@@ -6,7 +6,8 @@ from sqlalchemy import inspect, text
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, BrokerInfo, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.schema import metadata
 from streamlake.cluster.store.wals import WalRow, Wals
 from streamlake.core.errors import Invalid

@@ -9,6 +9,7 @@ import threading
 import pytest
 from contracts.metadata_contract import put, rows
 from sqlalchemy import event, func, insert, select, text
+from support.locks import Held, until, waiting_for_a_lock
 from support.wait import DEADLINE_S
 
 from streamlake.cluster import topics
@@ -16,8 +17,9 @@ from streamlake.cluster.store import database as database_module
 from streamlake.cluster.store import postgres as module
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
-from streamlake.cluster.store.membership import BrokerIdentity, Membership, require_current
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.schema import id_block, take_ids
 from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
@@ -40,35 +42,6 @@ async def topics_of(database: Database, clock, node: int) -> Topics:
     made = Topics(database, identity, clock, Ids(100 + node))
     await made.refresh()
     return made
-
-
-async def until(condition) -> None:
-    """Poll; the test's own timeout ends a wait for ever."""
-    while not await condition():
-        await asyncio.sleep(0.005)
-
-
-class Held:
-    """Keeps a transaction open on its thread, until `let_go`."""
-
-    def __init__(self) -> None:
-        self.inside = threading.Event()
-        self._go = threading.Event()
-
-    def __call__(self) -> None:
-        self.inside.set()
-        assert self._go.wait(DEADLINE_S)
-
-    def let_go(self) -> None:
-        self._go.set()
-
-
-async def waiting_for_a_lock(database: Database) -> bool:
-    """Some session waits for another one's."""
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    return bool(await database.read(lambda c: c.execute(query).scalar_one()))
 
 
 # -- several brokers ---------------------------------------------------------------------------------------------------
@@ -101,29 +74,6 @@ async def test_a_zombie_on_another_connection_commits_nothing(postgres, clock) -
     with pytest.raises(Fenced):
         await zombie.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 9)
     assert (await owner.objects(), await owner.wal_trim()) == ([], 0)
-
-
-async def test_a_registration_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
-    """Else the new process could read, then a write of the old one land."""
-    a, b = await postgres.open(), await postgres.open()
-    _, old = await member(a, clock, 0)
-    held = Held()
-
-    def write(connection) -> None:
-        require_current(connection, old)
-        held()
-        connection.execute(insert(id_block).values(kind="late", next_id=1))
-
-    writing = a.write(write)
-    await asyncio.to_thread(held.inside.wait)
-    registering = asyncio.ensure_future(member(b, clock, 0))
-    watcher = await postgres.open()
-    await until(lambda: waiting_for_a_lock(watcher))
-    assert not registering.done()
-    held.let_go()
-    await writing
-    await registering
-    assert (await b.read(rows))["late"] == 1
 
 
 async def test_two_brokers_commit_to_their_own_streams_side_by_side(postgres, clock) -> None:
@@ -210,13 +160,13 @@ async def revisions_against_changes(postgres, clock, monkeypatch) -> list[tuple[
     await second.refresh()
     watcher, held, real = await postgres.open(), Held(), first._database.write
 
-    def slow(fn):
+    def slow(fn, *fences):
         def run(connection):
             value = fn(connection)
             held()
             return value
 
-        return real(run)
+        return real(run, *fences)
 
     monkeypatch.setattr(first._database, "write", slow)
     monkeypatch.setattr(topics.Topics, "refresh", lambda self: asyncio.sleep(0))
@@ -417,7 +367,7 @@ async def test_a_statement_that_takes_too_long_is_unavailable(postgres, monkeypa
 
 
 async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_on(postgres, clock, monkeypatch) -> None:
-    """It holds its own row against a take-over, and counters that all need: the server ends its session."""
+    """It holds counters that all need: the server ends its session."""
     monkeypatch.setitem(module.SESSION, "idle_in_transaction_session_timeout", "2s")
     a, b = await postgres.open(), await postgres.open()
     zombie, identity = await member(a, clock, 0)
@@ -426,11 +376,10 @@ async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_o
     held = Held()
 
     def pause(connection) -> None:
-        require_current(connection, identity)
         take_ids(connection, "object", 1)
         held()
 
-    pausing = a.write(pause)
+    pausing = a.write(pause, identity)
     await asyncio.to_thread(held.inside.wait)
     assert await us.take_over(0, 0) == 1
     assert await b.write(lambda c: take_ids(c, "object", 1)) == 1

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from streamlake.cluster.store import migrations
-from streamlake.cluster.store.database import Database, _begin_immediate
+from streamlake.cluster.store.database import Database, Write, _begin_immediate
 from streamlake.core.clock import Clock
 from streamlake.core.errors import OutcomeUnknown, Unavailable
 from streamlake.core.tasks import Executor
@@ -110,9 +110,7 @@ class SimDatabase(Database):
         if self._server.fate() in ("unavailable", "outage"):
             raise Unavailable("cannot open the metadata store: it does not answer (simulated)")
 
-    def _run(
-        self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
-    ) -> list[Outcome]:
+    def _run(self, writes: Sequence[Write], reads: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
         server = self._server
         fate = server.fate()
         server.loop.event(f"metadata: {len(writes)} writes {len(reads)} reads: {fate}")
