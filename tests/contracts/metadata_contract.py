@@ -25,7 +25,7 @@ def rows(connection) -> dict[str, int]:
 
 async def broker_at(database, node: int, epoch: int) -> BrokerIdentity:
     """The node is at this epoch: a fence that stands."""
-    row = {"node": node, "epoch": epoch, "lease_until_ms": 0, "host": "localhost", "port": 9092}
+    row = {"node": node, "epoch": epoch, "host": "localhost", "port": 9092}
     await database.write(lambda c: c.execute(insert(broker).values(row)).rowcount)
     return BrokerIdentity("", node, epoch)
 

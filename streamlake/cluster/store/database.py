@@ -84,7 +84,14 @@ class _Operation:
 class Database:
     """Opened by `Database.open`. `executor` must have exactly one thread (or run inline)."""
 
-    def __init__(self, engine: Engine, executor: Executor, clock: Clock, line: postgres.Line | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        executor: Executor,
+        clock: Clock,
+        line: postgres.Line | None = None,
+        answer_timeout_s: float | None = None,
+    ) -> None:
         """`line`: for an engine on a network, to cut the connection to a server that does not answer."""
         self.commits = 0
         self.writes = 0
@@ -96,6 +103,8 @@ class Database:
         self._executor = executor
         self._clock = clock
         self._line = line
+        self._answer_timeout_s = answer_timeout_s or ANSWER_TIMEOUT_S
+        self._beside: list[Database] = []
         self._connection: Connection | None = None  # touched on the executor's thread only
         self._writes: deque[_Operation] = deque()
         self._reads: deque[_Operation] = deque()
@@ -103,13 +112,16 @@ class Database:
         self._closed = False
 
     def metrics(self) -> Iterable[Metric]:
+        """Of all connections that were made beside this one, too."""
+        each = [self, *self._beside]
         return (
             counter("streamlake_metadata_commits", "Transactions committed to the metadata store.",
-                lambda: self.commits),
+                lambda: sum(database.commits for database in each)),
             counter("streamlake_metadata_writes",
-                "Writes committed to the metadata store; concurrent writes share a transaction.", lambda: self.writes),
+                "Writes committed to the metadata store; concurrent writes share a transaction.",
+                lambda: sum(database.writes for database in each)),
             counter("streamlake_metadata_commits_failed", "Transactions of the metadata store that failed.",
-                lambda: self.failed_groups),
+                lambda: sum(database.failed_groups for database in each)),
         )  # fmt: skip
 
     @classmethod
@@ -128,6 +140,21 @@ class Database:
             await executor.run(database._discard)
             raise
         return database
+
+    @property
+    def is_ours_alone(self) -> bool:
+        """Whether no other process can be connected: SQLite's file is locked while it is open."""
+        return self._line is None
+
+    def beside(self, executor: Executor, answer_timeout_s: float | None = None) -> "Database":
+        """Another connection to the same store, with a thread and a queue of its own: what goes through it waits for
+        none of our operations. Closed with this one. SQLite has one connection: it is this one."""
+        if self._line is None:
+            return self
+        line = postgres.Line()
+        engine = postgres.engine(self._engine.url, line)
+        self._beside.append(Database(engine, executor, self._clock, line, answer_timeout_s))
+        return self._beside[-1]
 
     def write(self, fn: Callable[[Connection], T], *fences: BrokerIdentity) -> "asyncio.Future[T]":
         """Run `fn` in the next group; the future has its result once the group is committed. An exception of `fn`
@@ -153,6 +180,8 @@ class Database:
 
     async def close(self) -> None:
         """Finish the queued operations, then close the connection. The caller still owns the executor."""
+        while self._beside:
+            await self._beside.pop().close()
         self._closed = True
         if self._drain is not None:
             await self._drain
@@ -178,7 +207,7 @@ class Database:
                 writes, reads = _take(self._writes), _take(self._reads)
                 batch = writes + reads
                 outcomes = await self._on_thread(
-                    ANSWER_TIMEOUT_S, self._run, [w.work for w in writes], [r.work.run for r in reads]
+                    self._answer_timeout_s, self._run, [w.work for w in writes], [r.work.run for r in reads]
                 )
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.deliver(outcome)

@@ -6,7 +6,7 @@ are locked for the shortest time: a group that takes long holds nobody up who wa
 that freezes in the middle of a group holds no fence.
 
 The lock is FOR KEY SHARE. A beat updates the same row and passes. A registration and a takeover lock the row FOR UPDATE
-(`locked_broker` in membership.py), so they wait for the commit, and whoever commits after them sees the new epoch. A
+(membership.py), so they wait for the commit, and whoever commits after them sees the new epoch. A
 plain UPDATE of the epoch would pass, like a beat, and the write of the fenced process would land after its fence.
 """
 
@@ -38,10 +38,13 @@ def fallen(connection: Connection, fences: Collection[BrokerIdentity]) -> dict[B
     query = select(b.node, b.epoch).where(b.node.in_(nodes)).order_by(b.node)
     rows = connection.execute(query.with_for_update(read=True, key_share=True))
     epochs: dict[int, int] = {row.node: row.epoch for row in rows}
-    return {fence: _fenced(fence, epochs.get(fence.node)) for fence in fences if epochs.get(fence.node) != fence.epoch}
+    return {
+        fence: taken_over(fence, epochs.get(fence.node)) for fence in fences if epochs.get(fence.node) != fence.epoch
+    }
 
 
-def _fenced(fence: BrokerIdentity, epoch: int | None) -> Fenced:
+def taken_over(fence: BrokerIdentity, epoch: int | None) -> Fenced:
+    """The error of a process whose node is at `epoch` now."""
     return Fenced(
         f"node {fence.node} was taken over: its epoch is {epoch}, this process has {fence.epoch}. "
         "Another server runs with the same node id; this one must stop"

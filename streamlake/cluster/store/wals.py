@@ -36,6 +36,13 @@ class WalRow:
         return WalKey(self.node, self.uri, self.epoch)
 
 
+async def all_wals(database: Database) -> list[WalRow]:
+    """The WALs of all nodes, by node and URI."""
+    w = schema.wal.c
+    query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
+    return await database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+
+
 class Wals:
     """The list, for one broker, whose epoch fences every write."""
 
@@ -44,10 +51,7 @@ class Wals:
         self._identity = identity
 
     async def all(self) -> list[WalRow]:
-        """The WALs of all nodes, by node and URI."""
-        w = schema.wal.c
-        query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
-        return await self._database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+        return await all_wals(self._database)
 
     async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
         """This process starts to write to `uri`. A repeated call changes nothing.

@@ -12,12 +12,14 @@ import pytest
 from contracts.metadata_contract import put, rows
 from sqlalchemy import event, update
 from support.locks import Held, until, waiting_for_a_lock
+from support.members import next_process, sign_of
 
 from streamlake.cluster.store import membership as module
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import Membership
+from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Fenced
 from streamlake.core.ids import Ids
 
@@ -39,24 +41,18 @@ class Group:
         return await self.writing
 
 
-async def member(database: Database, clock, node: int) -> Membership:
-    membership = Membership(database, clock, Ids(node))
-    await membership.register(node, "localhost", 9092)
-    return membership
-
-
 async def group_of_node_0(postgres, clock) -> tuple[Membership, Group]:
     database = await postgres.open()
-    membership = await member(database, clock, 0)
+    membership = await next_process(database, clock, Ids(0))
     return membership, await Group(database, membership.identity).reached()
 
 
 async def test_a_beat_passes(postgres, clock) -> None:
     old, group = await group_of_node_0(postgres, clock)
-    beating = Membership(await postgres.open(), clock, Ids(1))
-    beating._identity = old.identity
-    await beating.renew()
+    old._beats = await postgres.open()
+    await old.beat()
     assert not group.writing.done()
+    assert (await sign_of(old, 0)) == Sign(1, 1)
     assert await group.commit() == 1
 
 
@@ -64,7 +60,7 @@ async def test_a_registration_waits_for_writes_that_passed_the_check(postgres, c
     """Else the new process could read, then a write of the old one land."""
     _, group = await group_of_node_0(postgres, clock)
     database, watcher = await postgres.open(), await postgres.open()
-    registering = asyncio.ensure_future(member(database, clock, 0))
+    registering = asyncio.ensure_future(next_process(database, clock, Ids(0)))
     await until(lambda: waiting_for_a_lock(watcher))
     assert not registering.done()
     await group.commit()
@@ -75,9 +71,8 @@ async def test_a_registration_waits_for_writes_that_passed_the_check(postgres, c
 async def test_a_takeover_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
     old, group = await group_of_node_0(postgres, clock)
     database, watcher = await postgres.open(), await postgres.open()
-    us = await member(database, clock, 1)
-    clock.advance(60)
-    taking = asyncio.ensure_future(us.take_over(0, 0))
+    us = await next_process(database, clock, Ids(1), 1)
+    taking = asyncio.ensure_future(us.take_over(0, Sign(1, 0)))
     await until(lambda: waiting_for_a_lock(watcher))
     assert not taking.done()
     await group.commit()
@@ -87,10 +82,10 @@ async def test_a_takeover_waits_for_writes_that_passed_the_check(postgres, clock
 
 async def test_a_group_waits_for_a_takeover_and_is_fenced(postgres, clock) -> None:
     old_database, database, watcher = [await postgres.open() for _ in range(3)]
-    old, held = await member(old_database, clock, 0), Held()
+    old, held = await next_process(old_database, clock, Ids(0)), Held()
 
     def take_over(connection) -> None:
-        assert module._locked_broker(connection, 0)
+        assert module._locked_brokers(connection, {0})
         connection.execute(update(schema.broker).where(schema.broker.c.node == 0).values(epoch=2))
         held()
 
