@@ -146,7 +146,7 @@ class Trouble:
         if until:
             await self._moment(until, MOVED_ON_S, 0.01)
             life.process.resume()
-        elif self._random.random() < 0.3:
+        elif self._random.random() < 0.5:
             # Just when its successor has seen it stand still for long enough: who is first, its beat or the fence?
             self._later.append(self._loop.create_task(self._wake_when_judged(life, successor)))
         elif until_ready:
@@ -162,11 +162,11 @@ class Trouble:
         if life is None or not others or not await self._moment(lambda: life.serving, 3.0):
             return
         wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
-        node = self._random.choice((life.node, 1 - life.node))
+        node = self._random.choice((life.node, 1 - life.node, 1 - life.node))
         rival = self._life.start_broker(self._random.choice(others), self._random.choice(wals), node)
-        if self._random.random() < 0.7:
+        if self._random.random() < 0.8:
             await asyncio.sleep(self._random.uniform(0.2, 2))
-            self._life.metadata.outage(self._random.uniform(1.5, 8))
+            self._life.metadata.outage(self._random.uniform(2, 8))
         await asyncio.sleep(self._random.uniform(2, 12))
         rival.shut_down()
 
