@@ -1,6 +1,7 @@
 """All of a broker between its sockets and its stores, in the order in which it starts.
 
-    metadata → registration (fences whoever was this node before) → lease → WALs (takeover.py) → streams
+    metadata → registration (registration.py; fences whoever was this node before) → beats
+             → WALs (takeover.py) → streams
              → topics and partitions → groups, offsets, producer ids → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
@@ -16,13 +17,15 @@ import structlog
 from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.registration import Registration
 from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.membership import BEAT_ANSWER_TIMEOUT_S, Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.schemas import SchemaStore
@@ -94,13 +97,13 @@ class Services:
         with _named("storage.metadata_url"):
             self.database = await machine.open_metadata(metadata_url(config))
         self._undo.append(("metadata", self.database.close))
-        self.membership = Membership(self.database, machine.clock, machine.ids)
-        registration = await self.membership.register(config.server.node_id, host, port)
-        self.identity = registration.identity
-        self._previous_lease_ms = registration.previous_lease_ms
+        beats = self.database.beside(machine.executor("beats"), BEAT_ANSWER_TIMEOUT_S)
+        self.coordination = self.database.beside(machine.executor("coordination"))
+        self.membership = Membership(self.database, beats, machine.clock, machine.ids)
+        self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
-        self.tasks.start("lease", self.membership.run())
+        self.tasks.start("beats", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
@@ -123,9 +126,7 @@ class Services:
         settings = streams_settings(self._config)
         opener = WalOpener(self._config, machine, self.database, self.membership, self.store)
         self._undo.append(("wal store", opener.close))
-        takeover = Takeover(
-            opener, machine, self.database, self.membership, self.store, settings, self._previous_lease_ms
-        )
+        takeover = Takeover(opener, machine, self.database, self.membership, self.store, settings)
         self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
         self.tasks.start("sweep of earlier WALs", takeover.sweep())
         budget = Budget(self._config.memory.total_bytes)
@@ -189,12 +190,12 @@ class Services:
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
-        store = GroupStore(self.database, self.identity)
+        store = GroupStore(self.coordination, self.identity)
         self.groups = Groups(store, clock, ids, GroupSettings(**groups.model_dump()))
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
-        self._producer_ids = ProducerIds(ProducerIdBlocks(self.database, self.identity))
+        self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
 
     def context(self, host: str, port: int) -> Context:
         """What handlers need; clients are told this host and port."""

@@ -10,13 +10,15 @@ One broker at a time serves a metadata store yet: while another one is alive, th
 """
 
 import asyncio
+import contextlib
 
 import structlog
 
 from streamlake.broker.machine import Machine
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import LEFT, BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.wals import WalRow, Wals
 from streamlake.core.errors import Conflict, Unavailable
@@ -31,9 +33,8 @@ from streamlake.s3stream.wal.uri import WalUri
 
 log = structlog.get_logger(__name__)
 
-TAKE_OVER_MARGIN_MS = 1_000  # more than clocks of one machine drift apart within a lease
-TAKE_OVER_PATIENCE_S = 30.0  # a broker that is dead by then has no lease any more
-TAKE_OVER_PAUSE_S = 0.5
+TAKE_OVER_PATIENCE_S = 30.0  # a broker that is to stop has stopped by then
+LOOK_INTERVAL_S = 0.25
 
 
 class Takeover:
@@ -45,9 +46,7 @@ class Takeover:
         membership: Membership,
         store: ObjectStore,
         settings: StreamsSettings,
-        previous_lease_ms: int,
     ) -> None:
-        """`previous_lease_ms`: see membership.Registration."""
         self._opener = opener
         self._machine = machine
         self._database = database
@@ -55,7 +54,6 @@ class Takeover:
         self._identity = membership.identity
         self._store = store
         self._settings = settings
-        self._previous_lease_ms = previous_lease_ms
         self._wals = Wals(database, self._identity)
 
     async def drain_others(self) -> WalRow | None:
@@ -73,7 +71,7 @@ class Takeover:
                     continue
             if row.node != self._identity.node:
                 # Again: while we waited for others, another broker may have begun to take it over, and given up.
-                acting[row.node] = await self._act_for(row.node, shared=False)
+                acting[row.node] = await self._act_for(row.node)
             await self._drain(row, acting[row.node])
             if row is not own:
                 # Safe at a crash before: the drain is repeated, and finds nothing that is not in objects. Its owner's
@@ -105,54 +103,34 @@ class Takeover:
         """
         ours = self._identity
         acting = {ours.node: ours}
-        shared = {row.node for row in await self._wals.all() if self._parsed(row).shared}
         for broker in await self._membership.brokers():
             if broker.node != ours.node:
                 # Whether it has a WAL or not: one that sleeps just before it makes one would wake up while we serve.
-                acting[broker.node] = await self._act_for(broker.node, shared=broker.node in shared)
+                acting[broker.node] = await self._act_for(broker.node)
         return acting
 
-    async def _act_for(self, node: int, *, shared: bool) -> BrokerIdentity:
-        if shared:
-            await self._watch(node)
+    async def _act_for(self, node: int) -> BrokerIdentity:
         return BrokerIdentity(self._identity.cluster_id, node, await self._fence(node) + 1)
 
-    async def _watch(self, node: int) -> None:
-        """Returns when the node has left, or has not renewed its lease for as long as one lasts by our own clock. What
-        the wall clock of the metadata store says is not enough: it may be set, while the other broker still counts on
-        its lease (C4)."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + TAKE_OVER_PATIENCE_S
-        seen: int | None = None
-        while True:
-            (lease_until_ms,) = [b.lease_until_ms for b in await self._membership.brokers() if b.node == node]
-            if lease_until_ms in (LEFT, seen):
-                return
-            if loop.time() >= until:
-                raise self._still_alive(node, "it renews its lease")
-            seen = lease_until_ms
-            await self._pause((self._membership.lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
-
-    def _still_alive(self, node: int, reason: str) -> Unavailable:
-        return Unavailable(
-            f"broker {node} is running on this metadata store: {reason}. One broker at a time serves it yet: stop that"
-            " one first, or give this one a metadata store of its own"
-        )
-
     async def _fence(self, node: int) -> int:
+        """Fence the node once it has left or is dead, whatever WAL it has. While one is watched, all are."""
         loop = asyncio.get_running_loop()
         until = loop.time() + TAKE_OVER_PATIENCE_S
         logged = False
         while True:
-            try:
-                return await self._membership.take_over(node, TAKE_OVER_MARGIN_MS)
-            except Conflict as error:
-                if loop.time() >= until:
-                    raise self._still_alive(node, str(error)) from None
-                if not logged:
-                    log.info("another broker holds its lease; waiting for its end", node=node, reason=str(error))
-                logged = True
-            await self._pause(TAKE_OVER_PAUSE_S)
+            with contextlib.suppress(Conflict, *TRANSIENT):  # it beat a moment ago; or we see nothing, and judge nobody
+                broker = (await self._membership.look())[node]
+                if not broker.may_run or self._membership.watch.is_dead(node):
+                    return await self._membership.take_over(node, broker.sign)
+            if loop.time() >= until:
+                raise Unavailable(
+                    f"broker {node} is running on this metadata store: it beats. One broker at a time serves it yet:"
+                    " stop that one first, or give this one a metadata store of its own"
+                )
+            if not logged:
+                log.info("another broker may be alive; watching it", node=node)
+            logged = True
+            await self._pause(LOOK_INTERVAL_S)
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -185,10 +163,6 @@ class Takeover:
                 fencing_epoch=acting.epoch,
                 ids=self._machine.ids,
             )
-        if row.node == self._identity.node and uri.shared and self._previous_lease_ms > 0:
-            # Our previous life may live on another machine: it acknowledges what it syncs until its lease ends (C4).
-            # In a bucket the fence keeps it out, and on a disk of its own the lock proves that it is dead.
-            await self._pause((self._previous_lease_ms + TAKE_OVER_MARGIN_MS) / 1000)
         if row.node != self._identity.node and not uri.shared:
             raise Unavailable(
                 f"{row.uri} of broker {row.node} may hold records that are in no object, and is on that broker's own"

@@ -23,6 +23,13 @@ from streamlake.s3stream.wal.uri import WalUri, parse
 IDENTITY = "#"  # in the list, between the URI of a file WAL and the identity of its directory
 
 
+def listed_uri(config: Config, text: str) -> WalUri:
+    """A URI of the list, as this broker reads it: `file` and `object` are its own places. The identity of the directory
+    is not part of the place."""
+    place = text.partition(IDENTITY)[0]
+    return parse(place, str(config.storage.data_dir.absolute()), store_url(config))
+
+
 class WalOpener:
     """Owns the stores and flushers of the WALs that it opens; `store` stays the caller's."""
 
@@ -55,10 +62,7 @@ class WalOpener:
                 await store.close()
 
     def parse(self, text: str) -> WalUri:
-        """A URI of the list, as this broker reads it: `file` and `object` are its own places. The identity of the
-        directory is not part of the place."""
-        place = text.partition(IDENTITY)[0]
-        return parse(place, str(self._config.storage.data_dir.absolute()), store_url(self._config))
+        return listed_uri(self._config, text)
 
     async def store_at(self, url: str) -> ObjectStore:
         if url not in self._stores:
@@ -74,7 +78,8 @@ class WalOpener:
             flusher=self._flusher(),
             ids=machine.ids,
             broker_epoch=self._identity.epoch,
-            lease=self._membership,
+            # On a disk of our own nobody can replay what we acknowledge, unless we are dead: the lock proves it.
+            lease=self._membership if self.parse(key.uri).shared else None,
             must_exist=must_exist,
             identity=key.uri.partition(IDENTITY)[2] if must_exist else None,
             settings=FileWalSettings(

@@ -26,7 +26,7 @@ from streamlake.cluster.config.kafka import BROKER, QUOTA, Fact
 from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.core.errors import Invalid, OutcomeUnknown
 
@@ -136,7 +136,6 @@ class BrokerConfigs:
         where = ALL_BROKERS if node is None else node
 
         def run(connection: Connection) -> Rows:
-            require_current(connection, self._identity)
             lock_revision(connection)
             c = schema.broker_config.c
             for names in in_lists(gone):
@@ -151,7 +150,7 @@ class BrokerConfigs:
             return loaded
 
         # The image follows the commit even if the caller is cancelled: the callback belongs to the write.
-        writing = self._database.write(run)
+        writing = self._database.write(run, self._identity)
         writing.add_done_callback(self._installed)
         try:
             await asyncio.shield(writing)

@@ -21,7 +21,7 @@ from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
 from streamlake.cluster.store.table_progress import begin_table, extend_table, has_committed, release_holds
@@ -140,7 +140,6 @@ class Topics:
         topic_id = self._ids.uuid()
 
         def run(connection: Connection) -> TopicChange:
-            require_current(connection, self._identity)
             lock_revision(connection)
             _require_free_name(connection, name)
             connection.execute(insert(schema.topic).values(id=topic_id, name=name))
@@ -159,7 +158,6 @@ class Topics:
         streams."""
 
         def run(connection: Connection) -> TopicChange:
-            require_current(connection, self._identity)
             lock_revision(connection)
             doomed = _load_topic(connection, topic)
             p = schema.partition.c
@@ -186,7 +184,6 @@ class Topics:
         self.check_add_partitions(name, total)
 
         def run(connection: Connection) -> TopicChange:
-            require_current(connection, self._identity)
             lock_revision(connection)
             before = _load_topic(connection, name)
             count = len(before.partitions)
@@ -220,7 +217,6 @@ class Topics:
             self.check_alter_configs(name, set_, remove)
 
         def run(connection: Connection) -> TopicChange:
-            require_current(connection, self._identity)
             lock_revision(connection)
             before = _load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
@@ -260,7 +256,7 @@ class Topics:
 
     async def _change(self, run: Callable[[Connection], TopicChange]) -> TopicChange:
         # The image must follow the commit even if the caller is cancelled: the callback belongs to the write.
-        writing = self._database.write(run)
+        writing = self._database.write(run, self._identity)
         writing.add_done_callback(self._committed)
         try:
             change = await asyncio.shield(writing)

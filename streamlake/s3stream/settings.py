@@ -24,6 +24,7 @@ class StreamsSettings:
     upload_interval_ms: int = 30_000  # and at the latest this long after the first of it
     object_bytes: int = 32 * MIB  # an object is closed when it is this large: the memory of one upload
     block_bytes: int = 512 * KIB
+    streams_per_commit: int = 2000  # a transaction of the metadata store names no more: it holds locks that others need
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
     gc_grace_ms: int = 60_000  # readers that planned to read a destroyed object have finished by then

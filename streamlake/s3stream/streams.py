@@ -127,13 +127,20 @@ class Streams:
         self._tasks.start("s3stream gc", self.gc.run())
 
     async def open(self, stream_ids: Sequence[int]) -> list[Stream]:
-        """Become the owner of these streams. NotFound if one does not exist."""
+        """Become the owner of these streams. NotFound if one does not exist; some of the others may be open then, and
+        may be opened again."""
         async with self._ownership:  # no commit is under way with the epochs that end here
-            before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
-            starts = [self._end_of(stream_id, before.get(stream_id)) for stream_id in stream_ids]
-            states = await self._take_epochs(stream_ids, starts)
-            await self._refresh(states)
-            return [self._opened(state) for state in states]
+            count, opened = self._settings.streams_per_commit, list[Stream]()
+            for at in range(0, len(stream_ids), count):
+                opened += await self._open_some(stream_ids[at : at + count])
+            return opened
+
+    async def _open_some(self, stream_ids: Sequence[int]) -> list[Stream]:
+        before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
+        starts = [self._end_of(stream_id, before.get(stream_id)) for stream_id in stream_ids]
+        states = await self._take_epochs(stream_ids, starts)
+        await self._refresh(states)
+        return [self._opened(state) for state in states]
 
     async def _take_epochs(self, stream_ids: Sequence[int], starts: Sequence[int]) -> list[StreamState]:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by

@@ -238,12 +238,14 @@ class Uploader:
         return cuts
 
     async def _drafts(self, cuts: list[Cut]) -> AsyncIterator[tuple[Draft, bool]]:
-        """Objects of about object_bytes, each committed before the next is made; and whether it is the last."""
+        """Objects of about object_bytes and of few enough streams for one commit, each committed before the next is
+        made; and whether it is the last. Each object is whole by itself: its ranges follow the committed ends, and only
+        the last one moves the trim. So after a crash in between the WAL still has all that is not in objects."""
         draft = Draft()
         for cut in cuts:
             offset = cut.log.uploaded_offset
             while offset < cut.offset and not cut.log.deleted:
-                if draft.encoder.size_bytes >= self._settings.object_bytes:
+                if self._is_full(draft, cut.log):
                     yield draft, False
                     draft = Draft()
                 block = await self._gather(cut, offset)
@@ -254,6 +256,12 @@ class Uploader:
                 await asyncio.sleep(0)
         if draft.ranges:
             yield draft, True
+
+    def _is_full(self, draft: Draft, next_log: StreamLog) -> bool:
+        another = not draft.ranges or draft.ranges[-1].log is not next_log
+        return draft.encoder.size_bytes >= self._settings.object_bytes or (
+            another and len(draft.ranges) >= self._settings.streams_per_commit
+        )
 
     async def _gather(self, cut: Cut, offset: int) -> GatheredBlock:
         """The chunks from `offset` on that make one block, from memory or the WAL."""

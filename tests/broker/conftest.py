@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.log_bench import NOW_MS, FixedClock, append
+from support.members import next_process
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
 
@@ -15,7 +16,7 @@ from streamlake.broker.table_rules import CatalogRules
 from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import WalKey, Wals
@@ -44,7 +45,7 @@ class Site:
     lives: list["Life"] = field(default_factory=list)
 
     async def start(self, catalogs: NamedCatalogs | None = None) -> "Life":
-        identity = (await Membership(self.database, self.clock, Ids(1)).register(0, "localhost", 9092)).identity
+        identity = (await next_process(self.database, self.clock, Ids(1))).identity
         wal = await Wals(self.database, identity).adopt("file:///wal", keep_trim=True)
         life = Life(self, identity, wal, catalogs)
         self.lives.append(life)

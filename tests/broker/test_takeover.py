@@ -16,6 +16,7 @@ from support.memory_store import MemoryStore
 from support.wait import DEADLINE_S
 
 from streamlake.broker import takeover as takeover_module
+from streamlake.broker.registration import Registration
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
@@ -65,7 +66,7 @@ class World:
     async def life(self, node: int, wal: str) -> "Life":
         """Registered, not more."""
         life = Life(self, node, wal, next(seeds))
-        life.registration = await life.membership.register(node, "localhost", 9092)
+        await Registration(life.config, life.machine, self.database, life.membership).register("localhost", 9092)
         return life
 
     async def serving(self, node: int, wal: str) -> "Life":
@@ -94,18 +95,15 @@ class Life:
             "wal_segment_bytes": 65536, "wal_capacity_bytes": 1 << 20,
         }  # fmt: skip
         self.config = Config.model_validate({"server": {"node_id": node}, "storage": storage})
-        self.membership = Membership(world.database, world.clock, self.machine.ids)  # type: ignore[arg-type]
+        self.membership = Membership(world.database, world.database, world.clock, self.machine.ids)  # type: ignore[arg-type]
         self.fatal: list[BaseException] = []
 
     async def open_wal(self) -> None:
         self.store = await self.machine.open_store(DATA)
         await claim(self.store, self.membership.identity.cluster_id, DATA, used_before=False)
         machine: Any = self.machine
-        lease_ms = self.registration.previous_lease_ms
         opener = WalOpener(self.config, machine, self.world.database, self.membership, self.store)
-        self.takeover = Takeover(
-            opener, machine, self.world.database, self.membership, self.store, StreamsSettings(), lease_ms
-        )
+        self.takeover = Takeover(opener, machine, self.world.database, self.membership, self.store, StreamsSettings())
         self.wal, self.key = await opener.open_wal(await self.takeover.drain_others())
 
     async def serve(self) -> "Life":
@@ -117,7 +115,7 @@ class Life:
         )  # fmt: skip
         await self.streams.start()
         (self.stream,) = await self.streams.open(self.world.streams)
-        await self.membership.renew()
+        await self.membership.beat()
         return self
 
     async def append(self, data: bytes, within_s: float = DEADLINE_S) -> None:
@@ -139,11 +137,12 @@ def waiting_moves_the_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of the world whose broker waits; and locks do not reach beyond a machine."""
     sleep = asyncio.sleep
 
-    async def wait(life: Takeover, seconds: float) -> None:
+    async def wait(life: Takeover | Registration, seconds: float) -> None:
         life._machine.clock.advance(seconds)  # type: ignore[attr-defined]
         await sleep(0)
 
     monkeypatch.setattr(Takeover, "_pause", wait)
+    monkeypatch.setattr(Registration, "_pause", wait)
     monkeypatch.setattr(SimFile, "lock", lambda self: True)
     yield
 
@@ -158,13 +157,13 @@ async def test_lives_follow_one_another(wal: str) -> None:
 
 
 @pytest.mark.parametrize("successor", [1, 2], ids=["the node itself", "another node"])
-async def test_a_start_that_fails_does_not_give_back_the_lease_of_the_life_before(successor: int) -> None:
-    """Hazard C4. That life is alive, and acknowledges what it syncs to a shared disk as long as its lease stands."""
+async def test_a_lease_on_a_shared_disk_is_waited_for(successor: int) -> None:
+    """Hazard C4. That life is alive, and acknowledges what it syncs to a shared disk as long as it holds its lease."""
     world = await World().open()
     one = await world.serving(1, SHARED)
     await one.append(b"aaaa")
-    await (await world.life(1, SHARED)).membership.leave()
     next_one = await world.serving(successor, SHARED)
+    assert not one.membership.held()
     with pytest.raises((TimeoutError, StreamLakeError)):
         await one.append(b"lost", NO_ACK_S)
     assert await next_one.everything() == [b"aaaa"]

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 from support import postgres as support
+from support.members import next_process
 from support.postgres import Postgres
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.postgres import DRIVER
 from streamlake.cluster.store.schema import metadata
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
@@ -49,8 +50,7 @@ class Cluster:
 
     async def register(self, node: int = 0) -> BrokerIdentity:
         """A new process of the node: fences the one before."""
-        membership = Membership(self.database, self.clock, self.ids)
-        return (await membership.register(node, "localhost", 9092)).identity
+        return (await next_process(self.database, self.clock, self.ids, node)).identity
 
     async def adopt(self, identity: BrokerIdentity) -> WalKey:
         """The WAL of a process, whose positions go on."""

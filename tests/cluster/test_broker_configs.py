@@ -105,9 +105,9 @@ async def test_a_lost_answer_is_read_back(cluster, monkeypatch) -> None:
     configs = await configs_of(cluster)
     real = cluster.database.write
 
-    def applied_then_unknown(fn):
+    def applied_then_unknown(fn, *fences):
         answer = asyncio.get_running_loop().create_future()
-        real(fn).add_done_callback(lambda _: answer.set_exception(OutcomeUnknown("lost")))
+        real(fn, *fences).add_done_callback(lambda _: answer.set_exception(OutcomeUnknown("lost")))
         return answer
 
     monkeypatch.setattr(cluster.database, "write", applied_then_unknown)

@@ -6,10 +6,11 @@ Rows go into `id_block`, the simplest of the tables.
 import asyncio
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 
-from streamlake.cluster.store.schema import id_block, take_ids
-from streamlake.core.errors import Closed, Conflict, Full, Invalid
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.schema import broker, id_block, take_ids
+from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Full, Invalid
 
 
 def put(kind: str, next_id: int):
@@ -20,6 +21,13 @@ def put(kind: str, next_id: int):
 
 def rows(connection) -> dict[str, int]:
     return dict(connection.execute(select(id_block.c.kind, id_block.c.next_id)).all())
+
+
+async def broker_at(database, node: int, epoch: int) -> BrokerIdentity:
+    """The node is at this epoch: a fence that stands."""
+    row = {"node": node, "epoch": epoch, "host": "localhost", "port": 9092}
+    await database.write(lambda c: c.execute(insert(broker).values(row)).rowcount)
+    return BrokerIdentity("", node, epoch)
 
 
 class MetadataContract:
@@ -112,3 +120,57 @@ class MetadataContract:
         with pytest.raises(Closed):
             database.write(put("b", 1))
         await database.close()
+
+    async def test_a_fence_that_fell_leaves_out_its_writes_alone(self, database) -> None:
+        ours, theirs = await broker_at(database, 0, 2), await broker_at(database, 1, 7)
+        zombie = BrokerIdentity("", 0, 1)
+        writes = [database.write(put(str(i), i), zombie if i % 7 == 3 else ours, theirs) for i in range(30)]
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        fenced = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Fenced)]
+        assert fenced == [i for i in range(30) if i % 7 == 3]
+        assert "its epoch is 2, this process has 1" in str(outcomes[3])
+        assert await database.read(rows) == {str(i): i for i in range(30) if i % 7 != 3}
+
+    async def test_nobody_sees_what_a_fenced_write_of_its_group_did(self, database) -> None:
+        await broker_at(database, 0, 2)
+        fenced, first = await asyncio.gather(
+            database.write(lambda c: take_ids(c, "x", 10), BrokerIdentity("", 0, 1)),
+            database.write(lambda c: take_ids(c, "x", 10)),
+            return_exceptions=True,
+        )
+        assert isinstance(fenced, Fenced)
+        assert first == 1
+
+    async def test_a_zombie_is_fenced_whatever_else_it_finds(self, database) -> None:
+        """Its successor has moved on: what a zombie finds looks like damage, and is none."""
+
+        def damaged(connection):
+            raise Corrupt("somebody else wrote here")
+
+        ours, zombie = await broker_at(database, 0, 2), BrokerIdentity("", 0, 1)
+        outcomes = await asyncio.gather(
+            database.write(damaged, zombie), database.write(damaged, ours), database.write(damaged),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert [type(outcome) for outcome in outcomes] == [Fenced, Corrupt, Corrupt]
+
+    async def test_a_write_with_two_fences_needs_both(self, database) -> None:
+        us, them = await broker_at(database, 0, 2), await broker_at(database, 1, 1)
+        assert await database.write(put("both", 1), us, them) == 1
+        for other in (BrokerIdentity("", 1, 2), BrokerIdentity("", 9, 1)):
+            with pytest.raises(Fenced):
+                await database.write(put("one", 1), us, other)
+        assert await database.read(rows) == {"both": 1}
+
+    async def test_the_fences_of_a_group_cost_one_statement(self, database) -> None:
+        ours, theirs = await broker_at(database, 0, 2), await broker_at(database, 1, 7)
+        statements: list[str] = []
+
+        def executed(connection, cursor, statement, *_) -> None:
+            statements.append(statement)
+
+        event.listen(database._engine, "before_cursor_execute", executed)
+        await asyncio.gather(*[database.write(put(str(i), i), ours if i % 2 else theirs) for i in range(20)])
+        event.remove(database._engine, "before_cursor_execute", executed)
+        assert sum("FROM broker" in statement for statement in statements) == 1
+        assert "FROM broker" in statements[-1], "last, so that it is locked for the shortest time"

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
+from support.members import next_process
 
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
-from streamlake.cluster.store.membership import BrokerIdentity, Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.topics import Topics
 from streamlake.coordinator.classic.api import JoinRequest
@@ -51,8 +52,7 @@ async def metadata(clock: ManualClock) -> AsyncIterator[Metadata]:
     """With topic `t` of 3 partitions."""
     ids = Ids(7)
     database = await Database.open("sqlite://", InlineExecutor(), clock)
-    membership = Membership(database, clock, ids)
-    identity = (await membership.register(0, "localhost", 9092)).identity
+    identity = (await next_process(database, clock, ids)).identity
     topics = Topics(database, identity, clock, ids)
     await topics.refresh()
     await topics.create("t", 3, {})

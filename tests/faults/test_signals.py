@@ -13,6 +13,8 @@ from support.log_check import Ledger
 from support.server import Server, is_running
 from support.wait import DEADLINE_S, wait_until
 
+from streamlake.cluster.store.membership import LEASE_S
+
 NewServer = Callable[..., Server]
 CONFIG = """
 [storage]
@@ -140,7 +142,7 @@ def test_a_server_that_is_paused_for_longer_than_its_lease(running: tuple[Server
     with load(ledger):
         more(ledger)
         server.process.send_signal(signal.SIGSTOP)
-        time.sleep(11)  # the lease is 10 s; nobody took it over
+        time.sleep(LEASE_S + 1)  # nobody took it over
         server.process.send_signal(signal.SIGCONT)
         more(ledger)
     check_table(server, ledger)

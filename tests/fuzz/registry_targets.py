@@ -11,9 +11,9 @@ from fuzz.avro_targets import DICTIONARY
 from fuzz.target import MIB, Target, run_async
 from starlette.applications import Starlette
 from support.log_bench import FixedClock
+from support.members import next_process
 
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
@@ -78,8 +78,8 @@ _served = 0
 
 async def _fresh() -> Starlette:
     database = await Database.open("sqlite://", InlineExecutor(), FixedClock())
-    registration = await Membership(database, FixedClock(), Ids(7)).register(0, "localhost", 9092)
-    registry = SchemaRegistry(SchemaStore(database, registration.identity), InlineExecutor())
+    membership = await next_process(database, FixedClock(), Ids(7))
+    registry = SchemaRegistry(SchemaStore(database, membership.identity), InlineExecutor())
     app = Starlette(routes=api.routes(registry))
     for method, path, body in _SEEDS[:2]:
         await _request(app, method, path.encode(), body.encode())

@@ -125,6 +125,38 @@ async def test_big_rounds_become_several_objects_and_the_trim_comes_last(media) 
         )
 
 
+async def test_a_commit_names_few_streams_and_a_crash_between_two_loses_nothing(media) -> None:
+    """A transaction of thousands of streams would hold locks that all brokers need."""
+    ids = range(1, 8)
+    media.tables.create(*ids)
+    broker = media.broker(streams_per_commit=3, block_bytes=300)
+    streams = await broker.start(*ids)
+    for n in range(21):
+        await broker.append(streams[n % 7], bytes([n]) * 400)
+    commits: list[tuple[set[int], int]] = []
+    commit, second = broker.metadata.commit_object, asyncio.Event()
+
+    async def watch(object_id, size, ranges, checkpoints, wal_trim) -> None:  # type: ignore[no-untyped-def]
+        commits.append(({r.stream_id for r in ranges}, wal_trim))
+        if len(commits) == 2:
+            second.set()
+            await asyncio.Event().wait()
+        await commit(object_id, size, ranges, checkpoints, wal_trim)
+
+    broker.metadata.commit_object = watch
+    flushing = asyncio.create_task(broker.streams.flush())
+    await second.wait()
+    assert commits == [({1, 2, 3}, 0), ({4, 5, 6}, 0)]
+    flushing.cancel()
+    await broker.crash()
+    again = media.broker(streams_per_commit=3)
+    reopened = await again.start(*ids)
+    assert [stream.next_offset for stream in reopened] == [3] * 7
+    await again.streams.flush()
+    assert media.tables.wal_trim == 21
+    assert sorted(len(o.ranges) for o in await again.metadata.objects()) == [1, 3, 3]
+
+
 async def test_a_store_outage_is_waited_out_while_appends_go_on(media) -> None:
     broker, stream = await one_stream(media)
     media.store.fail("put", "unavailable", times=3)

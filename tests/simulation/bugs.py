@@ -9,18 +9,21 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy import update
 
-from streamlake.broker.takeover import Takeover
-from streamlake.cluster.store import groups as groups_store
-from streamlake.cluster.store import object_ranges, schema, stream_metadata
+from streamlake.cluster import watch
+from streamlake.cluster.store import membership, object_ranges, schema, stream_metadata
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics
+from streamlake.cluster.watch import Sign, Watch
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.classic.group import Group
 from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
@@ -195,12 +198,24 @@ def ack_after_lease(replace: Replace) -> None:
 @bug(*LOST)
 def replay_before_lease_ends(replace: Replace) -> None:
     """A WAL on a shared disk is replayed at once, though its owner may still acknowledge what it adds (C4)."""
-    init = Takeover.__init__
+    replace(Watch, "is_dead", lambda self, node: True)
 
-    def impatient(self: Takeover, *args: Any) -> None:
-        init(self, *args[:-1], 0)
 
-    replace(Takeover, "__init__", impatient)
+@bug("while it held its lease", *LOST)
+def fence_ignores_beat(replace: Replace) -> None:
+    """Who was watched is fenced though it has beaten since: it holds its lease, and acknowledges."""
+
+    class AnyBeat(Sign):
+        def __ne__(self, other: object) -> bool:
+            return not isinstance(other, Sign) or self.epoch != other.epoch
+
+    replace(membership, "_sign", lambda row: AnyBeat(row["epoch"], row["beat"]))
+
+
+@bug("after an outage")
+def judge_after_outage(replace: Replace) -> None:
+    """Beats that nobody could write or read, as the metadata store was away, count as missed."""
+    replace(watch, "GAP_S", float("inf"))
 
 
 @bug(*LOST, *DAMAGED)
@@ -331,7 +346,13 @@ def retention_ignores_the_hold(replace: Replace) -> None:
 @bug("committed for", "takes a commit", "belongs to")
 def zombie_commits_offsets(replace: Replace) -> None:
     """Offset commits are not fenced by the broker's epoch."""
-    replace(groups_store, "require_current", lambda connection, identity: None)
+    init = GroupStore.__init__
+
+    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity) -> None:
+        open_to_all: Any = SimpleNamespace(read=database.read, write=lambda run, *fences: database.write(run))
+        init(self, open_to_all, identity)
+
+    replace(GroupStore, "__init__", unfenced)
 
 
 @bug("committed for", "takes a commit")

@@ -16,6 +16,7 @@ from simulation.checks.history import Violation
 from simulation.world.disk import SimDisk
 from simulation.world.loop import SimLoop
 from simulation.world.machine import Outside, SimHost, SimMachine
+from simulation.world.metadata import Fence
 from simulation.world.net import SimNet
 from simulation.world.process import Process
 
@@ -23,6 +24,7 @@ from streamlake.broker.broker import Broker
 from streamlake.broker.services import Services, undo_all
 from streamlake.broker.table_worker import TableWorker
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.cluster.store.membership import LEASE_S
 from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
 from streamlake.core.tasks import Executor
@@ -202,7 +204,17 @@ class BrokerLife:
     @property
     def writes_wait(self) -> bool:
         """For the metadata store, which is busy with others."""
-        return self.ready and len(self.services.database._writes) > 0
+        return self.ready and len(self.services.coordination._writes) > 0
+
+    def is_at(self, node: int, epoch: int) -> bool:
+        """Whether it is this process of the node."""
+        identity = getattr(self.services, "identity", None)
+        return identity is not None and (identity.node, identity.epoch) == (node, epoch)
+
+    def judges(self, node: int) -> bool:
+        """It has watched the node until it was dead, and is about to fence it."""
+        membership = getattr(self.services, "membership", None)
+        return membership is not None and membership.watch.is_dead(node)
 
     def shut_down(self) -> None:
         """Ctrl-C."""
@@ -310,6 +322,7 @@ class SimCluster:
         self.lives: list[BrokerLife] = []
         self.violations: list[Violation] = []
         self.may_find_damage = False
+        outside.metadata.on_fence = self._check_fence
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
     def start(self, host: str, config: Config) -> BrokerLife:
@@ -330,6 +343,19 @@ class SimCluster:
         if not self.serving:
             raise Unavailable("no broker serves")
         return await self.serving[-1].ask(question)
+
+    def _check_fence(self, fence: Fence) -> None:
+        """Whoever fences another node, or a process that writes to a shared disk, has watched it for a whole lease,
+        without a gap, until this very moment. (What else proves that a process of its own node is dead, see
+        streamlake/broker/registration.py, has nothing to do with time.)"""
+        (life,) = [life for life in self.lives if life.is_at(fence.node, fence.epoch)] or [None]
+        on_shared_disk = life is not None and life.ready and SHARED in str(life.config.storage.wal)
+        if not fence.ran or not (fence.by_another_node or on_shared_disk):
+            return
+        if fence.since_outage_s < LEASE_S:
+            self.violation(f"node {fence.node} was judged {fence.since_outage_s:.3f} s after an outage")
+        if life is not None and life.process.alive and life.services.membership.held():
+            self.violation(f"{life.process.name} was fenced while it held its lease")
 
     def violation(self, text: str, cause: BaseException | None = None) -> None:
         found = Violation(text)

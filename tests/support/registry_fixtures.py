@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from support.members import next_process
 
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.core.clock import SystemClock
 from streamlake.core.ids import Ids
@@ -19,7 +19,7 @@ __all__ = ["registry", "store"]
 async def store() -> AsyncIterator[SchemaStore]:
     clock = SystemClock()
     database = await Database.open("sqlite://", InlineExecutor(), clock)
-    identity = (await Membership(database, clock, Ids(7)).register(0, "localhost", 9092)).identity
+    identity = (await next_process(database, clock, Ids(7))).identity
     yield SchemaStore(database, identity)
     await database.close()
 

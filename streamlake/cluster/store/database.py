@@ -1,9 +1,10 @@
 """The metadata store: SQL on one thread, group commit, three outcomes.
 
 Every write is a function of a connection. All writes that wait while the thread is busy run in one transaction, each in
-its own SAVEPOINT, so that one that fails does not undo the others; they are answered after COMMIT has returned. Reads
-run between groups and see a snapshot of committed data. The same code serves SQLite (one server process, which locks
-the file while it is open) and PostgreSQL (postgres.py), and runs inline in simulation.
+its own SAVEPOINT, so that one that fails does not undo the others; they are answered after COMMIT has returned. Before
+COMMIT the fences of the writes are checked (fences.py); writes whose fence has fallen are left out, and the others run
+again without them. Reads run between groups and see a snapshot of committed data. The same code serves SQLite (one
+server process, which locks the file while it is open) and PostgreSQL (postgres.py), and runs inline in simulation.
 
 An operation either happened, or raises an error that says that nothing happened, or raises OutcomeUnknown. Only
 operations that the database undid because of a conflict with another transaction (a deadlock) are retried.
@@ -12,11 +13,11 @@ operations that the database undid because of a conflict with another transactio
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, extract, func, select
+from sqlalchemy import Connection, Engine, Transaction, create_engine, event, extract, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -30,11 +31,13 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from streamlake.cluster.store import migrations, postgres
+from streamlake.cluster.store.fences import BrokerIdentity, fallen
 from streamlake.core.clock import Clock
 from streamlake.core.errors import (
     Closed,
     Conflict,
     Corrupt,
+    Fenced,
     Full,
     Invalid,
     OutcomeUnknown,
@@ -58,9 +61,14 @@ TRIES_MAX = 5  # of an operation that conflicts with another one
 Outcome = tuple[Any, BaseException | None]
 
 
+class Write(NamedTuple):
+    run: Callable[[Connection], Any]
+    fences: tuple[BrokerIdentity, ...] = ()
+
+
 @dataclass(slots=True)
 class _Operation:
-    run: Callable[[Connection], Any]
+    work: Write
     answer: "asyncio.Future[Any]"
 
     def deliver(self, outcome: Outcome) -> None:
@@ -76,7 +84,14 @@ class _Operation:
 class Database:
     """Opened by `Database.open`. `executor` must have exactly one thread (or run inline)."""
 
-    def __init__(self, engine: Engine, executor: Executor, clock: Clock, line: postgres.Line | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        executor: Executor,
+        clock: Clock,
+        line: postgres.Line | None = None,
+        answer_timeout_s: float | None = None,
+    ) -> None:
         """`line`: for an engine on a network, to cut the connection to a server that does not answer."""
         self.commits = 0
         self.writes = 0
@@ -88,6 +103,8 @@ class Database:
         self._executor = executor
         self._clock = clock
         self._line = line
+        self._answer_timeout_s = answer_timeout_s or ANSWER_TIMEOUT_S
+        self._beside: list[Database] = []
         self._connection: Connection | None = None  # touched on the executor's thread only
         self._writes: deque[_Operation] = deque()
         self._reads: deque[_Operation] = deque()
@@ -95,13 +112,16 @@ class Database:
         self._closed = False
 
     def metrics(self) -> Iterable[Metric]:
+        """Of all connections that were made beside this one, too."""
+        each = [self, *self._beside]
         return (
             counter("streamlake_metadata_commits", "Transactions committed to the metadata store.",
-                lambda: self.commits),
+                lambda: sum(database.commits for database in each)),
             counter("streamlake_metadata_writes",
-                "Writes committed to the metadata store; concurrent writes share a transaction.", lambda: self.writes),
+                "Writes committed to the metadata store; concurrent writes share a transaction.",
+                lambda: sum(database.writes for database in each)),
             counter("streamlake_metadata_commits_failed", "Transactions of the metadata store that failed.",
-                lambda: self.failed_groups),
+                lambda: sum(database.failed_groups for database in each)),
         )  # fmt: skip
 
     @classmethod
@@ -121,19 +141,36 @@ class Database:
             raise
         return database
 
-    def write(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
-        """Run `fn` in the next group; the future has its result once the group is committed. An exception of `fn`
-        undoes `fn` alone.
+    @property
+    def is_ours_alone(self) -> bool:
+        """Whether no other process can be connected: SQLite's file is locked while it is open."""
+        return self._line is None
 
-        Unavailable, Full: nothing was done. OutcomeUnknown: the answer to the commit was lost. Conflict: a constraint
-        was violated. Invalid: the database cannot store a value. Cancelling the future does not undo the write once
-        its group has started.
+    def beside(self, executor: Executor, answer_timeout_s: float | None = None) -> "Database":
+        """Another connection to the same store, with a thread and a queue of its own: what goes through it waits for
+        none of our operations. Closed with this one. SQLite has one connection: it is this one."""
+        if self._line is None:
+            return self
+        line = postgres.Line()
+        engine = postgres.engine(self._engine.url, line)
+        self._beside.append(Database(engine, executor, self._clock, line, answer_timeout_s))
+        return self._beside[-1]
+
+    def write(self, fn: Callable[[Connection], T], *fences: BrokerIdentity) -> "asyncio.Future[T]":
+        """Run `fn` in the next group; the future has its result once the group is committed. An exception of `fn`
+        undoes `fn` alone. `fn` may run more than once; only its last run counts.
+
+        Fenced, whatever else `fn` raises, if one of the `fences` does not stand at the end of the group: a process that
+        was taken over finds what its successor has changed, and must not mistake it for damage. Unavailable, Full:
+        nothing was done. OutcomeUnknown: the answer to the commit was lost. Conflict: a constraint was violated.
+        Invalid: the database cannot store a value. Cancelling the future does not undo the write once its group has
+        started.
         """
-        return self._submit(self._writes, fn)
+        return self._submit(self._writes, Write(fn, fences))
 
     def read(self, fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
         """Run `fn` on committed data; its changes, if any, are rolled back."""
-        return self._submit(self._reads, fn)
+        return self._submit(self._reads, Write(fn))
 
     def now_ms(self, connection: Connection) -> int:
         """The wall clock that all brokers of this store share: that of the PostgreSQL server, or our own."""
@@ -143,19 +180,21 @@ class Database:
 
     async def close(self) -> None:
         """Finish the queued operations, then close the connection. The caller still owns the executor."""
+        while self._beside:
+            await self._beside.pop().close()
         self._closed = True
         if self._drain is not None:
             await self._drain
         await self._executor.run(self._discard)
 
-    def _submit(self, queue: deque[_Operation], fn: Callable[[Connection], T]) -> "asyncio.Future[T]":
+    def _submit(self, queue: deque[_Operation], work: Write) -> "asyncio.Future[Any]":
         if self._closed:
             raise Closed("the metadata store is closed")
         if len(queue) >= QUEUE_OPERATIONS_MAX:
             raise Full(f"{QUEUE_OPERATIONS_MAX} metadata operations are waiting already: try again later")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        queue.append(_Operation(fn, answer))
+        answer: asyncio.Future[Any] = loop.create_future()
+        queue.append(_Operation(work, answer))
         if self._drain is None:
             self._drain = loop.create_task(self._drain_queues(), name="metadata")
         return answer
@@ -168,7 +207,7 @@ class Database:
                 writes, reads = _take(self._writes), _take(self._reads)
                 batch = writes + reads
                 outcomes = await self._on_thread(
-                    ANSWER_TIMEOUT_S, self._run, [w.run for w in writes], [r.run for r in reads]
+                    self._answer_timeout_s, self._run, [w.work for w in writes], [r.work.run for r in reads]
                 )
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.deliver(outcome)
@@ -202,14 +241,12 @@ class Database:
 
     # All below runs on the thread of the executor.
 
-    def _run(
-        self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
-    ) -> list[Outcome]:
+    def _run(self, writes: Sequence[Write], reads: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
         outcomes = self._write_all(writes)
         outcomes.extend(self._read_one(read) for read in reads)
         return outcomes
 
-    def _write_all(self, writes: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
+    def _write_all(self, writes: Sequence[Write]) -> list[Outcome]:
         """All writes in their order, in one transaction. If one of them loses against a transaction of another broker,
         the writes before it are committed, which releases our locks, and the others start again with it."""
         outcomes: list[Outcome] = []
@@ -220,26 +257,23 @@ class Database:
             outcomes += done
         return outcomes
 
-    def _write_group(self, writes: Sequence[Callable[[Connection], Any]], last_try: bool) -> list[Outcome]:
+    def _write_group(self, writes: Sequence[Write], last_try: bool) -> list[Outcome]:
         """The outcomes of the writes before the first one to retry; with `last_try`, of all."""
         outcomes: list[Outcome] = []
         try:
             connection = self._connect()
-            transaction = connection.begin()
-            for write in writes:
-                value, error = _in_savepoint(connection, write)
-                if postgres.must_retry(error) and not last_try:
-                    self.retries += 1
-                    break
-                outcomes.append((value, _nothing_done(error) if isinstance(error, DBAPIError) else error))
+            outcomes, transaction = self._run_fenced(connection, writes, last_try)
         except SQLAlchemyError as error:
             # COMMIT was never sent, so the database rolls all of it back, at the latest when the connection closes.
             self._give_up()
+            if postgres.must_retry(error) and not last_try:
+                self.retries += 1
+                return []
             return [(None, _nothing_done(error))] * len(writes)
         try:
             # Answers leave this thread only after COMMIT has returned, that is, after the fsync of SQLite
             # (synchronous=FULL) or of the server: a machine that dies before may lose the group, but no caller has been
-            # told that it happened.
+            # told that it happened. The fences that were checked are locked until COMMIT ends: nobody fences us before.
             transaction.commit()
         except SQLAlchemyError as error:
             self._give_up()
@@ -247,6 +281,31 @@ class Database:
         self.commits += 1
         self.writes += len(outcomes)
         return outcomes
+
+    def _run_fenced(
+        self, connection: Connection, writes: Sequence[Write], last_try: bool
+    ) -> tuple[list[Outcome], Transaction]:
+        """The outcomes of the writes before the first one to retry, and the transaction that holds their effects."""
+        fenced: dict[BrokerIdentity, Fenced] = {}
+        while True:
+            transaction = connection.begin()
+            outcomes: list[Outcome] = []
+            for write in writes:
+                error = _fenced_by(write, fenced)
+                outcome = (None, error) if error else _in_savepoint(connection, write.run)
+                if postgres.must_retry(outcome[1]) and not last_try:
+                    self.retries += 1
+                    break
+                outcomes.append(outcome)
+            checked = {fence for write in writes[: len(outcomes)] for fence in write.fences}
+            # Last of all, for all of them: before this, another process may take a broker over without waiting for us.
+            found = fallen(connection, checked - fenced.keys())
+            if not found:
+                return [(v, _nothing_done(e) if isinstance(e, DBAPIError) else e) for v, e in outcomes], transaction
+            # The effects of a fenced write are undone, and those of the writes after it, which may have seen them. An
+            # epoch never returns, so each round ends with fewer fences than it began with.
+            fenced |= found
+            transaction.rollback()
 
     def _read_one(self, read: Callable[[Connection], Any]) -> Outcome:
         self.reads += 1
@@ -296,6 +355,10 @@ def _take(queue: deque[_Operation]) -> list[_Operation]:
     """The next group, without operations that were cancelled before they started."""
     group = [queue.popleft() for _ in range(min(len(queue), GROUP_OPERATIONS_MAX))]
     return [operation for operation in group if not operation.answer.cancelled()]
+
+
+def _fenced_by(write: Write, fenced: Mapping[BrokerIdentity, Fenced]) -> Fenced | None:
+    return next((fenced[fence] for fence in write.fences if fence in fenced), None)
 
 
 def _in_savepoint(connection: Connection, write: Callable[[Connection], Any]) -> Outcome:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, select
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, upsert
 
 
@@ -56,35 +56,32 @@ class GroupStore:
 
     async def save_group(self, row: GroupRow) -> None:
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             upsert(connection, schema.consumer_group, [asdict(row)])
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def delete_groups(self, group_ids: Collection[str]) -> None:
         """Delete the groups with their offsets; unknown ids are ignored."""
         doomed = sorted(group_ids)
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             for ids in in_lists(doomed):
                 for table in (schema.consumer_offset, schema.consumer_group):
                     connection.execute(delete(table).where(table.c.group_id.in_(ids)))
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow]) -> None:
         """The offsets are durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of
         topics that do not exist are ignored. The caller has checked member and generation."""
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             topic_ids = _topic_ids(connection, {row.topic for row in offsets})
             known = [row for row in offsets if row.topic in topic_ids]
             rows = [_offset_values(group_id, topic_ids[row.topic], row) for row in known]
             upsert(connection, schema.consumer_offset, rows)
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
         """All committed offsets of the group, by topic and partition."""

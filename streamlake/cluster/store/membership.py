@@ -1,66 +1,70 @@
-"""Membership of brokers: registration, epoch, lease.
+"""Membership of brokers: registration, epoch, beats, lease.
 
-A broker takes a new epoch at each start. A process that acts for a node under an older epoch is a zombie; every write
-to the metadata store checks the epoch in its own transaction (`require_current`). Only a newer epoch fences: a takeover
-of a node (`take_over`) raises its epoch first, after its lease has expired by the clock of the metadata store. The
-lease says until when this process may acknowledge records that other brokers could replay without asking it (the file
-WAL).
+A broker takes a new epoch at each start. A process that acts for a node under an older epoch is a zombie; the epoch is
+the fence of every write to the metadata store (fences.py). Only a newer epoch fences: a registration of the node, or a
+takeover by another one (`take_over`).
 
-An expired lease (the machine slept, the store was unavailable) may be renewed, and acknowledgements continue, as long
-as nobody has raised the epoch. This is safe: a renewal succeeds only under the current epoch, so there was no takeover
-by then, and a later one must wait for the end of the new lease. It replays after that, and finds all records that were
-durable before, including those that were synced while the lease was not held.
+While it runs a broker beats: it counts up a number in its row. Others who see the number stand still for a whole lease
+take the broker for dead (watch.py); no wall clock is asked. In return a broker that could not beat for a whole lease,
+by its own clock, acknowledges nothing that others could replay without asking it (a file WAL on a shared disk).
+
+An expired lease (the machine slept, the store was unavailable) may be renewed by a beat, and acknowledgements continue,
+as long as nobody has raised the epoch. This is safe: a beat succeeds only under the current epoch, so there was no
+takeover by then, and a later one compares the beat with the one that was watched: it must watch for a whole lease from
+here on. It replays after that, and finds all records that were durable before, including those that were synced while
+the lease was not held.
+
+Beats have a connection of their own, so that they never wait behind other operations. The event loop sends them: a
+broker whose loop hangs is dead to others, as it should be.
 """
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, Update, select, update
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity, taken_over
 from streamlake.cluster.store.schema import insert_into
+from streamlake.cluster.watch import Sign, Watch
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Closed, Conflict, Fenced, Invalid, NotFound
+from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound
 from streamlake.core.ids import Ids
 from streamlake.core.retry import TRANSIENT
 from streamlake.telemetry.metric import Metric, counter
 
 CLUSTER_ROW = 1
-RENEWALS_PER_LEASE = 3  # two may be lost
+LEASE_S = 3.0
+BEAT_INTERVAL_S = 0.75  # two may fail, and the third is in time
+BEAT_RETRY_S = 0.25
+BEAT_ANSWER_TIMEOUT_S = 1.0  # a connection that is silent for longer is given up, while there is time for another one
 NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
-LEFT = 0  # lease_until_ms of a broker that stopped cleanly: no takeover needs to wait for it
 
-
-@dataclass(frozen=True, slots=True)
-class BrokerIdentity:
-    """The identity of this process in the metadata store."""
-
-    cluster_id: str
-    node: int
-    epoch: int
+# States of a node.
+RUNNING = "running"  # as far as anybody knows
+LEFT = "left"  # its last process stopped cleanly, and acknowledges nothing any more
+FENCED = "fenced"  # its last process was watched until it was dead, and taken over
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerInfo:
     node: int
     epoch: int
+    beat: int
+    state: str
     host: str
     port: int
-    lease_until_ms: int  # by the clock of the metadata store
 
+    @property
+    def sign(self) -> Sign:
+        return Sign(self.epoch, self.beat)
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """`previous_lease_ms`: how long the previous process of the node, if it runs on another machine, may still
-    acknowledge records that it syncs to a WAL on a shared disk; wait for so long before that WAL is replayed. 0 if it
-    stopped cleanly. Otherwise a whole lease, whatever the wall clock says: an operator, or a failover of the metadata
-    store, may have set that clock."""
-
-    identity: BrokerIdentity
-    previous_lease_ms: int
+    @property
+    def may_run(self) -> bool:
+        return self.state == RUNNING
 
 
 class LeaseTerm:
@@ -71,38 +75,37 @@ class LeaseTerm:
         self.deadline = float("-inf")
 
     def granted(self, sent_at: float) -> None:
-        """A renewal that was sent at `sent_at` succeeded. The store granted it later than that, so a lease that is
-        counted from `sent_at` can only be too short: this process stops before others may assume that it has."""
+        """A beat that was sent at `sent_at` succeeded. Others saw it later than that, so a lease that is counted from
+        `sent_at` can only be too short: this process stops before others may assume that it has."""
         self.deadline = max(self.deadline, sent_at + self.lease_s)
 
     def held(self, now: float) -> bool:
         return now < self.deadline
 
-    def renewal_at(self) -> float:
-        return self.deadline - self.lease_s * (1 - 1 / RENEWALS_PER_LEASE)
-
 
 class Membership:
     """Implements s3stream.wal.Lease for this process."""
 
-    def __init__(self, database: Database, clock: Clock, ids: Ids, lease_ms: int = 10_000) -> None:
+    def __init__(self, database: Database, beats: Database, clock: Clock, ids: Ids) -> None:
+        """`beats`: a connection on which nothing but beats and short reads wait (Database.beside)."""
         self.renewals = 0
         self.failed_renewals = 0
         self._database = database
+        self._beats = beats
         self._clock = clock
         self._ids = ids
-        self.lease_ms = lease_ms
-        self._lease = LeaseTerm(lease_ms / 1000)
+        self._lease = LeaseTerm(LEASE_S)
         self._granted = asyncio.Event()
+        self.watch = Watch(LEASE_S)
         self._left = False
-        self._previous_until_ms = LEFT
+        self._beat = 0  # the last one that was acknowledged
         self._identity: BrokerIdentity | None = None
 
     def metrics(self) -> Iterable[Metric]:
         return (
-            counter("streamlake_lease_renewals", "Renewals of the broker's lease in the metadata store.",
+            counter("streamlake_lease_renewals", "Beats of the broker, which renew its lease in the metadata store.",
                 lambda: self.renewals),
-            counter("streamlake_lease_renewals_failed", "Renewals of the broker's lease that failed.",
+            counter("streamlake_lease_renewals_failed", "Beats of the broker that failed.",
                 lambda: self.failed_renewals),
         )  # fmt: skip
 
@@ -123,57 +126,51 @@ class Membership:
             self._granted.clear()
             await self._granted.wait()
 
-    async def register(self, node: int, host: str, port: int) -> Registration:
+    async def register(self, node: int, host: str, port: int, former: Sign | None = None) -> BrokerIdentity:
         """Take the next epoch of this node: every older process of the node is fenced from then on. The very first
-        registration creates the cluster id."""
+        registration creates the cluster id.
+
+        `former`: the sign of a process of the node that need not be waited for (broker/registration.py). Conflict if
+        the node may run and shows another sign.
+        """
         sent_at = self._clock.boottime()
         cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
 
-        def run(connection: Connection) -> Registration:
+        def run(connection: Connection) -> BrokerIdentity:
             first = insert_into(connection, schema.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
             cluster = connection.execute(select(schema.cluster.c.cluster_id)).scalar_one()
-            epoch, self._previous_until_ms = self._take_epoch(connection, node, host, port)
-            previous_lease_ms = 0 if self._previous_until_ms == LEFT else self.lease_ms
-            return Registration(BrokerIdentity(cluster, node, epoch), previous_lease_ms)
+            return BrokerIdentity(cluster, node, _take_epoch(connection, node, host, port, former))
 
-        # The new epoch is durable when this returns, and the next write of a zombie sees it: no write of ours can
-        # precede the fence.
-        registration = await self._database.write(run)
-        self._identity = registration.identity
+        # The new epoch is durable when this returns, and the fence of a zombie's next write falls: no write of ours can
+        # precede that. A process that beat since it was looked at shows another sign, and is not fenced.
+        self._identity = await self._database.write(run)
         self._grant(sent_at)
-        return registration
+        return self._identity
 
-    def _take_epoch(self, connection: Connection, node: int, host: str, port: int) -> tuple[int, int]:
-        """The next epoch, and the end of the lease of the previous process. The row is created first, so that it can be
-        locked: of two processes that register one node at the same time, one is the previous process of the other."""
-        facts = {"node": node, "host": host, "port": port}
-        first = insert_into(connection, schema.broker).values(epoch=NEVER_REGISTERED, lease_until_ms=LEFT, **facts)
-        connection.execute(first.on_conflict_do_nothing())
-        previous = _locked_broker(connection, node)
-        assert previous is not None
-        now_ms = self._database.now_ms(connection)
-        epoch: int = previous["epoch"] + 1
-        mine = update(schema.broker).where(schema.broker.c.node == node)
-        connection.execute(mine.values(epoch=epoch, lease_until_ms=now_ms + self.lease_ms, **facts))
-        return epoch, min(previous["lease_until_ms"], now_ms + self.lease_ms)
-
-    async def renew(self) -> None:
-        """Extend the lease, even an expired one. Fenced if a newer epoch of this node exists; Unavailable,
-        OutcomeUnknown: try again; Closed after `leave`."""
+    async def beat(self) -> None:
+        """Show others that this broker lives, which renews its lease, even an expired one. Fenced if a newer epoch of
+        this node exists. Unavailable, OutcomeUnknown: try again. Closed after `leave`. Corrupt if the metadata store
+        has lost what it had acknowledged."""
         if self._left:
             raise Closed("this broker has given its lease back")
         sent_at = self._clock.boottime()
-        identity = self.identity
+        identity, acknowledged = self.identity, self._beat
+        counting = _mine(identity).values(beat=schema.broker.c.beat + 1).returning(schema.broker.c.beat)
 
-        def run(connection: Connection) -> None:
-            require_current(connection, identity)
-            until_ms = self._database.now_ms(connection) + self.lease_ms
-            mine = schema.broker.c.node == identity.node
-            connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
+        def run(connection: Connection) -> int:
+            beat: int | None = connection.execute(counting).scalar()
+            if beat is None:
+                raise _not_mine(connection, identity)
+            if beat <= acknowledged:
+                raise Corrupt(
+                    f"the metadata store went back: it counts beat {beat} of node {identity.node}, and had acknowledged"
+                    f" beat {acknowledged}. {LOST_COMMITS}"
+                )
+            return beat
 
         try:
-            await self._database.write(run)
+            self._beat = await self._beats.write(run)
         except BaseException:
             self.failed_renewals += 1
             raise
@@ -181,92 +178,122 @@ class Membership:
         self.renewals += 1
 
     def _grant(self, sent_at: float) -> None:
-        if not self._left:  # the answer to a renewal may arrive while the lease is being released
+        if not self._left:  # the answer to a beat may arrive while the lease is being released
             self._lease.granted(sent_at)
             self._granted.set()
 
     async def run(self) -> None:
-        """Renew until cancelled. Raises Fenced (end the process). While the store is unavailable it tries again, and
-        the lease expires by itself."""
-        retry_s = self._lease.lease_s / 10
+        """Beat until cancelled. Raises Fenced and Corrupt (end the process). While the store is unavailable it tries
+        again, and the lease expires by itself."""
+        pause_s = BEAT_INTERVAL_S
         while True:
-            await asyncio.sleep(max(retry_s, self._lease.renewal_at() - self._clock.boottime()))
+            await asyncio.sleep(pause_s)
+            sent_at = self._clock.boottime()
             try:
-                await self.renew()
+                await self.beat()
             except TRANSIENT:
-                continue
+                pause_s = BEAT_RETRY_S
+            else:
+                pause_s = max(0.0, sent_at + BEAT_INTERVAL_S - self._clock.boottime())
 
     async def leave(self) -> None:
-        """A clean stop: the lease ends now, so that no other broker needs to wait for it. Epoch and WALs remain.
-
-        The lease of the previous process of the node does not end: if this process was short-lived, others still have
-        to wait for it."""
+        """A clean stop: the lease ends now, so that nobody needs to wait for it. Epoch and WALs remain."""
         identity = self.identity
 
         def run(connection: Connection) -> None:
-            require_current(connection, identity)
-            mine = schema.broker.c.node == identity.node
-            previous_runs = self._previous_until_ms > self._database.now_ms(connection)
-            until_ms = self._previous_until_ms if previous_runs else LEFT
-            connection.execute(update(schema.broker).where(mine).values(lease_until_ms=until_ms))
+            if connection.execute(_mine(identity).values(state=LEFT)).rowcount == 0:
+                raise _not_mine(connection, identity)
 
         # First of all: from here on nothing is acknowledged on the lease, so others may regard it as ended.
         self._left = True
         self._lease.deadline = float("-inf")
-        await self._database.write(run)
+        await self._beats.write(run)
 
-    async def take_over(self, node: int, margin_ms: int) -> int:
-        """Fence another node whose lease expired at least `margin_ms` ago by the clock of the metadata store, or which
-        stopped cleanly: its epoch is raised by one. Returns the previous epoch. All records that the process made
-        durable can be read from now on, and it acknowledges no more.
+    async def take_over(self, node: int, sign: Sign) -> int:
+        """Fence another node, which left, or was watched until it was dead, and showed this sign: its epoch is raised
+        by one. Returns the previous epoch. All records that the process made durable can be read from now on, and it
+        acknowledges no more.
 
-        Conflict, with the remaining time, if the node may be alive; NotFound; Invalid for this node itself. `margin_ms`
-        must exceed the drift of clocks within a lease.
+        Conflict if it shows another sign: it lives; NotFound; Invalid for this node itself.
         """
         identity = self.identity
         if node == identity.node:
             raise Invalid(f"node {node} is this broker: it takes itself over by registering")
 
         def run(connection: Connection) -> int:
-            require_current(connection, identity)
-            found = _locked_broker(connection, node)
+            # Ours, too, and in the order of the nodes: two brokers that fence each other do not wait for each other.
+            found = _locked_brokers(connection, {node, identity.node}).get(node)
             if found is None:
                 raise NotFound(f"broker {node} never registered")
-            left_ms = found["lease_until_ms"] + margin_ms - self._database.now_ms(connection)
-            if left_ms > 0 and found["lease_until_ms"] != LEFT:
-                raise Conflict(f"broker {node} may be alive: it can be taken over in {left_ms} ms at the earliest")
-            epoch: int = found["epoch"]
-            connection.execute(update(schema.broker).where(schema.broker.c.node == node).values(epoch=epoch + 1))
-            return epoch
+            if _sign(found) != sign:
+                raise Conflict(f"broker {node} is alive: it shows {_sign(found)}, and was watched at {sign}")
+            fenced = update(schema.broker).where(schema.broker.c.node == node)
+            connection.execute(fenced.values(epoch=sign.epoch + 1, state=FENCED))
+            return sign.epoch
 
-        # Durable before any WAL of the node is replayed: a later renewal is Fenced, an earlier one makes this a
-        # Conflict.
-        return await self._database.write(run)
+        # Durable before any WAL of the node is replayed: a later beat is Fenced, an earlier one makes this a Conflict.
+        return await self._database.write(run, identity)
+
+    async def look(self) -> dict[int, BrokerInfo]:
+        """All brokers that ever registered, by node; `watch` sees their signs. Looks that follow each other for a lease
+        show who is dead."""
+        asked_at = self._clock.boottime()
+        brokers = {broker.node: broker for broker in await self.brokers()}
+        self.watch.look({node: broker.sign for node, broker in brokers.items()}, asked_at, self._clock.boottime())
+        return brokers
 
     async def brokers(self) -> list[BrokerInfo]:
-        """All brokers that ever registered, by node. If its lease has expired, a broker is dead or disconnected."""
+        """All brokers that ever registered, by node."""
         b = schema.broker.c
-        query = select(b.node, b.epoch, b.host, b.port, b.lease_until_ms).order_by(b.node)
-        return await self._database.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
+        query = select(b.node, b.epoch, b.beat, b.state, b.host, b.port).order_by(b.node)
+        return await self._beats.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
 
 
-def require_current(connection: Connection, identity: BrokerIdentity) -> None:
-    """The first call in every write of a broker. Fenced if a newer process of the node has registered.
-
-    The row remains share-locked until the commit (PostgreSQL; SQLite has one writer), so a registration happens either
-    before this check or after the whole write.
-    """
-    query = select(schema.broker.c.epoch).where(schema.broker.c.node == identity.node).with_for_update(read=True)
-    epoch = connection.execute(query).scalar()
-    if epoch != identity.epoch:
-        raise Fenced(
-            f"node {identity.node} was taken over: its epoch is {epoch}, this process has {identity.epoch}. "
-            "Another server runs with the same node id; this one must stop"
-        )
+LOST_COMMITS = (
+    "A failover to a standby that was behind, or a restored backup, has lost commits: nothing may be built on what is"
+    " left. Restore the newest state of the metadata store, then start again"
+)
 
 
-def _locked_broker(connection: Connection, node: int) -> RowMapping | None:
-    """Epoch and lease of the node; its row is locked until the commit."""
+def _take_epoch(connection: Connection, node: int, host: str, port: int, former: Sign | None) -> int:
+    """The next epoch. The row is created first, so that it can be locked: of two processes that register one node at
+    the same time, one comes first."""
+    facts = {"beat": 0, "host": host, "port": port}
+    first = insert_into(connection, schema.broker).values(node=node, epoch=NEVER_REGISTERED, state=LEFT, **facts)
+    connection.execute(first.on_conflict_do_nothing())
+    previous = _locked_brokers(connection, {node})[node]
+    if previous["state"] == RUNNING and _sign(previous) != former:
+        raise Conflict(f"node {node} may run: it shows {_sign(previous)}, expected was {former}")
+    epoch: int = previous["epoch"] + 1
+    mine = update(schema.broker).where(schema.broker.c.node == node)
+    connection.execute(mine.values(epoch=epoch, state=RUNNING, **facts))
+    return epoch
+
+
+def _locked_brokers(connection: Connection, nodes: Collection[int]) -> dict[int, RowMapping]:
+    """The rows of the nodes, locked until the commit: no write is under way that their fences let pass, and none passes
+    before this transaction ends (fences.py)."""
     b = schema.broker.c
-    query = select(b.epoch, b.lease_until_ms).where(b.node == node).with_for_update()
-    return connection.execute(query).mappings().one_or_none()
+    query = select(b.node, b.epoch, b.beat, b.state).where(b.node.in_(sorted(nodes))).order_by(b.node)
+    return {row["node"]: row for row in connection.execute(query.with_for_update()).mappings()}
+
+
+def _sign(row: RowMapping) -> Sign:
+    return Sign(row["epoch"], row["beat"])
+
+
+def _mine(identity: BrokerIdentity) -> Update:
+    b = schema.broker.c
+    return update(schema.broker).where((b.node == identity.node) & (b.epoch == identity.epoch))
+
+
+def _not_mine(connection: Connection, identity: BrokerIdentity) -> Fenced | Corrupt:
+    """Why there is no row of this identity."""
+    b = schema.broker.c
+    epoch: int | None = connection.execute(select(b.epoch).where(b.node == identity.node)).scalar()
+    if epoch is None or epoch < identity.epoch:
+        return Corrupt(
+            f"the metadata store went back: node {identity.node} has epoch {epoch} there, and this process was given"
+            f" {identity.epoch}. {LOST_COMMITS}"
+        )
+    return taken_over(identity, epoch)

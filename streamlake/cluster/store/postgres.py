@@ -24,15 +24,20 @@ SCHEME = "postgresql"
 DRIVER = "postgresql+psycopg"
 CONNECT_TIMEOUT_S = 5
 # synchronous_commit: a committed write survives a crash of the server, whatever the configuration of the server is.
+# The limits add up to less than a broker's lease (membership.py): a broker that freezes in the middle of a transaction,
+# or a statement that waits, must not keep others waiting until they are taken for dead.
 SESSION = {
     "synchronous_commit": "on",
-    "statement_timeout": "10s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "5s",
+    "statement_timeout": "2s",
+    "lock_timeout": "500ms",
+    "idle_in_transaction_session_timeout": "1s",
 }
+READ_TIMEOUT_S = 10  # a read of a large table takes longer, and holds no row that somebody waits for
 # TCP detects a machine that disappeared without a reset.
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-RETRIED = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure: the server chose one of two to undo
+# deadlock_detected, serialization_failure: the server chose one of two to undo. lock_not_available: that limit is lower
+# than the time after which a server looks for deadlocks, so a deadlock ends like this, too.
+RETRIED = frozenset({"40P01", "40001", "55P03"})
 DISK_FULL = "53100"
 
 
@@ -85,8 +90,10 @@ def _configure(connection: "psycopg.Connection[object]", _record: object) -> Non
 
 
 def begin_snapshot(connection: Connection) -> None:
-    """The first call in a transaction: all its statements see one snapshot of the database."""
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    """The first call in a transaction: all its statements see one snapshot of the database, and may take longer."""
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    longer = (f"SET LOCAL {name} = '{READ_TIMEOUT_S}s'" for name in limits)
+    connection.exec_driver_sql("; ".join(["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", *longer]))
 
 
 def must_retry(error: BaseException | None) -> bool:

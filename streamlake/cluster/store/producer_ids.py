@@ -7,7 +7,7 @@ lost, on purpose, when the broker stops.
 from sqlalchemy import Connection
 
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import take_ids
 
 BLOCK_IDS = 1_000
@@ -22,9 +22,8 @@ class ProducerIdBlocks:
         """The next BLOCK_IDS ids. No other caller ever gets them."""
 
         def run(connection: Connection) -> range:
-            require_current(connection, self._identity)
             first = take_ids(connection, "producer", BLOCK_IDS)
             return range(first, first + BLOCK_IDS)
 
         # Committed before the first id is returned: after a crash the next block begins above this one.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)

@@ -24,7 +24,7 @@ from streamlake.cluster.config.kafka import BROKER, CLIENT_METRICS, GROUP, Fact
 from streamlake.cluster.config.topic import ACCEPTED
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, upsert
 from streamlake.core.errors import Invalid
 
@@ -119,11 +119,10 @@ class ResourceConfigs:
         c = table.c
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             for keys in in_lists(gone):
                 connection.execute(delete(table).where((c.kind == kind) & (c.name == name) & c.key.in_(keys)))
             upsert(connection, table, [{"kind": kind, "name": name, "key": k, "value": v} for k, v in values.items()])
             if connection.execute(select(func.count()).where(c.kind == kind)).scalar_one() > ROWS_MAX:
                 raise Invalid(f"at most {ROWS_MAX} configs of this kind may be set: delete some")
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)

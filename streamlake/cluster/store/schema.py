@@ -59,9 +59,10 @@ broker = Table(
     metadata,
     Column("node", Integer, autoincrement=False, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("lease_until_ms", BigInteger, nullable=False),
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
+    Column("beat", BigInteger, nullable=False, server_default="0"),
+    Column("state", Text, nullable=False, server_default="running"),
     PrimaryKeyConstraint("node", name="pk_broker"),
 )
 

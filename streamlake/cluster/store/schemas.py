@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, take_ids, upsert
 from streamlake.core.errors import Conflict
 
@@ -79,7 +79,6 @@ class SchemaStore:
         """
 
         def run(connection: Connection) -> VersionRow:
-            require_current(connection, self._identity)
             v = schema.subject_version.c
             greatest = connection.execute(select(func.max(v.version)).where(v.subject == subject)).scalar() or 0
             if greatest != latest_version:
@@ -93,30 +92,28 @@ class SchemaStore:
             return row
 
         # Durable before a producer learns the id: a message whose id no reader can look up would be lost.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def soft_delete(self, subject: str, versions: Collection[int]) -> None:
         """Hide the versions; unknown ones are ignored."""
         v = schema.subject_version.c
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             for some in in_lists(sorted(versions)):
                 these = (v.subject == subject) & v.version.in_(some)
                 connection.execute(update(schema.subject_version).where(these).values(deleted=True))
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def purge(self, subject: str, versions: Collection[int]) -> None:
         """Drop the versions; unknown ones are ignored. The schemas stay readable by id."""
         v = schema.subject_version.c
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             for some in in_lists(sorted(versions)):
                 connection.execute(delete(schema.subject_version).where((v.subject == subject) & v.version.in_(some)))
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def levels(self, subjects: Collection[str]) -> dict[str, str]:
         """Compatibility levels that are set for these subjects (or GLOBAL)."""
@@ -132,13 +129,12 @@ class SchemaStore:
         """Set, or with None remove, the level of a subject (or GLOBAL)."""
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             if level is None:
                 connection.execute(delete(schema.subject_config).where(schema.subject_config.c.subject == subject))
             else:
                 upsert(connection, schema.subject_config, [{"subject": subject, "level": level}])
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
 
 def _hash(text: str) -> str:

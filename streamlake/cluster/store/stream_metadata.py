@@ -1,9 +1,9 @@
 """S3Stream's metadata (s3stream/metadata.py) in SQL: streams, objects and the states of objects.
 
-Every write first checks, in its own transaction, that the epoch of this broker is current. A commit also checks the row
-of the WAL and the epoch and end of each stream, so that a zombie, a drain that was overtaken, or an upload that missed
-its deadline changes nothing. Rows are locked in a fixed order (broker, WAL, object, streams by id), so two of these
-writes cannot deadlock on PostgreSQL; groups of them can, and are then retried (database.py).
+The epoch of this broker fences every write (fences.py). A commit also checks the row of the WAL and the epoch and end
+of each stream, so that a zombie, a drain that was overtaken, or an upload that missed its deadline changes nothing.
+Rows are locked in a fixed order (WAL, object, streams by id, broker), so two of these writes cannot deadlock on
+PostgreSQL; groups of them can, and are then retried (database.py).
 
 The states of an object: prepared → committed → destroyed → forgotten. Its row exists before the bytes and longer than
 the bytes, so no crash leaks an object or loses one.
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, take_ids
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
@@ -58,7 +58,6 @@ class SqlStreamMetadata:
         starts = dict(zip(stream_ids, start_offsets, strict=True))
 
         def run(connection: Connection) -> list[StreamState]:
-            require_current(connection, self._identity)
             since = self._identity.epoch if self._wal is None else since_epoch_of(connection, self._wal)
             found = _rows_by_id(connection, sorted(starts), lock=True)
             history = _histories(connection, sorted(starts))
@@ -73,13 +72,12 @@ class SqlStreamMetadata:
             return [opened[stream_id] for stream_id in stream_ids]
 
         # Durable before the opener appends under the new epoch; commits under an older one are Fenced from here on.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def close_streams(self, closings: Sequence[Closing]) -> None:
         s = schema.stream.c
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             found = _rows_by_id(connection, sorted({c.stream_id for c in closings}), lock=True)
             ours = [c for c in closings if c.stream_id in found and _is_open(found[c.stream_id], c.stream_epoch)]
             for c in ours:
@@ -90,7 +88,7 @@ class SqlStreamMetadata:
 
         # Durable before another broker opens the stream, because only this says that it may. All records of the stream
         # are in objects: whoever opens it next begins at its true end, and our WAL holds nothing of it beyond.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def stream_states(self, stream_ids: Sequence[int] | None = None) -> list[StreamState]:
         def run(connection: Connection) -> list[StreamState]:
@@ -111,14 +109,13 @@ class SqlStreamMetadata:
 
     async def prepare_object(self, deadline_ms: int) -> int:
         def run(connection: Connection) -> int:
-            require_current(connection, self._identity)
             object_id = take_ids(connection, "object", 1)
             row = {"id": object_id, "state": PREPARED, "deadline_ms": deadline_ms, "size": 0, "ranges": None}
             connection.execute(insert(schema.object_).values(owner=self._identity.node, **row))
             return object_id
 
         # Durable before the first byte is uploaded: gc finds the object, whatever happens next.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def commit_object(
         self,
@@ -131,7 +128,6 @@ class SqlStreamMetadata:
         wal = self._bound_wal()
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             move_trim(connection, wal, wal_trim)
             _require_prepared(connection, object_id)
             streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
@@ -145,12 +141,11 @@ class SqlStreamMetadata:
         # One transaction: after a crash either all of it is there (the WAL may be trimmed) or nothing (the WAL still
         # has all records). The checks hold row locks of the same transaction: a zombie that wakes here gets Fenced or
         # Conflict.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
         self.commits += 1
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             streams = _rows_by_id(connection, sorted({t.stream_id for t in trims}), lock=True)
             kept = [t for t in trims if t.stream_id in streams]
             for t in kept:
@@ -163,17 +158,16 @@ class SqlStreamMetadata:
             _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
 
         # Durable before gc may regard the ranges below as dead: a start never goes back after data was deleted.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def trim_wal(self, position: int) -> None:
         wal = self._bound_wal()
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             move_trim(connection, wal, position)
 
         # Durable before the WAL deletes the records: recovery never looks for deleted ones.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def wal_trim(self) -> int:
         wal = self._bound_wal()
@@ -189,7 +183,6 @@ class SqlStreamMetadata:
         o = schema.object_.c
 
         def run(connection: Connection) -> list[int]:
-            require_current(connection, self._identity)
             late = (o.state == PREPARED) & (o.deadline_ms < now_ms)
             connection.execute(update(schema.object_).where(late).values(state=DESTROYED))
             for ids in in_lists(dead):
@@ -200,17 +193,16 @@ class SqlStreamMetadata:
 
         # The mark is durable before any byte is deleted: the commit of a slow uploader finds it and gets Conflict, and
         # after a crash gc finds the object again by its mark.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def forget_objects(self, object_ids: Sequence[int]) -> None:
         o = schema.object_.c
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             for ids in in_lists(object_ids):
                 connection.execute(delete(schema.object_).where(o.id.in_(ids) & (o.state == DESTROYED)))
 
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
     async def _dead_committed_objects(self) -> list[int]:
         """Committed objects that have no range in a stream any more. A read can decide this: starts only grow, and

@@ -17,7 +17,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, bindparam, case
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import insert_into, take_ids
 
 
@@ -83,22 +83,20 @@ class TableProgress:
         )
 
         def run(connection: Connection) -> bool:
-            require_current(connection, self._identity)
             return bool(rows) and connection.execute(moving, rows).rowcount > 0
 
         # Durable before retention may delete: after a crash the hold is at most one report old, and never above the
         # records that the table is known to have.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def next_committer_epoch(self) -> int:
         """A number above all committer epochs before; each start of a table worker takes one."""
 
         def run(connection: Connection) -> int:
-            require_current(connection, self._identity)
             return take_ids(connection, "committer_epoch", 1)
 
         # Durable before a worker uses it: two workers can never commit under one epoch.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
 
 def begin_table(connection: Connection, topic_id: UUID, log_starts: Mapping[int, int], now_ms: int) -> None:

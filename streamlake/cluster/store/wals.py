@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, require_current
+from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.core.errors import Conflict, Fenced
 
 
@@ -39,6 +39,13 @@ class WalRow:
         return WalKey(self.node, self.uri, self.epoch)
 
 
+async def all_wals(database: Database) -> list[WalRow]:
+    """The WALs of all nodes, by node and URI."""
+    w = schema.wal.c
+    query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
+    return await database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+
+
 class Wals:
     """The list, for one broker, whose epoch fences every write."""
 
@@ -47,10 +54,7 @@ class Wals:
         self._identity = identity
 
     async def all(self) -> list[WalRow]:
-        """The WALs of all nodes, by node and URI."""
-        w = schema.wal.c
-        query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
-        return await self._database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+        return await all_wals(self._database)
 
     async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
         """This process starts to write to `uri`. A repeated call changes nothing.
@@ -62,7 +66,6 @@ class Wals:
         key = WalKey(self._identity.node, uri, self._identity.epoch)
 
         def run(connection: Connection) -> WalKey:
-            require_current(connection, self._identity)
             row = _row(connection, key, lock=True)
             if row is None:
                 begun = {"node": key.node, "uri": key.uri, "epoch": key.epoch, "since_epoch": key.epoch, "trim": 0}
@@ -82,7 +85,7 @@ class Wals:
 
         # Durable before the first record is written: a recovery of this node after a crash reads this list. A drain of
         # the WAL of an earlier process that still runs is Fenced from here on.
-        return await self._database.write(run)
+        return await self._database.write(run, self._identity)
 
     async def forget(self, node: int, uri: str, epoch: int) -> None:
         """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime. Nobody
@@ -92,7 +95,6 @@ class Wals:
         this = _place(key) & (w.epoch == epoch)
 
         def run(connection: Connection) -> None:
-            require_current(connection, self._identity)
             since = connection.execute(select(w.since_epoch).where(this).with_for_update()).scalar()
             if since is not None:
                 _release_streams(connection, node, since, epoch)
@@ -100,7 +102,7 @@ class Wals:
 
         # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects,
         # so whoever opens one of the streams next begins at its true end.
-        await self._database.write(run)
+        await self._database.write(run, self._identity)
 
 
 def _release_streams(connection: Connection, node: int, since_epoch: int, epoch: int) -> None:

@@ -1,108 +1,150 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
+from support.members import next_process, sign_of
 
-from streamlake.cluster.store.membership import LeaseTerm, Membership, require_current
-from streamlake.core.errors import Closed, Conflict, Fenced, Invalid, NotFound, Unavailable
+from streamlake.cluster.store import schema
+from streamlake.cluster.store.membership import (
+    BEAT_INTERVAL_S,
+    BEAT_RETRY_S,
+    FENCED,
+    LEASE_S,
+    LEFT,
+    RUNNING,
+    LeaseTerm,
+    Membership,
+)
+from streamlake.cluster.watch import Sign
+from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
 
 
 def membership(database, clock, seed: int = 1) -> Membership:
-    return Membership(database, clock, Ids(seed), lease_ms=9_000)
+    return Membership(database, database, clock, Ids(seed))
+
+
+async def state_of(member: Membership, node: int) -> str:
+    (state,) = [broker.state for broker in await member.brokers() if broker.node == node]
+    return state
+
+
+# -- registration ------------------------------------------------------------------------------------------------------
 
 
 async def test_each_start_takes_the_next_epoch_and_the_cluster_id_stays(database, clock) -> None:
-    first = (await membership(database, clock, 1).register(0, "localhost", 9092)).identity
-    second = (await membership(database, clock, 2).register(0, "example", 9093)).identity
-    other = (await membership(database, clock, 3).register(5, "other", 9094)).identity
+    first = await membership(database, clock, 1).register(0, "localhost", 9092)
+    second = await membership(database, clock, 2).register(0, "example", 9093, Sign(1, 0))
+    other = await membership(database, clock, 3).register(5, "other", 9094)
     assert (first.node, first.epoch, second.epoch, other.epoch) == (0, 1, 2, 1)
     assert len(first.cluster_id) == 22
     assert first.cluster_id == second.cluster_id == other.cluster_id
     brokers = await membership(database, clock).brokers()
-    assert [(b.node, b.epoch, b.host, b.port) for b in brokers] == [
-        (0, 2, "example", 9093),
-        (5, 1, "other", 9094),
+    assert [(b.node, b.epoch, b.beat, b.state, b.host, b.port) for b in brokers] == [
+        (0, 2, 0, RUNNING, "example", 9093),
+        (5, 1, 0, RUNNING, "other", 9094),
     ]
 
 
 async def test_a_newer_process_of_the_node_fences_the_older(database, clock) -> None:
-    old, new = membership(database, clock), membership(database, clock)
-    await old.register(0, "localhost", 9092)
-    await new.register(0, "localhost", 9092)
+    old, new = await next_process(database, clock, Ids(1)), await next_process(database, clock, Ids(2))
     before = await new.brokers()
     clock.advance(1)
     with pytest.raises(Fenced, match=r"its epoch is 2, this process has 1"):
-        await old.renew()
+        await old.beat()
     with pytest.raises(Fenced):
         await old.leave()
     assert await new.brokers() == before
     assert not old.held()
-    await new.renew()
+    await new.beat()
+
+
+async def test_a_node_that_may_run_is_not_registered_again(database, clock) -> None:
+    """A copied configuration would else give two servers that fence each other in turns."""
+    old, new = membership(database, clock), membership(database, clock)
+    await old.register(0, "localhost", 9092)
+    await old.beat()
+    before = await old.brokers()
+    for sign in (None, Sign(1, 0), Sign(0, 1)):
+        with pytest.raises(Conflict, match="node 0 may run"):
+            await new.register(0, "localhost", 9093, sign)
+    assert await old.brokers() == before
+    await old.beat()
+    await old.leave()
+    assert (await new.register(0, "localhost", 9093)).epoch == 2
 
 
 async def test_unknown_nodes_are_fenced(database, clock, cluster) -> None:
-    from dataclasses import replace
-
     with pytest.raises(Fenced):
-        await database.write(lambda c: require_current(c, replace(cluster.identity, node=9)))
+        await database.write(lambda c: None, replace(cluster.identity, node=9))
 
 
-async def test_the_lease_runs_by_both_clocks(database, clock) -> None:
+def test_there_is_no_identity_before_registration(clock) -> None:
+    with pytest.raises(Closed):
+        _ = Membership(None, None, clock, Ids(1)).identity
+
+
+# -- beats and the lease -----------------------------------------------------------------------------------------------
+
+
+async def test_a_beat_is_counted_and_renews_the_lease(database, clock) -> None:
     member = membership(database, clock)
     assert not member.held()
     await member.register(0, "localhost", 9092)
-    assert (await member.brokers())[0].lease_until_ms == clock.now_ms() + 9_000
-    clock.advance(8.999)
+    clock.advance(LEASE_S - 0.001)
     assert member.held()
     clock.advance(0.001)
     assert not member.held()
-    await member.renew()  # nobody took over while the machine slept
+    await member.beat()  # nobody took over while the machine slept
     assert member.held()
     assert member.renewals == 1
+    assert await sign_of(member, 0) == Sign(1, 1)
 
 
-async def test_the_lease_counts_from_before_the_renewal_was_sent(database, clock, monkeypatch) -> None:
-    """The store may have granted at once and its answer taken long: others count from the grant."""
-    member = membership(database, clock)
-    await member.register(0, "localhost", 9092)
+async def test_a_wall_clock_that_is_set_ends_no_lease_and_renews_none(database, clock) -> None:
+    member = await next_process(database, clock, Ids(1))
+    clock.milliseconds += 3_600_000
+    assert member.held()
+    clock.boot_s += LEASE_S
+    clock.milliseconds -= 7_200_000
+    assert not member.held()
+
+
+async def test_the_lease_counts_from_before_the_beat_was_sent(database, clock, monkeypatch) -> None:
+    """The store may have counted at once and its answer taken long: others count from what they saw."""
+    member = await next_process(database, clock, Ids(1))
     real = database.write
 
-    def slow(fn):
-        answer = real(fn)
-        clock.advance(5)
+    def slow(fn, *fences):
+        answer = real(fn, *fences)
+        clock.advance(2)
         return answer
 
     monkeypatch.setattr(database, "write", slow)
-    await member.renew()
-    clock.advance(3.999)
+    await member.beat()
+    clock.advance(LEASE_S - 2.001)
     assert member.held()
     clock.advance(0.001)
-    assert not member.held(), "nine seconds after it was sent"
-    await membership(database, clock).register(0, "localhost", 9092)
+    assert not member.held(), "a lease after it was sent"
 
 
 async def test_leaving_ends_the_lease_at_once(database, clock) -> None:
-    member = membership(database, clock)
-    await member.register(0, "localhost", 9092)
-    clock.advance(1)
+    member = await next_process(database, clock, Ids(1))
     await member.leave()
     assert not member.held()
-    assert (await member.brokers())[0].lease_until_ms == 0
+    assert await state_of(member, 0) == LEFT
 
 
-async def test_a_renewal_that_is_answered_while_the_broker_leaves_gives_nothing_back(database, clock) -> None:
+async def test_a_beat_that_is_answered_while_the_broker_leaves_gives_nothing_back(database, clock) -> None:
     """Others take the node over at once, without the wait for a lease."""
-    member = membership(database, clock)
-    await member.register(0, "localhost", 9092)
-    renewing = asyncio.ensure_future(member.renew())
+    member = await next_process(database, clock, Ids(1))
+    beating = asyncio.ensure_future(member.beat())
     leaving = asyncio.ensure_future(member.leave())
-    await asyncio.gather(renewing, leaving)
+    await asyncio.gather(beating, leaving)
     assert not member.held()
     with pytest.raises(Closed):
-        await member.renew()
-    other = membership(database, clock)
-    await other.register(1, "localhost", 9092)
-    assert await other.take_over(0, 1_000) == 1
+        await member.beat()
 
 
 async def test_whoever_waits_for_the_lease_goes_on_when_it_is_granted_again(database, clock) -> None:
@@ -113,144 +155,70 @@ async def test_whoever_waits_for_the_lease_goes_on_when_it_is_granted_again(data
     await member.register(0, "localhost", 9092)
     await asyncio.gather(*waiting)
     await member.until_held()
-    clock.advance(9)
+    clock.advance(LEASE_S)
     waiting = [asyncio.ensure_future(member.until_held()) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(w.done() for w in waiting)
-    await member.renew()
+    await member.beat()
     await asyncio.gather(*waiting)
     assert member.held()
 
 
-async def test_a_registration_tells_how_long_the_previous_life_may_acknowledge(database, clock) -> None:
-    """A whole lease unless it left: the wall clock, by which it may be over, may have been set."""
-
-    async def register() -> Membership:
-        us = membership(database, clock)
-        told.append((await us.register(0, "localhost", 9092)).previous_lease_ms)
-        return us
-
-    told: list[int] = []
-    await register()
-    clock.advance(2)
-    second = await register()
-    await second.leave()  # but not for the first, whose lease runs on
-    third = await register()
-    clock.advance(20)
-    await third.leave()
-    await register()
-    clock.advance(3600)
-    await register()
-    assert told == [0, 9_000, 9_000, 0, 9_000]
-
-
-async def test_a_short_life_does_not_give_the_lease_of_the_one_before_back(database, clock) -> None:
-    """Its start failed, say. Somebody else would replay what the first one still acknowledges (C4)."""
-    first, second, other = (membership(database, clock) for _ in range(3))
-    await first.register(0, "localhost", 9092)
-    clock.advance(2)
-    await second.register(0, "localhost", 9092)
-    await second.leave()
-    await other.register(1, "localhost", 9093)
-    with pytest.raises(Conflict, match="in 8000 ms"):
-        await other.take_over(0, 1_000)
-
-
-async def test_a_dead_node_is_taken_over_after_its_lease_and_a_margin(database, clock) -> None:
-    dead, us = membership(database, clock), membership(database, clock)
-    await dead.register(5, "localhost", 9092)
-    await us.register(0, "localhost", 9092)
-    before = await us.brokers()
-    for seconds, left_ms in ((0, 10_000), (9, 1_000), (0.999, 1)):
-        clock.advance(seconds)
-        with pytest.raises(Conflict, match=f"may be alive: it can be taken over in {left_ms} ms"):
-            await us.take_over(5, 1_000)
-    assert await us.brokers() == before
-    clock.advance(0.001)
-    await us.renew()
-    assert await us.take_over(5, 1_000) == 1
-    with pytest.raises(Fenced, match=r"its epoch is 2, this process has 1"):
-        await dead.renew()
-    assert not dead.held()
-    assert await us.take_over(5, 1_000) == 2, "by the next one that drains it"
-    back = membership(database, clock)
-    assert (await back.register(5, "localhost", 9092)).identity.epoch == 4
-
-
-async def test_a_node_that_renewed_at_the_last_moment_keeps_its_epoch(database, clock) -> None:
-    late, us = membership(database, clock), membership(database, clock)
-    await late.register(5, "localhost", 9092)
-    await us.register(0, "localhost", 9092)
-    clock.advance(20)
-    assert not late.held()
-    await late.renew()
-    with pytest.raises(Conflict):
-        await us.take_over(5, 0)
-    assert late.held()
-
-
-async def test_who_can_be_taken_over(database, clock) -> None:
-    us = membership(database, clock)
-    await us.register(0, "localhost", 9092)
-    with pytest.raises(NotFound, match="broker 7 never registered"):
-        await us.take_over(7, 0)
-    with pytest.raises(Invalid, match="is this broker"):
-        await us.take_over(0, 0)
-    dead = membership(database, clock)
-    await dead.register(5, "localhost", 9092)
-    clock.advance(60)
-    await membership(database, clock).register(0, "localhost", 9092)
-    with pytest.raises(Fenced):
-        await us.take_over(5, 0)  # a zombie takes nobody over
-    await dead.renew()
+async def test_a_store_that_lost_commits_ends_the_broker(database, clock) -> None:
+    """A standby that was behind is promoted: it gives out epochs and ids again that were given out before."""
+    member = await next_process(database, clock, Ids(1))
+    for _ in range(3):
+        await member.beat()
+    await database.write(lambda c: c.execute(update(schema.broker).values(beat=2)).rowcount)
+    with pytest.raises(Corrupt, match="counts beat 3 of node 0, and had acknowledged beat 3"):
+        await member.beat()
+    assert await sign_of(member, 0) == Sign(1, 2), "and what it found is left alone"
+    await database.write(lambda c: c.execute(update(schema.broker).values(beat=3)).rowcount)
+    await member.beat()
+    for lost in (update(schema.broker).values(epoch=0), schema.broker.delete()):
+        await database.write(lambda c, lost=lost: c.execute(lost).rowcount)
+        with pytest.raises(Corrupt, match="the metadata store went back"):
+            await member.beat()
 
 
 async def test_an_unreachable_store_lets_the_lease_run_out(database, clock, monkeypatch) -> None:
-    member = membership(database, clock)
-    await member.register(0, "localhost", 9092)
-    clock.advance(5)
+    member = await next_process(database, clock, Ids(1))
+    clock.advance(1)
 
-    def down(fn):
+    def down(fn, *fences):
         raise Unavailable("down")
 
     monkeypatch.setattr(database, "write", down)
     with pytest.raises(Unavailable):
-        await member.renew()
+        await member.beat()
     assert member.failed_renewals == 1
-    clock.advance(3.999)
+    clock.advance(LEASE_S - 1.001)
     assert member.held()
     clock.advance(0.001)
     assert not member.held()
 
 
-async def test_run_renews_until_fenced(database, clock, monkeypatch) -> None:
-    member = membership(database, clock)
-    await member.register(0, "localhost", 9092)
+async def test_run_beats_until_fenced(database, clock, monkeypatch) -> None:
+    member = await next_process(database, clock, Ids(1))
     slept, real = [], database.write
-    failing = [True, False, True]
+    failing = [True, False, True, False]
 
     async def sleep(seconds: float) -> None:
         slept.append(round(seconds, 3))
         clock.advance(seconds)
         if len(slept) == 5:
-            await membership(database, clock).register(0, "localhost", 9092)
+            await next_process(database, clock, Ids(2))
 
-    def write(fn):
+    def write(fn, *fences):
         if failing and failing.pop():
             raise Unavailable("down for a moment")
-        return real(fn)
+        return real(fn, *fences)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr(database, "write", write)
     with pytest.raises(Fenced):
         await member.run()
-    # Renewed after a third of the lease; after a failure soon again.
-    assert slept == [3.0, 0.9, 3.0, 0.9, 3.0]
-
-
-def test_there_is_no_identity_before_registration(clock) -> None:
-    with pytest.raises(Closed):
-        _ = Membership(None, clock, Ids(1)).identity
+    assert slept == [BEAT_INTERVAL_S, BEAT_INTERVAL_S, BEAT_RETRY_S, BEAT_INTERVAL_S, BEAT_RETRY_S]
 
 
 def test_lease_never_goes_back() -> None:
@@ -260,3 +228,53 @@ def test_lease_never_goes_back() -> None:
     assert lease.deadline == 110
     assert lease.held(109.9)
     assert not lease.held(110)
+
+
+# -- takeover ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_watched_node_is_taken_over_once(database, clock) -> None:
+    dead, us = await next_process(database, clock, Ids(1), 5), await next_process(database, clock, Ids(2))
+    assert await us.take_over(5, Sign(1, 0)) == 1
+    assert await state_of(us, 5) == FENCED
+    with pytest.raises(Fenced, match=r"its epoch is 2, this process has 1"):
+        await dead.beat()
+    assert await us.take_over(5, Sign(2, 0)) == 2, "by the next one that drains it"
+    assert (await membership(database, clock).register(5, "localhost", 9092)).epoch == 4, "without a wait"
+
+
+async def test_a_node_that_beat_at_the_last_moment_keeps_its_epoch(database, clock) -> None:
+    """Between the last look and the fence: it holds its lease again, and acknowledges."""
+    late, us = await next_process(database, clock, Ids(1), 5), await next_process(database, clock, Ids(2))
+    clock.advance(20)
+    assert not late.held()
+    sign = await sign_of(us, 5)
+    await late.beat()
+    with pytest.raises(Conflict, match="is alive"):
+        await us.take_over(5, sign)
+    assert late.held()
+    await late.beat()
+
+
+async def test_who_can_be_taken_over(database, clock) -> None:
+    us = await next_process(database, clock, Ids(1))
+    with pytest.raises(NotFound, match="broker 7 never registered"):
+        await us.take_over(7, Sign(1, 0))
+    with pytest.raises(Invalid, match="is this broker"):
+        await us.take_over(0, Sign(1, 0))
+    dead = await next_process(database, clock, Ids(2), 5)
+    await next_process(database, clock, Ids(3))
+    with pytest.raises(Fenced):
+        await us.take_over(5, Sign(1, 0))  # a zombie takes nobody over
+    await dead.beat()
+
+
+async def test_a_watch_sees_what_brokers_show(database, clock) -> None:
+    us, other = await next_process(database, clock, Ids(1)), await next_process(database, clock, Ids(2), 5)
+    for _ in range(8):
+        found = await us.look()
+        await us.beat()
+        clock.advance(0.5)
+    assert sorted(found) == [0, 5] and found[5].may_run
+    assert us.watch.is_dead(5) and us.watch.is_alive(0)
+    assert found[5].sign == await sign_of(other, 5)

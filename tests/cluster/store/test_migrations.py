@@ -6,7 +6,8 @@ from sqlalchemy import inspect, text
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import BrokerIdentity, BrokerInfo, Membership
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import LEFT, RUNNING, BrokerInfo, Membership
 from streamlake.cluster.store.schema import metadata
 from streamlake.cluster.store.wals import WalRow, Wals
 from streamlake.core.errors import Invalid
@@ -73,19 +74,19 @@ def upgrade_to(revision: str, monkeypatch) -> None:
     monkeypatch.setattr(command, "upgrade", lambda config, head: real(config, revision))
 
 
-async def test_wals_of_the_first_revision_move_to_their_table(empty_url, clock, monkeypatch) -> None:
+async def test_wals_and_leases_of_the_first_revision_are_carried_over(empty_url, clock, monkeypatch) -> None:
     upgrade_to("0001", monkeypatch)
     database = await Database.open(empty_url, InlineExecutor(), clock)
     old = "INSERT INTO broker (node, epoch, lease_until_ms, host, port, wal_uri, wal_trim) VALUES "
-    rows = "(0, 7, 100, 'a', 9092, 'file:///data/wal', 42), (3, 1, 100, 'b', 9093, 'file:///other', 0)"
+    rows = "(0, 7, 100, 'a', 9092, 'file:///data/wal', 42), (3, 1, 0, 'b', 9093, 'file:///other', 0)"
     await database.write(lambda c: c.execute(text(old + rows)).rowcount)
     await database.close()
     monkeypatch.undo()
     database = await Database.open(empty_url, InlineExecutor(), clock)
     wals = await Wals(database, BrokerIdentity("", 0, 7)).all()
     assert wals == [WalRow(0, "file", 7, 42), WalRow(3, "file", 1, 0)]
-    brokers = await Membership(database, clock, Ids(1)).brokers()
-    assert brokers == [BrokerInfo(0, 7, "a", 9092, 100), BrokerInfo(3, 1, "b", 9093, 100)]
+    brokers = await Membership(database, database, clock, Ids(1)).brokers()
+    assert brokers == [BrokerInfo(0, 7, 0, RUNNING, "a", 9092), BrokerInfo(3, 1, 0, LEFT, "b", 9093)]
     await database.close()
 
 
@@ -94,7 +95,7 @@ async def test_two_servers_that_start_at_once_migrate_once(server, clock) -> Non
     executors = [ThreadExecutor("metadata") for _ in range(4)]
     databases = await asyncio.gather(*[Database.open(url, executor, clock) for executor in executors])
     versions = text("SELECT version_num FROM alembic_version")
-    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0005"]] * 4
+    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0006"]] * 4
     for database, executor in zip(databases, executors, strict=True):
         await database.close()
         executor.close()

@@ -146,10 +146,33 @@ class Trouble:
         if until:
             await self._moment(until, MOVED_ON_S, 0.01)
             life.process.resume()
+        elif self._random.random() < 0.5:
+            # Just when its successor has seen it stand still for long enough: who is first, its beat or the fence?
+            self._later.append(self._loop.create_task(self._wake_when_judged(life, successor)))
         elif until_ready:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
         else:
             self._loop.in_world(asleep_s, life.process.resume)
+
+    async def rival(self) -> None:
+        """A second server is started while the first one lives: by a copied configuration, or as another node. It must
+        give way. Often nobody sees a beat for a while, as the metadata store is away."""
+        life = self._life.current
+        others = [host for host in self._life.hosts if life is not None and host != life.host.name]
+        if life is None or not others or not await self._moment(lambda: life.serving, 3.0):
+            return
+        wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
+        node = self._random.choice((life.node, 1 - life.node, 1 - life.node))
+        rival = self._life.start_broker(self._random.choice(others), self._random.choice(wals), node)
+        if self._random.random() < 0.8:
+            await asyncio.sleep(self._random.uniform(0.2, 2))
+            self._life.metadata.outage(self._random.uniform(2, 8))
+        await asyncio.sleep(self._random.uniform(2, 12))
+        rival.shut_down()
+
+    async def _wake_when_judged(self, zombie: BrokerLife, successor: BrokerLife) -> None:
+        await self._moment(lambda: successor.judges(zombie.node) or not successor.process.alive, HANDLED_S)
+        zombie.process.resume()
 
     async def _wake_when_ready(self, zombie: BrokerLife, successor: BrokerLife) -> None:
         await self._moment(lambda: successor.ready or not successor.process.alive, HANDLED_S, 0.01)

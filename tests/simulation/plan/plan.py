@@ -16,7 +16,7 @@ ANYWHERE = (
 )  # fmt: skip
 WITH_DISK = ("power_cut", "power_cut_at_ack", "bad_disk", "bad_disk")
 WITH_BUCKET = (
-    "zombie", "zombie", "zombie", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
+    "zombie", "zombie", "zombie", "rival", "rival", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
 )  # fmt: skip
 WITH_TABLES = (
     "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",

@@ -2,7 +2,7 @@
 
 Each process has a Database of its own (`MetadataServer.open`), as on PostgreSQL. They share one connection, which is
 sound because a group of operations begins and ends inside one call that nothing interrupts; so a group is atomic, and
-only its answer can be lost. Leases are timed by the server's clock, not by the processes'.
+only its answer can be lost.
 
 Faults: Unavailable with nothing done, OutcomeUnknown with all done, and outages. The tables are made once per Python
 process by the real migrations, and copied.
@@ -22,7 +22,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from streamlake.cluster.store import migrations
-from streamlake.cluster.store.database import Database, _begin_immediate
+from streamlake.cluster.store.database import Database, Write, _begin_immediate
+from streamlake.cluster.store.membership import FENCED, RUNNING
+from streamlake.cluster.watch import GAP_S
 from streamlake.core.clock import Clock
 from streamlake.core.errors import OutcomeUnknown, Unavailable
 from streamlake.core.tasks import Executor
@@ -49,6 +51,17 @@ MILD = MetadataFaults(unavailable=0.01, unknown=0.01)
 WILD = MetadataFaults(Latency(0.002, 0.03, 3.0), unavailable=0.03, unknown=0.03, outage_gap_s=300)
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The epoch of a node was raised."""
+
+    node: int
+    epoch: int  # of the process that is fenced
+    ran: bool  # as far as the store knew
+    by_another_node: bool
+    since_outage_s: float  # since the end of the last outage in which no watcher could look for longer than it may
+
+
 class MetadataServer:
     """The state, shared by the Databases of all processes."""
 
@@ -61,6 +74,13 @@ class MetadataServer:
         self.connection.deserialize(_migrated())
         self.connection.execute("PRAGMA foreign_keys=ON")
         self._outages = Windows(self.random, faults.outage_gap_s, faults.outage_s)
+        self.on_fence: Callable[[Fence], None] = lambda fence: None
+        self._outage_seen = (float("-inf"), float("-inf"))
+        self.connection.create_function("fence_seen", 4, self._fence_seen)
+        self.connection.execute(
+            "CREATE TEMP TRIGGER fence_seen AFTER UPDATE OF epoch ON main.broker "
+            "BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state); END"
+        )
 
     async def open(self, process: Process, executor: Executor | None = None) -> Database:
         """Unavailable if there is an outage right now, as a real one would be."""
@@ -80,12 +100,20 @@ class MetadataServer:
         self.connection.close()
 
     def fate(self) -> str:
-        if self._outages.active(self.loop.time()):
+        now = self.loop.time()
+        if self._outages.active(now):
+            began, last = self._outage_seen
+            self._outage_seen = (now if now - last > GAP_S else began, now)
             return "outage"
         drawn = self.random.random()
         if drawn < self.faults.unavailable:
             return "unavailable"
         return "unknown" if drawn < self.faults.unavailable + self.faults.unknown else "done"
+
+    def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
+        began, last = self._outage_seen
+        since_s = self.loop.time() - last if last - began > GAP_S else float("inf")
+        self.on_fence(Fence(node, epoch, before == RUNNING, after == FENCED, since_s))
 
     def query(self, sql: str, *args: Any) -> list[Any]:
         """For checkers: what is committed, at once and without faults."""
@@ -103,6 +131,14 @@ class SimDatabase(Database):
         super().__init__(engine, executor, clock)
         self._server = server
 
+    @property
+    def is_ours_alone(self) -> bool:
+        return False
+
+    def beside(self, executor: Executor, answer_timeout_s: float | None = None) -> Database:
+        self._beside.append(SimDatabase(self._server, self._server._engine(), executor, self._clock))
+        return self._beside[-1]
+
     def now_ms(self, connection: Connection) -> int:
         return self._server.clock.now_ms()
 
@@ -110,9 +146,7 @@ class SimDatabase(Database):
         if self._server.fate() in ("unavailable", "outage"):
             raise Unavailable("cannot open the metadata store: it does not answer (simulated)")
 
-    def _run(
-        self, writes: Sequence[Callable[[Connection], Any]], reads: Sequence[Callable[[Connection], Any]]
-    ) -> list[Outcome]:
+    def _run(self, writes: Sequence[Write], reads: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
         server = self._server
         fate = server.fate()
         server.loop.event(f"metadata: {len(writes)} writes {len(reads)} reads: {fate}")

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.schema import id_block, take_ids
+from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Fenced, OutcomeUnknown, Unavailable
 
 
@@ -152,7 +153,7 @@ def test_a_zombie_is_fenced() -> None:
         memberships = []
         for process in (old, new):
             database = await server.open(process)
-            memberships.append(Membership(database, process.clock, process.ids))
+            memberships.append(Membership(database, database, process.clock, process.ids))
         await memberships[0].register(1, "a", 1)
         old.pause()
         outcome: list[str] = []
@@ -165,7 +166,7 @@ def test_a_zombie_is_fenced() -> None:
 
         old.start(renew())
         await asyncio.sleep(1)
-        await memberships[1].register(1, "b", 1)
+        await memberships[1].register(1, "b", 1, Sign(1, 0))
         old.resume()
         await asyncio.sleep(100)
         assert outcome == ["fenced"]

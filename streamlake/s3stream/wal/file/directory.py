@@ -69,6 +69,22 @@ class WalDirectory:
         self._lock = lock
         self._disk.sync_dir(self.path)
 
+    def is_abandoned(self, identity: str) -> bool:
+        """Whether the WAL of this identity is here and no process has it open: whoever wrote to it has ended, as the
+        lock lasts as long as the process. Changes nothing; False also if that cannot be found out."""
+        try:
+            if not self._disk.is_dir(self.path) or LOCK_NAME not in self._disk.listdir(self.path):
+                return False
+            lock = self._disk.open(posixpath.join(self.path, LOCK_NAME))
+        except OSError:
+            return False
+        try:
+            return lock.lock() and lock.pread(IDENTITY_BYTES_MAX, 0) == identity.encode()
+        except OSError:
+            return False
+        finally:
+            lock.close()
+
     def create(self) -> str:
         """Write a new identity to the lock file, durably. Unavailable if there are segments: they are not ours."""
         if any(name.endswith(SEGMENT_SUFFIX) for name in self._disk.listdir(self.path)):

@@ -1,0 +1,111 @@
+"""Who waits for whom at a fence, on PostgreSQL. What fences do on every database: tests/contracts/metadata_contract.py.
+
+what holds the row            beside a group before its COMMIT (FOR KEY SHARE)
+UPDATE of other columns       passes: a beat
+SELECT … FOR UPDATE           waits: Register, Fence
+UPDATE of the epoch           passes, so it would be no fence
+"""
+
+import asyncio
+
+import pytest
+from contracts.metadata_contract import put, rows
+from sqlalchemy import event, update
+from support.locks import Held, until, waiting_for_a_lock
+from support.members import next_process, sign_of
+
+from streamlake.cluster.store import membership as module
+from streamlake.cluster.store import schema
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
+from streamlake.cluster.watch import Sign
+from streamlake.core.errors import Fenced
+from streamlake.core.ids import Ids
+
+
+class Group:
+    """A group of a broker whose fences are checked, and whose COMMIT is not sent yet."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self.held = Held()
+        event.listen(database._engine, "commit", lambda connection: self.held(), once=True)
+        self.writing = database.write(put("late", 1), identity)
+
+    async def reached(self) -> "Group":
+        await asyncio.to_thread(self.held.inside.wait)
+        return self
+
+    async def commit(self) -> int:
+        self.held.let_go()
+        return await self.writing
+
+
+async def group_of_node_0(postgres, clock) -> tuple[Membership, Group]:
+    database = await postgres.open()
+    membership = await next_process(database, clock, Ids(0))
+    return membership, await Group(database, membership.identity).reached()
+
+
+async def test_a_beat_passes(postgres, clock) -> None:
+    old, group = await group_of_node_0(postgres, clock)
+    old._beats = await postgres.open()
+    await old.beat()
+    assert not group.writing.done()
+    assert (await sign_of(old, 0)) == Sign(1, 1)
+    assert await group.commit() == 1
+
+
+async def test_a_registration_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
+    """Else the new process could read, then a write of the old one land."""
+    _, group = await group_of_node_0(postgres, clock)
+    database, watcher = await postgres.open(), await postgres.open()
+    registering = asyncio.ensure_future(next_process(database, clock, Ids(0)))
+    await until(lambda: waiting_for_a_lock(watcher))
+    assert not registering.done()
+    await group.commit()
+    await registering
+    assert (await database.read(rows))["late"] == 1
+
+
+async def test_a_takeover_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
+    old, group = await group_of_node_0(postgres, clock)
+    database, watcher = await postgres.open(), await postgres.open()
+    us = await next_process(database, clock, Ids(1), 1)
+    taking = asyncio.ensure_future(us.take_over(0, Sign(1, 0)))
+    await until(lambda: waiting_for_a_lock(watcher))
+    assert not taking.done()
+    await group.commit()
+    assert await taking == old.identity.epoch
+    assert (await database.read(rows))["late"] == 1
+
+
+async def test_a_group_waits_for_a_takeover_and_is_fenced(postgres, clock) -> None:
+    old_database, database, watcher = [await postgres.open() for _ in range(3)]
+    old, held = await next_process(old_database, clock, Ids(0)), Held()
+
+    def take_over(connection) -> None:
+        assert module._locked_brokers(connection, {0})
+        connection.execute(update(schema.broker).where(schema.broker.c.node == 0).values(epoch=2))
+        held()
+
+    fencing = database.write(take_over)
+    await asyncio.to_thread(held.inside.wait)
+    writing = old_database.write(put("zombie", 1), old.identity)
+    await until(lambda: waiting_for_a_lock(watcher))
+    held.let_go()
+    await fencing
+    with pytest.raises(Fenced):
+        await writing
+    assert "zombie" not in await database.read(rows)
+
+
+async def test_a_fence_by_plain_update_would_be_none(postgres, clock) -> None:
+    """It passes beside FOR KEY SHARE, as no key changes: the zombie's write lands after the new process has read."""
+    _, group = await group_of_node_0(postgres, clock)
+    database = await postgres.open()
+    plain = update(schema.broker).where(schema.broker.c.node == 0).values(epoch=2)
+    await database.write(lambda c: c.execute(plain).rowcount)
+    assert "late" not in await database.read(rows)
+    assert await group.commit() == 1, "and nobody told the zombie"
+    assert "late" in await database.read(rows)
