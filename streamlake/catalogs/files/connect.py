@@ -101,8 +101,9 @@ def of_stores(properties: Properties) -> dict[str, str]:
     return {key: str(value) for key, value in properties.items() if key.startswith(_OF_STORES) and value}
 
 
-def _s3(bucket: str, properties: dict[str, str], environ: Mapping[str, str] = os.environ) -> Any:
-    endpoint = properties.get(keys.S3_ENDPOINT) or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+def _s3(bucket: str, properties: dict[str, str]) -> Any:
+    of_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = properties.get(keys.S3_ENDPOINT) or of_environment
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise ValueError(f"{keys.S3_ENDPOINT} must be an address such as https://s3.example.com")
     region = _s3_region(bucket, properties, endpoint)
