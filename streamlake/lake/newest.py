@@ -36,10 +36,9 @@ class NewestMetadata:
             return None
 
     def _is_served(self, catalog: str) -> bool:
-        """The endpoint serves one catalog, and another may have a table of the same name."""
         try:
             get_json(self._iceberg, f"/config?warehouse={quote(catalog, safe='')}", self._token)
-        except NotFound:  # another catalog, or a server without the endpoint
+        except NotFound:  # a server without the endpoint
             return False
         return True
 
@@ -47,14 +46,19 @@ class NewestMetadata:
         """The first rows of a topic are committed at once, but a load does not make a table: it is waited for here."""
         deadline = time.perf_counter() + FIRST_COMMIT_S
         is_coming = report["lag"] and split(report["table"], report["namespace"]) == name
-        while (location := self._location(name)) is None and is_coming and time.perf_counter() < deadline:
+        while (
+            (location := self._location(report["catalog"], name)) is None
+            and is_coming
+            and time.perf_counter() < deadline
+        ):
             time.sleep(POLL_S)  # noqa: TID251 - a person waits here, not an event loop
         return location
 
-    def _location(self, name: Name) -> str | None:
+    def _location(self, catalog: str, name: Name) -> str | None:
+        """In that catalog: another may have a table of the same name."""
         namespace, table = quote(name.namespace, safe=""), quote(name.table, safe="")
         try:
-            path = f"/namespaces/{namespace}/tables/{table}?snapshots=refs"
+            path = f"/{quote(catalog, safe='')}/namespaces/{namespace}/tables/{table}?snapshots=refs"
             return str(get_json(self._iceberg, path, self._token)["metadata-location"])
         except NotFound:  # no commit yet
             return None

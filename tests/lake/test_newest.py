@@ -57,7 +57,7 @@ def test_the_first_commit_is_waited_for(monkeypatch):
     newest = NewestMetadata("http://127.0.0.1:9/iceberg", None, lambda problem: None)
     monkeypatch.setattr(newest, "_is_served", lambda catalog: True)
     answers = [None, None, "x.metadata.json"]
-    monkeypatch.setattr(newest, "_location", lambda name: answers.pop(0))
+    monkeypatch.setattr(newest, "_location", lambda catalog, name: answers.pop(0))
     assert newest(report("t"), Name("default", "t")) == "x.metadata.json"
     answers = [None]
     assert newest(report("t"), Name("default", "t__dlq")) is None
