@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaException
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from support import lake
 from support.server import Server
 from support.wait import DEADLINE_S, wait_until
 
 from streamlake.lake import sql
+from streamlake.lake.endpoint import Endpoint
+from streamlake.lake.names import Name
 from streamlake.worker.catalog_calls import CALLS_MAX
 
 CONFIG = """
@@ -65,6 +69,11 @@ def test_tables_in_several_catalogs(new_server: Callable[..., Server], tmp_path:
     assert {name: attached(server, name, topic) for name, topic in (("streamlake", "plain"), ("archive", "old"))} == {
         "streamlake": 3, "archive": 3,
     }  # fmt: skip
+    rest = RestCatalog("default", uri=f"{server.http}/iceberg")
+    rest.create_table("default.old", pa.schema([("x", pa.int64())]))  # its namesake in the default catalog
+    newest = Endpoint(server.http, None, pytest.fail).newest("archive", Name("default", "old"))
+    assert str(newest).startswith(f"file://{tmp_path}/archive/")
+    rest.drop_table("default.old")
     away = httpx.get(f"{server.http}/iceberg/v1/away/namespaces", trust_env=False, timeout=DEADLINE_S)
     assert (away.status_code, away.json()["error"]["type"]) == (503, "ServiceUnavailableException")
 
