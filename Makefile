@@ -33,7 +33,7 @@ $(STAMP): $(SOURCES)
 	$(call install_extra,dev)
 
 $(DEMO): $(SOURCES)
-	$(call install_extra,demo,--no-compile) # bytecode of all that is installed takes longer than that of what runs
+	$(call install_extra,demo,--no-compile) # bytecode only of what runs, when it first does
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO)) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo

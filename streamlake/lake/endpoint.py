@@ -19,13 +19,18 @@ NAMESPACES_MAX = 1000
 
 class Endpoint:
     """Of the server at `http`, with one of its tokens if it wants one. Catalogs have StreamLake's names. `warn` is
-    called with a problem in words, once for each catalog."""
+    called with a problem in words: once for each catalog, until `try_again`."""
 
     def __init__(self, http: str, token: str | None, warn: Callable[[str], None]) -> None:
         self._iceberg = f"{http}/iceberg"
         self._token = token
         self._warn = warn
         self._routes: dict[str, str | None] = {}  # catalogs, by the URL that their routes begin with
+        self._failed: set[str] = set()
+
+    def try_again(self) -> None:
+        """What failed may work by now: a prompt outlives a server that is started again."""
+        self._failed.clear()
 
     def newest(self, catalog: str, name: Name) -> str | None:
         """Where the newest metadata of a table is; None if there is no such table, or the endpoint does not tell."""
@@ -65,13 +70,15 @@ class Endpoint:
 
     def _get(self, catalog: str, path: str) -> Any:
         """None for what is not there, and of a catalog that does not answer, which is told once."""
+        if catalog in self._failed:
+            return None
         try:
             route = self._route(catalog)
             return None if route is None else get_json(route, path, self._token)
         except NotFound:
             return None
         except StreamLakeError as error:
-            self._routes[catalog] = None
+            self._failed.add(catalog)
             self._warn(f"rows that are not committed yet are missing, and tables that are not of topics: {error}")
             return None
 

@@ -79,6 +79,7 @@ class Session:
         reports, catalogs = _reported(self._http)
         reports = self._waited(Views(reports).named(names), reports, names)
         views = Views(reports, catalogs)
+        self._endpoint.try_again()
         if names != []:
             views.refresh(names, self._endpoint)
             views.require(names or ())

@@ -93,3 +93,6 @@ def test_a_server_that_is_away_is_said_once():
     assert endpoint.tables("sql") == []
     assert len(problems) == 1 and problems[0].startswith("rows that are not committed yet are missing")
     assert "no StreamLake server answers" in problems[0]
+    endpoint.try_again()
+    assert endpoint.newest("sql", Name("default", "t")) is None
+    assert len(problems) == 2, "the next statement is told as well"
