@@ -134,7 +134,6 @@ class Services:
             self.store,
             self.wal,
             SqlStreamMetadata(self.database, identity, wal_key),
-            machine.clock,
             machine.ids,
             settings,
             budget,

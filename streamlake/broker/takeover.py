@@ -143,7 +143,7 @@ class Takeover:
         machine = self._machine
         log.info("draining the WAL of an earlier broker epoch", node=row.node, wal=row.uri, epoch=row.epoch)
         try:
-            done = await drain(wal, self._store, metadata, machine.clock, machine.ids, self._settings)
+            done = await drain(wal, self._store, metadata, machine.ids, self._settings)
             # Safe at a crash: all records are in committed objects and the trim says so. What is discarded is never
             # looked for again, but by a drain that begins at that very trim.
             await wal.discard()

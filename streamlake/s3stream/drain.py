@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamlake.core.clock import Clock
 from streamlake.core.ids import Ids
 from streamlake.s3stream.log_cache import Extent, LogCache, StreamLog
 from streamlake.s3stream.metadata import StreamMetadata
@@ -34,7 +33,6 @@ async def drain(
     wal: DrainableWal,
     store: ObjectStore,
     metadata: StreamMetadata,
-    clock: Clock,
     ids: Ids,
     settings: StreamsSettings,
 ) -> Drained:
@@ -59,7 +57,6 @@ async def drain(
         cache=cache,
         objects=objects,
         fetch=_in_memory,
-        clock=clock,
         ids=ids,
     )
     backlog.last_position = await metadata.wal_trim()

@@ -92,8 +92,9 @@ class StreamMetadata(Protocol):
         """All committed stream-set objects, by object id."""
         ...
 
-    async def prepare_object(self, deadline_ms: int) -> int:
-        """A new object id in state `prepared`. After the deadline (wall clock) gc may destroy it."""
+    async def prepare_object(self, ttl_ms: int) -> int:
+        """A new object id in state `prepared`. After so much time gc may destroy it. The clock is that of the metadata
+        store: that of another broker, which may run gc, may differ from ours."""
         ...
 
     async def commit_object(
@@ -126,8 +127,8 @@ class StreamMetadata(Protocol):
         longer ours, as in commit_object."""
         ...
 
-    async def destroyable_objects(self, now_ms: int) -> list[int]:
-        """gc, phase one: mark destroyed (durably) and return ids of objects that are prepared past their deadline, or
+    async def destroyable_objects(self) -> list[int]:
+        """gc, phase one: mark destroyed (durably) and return ids of objects that are prepared for too long, or
         committed with no range that still lies in a stream, and ids marked so before: their bytes may be deleted."""
         ...
 

@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from streamlake.core.budget import Budget
-from streamlake.core.clock import Clock
 from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
@@ -44,7 +43,6 @@ class Streams:
         store: ObjectStore,
         wal: Wal,
         metadata: StreamMetadata,
-        clock: Clock,
         ids: Ids,
         settings: StreamsSettings,
         budget: Budget,
@@ -77,10 +75,9 @@ class Streams:
             cache=self.cache,
             objects=self._objects,
             fetch=self.reads.fetch,
-            clock=clock,
             ids=ids,
         )
-        self.gc = GarbageCollector(store, metadata, clock, settings.gc_interval_ms, settings.gc_grace_ms)
+        self.gc = GarbageCollector(store, metadata, settings.gc_interval_ms, settings.gc_grace_ms)
         self._tasks = Supervisor(lambda _, error: self.appender.fail(error))
         self._claimed: dict[str, int] = {}
         self.recovered_streams = 0

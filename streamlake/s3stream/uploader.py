@@ -19,7 +19,6 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Corrupt, Fenced, Full, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.retry import TRANSIENT, Backoff
@@ -128,7 +127,6 @@ class Uploader:
         cache: LogCache,
         objects: ObjectMap,
         fetch: Callable[[Extent], Awaitable[list[Buffer]]],
-        clock: Clock,
         ids: Ids,
     ) -> None:
         self._settings = settings
@@ -140,7 +138,6 @@ class Uploader:
         self._cache = cache
         self._objects = objects
         self._fetch = fetch
-        self._clock = clock
         self._ids = ids
         self._dirty = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -287,8 +284,7 @@ class Uploader:
     async def _upload(self, draft: Draft, wal_trim: int) -> None:
         draft.parts = draft.encoder.finish()
         while True:
-            deadline_ms = self._clock.now_ms() + self._settings.prepare_ttl_ms
-            object_id = await self.persist(lambda: self._metadata.prepare_object(deadline_ms))  # noqa: B023
+            object_id = await self.persist(lambda: self._metadata.prepare_object(self._settings.prepare_ttl_ms))
             key = object_key(object_id)
             # the same bytes under the same key, and an id is used once: a put that lands late changes nothing
             await self.persist(lambda: self._store.put(key, draft.parts))  # noqa: B023

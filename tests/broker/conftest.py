@@ -68,7 +68,6 @@ class Life:
             site.store,
             MemoryWal(site.wal_log),
             SqlStreamMetadata(site.database, identity, wal),
-            site.clock,
             Ids(3),
             StreamsSettings(log_cache_bytes=8 * MIB, block_cache_bytes=MIB, upload_bytes=MIB),
             Budget(256 * MIB),

@@ -110,7 +110,7 @@ class Life:
         metadata = SqlStreamMetadata(self.world.database, self.membership.identity, self.key)
         settings = replace(StreamsSettings(), wal_readable=False, upload_interval_ms=3_600_000)
         self.streams = Streams(
-            self.store, self.wal, metadata, self.world.clock, self.machine.ids, settings, Budget(1 << 30),
+            self.store, self.wal, metadata, self.machine.ids, settings, Budget(1 << 30),
             self.fatal.append,
         )  # fmt: skip
         await self.streams.start()
@@ -167,6 +167,19 @@ async def test_a_lease_on_a_shared_disk_is_waited_for(successor: int) -> None:
     with pytest.raises((TimeoutError, StreamLakeError)):
         await one.append(b"lost", NO_ACK_S)
     assert await next_one.everything() == [b"aaaa"]
+
+
+async def test_only_a_shared_disk_needs_the_lease() -> None:
+    """Nobody else can replay what is on a disk of its own: acknowledgements go on while the metadata store is away."""
+    world = await World().open()
+    own, shared = await world.serving(1, "file"), await World().open()
+    world.clock.advance(60)
+    assert not own.membership.held()
+    await own.append(b"aaaa")
+    other = await shared.serving(1, SHARED)
+    shared.clock.advance(60)
+    with pytest.raises(TimeoutError):
+        await other.append(b"held", NO_ACK_S)
 
 
 async def test_a_wall_clock_that_was_set_ends_no_lease() -> None:

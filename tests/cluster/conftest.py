@@ -10,8 +10,10 @@ from sqlalchemy.pool import NullPool
 from support import postgres as support
 from support.members import next_process
 from support.postgres import Postgres
+from support.wait import DEADLINE_S
 
 from streamlake.cluster.store import migrations
+from streamlake.cluster.store import postgres as postgres_module
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.postgres import DRIVER
@@ -132,7 +134,15 @@ def migrated(server: Postgres) -> str:
 
 
 @pytest.fixture
-async def postgres(server: Postgres, migrated: str, clock: ManualClock) -> AsyncIterator[Servers]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits of sessions, which are short, say nothing about a machine that is busy with other things. Tests of a
+    limit set it themselves."""
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        monkeypatch.setitem(postgres_module.SESSION, name, f"{DEADLINE_S}s")
+
+
+@pytest.fixture
+async def postgres(server: Postgres, migrated: str, clock: ManualClock, patient: None) -> AsyncIterator[Servers]:
     servers = Servers(server, migrated, clock)
     await servers.emptied()
     yield servers
@@ -143,6 +153,7 @@ async def postgres(server: Postgres, migrated: str, clock: ManualClock) -> Async
 async def database(request, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
     """SQLite in a file and in memory, run inline as in simulation; PostgreSQL on a thread as in a server."""
     if request.param == "postgres":
+        request.getfixturevalue("patient")
         servers = Servers(request.getfixturevalue("server"), request.getfixturevalue("migrated"), clock)
         yield await servers.emptied()
         await servers.close()

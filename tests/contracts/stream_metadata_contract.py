@@ -12,15 +12,13 @@ import pytest
 from streamlake.core.errors import Conflict, Fenced, NotFound, Unavailable
 from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamTrim
 
-NOW_MS = 1_700_000_000_000
-
 
 def by_id(states) -> dict:
     return {state.stream_id: state for state in states}
 
 
 async def upload(metadata, *ranges: StreamRange, checkpoints=(), wal_trim: int = 0, size: int = 100) -> int:
-    object_id = await metadata.prepare_object(NOW_MS + 1000)
+    object_id = await metadata.prepare_object(1000)
     await metadata.commit_object(object_id, size, ranges, checkpoints, wal_trim)
     return object_id
 
@@ -95,7 +93,7 @@ class StreamMetadataContract:
 
     async def test_a_prepared_object_is_not_an_object_yet(self, streams) -> None:
         metadata = await streams.register()
-        ids = [await metadata.prepare_object(NOW_MS) for _ in range(3)]
+        ids = [await metadata.prepare_object(0) for _ in range(3)]
         assert len(set(ids)) == 3
         assert await metadata.objects() == []
 
@@ -113,23 +111,23 @@ class StreamMetadataContract:
         zombie = await streams.register()
         (state,) = await zombie.open_streams([s], [0])
         await upload(zombie, StreamRange(s, state.epoch, 0, 10), wal_trim=1)
-        mine = await zombie.prepare_object(NOW_MS + 1000)
-        doomed = await zombie.prepare_object(NOW_MS - 1000)
+        mine = await zombie.prepare_object(1000)
+        doomed = await zombie.prepare_object(-1000)
         successor = await streams.register()
         before = await everything(successor)
         for attempt in (
             lambda: zombie.open_streams([s], [10]),
-            lambda: zombie.prepare_object(NOW_MS),
+            lambda: zombie.prepare_object(0),
             lambda: zombie.commit_object(mine, 1, [StreamRange(s, state.epoch, 10, 20)], [], 2),
             lambda: zombie.trim_streams([StreamTrim(s, state.epoch, 5, None)]),
             lambda: zombie.trim_wal(9),
-            lambda: zombie.destroyable_objects(NOW_MS),
+            lambda: zombie.destroyable_objects(),
             lambda: zombie.forget_objects([doomed]),
         ):
             with pytest.raises(Fenced):
                 await attempt()
         assert await everything(successor) == before
-        assert await successor.destroyable_objects(NOW_MS) == [doomed]
+        assert await successor.destroyable_objects() == [doomed]
 
     async def test_a_stream_that_was_opened_again_refuses_the_older_epoch(self, streams) -> None:
         (s,) = await streams.create(1)
@@ -171,9 +169,10 @@ class StreamMetadataContract:
         (s,) = await streams.create(1)
         metadata = await streams.register()
         (state,) = await metadata.open_streams([s], [0])
-        object_id = await metadata.prepare_object(NOW_MS)
-        assert await metadata.destroyable_objects(NOW_MS) == []
-        assert await metadata.destroyable_objects(NOW_MS + 1) == [object_id]
+        object_id = await metadata.prepare_object(0)
+        assert await metadata.destroyable_objects() == []
+        streams.pass_time(1)
+        assert await metadata.destroyable_objects() == [object_id]
         before = await everything(metadata)
         with pytest.raises(Conflict):
             await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 7)
@@ -228,7 +227,7 @@ class StreamMetadataContract:
         (state,) = await dead.open_streams([s], [0])
         for overtake, view in ((streams.register, None), (streams.forget_wal, dead)):
             drainer = await streams.drainer(5)
-            object_id = await drainer.prepare_object(NOW_MS + 1000)
+            object_id = await drainer.prepare_object(1000)
             now = await overtake()
             before = await everything(now) if view is None else await dead.stream_states()
             for attempt in (
@@ -304,7 +303,7 @@ class StreamMetadataContract:
         (s,) = await streams.create(1)
         metadata = await streams.register()
         (state,) = await metadata.open_streams([s], [0])
-        object_id = await metadata.prepare_object(NOW_MS + 1000)
+        object_id = await metadata.prepare_object(1000)
         await metadata.close_streams([Closing(s, state.epoch, 0)])
         with pytest.raises(Fenced):
             await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 0)
@@ -344,7 +343,7 @@ class StreamMetadataContract:
         (s,) = await streams.create(1)
         metadata = await streams.register()
         (state,) = await metadata.open_streams([s], [0])
-        object_id = await metadata.prepare_object(NOW_MS + 1000)
+        object_id = await metadata.prepare_object(1000)
         await metadata.trim_streams([StreamTrim(s, state.epoch, 15, Checkpoint(s, 20, b"at 20"))])
         ranges = [StreamRange(s, state.epoch, 0, 10)]
         await metadata.commit_object(object_id, 1, ranges, [Checkpoint(s, 10, b"at 10")], 1)
@@ -364,24 +363,25 @@ class StreamMetadataContract:
         a, b = await metadata.open_streams([first, second], [0, 0])
         one = await upload(metadata, StreamRange(first, a.epoch, 0, 10), StreamRange(second, b.epoch, 0, 10))
         two = await upload(metadata, StreamRange(first, a.epoch, 10, 20))
-        late = await metadata.prepare_object(NOW_MS - 1)
-        early = await metadata.prepare_object(NOW_MS + 1)
-        assert await metadata.destroyable_objects(NOW_MS) == [late]
+        late = await metadata.prepare_object(-1)
+        early = await metadata.prepare_object(1)
+        assert await metadata.destroyable_objects() == [late]
         await metadata.trim_streams([StreamTrim(first, a.epoch, 10, None), StreamTrim(second, b.epoch, 9, None)])
-        assert await metadata.destroyable_objects(NOW_MS) == [late]
+        assert await metadata.destroyable_objects() == [late]
         await metadata.trim_streams([StreamTrim(second, b.epoch, 10, None)])
-        assert await metadata.destroyable_objects(NOW_MS) == [one, late]
+        assert await metadata.destroyable_objects() == [one, late]
         assert [o.object_id for o in await metadata.objects()] == [two]
         await streams.delete(first)
-        assert await metadata.destroyable_objects(NOW_MS) == [one, two, late]
+        assert await metadata.destroyable_objects() == [one, two, late]
         # Marked ones are named until they are forgotten, also to the next process.
         metadata = await streams.register()
-        assert await metadata.destroyable_objects(NOW_MS) == [one, two, late]
+        assert await metadata.destroyable_objects() == [one, two, late]
         await metadata.forget_objects([one, late, early])
-        assert await metadata.destroyable_objects(NOW_MS) == [two]
-        assert await metadata.destroyable_objects(NOW_MS + 2) == [two, early]
+        assert await metadata.destroyable_objects() == [two]
+        streams.pass_time(2)
+        assert await metadata.destroyable_objects() == [two, early]
 
     async def test_an_object_of_nothing_is_garbage(self, streams) -> None:
         metadata = await streams.register()
         object_id = await upload(metadata)
-        assert await metadata.destroyable_objects(NOW_MS) == [object_id]
+        assert await metadata.destroyable_objects() == [object_id]

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from contracts.log_stream_contract import LogStreamContract
 from support.fake_stream import FakeStream
-from support.log_bench import FixedClock, append
+from support.log_bench import append
 from support.memory_metadata import MetadataTables
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
@@ -45,9 +45,7 @@ class Media:
         self.wal = MemoryWal(self.wal_log)
         settings = StreamsSettings(log_cache_bytes=4 * MIB, block_cache_bytes=MIB, object_bytes=MIB, block_bytes=200)
         metadata, fatal = self.tables.register(), []
-        streams = Streams(
-            self.store, self.wal, metadata, FixedClock(), Ids(1), settings, Budget(100 * MIB), fatal.append
-        )
+        streams = Streams(self.store, self.wal, metadata, Ids(1), settings, Budget(100 * MIB), fatal.append)
         await streams.start()
         (stream,) = await streams.open([1])
         return stream, streams

@@ -51,9 +51,7 @@ class Broker:
         self.wal = MemoryWal(media.wal_log, wal_bytes, manual=manual)
         self.fatal: list[BaseException] = []
         self.budget = Budget(1 << 30)
-        self.streams = Streams(
-            media.store, self.wal, self.metadata, media.clock, Ids(7), settings, self.budget, self.fatal.append
-        )
+        self.streams = Streams(media.store, self.wal, self.metadata, Ids(7), settings, self.budget, self.fatal.append)
 
     async def start(self, *stream_ids: int) -> list[Stream]:
         await self.streams.start()
@@ -79,6 +77,7 @@ class Media:
         self.tables = MetadataTables()
         self.wal_log = WalLog()
         self.clock = FakeClock()
+        self.tables.now_ms = self.clock.now_ms
         self.brokers: list[Broker] = []
 
     def broker(self, *, wal_bytes: int = 1 << 30, manual: bool = False, **settings: object) -> Broker:

@@ -30,9 +30,7 @@ def preset(media, count: int, *stream_ids: int) -> None:
 
 async def drained(media, **settings: object) -> Drained:
     broker = media.broker(**settings)  # the settings and the metadata handle of a new life
-    return await drain(
-        Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings
-    )
+    return await drain(Drainable(media.wal_log), media.store, broker.metadata, Ids(1), broker.streams._settings)
 
 
 async def check(media, count: int, *stream_ids: int) -> None:
@@ -83,7 +81,7 @@ async def test_metadata_that_fail_are_tried_again(media, fault: str) -> None:
     preset(media, 20, 1)
     broker = media.broker()
     broker.metadata.fail("commit_object", fault, times=2)
-    await drain(Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
+    await drain(Drainable(media.wal_log), media.store, broker.metadata, Ids(1), broker.streams._settings)
     await check(media, 20, 1)
 
 
@@ -102,9 +100,7 @@ async def test_a_stream_that_somebody_opened_meanwhile_ends_it(media) -> None:
     broker = media.broker()
     broker.metadata.gate = asyncio.Event()
     drainable = Drainable(media.wal_log)
-    running = asyncio.create_task(
-        drain(drainable, media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings)
-    )
+    running = asyncio.create_task(drain(drainable, media.store, broker.metadata, Ids(1), broker.streams._settings))
     for _ in range(200):
         await asyncio.sleep(0)
     media.tables.streams[1] = replace(media.tables.streams[1], epoch=2)
@@ -119,9 +115,7 @@ async def test_a_zombie_drains_nothing(media) -> None:
     broker = media.broker()
     media.tables.register()
     with pytest.raises(Fenced):
-        await drain(
-            Drainable(media.wal_log), media.store, broker.metadata, media.clock, Ids(1), broker.streams._settings
-        )
+        await drain(Drainable(media.wal_log), media.store, broker.metadata, Ids(1), broker.streams._settings)
     assert len(media.wal_log.records) == 5
 
 

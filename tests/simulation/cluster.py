@@ -36,6 +36,7 @@ from streamlake.worker import process as worker
 T = TypeVar("T")
 FIRST_PORT = 9092
 ASK_TIMEOUT_S = 30.0
+ANSWERED_S = 1.0  # within that time most answers of the metadata store have come
 WORKER_BYTES = 16 << 20
 SHARED = "/shared"
 SIM_CATALOG = CatalogConfig("sql", "lake", {"uri": "sim"})
@@ -354,7 +355,12 @@ class SimCluster:
             return
         if fence.since_outage_s < LEASE_S:
             self.violation(f"node {fence.node} was judged {fence.since_outage_s:.3f} s after an outage")
-        if life is not None and life.process.alive and life.services.membership.held():
+        if life is not None:
+            # A beat that came before the fence may be answered after it, and renew the lease.
+            self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime())
+
+    def _check_lease(self, life: BrokerLife, fenced_at: float) -> None:
+        if life.services.membership._lease.deadline > fenced_at:
             self.violation(f"{life.process.name} was fenced while it held its lease")
 
     def violation(self, text: str, cause: BaseException | None = None) -> None:

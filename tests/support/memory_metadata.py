@@ -6,7 +6,7 @@ next call.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -40,6 +40,7 @@ class MetadataTables:
     streams: dict[int, StreamState] = field(default_factory=dict)
     owners: dict[int, tuple[int, int]] = field(default_factory=dict)  # of streams: node and broker epoch
     objects: dict[int, ObjectRow] = field(default_factory=dict)
+    now_ms: Callable[[], int] = lambda: 0  # the clock of the store
 
     @property
     def wal_trim(self) -> int:
@@ -151,12 +152,12 @@ class MemoryMetadata:
             if row.state == "committed"
         ]
 
-    async def prepare_object(self, deadline_ms: int) -> int:
+    async def prepare_object(self, ttl_ms: int) -> int:
         await self._enter("prepare_object")
         self._check_epoch()
         object_id = self.tables.next_object_id
         self.tables.next_object_id += 1
-        self.tables.objects[object_id] = ObjectRow("prepared", deadline_ms)
+        self.tables.objects[object_id] = ObjectRow("prepared", self.tables.now_ms() + ttl_ms)
         return object_id
 
     async def commit_object(
@@ -219,11 +220,11 @@ class MemoryMetadata:
         await self._enter("wal_trim")
         return self._wal_entry().trim
 
-    async def destroyable_objects(self, now_ms: int) -> list[int]:
+    async def destroyable_objects(self) -> list[int]:
         await self._enter("destroyable_objects")
         self._check_epoch()
         for row in self.tables.objects.values():
-            if (row.state == "prepared" and row.deadline_ms < now_ms) or (
+            if (row.state == "prepared" and row.deadline_ms < self.tables.now_ms()) or (
                 row.state == "committed" and not any(self._lives(r) for r in row.ranges)
             ):
                 row.state = "destroyed"

@@ -107,8 +107,9 @@ class SqlStreamMetadata:
 
         return await self._database.read(run)
 
-    async def prepare_object(self, deadline_ms: int) -> int:
+    async def prepare_object(self, ttl_ms: int) -> int:
         def run(connection: Connection) -> int:
+            deadline_ms = self._database.now_ms(connection) + ttl_ms
             object_id = take_ids(connection, "object", 1)
             row = {"id": object_id, "state": PREPARED, "deadline_ms": deadline_ms, "size": 0, "ranges": None}
             connection.execute(insert(schema.object_).values(owner=self._identity.node, **row))
@@ -178,12 +179,12 @@ class SqlStreamMetadata:
             raise Invalid("this broker has adopted no WAL yet: it cannot commit objects, nor read or move a trim")
         return self._wal
 
-    async def destroyable_objects(self, now_ms: int) -> list[int]:
+    async def destroyable_objects(self) -> list[int]:
         dead = await self._dead_committed_objects()
         o = schema.object_.c
 
         def run(connection: Connection) -> list[int]:
-            late = (o.state == PREPARED) & (o.deadline_ms < now_ms)
+            late = (o.state == PREPARED) & (o.deadline_ms < self._database.now_ms(connection))
             connection.execute(update(schema.object_).where(late).values(state=DESTROYED))
             for ids in in_lists(dead):
                 gone = o.id.in_(ids) & (o.state == COMMITTED)

@@ -9,7 +9,6 @@ import asyncio
 
 import structlog
 
-from streamlake.core.clock import Clock
 from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.metadata import StreamMetadata
 from streamlake.s3stream.objects.format import object_key
@@ -20,12 +19,9 @@ log = structlog.get_logger(__name__)
 
 
 class GarbageCollector:
-    def __init__(
-        self, store: ObjectStore, metadata: StreamMetadata, clock: Clock, interval_ms: int, grace_ms: int
-    ) -> None:
+    def __init__(self, store: ObjectStore, metadata: StreamMetadata, interval_ms: int, grace_ms: int) -> None:
         self._store = store
         self._metadata = metadata
-        self._clock = clock
         self._interval_s = interval_ms / 1000
         self._grace_s = grace_ms / 1000
         self._seen_at: dict[int, float] = {}  # destroyed object → when this process learnt of it
@@ -44,7 +40,7 @@ class GarbageCollector:
     async def collect(self) -> None:
         """One round. Objects that became garbage just now go in a round after their grace period."""
         now = asyncio.get_running_loop().time()
-        destroyed = await self._metadata.destroyable_objects(self._clock.now_ms())
+        destroyed = await self._metadata.destroyable_objects()
         self._seen_at = {object_id: self._seen_at.get(object_id, now) for object_id in destroyed}
         due = [object_id for object_id, seen_at in self._seen_at.items() if now - seen_at >= self._grace_s]
         for at in range(0, len(due), OBJECTS_PER_DELETE):

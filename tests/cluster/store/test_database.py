@@ -256,3 +256,11 @@ async def test_closed(database) -> None:
     await database.close()
     with pytest.raises(Closed):
         database.read(rows)
+
+
+async def test_sqlite_has_one_connection(tmp_path) -> None:
+    """Its file is locked while it is open: a second connection would be refused, and no other process has one."""
+    database = await open_file(tmp_path)
+    assert database.is_ours_alone
+    assert database.beside(InlineExecutor()) is database
+    await database.close()

@@ -85,7 +85,7 @@ async def test_a_zombie_on_another_connection_commits_nothing(postgres, clock) -
     zombie = SqlStreamMetadata(a, old, await Wals(a, old).adopt("file:///wal", keep_trim=True))
     (s,) = await a.write(lambda c: create_streams(c, 1))
     (state,) = await zombie.open_streams([s], [0])
-    object_id = await zombie.prepare_object(clock.now_ms() + 1_000)
+    object_id = await zombie.prepare_object(1_000)
     _, new = await member(b, clock, 0)
     owner = SqlStreamMetadata(b, new, await Wals(b, new).adopt("file:///wal", keep_trim=True))
     with pytest.raises(Fenced):
@@ -104,7 +104,7 @@ async def test_two_brokers_commit_to_their_own_streams_side_by_side(postgres, cl
         metadata = SqlStreamMetadata(database, identity, wal)
         opened = await metadata.open_streams(streams, [0] * len(streams))
         for n in range(15):
-            object_id = await metadata.prepare_object(clock.now_ms() + 1_000)
+            object_id = await metadata.prepare_object(1_000)
             ranges = [StreamRange(s.stream_id, s.epoch, n, n + 1) for s in opened]
             await metadata.commit_object(object_id, 1, ranges, [], n)
 
@@ -348,7 +348,7 @@ async def test_a_connection_for_beats_is_given_up_soon(postgres, clock) -> None:
     executor.close()
 
 
-async def test_limits_are_below_a_lease(postgres) -> None:
+def test_limits_are_below_a_lease() -> None:
     """A broker that freezes in a transaction, then a statement that waits for its lock: nobody loses a lease by it."""
     seconds = {
         name: float(module.SESSION[name].removesuffix("ms").removesuffix("s"))
@@ -443,8 +443,9 @@ async def test_a_statement_that_takes_too_long_is_unavailable(postgres, monkeypa
     assert quick == 1
 
 
-async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_on(postgres, clock) -> None:
+async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_on(postgres, clock, monkeypatch) -> None:
     """It holds counters that all need: the server ends its session."""
+    monkeypatch.setitem(module.SESSION, "idle_in_transaction_session_timeout", "1s")
     a, b = await postgres.open(), await postgres.open()
     zombie, identity = await member(a, clock, 0)
     us, _ = await member(b, clock, 1)
@@ -526,7 +527,9 @@ async def test_a_password_is_not_told(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-async def test_both_forms_of_the_url(postgres, clock, scheme: str) -> None:
+async def test_both_forms_of_the_url(postgres, clock, monkeypatch, scheme: str) -> None:
+    for name in module.SESSION:
+        monkeypatch.setitem(module.SESSION, name, "on" if name == "synchronous_commit" else "7s")
     executor = ThreadExecutor("metadata")
     database = await Database.open(postgres.url.replace("postgresql", scheme, 1), executor, clock)
     settings = {

@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from contracts.stream_metadata_contract import NOW_MS, StreamMetadataContract, by_id, upload
+from contracts.stream_metadata_contract import StreamMetadataContract, by_id, upload
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete
@@ -33,6 +33,9 @@ class SqlStreams:
     async def drainer(self, node: int) -> SqlStreamMetadata:
         return SqlStreamMetadata(self.database, await self.cluster.register(node), self.wal)
 
+    def pass_time(self, ms: int) -> None:
+        self.cluster.clock.milliseconds += ms
+
     async def forget_wal(self) -> None:
         wals = Wals(self.database, await self.cluster.register(9))
         await wals.forget(self.wal.node, self.wal.uri, self.wal.epoch)
@@ -47,6 +50,10 @@ class MemoryStreams:
 
     def __init__(self) -> None:
         self.tables = MetadataTables()
+
+    def pass_time(self, ms: int) -> None:
+        now_ms = self.tables.now_ms() + ms
+        self.tables.now_ms = lambda: now_ms
 
     async def create(self, count: int) -> list[int]:
         ids = [len(self.tables.streams) + 1 + at for at in range(count)]
@@ -183,10 +190,10 @@ async def test_gc_reads_an_object_again_only_when_its_witness_is_gone(sql_stream
     await upload(metadata, StreamRange(first, 0, 0, 10), StreamRange(second, 0, 0, 10))
     await upload(metadata, StreamRange(second, 0, 10, 20))
     for expected in (2, 2):
-        assert await metadata.destroyable_objects(NOW_MS) == []
+        assert await metadata.destroyable_objects() == []
         assert len(read) == expected
     await metadata.trim_streams([StreamTrim(first, 0, 10, None)])
-    assert await metadata.destroyable_objects(NOW_MS) == []
+    assert await metadata.destroyable_objects() == []
     assert len(read) == 3
 
 
@@ -203,7 +210,7 @@ async def test_gc_beside_uploads_takes_nothing_that_lives(sql_streams, monkeypat
 
     async def collect() -> None:
         for _ in range(20):
-            assert await metadata.destroyable_objects(NOW_MS) == []
+            assert await metadata.destroyable_objects() == []
 
     await asyncio.gather(uploads(), collect())
     assert {o.object_id for o in await metadata.objects()} == living

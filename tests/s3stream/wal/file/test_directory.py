@@ -205,3 +205,18 @@ async def test_an_empty_lock_file_says_that_the_wal_is_lost() -> None:
     directory.check_identity("lost")
     with pytest.raises(Unavailable):
         directory.check_identity("another")
+
+
+def test_a_wal_is_abandoned_when_nobody_holds_its_lock(disk: SimDisk) -> None:
+    looking = WalDirectory("/wal", disk.session(), Ids(2), SEGMENT_BYTES)
+    assert not looking.is_abandoned("x"), "there is none"
+    session = disk.session()
+    writer = WalDirectory("/wal", session, Ids(1), SEGMENT_BYTES)
+    writer.lock()
+    identity = writer.create()
+    assert not looking.is_abandoned(identity), "its writer lives"
+    session.kill()
+    assert looking.is_abandoned(identity)
+    assert not looking.is_abandoned("another one")
+    writer = WalDirectory("/wal", disk.session(), Ids(1), SEGMENT_BYTES)
+    writer.lock()  # that somebody looked keeps nobody out

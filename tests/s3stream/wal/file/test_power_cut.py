@@ -64,7 +64,7 @@ class Machine:
             broker_epoch=metadata.broker_epoch,
             settings=WAL,
         )
-        self.streams = Streams(store, wal, metadata, SystemClock(), ids, SETTINGS, Budget(1 << 30), lambda error: None)
+        self.streams = Streams(store, wal, metadata, ids, SETTINGS, Budget(1 << 30), lambda error: None)
         await self.streams.start()
         self.open: dict[int, Stream] = {s.stream_id: s for s in await self.streams.open([1, 2])}
         for stream_id, stream in self.open.items():
