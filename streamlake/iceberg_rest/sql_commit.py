@@ -29,6 +29,7 @@ from pyiceberg.table.update import (
     AssertLastAssignedPartitionId,
     AssertTableUUID,
     RemovePropertiesUpdate,
+    RemoveSnapshotsUpdate,
     TableRequirement,
     TableUpdate,
 )
@@ -139,9 +140,14 @@ def _require(requirements: Sequence[TableRequirement], metadata: TableMetadata |
 
 
 def _without_absent(update: TableUpdate, metadata: TableMetadata) -> TableUpdate:
-    """pyiceberg fails with a KeyError on the removal of a property that is not there, where Iceberg ignores it."""
-    if isinstance(update, RemovePropertiesUpdate):
-        return RemovePropertiesUpdate(removals=[key for key in update.removals if key in metadata.properties])
+    """pyiceberg fails on the removal of a property or a snapshot that is not there, where Iceberg ignores it: somebody
+    else may have expired a snapshot since the client looked."""
+    match update:
+        case RemovePropertiesUpdate(removals=keys):
+            return RemovePropertiesUpdate(removals=[key for key in keys if key in metadata.properties])
+        case RemoveSnapshotsUpdate(snapshot_ids=ids):
+            there = {snapshot.snapshot_id for snapshot in metadata.snapshots}
+            return RemoveSnapshotsUpdate(snapshot_ids=[id for id in ids if id in there])  # type: ignore[call-arg]
     return update
 
 

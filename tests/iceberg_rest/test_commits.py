@@ -42,6 +42,25 @@ def test_what_was_made_for_an_older_table_is_refused(http: httpx.Client, rest: R
     assert rest.load_table("a.t").properties["k"] == "v"
 
 
+def test_snapshots_that_are_gone_are_removed_with_the_others(
+    http: httpx.Client, rest: RestCatalog, table: Table
+) -> None:
+    """As Iceberg's Java library has it: two may expire snapshots at once, as Spark does beside a topic's table."""
+    for _ in range(3):
+        table.append(ROWS)
+    first, second, current = (snapshot.snapshot_id for snapshot in table.metadata.snapshots)
+    for ids in ([first], [first, second], [first, second]):
+        removal = {"action": "remove-snapshots", "snapshot-ids": ids}
+        done = http.post(
+            "namespaces/a/tables/t",
+            json=change("t", removal, type="assert-table-uuid", uuid=str(table.metadata.table_uuid)),
+        )
+        assert done.status_code == 200, done.text
+    left = rest.load_table("a.t")
+    assert [snapshot.snapshot_id for snapshot in left.metadata.snapshots] == [current]
+    assert left.scan().to_arrow().num_rows == 3 * len(ROWS)
+
+
 def test_writers_at_the_same_time(rest: RestCatalog, endpoint: Endpoint, table: Table) -> None:
     """PyIceberg tries again after a 409: each row is there once."""
 

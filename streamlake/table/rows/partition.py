@@ -2,7 +2,8 @@
 
 A spec never stops a table. An item that the table's columns do not allow, such as a column that is not there yet,
 waits in the table property `streamlake.partition.pending`, and joins the spec in the commit that brings the column.
-Rows of too many partitions for one commit are written without partitions.
+Rows of too many partitions for one commit are written without partitions, and so are those with a number so low that
+truncated it leaves its type.
 
 Transforms of time run on whole columns; bucket and truncate run pyiceberg's own transform once for each distinct
 value, so the hash is the specification's. See the Iceberg specification, "Partitioning".
@@ -55,8 +56,8 @@ MICROS_AN_HOUR = 3_600_000_000
 MICROS_A_DAY = 24 * MICROS_AN_HOUR
 
 
-class TooManyPartitions(Exception):
-    """A write would make more than PARTITIONS_MAX files."""
+class NotPartitionable(Exception):
+    """Rows of one write that cannot be in partitions. The text says why, and what becomes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def folder(spec: PartitionSpec, partition: Record, schema: Schema) -> str:
 
 
 def split(table: Any, schema: Schema, spec: PartitionSpec) -> list[tuple[Record, Any]]:
-    """`table` (of `schema`) as (partition value, its rows in their order). Raises TooManyPartitions."""
+    """`table` (of `schema`) as (partition value, its rows in their order). Raises NotPartitionable."""
     if spec.is_unpartitioned():
         return [(Record(), table)]
     keys = {f"p{at}": _values(table, schema, field) for at, field in enumerate(spec.fields)}
@@ -150,7 +151,10 @@ def split(table: Any, schema: Schema, spec: PartitionSpec) -> list[tuple[Record,
     rows = pa.table({**keys, "row": pa.array(range(len(table)), pa.int64())})
     grouped = rows.group_by(names, use_threads=False).aggregate([("row", "list")])
     if len(grouped) > PARTITIONS_MAX:
-        raise TooManyPartitions(f"{len(grouped)} partitions in one commit, more than {PARTITIONS_MAX}")
+        raise NotPartitionable(
+            f"{len(grouped)} partitions in one commit, more than {PARTITIONS_MAX}: such commits are not partitioned; "
+            "choose a coarser partition.by"
+        )
     values = zip(*(grouped[name].to_pylist() for name in names), strict=True)
     taken = (table if len(grouped) == 1 else table.take(found.values) for found in grouped["row_list"])
     return [(Record(*value), part) for value, part in zip(values, taken, strict=True)]
@@ -299,9 +303,13 @@ def _values(table: Any, schema: Schema, field: PartitionField) -> Any:
 def _results(results: list[Any], transform: Transform[Any, Any], type: Any) -> Any:
     if isinstance(transform, BucketTransform):
         return pa.array(results, pa.int32())
-    if pa.types.is_integer(type):  # the lowest numbers go below the type's range: they wrap around, as in Java
-        span = 1 << type.bit_width
-        return pa.array([v if v is None else (v + span // 2) % span - span // 2 for v in results], type)
+    if pa.types.is_integer(type):
+        lowest = -(1 << type.bit_width - 1)
+        if any(value is not None and value < lowest for value in results):
+            # Java lets it wrap around to the highest partition, where no reader looks for rows below a number.
+            raise NotPartitionable(
+                f"{transform} of a number near {lowest} is below the column's range: such commits are not partitioned"
+            )
     if pa.types.is_decimal(type):
         type = pa.decimal256(76, type.scale)  # and the lowest decimals have a digit more
     return pa.array(results, type)

@@ -46,7 +46,7 @@ def write(
     """Files for all rows of `table` (of `schema`): at least one for each partition, none for no rows.
 
     `path_of(folder)` gives each file its full path; `folder` is "" or like "ts_day=2013-01-01". `properties` are the
-    table's: `write.metadata.metrics.*` say which bounds are kept. Raises TooManyPartitions before the first file."""
+    table's: `write.metadata.metrics.*` say which bounds are kept. Raises NotPartitionable before the first file."""
     plan = metrics_plan(schema, properties)
     for partition, rows in split(table, schema, spec):
         place = folder(spec, partition, schema)

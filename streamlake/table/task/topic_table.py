@@ -28,8 +28,8 @@ from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import INVALID_DATA, Reason
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.partition import (
+    NotPartitionable,
     Partitioning,
-    TooManyPartitions,
     partition_spec,
     partitioning,
     pending_of,
@@ -63,7 +63,7 @@ class TopicTable:
         self._settled = NONE_SETTLED
         self._decided = self.dead_letters.progress  # how far the settled dead letters reach
         self._behind_since_ms: int | None = None
-        self._too_many_partitions = ""
+        self._not_partitioned = ""
         self._settings = settings
         self._owner = owner
         self._tools = tools
@@ -92,8 +92,8 @@ class TopicTable:
             where = self.dead_letters.handle.name
             return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
         notes = [f"not partitioned by {found.item}: {found.why}" for found in pending_of(self.main.table.metadata)]
-        if self._too_many_partitions:
-            notes = [f"{self._too_many_partitions}: such commits are not partitioned; choose a coarser partition.by"]
+        if self._not_partitioned:
+            notes = [self._not_partitioned]
         return "; ".join([*notes, *self._lost()])
 
     def _lost(self) -> list[str]:
@@ -222,11 +222,11 @@ class TopicTable:
         rows = pipeline.assemble(translated, evolved)
         paths, properties = paths_of(self.main.handle, table), table.metadata.properties
         chosen = partitioning(table.metadata, evolved.schema)
-        self._too_many_partitions = ""
+        self._not_partitioned = ""
         try:
             return pipeline.write(rows, evolved.schema, chosen.spec, paths, properties), chosen
-        except TooManyPartitions as error:
-            self._too_many_partitions = str(error)
+        except NotPartitionable as error:
+            self._not_partitioned = str(error)
             chosen = unpartitioned(table.metadata)
             return pipeline.write(rows, evolved.schema, chosen.spec, paths, properties), chosen
 
