@@ -1,10 +1,12 @@
 """Signatures for clients without a key: what a real store does with them, and what is never signed."""
 
 import hashlib
+import posixpath
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 import boto3
 import httpx
@@ -12,6 +14,8 @@ import pyarrow as pa
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
 from pyiceberg.catalog import Catalog
 from pyiceberg.io.fsspec import S3V4RestSigner
 from support.rest_endpoint import Endpoint, serve
@@ -201,6 +205,42 @@ def test_everything_else_is_refused(method: str, uri: str) -> None:
     with pytest.raises(Problem) as refused:
         signed(method, uri)
     assert refused.value.status in (400, 403)
+
+
+PIECES = [
+    "/",
+    "//",
+    "b",
+    "w",
+    "t",
+    "x",
+    ".",
+    "..",
+    "%2e",
+    "%2E%2e",
+    "%2f",
+    "%2F",
+    "%5c",
+    "%252e",
+    "%00",
+    "?",
+    "#",
+    "@",
+    ":",
+    "w/t/",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_no_path_leads_out(tail: str) -> None:
+    """As a store sees it that takes keys for paths."""
+    for uri in (f"http://store:9000/b/w/t/{tail}", f"http://store:9000/{tail}"):
+        try:
+            signed("GET", uri)
+        except Problem:
+            continue
+        path = unquote(urlsplit(uri).path)
+        assert posixpath.normpath(path).startswith("/b/w/t/") and "\0" not in path
 
 
 @pytest.mark.parametrize(
