@@ -10,7 +10,7 @@ from pyiceberg.table import CommitTableRequest, CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Identifier
 
-from streamlake.iceberg_rest import sql_commit, tables, topic_guard
+from streamlake.iceberg_rest import sql_commit, table_properties, tables, topic_guard
 from streamlake.iceberg_rest.errors import Problem, bad_request
 from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, table_key
 from streamlake.iceberg_rest.sql_commit import Change
@@ -50,6 +50,7 @@ def is_atomic(catalog: Catalog) -> TypeGuard[SqlCatalog]:
 def _change(request: Request, body: CommitTableRequest) -> Change:
     identifier: Identifier = (*body.identifier.namespace.root, body.identifier.name)
     tables.check_name(body.identifier.name)
+    table_properties.check_updates(body.updates)
     request.attempted.add(request.key(identifier))
 
     def check(metadata: TableMetadata) -> None:

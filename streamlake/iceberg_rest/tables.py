@@ -17,7 +17,7 @@ from pyiceberg.table.metadata import SUPPORTED_TABLE_FORMAT_VERSION, TableMetada
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.typedef import Identifier
 
-from streamlake.iceberg_rest import namespaces, topic_guard
+from streamlake.iceberg_rest import namespaces, table_properties, topic_guard
 from streamlake.iceberg_rest.errors import Problem, bad_request
 from streamlake.iceberg_rest.request import NO_CONTENT, NO_STORE, Reply, Request, page
 from streamlake.iceberg_rest.s3.access import Grant
@@ -70,6 +70,7 @@ def create(catalog: Catalog, request: Request) -> Reply:
     identifier = (*request.namespace, body.name)
     check_name(body.name)
     _check_version(body.properties)
+    table_properties.check(body.properties)
     namespaces.require(catalog, request.namespace)
     _require_free(catalog, identifier)
     given: dict[str, Any] = {
@@ -97,11 +98,12 @@ def register(catalog: Catalog, request: Request) -> Reply:
         _require_free(catalog, identifier)
     # Before the catalog names the file: pyiceberg would leave a table behind that nobody can load.
     try:
-        FromInputFile.table_metadata(
+        metadata = FromInputFile.table_metadata(
             catalog._load_file_io(location=body.metadata_location).new_input(body.metadata_location)
         )
     except Exception:  # what it is instead is not for the client's eyes: any file of this machine may be named here
         raise bad_request(f"{body.metadata_location} cannot be read as the metadata of a table") from None
+    table_properties.check(metadata.properties)
     return _loaded(request, identifier, catalog.register_table(identifier, body.metadata_location, body.overwrite))
 
 
