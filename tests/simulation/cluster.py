@@ -174,6 +174,7 @@ class BrokerLife:
         self.machine.disk = MountedDisk(self.machine.disk, shared)  # type: ignore[assignment]
         self.process.at_end.append(lambda: shared.kill() and None)
         self.address: Address = (host.name, FIRST_PORT + len(cluster.lives))
+        self._began = cluster.loop.time()
         self.ready = False
         self.error: BaseException | None = None  # why it ended by itself
         self.services: Services
@@ -213,9 +214,12 @@ class BrokerLife:
         return identity is not None and (identity.node, identity.epoch) == (node, epoch)
 
     def judges(self, node: int) -> bool:
-        """It has watched the node until it was dead, and is about to fence it."""
+        """It is looking, and when it still sees the same beat it fences the node."""
         membership = getattr(self.services, "membership", None)
-        return membership is not None and membership.watch.is_dead(node)
+        if membership is None or membership._beats._drain is None:
+            return False
+        seen = membership.watch._watched.get(node)
+        return seen is not None and self.process.clock.boottime() - seen.since >= membership.watch._still_s
 
     def shut_down(self) -> None:
         """Ctrl-C."""
@@ -305,10 +309,10 @@ class BrokerLife:
             self.cluster.violation(f"{name} ended by {error!r}", error)
 
     def _was_fenced(self) -> bool:
-        """By a newer life of its node, or of another node, for which it may have acted to recover its WAL."""
+        """By a newer life of its node, or by one of another node, for which it may have acted to recover its WAL."""
         rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
-        later = self.cluster.lives[self.cluster.lives.index(self) + 1 :]
-        return bool(rows and rows[0][0] > self.services.identity.epoch) or any(life.node != self.node for life in later)
+        others = (at for at, node in self.cluster.registrations if node != self.node)
+        return bool(rows and rows[0][0] > self.services.identity.epoch) or any(at >= self._began for at in others)
 
 
 class SimCluster:
@@ -323,6 +327,7 @@ class SimCluster:
         self.lives: list[BrokerLife] = []
         self.violations: list[Violation] = []
         self.may_find_damage = False
+        self.registrations: list[tuple[float, int]] = []  # when, and of which node
         outside.metadata.on_fence = self._check_fence
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
@@ -349,6 +354,8 @@ class SimCluster:
         """Whoever fences another node, or a process that writes to a shared disk, has watched it for a whole lease,
         without a gap, until this very moment. (What else proves that a process of its own node is dead, see
         streamlake/broker/registration.py, has nothing to do with time.)"""
+        if not fence.by_another_node:
+            self.registrations.append((self.loop.time(), fence.node))
         (life,) = [life for life in self.lives if life.is_at(fence.node, fence.epoch)] or [None]
         on_shared_disk = life is not None and life.ready and SHARED in str(life.config.storage.wal)
         if not fence.ran or not (fence.by_another_node or on_shared_disk):

@@ -147,7 +147,7 @@ class Trouble:
             await self._moment(until, MOVED_ON_S, 0.01)
             life.process.resume()
         elif self._random.random() < 0.5:
-            # Just when its successor has seen it stand still for long enough: who is first, its beat or the fence?
+            # Just when its successor sees it stand still for long enough: its beat may come between look and fence.
             self._later.append(self._loop.create_task(self._wake_when_judged(life, successor)))
         elif until_ready:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
