@@ -28,13 +28,13 @@ def page(table: Table) -> bool:
     if len(lines) < out.size.height and max(line.cell_len for line in lines) <= out.size.width:
         return False
     environ = {"LESS": LESS, **os.environ}
-    try:
-        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, text=True, errors="backslashreplace")
-    except OSError as error:
-        out.print(table)
-        note((f"no pager {command[0]}: {error.strerror} (PAGER names another; PAGER=cat is none)", "dim"))
-        return True
     with _interrupts_are_the_pagers():
+        try:
+            pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environ, text=True, errors="backslashreplace")
+        except OSError as error:
+            out.print(table)
+            note((f"no pager {command[0]}: {error.strerror} (PAGER names another; PAGER=cat is none)", "dim"))
+            return True
         try:
             pager.communicate(text)
         except BrokenPipeError:  # somebody has seen enough
@@ -54,8 +54,9 @@ def _unfolded(table: Table) -> str:
 
 @contextmanager
 def _interrupts_are_the_pagers() -> Iterator[None]:
-    """Ctrl-C reaches all programs of a terminal: the pager knows what to do with it, and is waited for."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches all programs of a terminal: the pager knows what to do with it, and is waited for. From before it
+    starts, as it may be pressed at once; by a handler, because the pager would inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:
