@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # What the demo needs is much less; who has all has that, too.
 DEMO := $(VENV)/.demo
+# Engines that do not go with the rest, and large ones: an environment of their own.
+ENGINES_STAMP := $(VENV)-engines/.installed
 # Four, though two cores suffice: tests wait often. Whole files, for what they share, in our order (tests/conftest.py).
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test quick lint fmt types imports crash sim bugs differ catalogs-all rck fuzz kernels clean
+.PHONY: help install demo notebooks test quick lint fmt types imports crash sim bugs differ catalogs-all engines-all rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +25,9 @@ SOURCES := pyproject.toml $(shell find streamlake -name '*.pyx' -o -name '*.pxd'
 define install_extra
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "StreamLake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3.11 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check $(2) --editable '.[$(1)]'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	PYTHONWARNINGS=ignore $(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(2) --editable '.[$(1)]'
 	@touch $@
 endef
 
@@ -34,6 +36,9 @@ $(STAMP): $(SOURCES)
 
 $(DEMO): $(SOURCES)
 	$(call install_extra,demo,--no-compile) # bytecode only of what runs, when it first does
+
+$(ENGINES_STAMP): $(SOURCES)
+	$(call install_extra,engines)
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO)) ## five real tables through a Kafka client into Iceberg, and SQL on them, in about a minute
 	$(BIN)/streamlake demo
@@ -78,6 +83,10 @@ differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, M
 catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Maven), and its table (ONLY=hive,glue)
 	CATALOGS=$(or $(ONLY),all) CATALOG_TABLE=$(if $(ONLY),,docs/catalog-behaviour.md) $(BIN)/python -m pytest -q tests/catalogs
 
+engines-all: $(ENGINES_STAMP) ## every engine on tables of a real server, Spark and Trino too (Java 17 and 24, Maven), and the table of docs/guides/engines.md (ONLY=spark,trino)
+	ENGINES=$(or $(ONLY),all) $(VENV)-engines/bin/python -m pytest -q tests/engines
+	$(if $(ONLY),,$(VENV)-engines/bin/python tests/engines/page.py)
+
 rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalog (Java 17, Maven), about a minute (ONLY=test)
 	$(BIN)/python tests/rck/run.py $(if $(ONLY),--only $(ONLY))
 
@@ -91,6 +100,6 @@ kernels: $(STAMP) ## how much faster the compiled kernels are than their plain t
 	$(BIN)/python bench/kernels.py
 
 clean: ## remove the virtual environment, caches and the demo's data
-	rm -rf $(VENV) .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-engines .demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find streamlake -name '*.so' -delete -o -name '*_kernel.c' -delete -o -name 'kernel.c' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

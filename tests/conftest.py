@@ -24,6 +24,7 @@ WHOLE = {
     "cli",
     "clients",
     "differ",
+    "engines",
     "faults",
     "lake",
     "tables",

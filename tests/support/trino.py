@@ -1,0 +1,136 @@
+"""A real Trino server with the Iceberg connector, on a port of the loopback address: `with Trino(directory, catalog) as t`.
+
+It needs Java 24 or newer, and a gigabyte of disk for what Maven brings and what is unpacked of it, beside the jars.
+"""
+
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from support.java_server import JAVA, free_port
+from support.maven import Missing, jars_of
+from support.wait import DEADLINE_S
+
+JAVA_MIN = 24
+JVM = (
+    "-Xmx900m",
+    "-XX:+UseSerialGC",
+    "-Djdk.attach.allowAttachSelf=true",
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+    "--add-modules=jdk.incubator.vector",
+)
+# All on one node that listens on loopback only.
+CONFIG = """
+node.environment=test
+node.id=test
+node.bind-ip=127.0.0.1
+node.internal-address=127.0.0.1
+plugin.dir={plugins}
+catalog.config-dir={catalogs}
+coordinator=true
+node-scheduler.include-coordinator=true
+http-server.http.port={port}
+discovery.uri=http://127.0.0.1:{port}
+query.max-memory-per-node=200MB
+memory.heap-headroom-per-node=200MB
+"""
+
+
+class Trino:
+    """`catalog`: properties of the one catalog, which is called lake."""
+
+    def __init__(self, directory: Path, catalog: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._catalog = catalog
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def __enter__(self) -> "Trino":
+        java, home = find_java(), unpacked()
+        catalogs = self.directory / "catalogs"
+        catalogs.mkdir(parents=True)
+        (catalogs / "lake.properties").write_text("".join(f"{key}={value}\n" for key, value in self._catalog.items()))
+        places = {"plugins": home / "plugin", "catalogs": catalogs, "port": self.port}
+        config = self.directory / "config.properties"
+        config.write_text(CONFIG.format(**places))
+        with (self.directory / "server.log").open("wb") as log:
+            command = [java, *JVM, f"-Dconfig={config}", "-cp", f"{home}/lib/*", "io.trino.server.TrinoServer"]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.kill()  # its data is thrown away
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_S
+        while not self._started():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Trino did not start:\n{self.log[-4000:]}")
+            time.sleep(0.2)
+
+    def _started(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/info", timeout=DEADLINE_S) as answer:
+                return b'"starting":false' in answer.read().replace(b" ", b"")
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def find_java() -> str:
+    """A Java that is new enough: that of the PATH, or one of those that Linux distributions install. Missing."""
+    installed = (str(path) for path in sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True))
+    for java in filter(None, (shutil.which("java"), *installed)):
+        told = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        version = re.search(r'version "(\d+)', told)
+        if version and int(version[1]) >= JAVA_MIN:
+            return java
+    raise Missing(f"no Java {JAVA_MIN} or newer, which Trino needs")
+
+
+def unpacked() -> Path:
+    """Trino's home directory, beside the archives. Missing."""
+    jars = jars_of(JAVA / "trino" / "pom.xml")
+    done = jars / "unpacked"
+    if not done.exists():
+        new = jars / "unpacking"
+        shutil.rmtree(new, ignore_errors=True)
+        (server,) = jars.glob("trino-server-core-*.tar.gz")
+        with tarfile.open(server) as archive:
+            archive.extractall(new, filter="data")
+        (plugin,) = jars.glob("trino-iceberg-*.zip")
+        with zipfile.ZipFile(plugin) as files:
+            files.extractall(new)
+        (home,) = new.glob("trino-server-core-*")
+        (iceberg,) = new.glob("trino-iceberg-*")
+        iceberg.rename(home / "plugin" / "iceberg")
+        new.rename(done)
+    (home,) = done.glob("trino-server-core-*")
+    return home
