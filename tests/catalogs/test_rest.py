@@ -21,6 +21,7 @@ from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.files.file_io import StoreFileIO
 from streamlake.catalogs.kinds import capabilities_of, load
 from streamlake.catalogs.trouble import remedy
+from streamlake.table.task.control import S3AccessSettings
 
 if TYPE_CHECKING:
     from support.seaweedfs import SeaweedFS
@@ -179,7 +180,8 @@ def test_vended_credentials_reach_the_files_of_a_table(seaweedfs: "SeaweedFS", t
         "s3.region": seaweedfs.region,
     }
     place = {"uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"s3://{seaweedfs.folder()}"}
-    with serve(load(CatalogConfig("sql", "streamlake", place | files)), vend_credentials=True) as endpoint:
+    given = S3AccessSettings(vends="long-lived")
+    with serve(load(CatalogConfig("sql", "streamlake", place | files)), s3=given) as endpoint:
         catalog = load(CatalogConfig("rest", "lake", {"uri": endpoint.url}))
         catalog.create_namespace("n")
         table = catalog.create_table("n.t", Schema(NestedField(1, "id", LongType())))
