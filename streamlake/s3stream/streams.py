@@ -189,8 +189,8 @@ class Streams:
             log.closed = True
         await self.uploader.upload([log.stream_id for log in logs])
         for at in range(0, len(logs), CLOSED_AT_ONCE):
-            some = [log for log in logs[at : at + CLOSED_AT_ONCE] if self._logs.get(log.stream_id) is log]
-            async with self._ownership:  # no open of these streams comes in between
+            async with self._ownership:  # no open of these streams comes in between; what was opened since is left out
+                some = [log for log in logs[at : at + CLOSED_AT_ONCE] if self._logs.get(log.stream_id) is log]
                 closings = [Closing(log.stream_id, log.epoch, log.next_offset) for log in some if log.closed]
                 # Safe at a crash, or if the answer is lost: nothing of these streams lies only in our WAL, whoever
                 # opens them. Repeated, it changes nothing.

@@ -173,6 +173,25 @@ async def test_a_close_that_is_given_up_leaves_the_stream_to_be_opened_again(med
     assert b"".join(await again.read(0, 6, 99)) == b"abc"
 
 
+async def test_an_open_between_two_closes_counts(media) -> None:
+    media.tables.create(1)
+    broker = media.broker()
+    (stream,) = await broker.start(1)
+    await broker.append(stream, b"a", 3)
+    broker.metadata.fail("close_streams", "unavailable")
+    first = asyncio.create_task(broker.streams.close_streams([1]))
+    while broker.metadata._planned:  # until it is under way
+        await asyncio.sleep(0)
+    opening = asyncio.create_task(broker.streams.open([1]))
+    await asyncio.sleep(0)
+    await asyncio.gather(first, broker.streams.close_streams([1]))
+    (again,) = await opening
+    await broker.append(again, b"b", 2)
+    await broker.streams.flush()
+    assert (media.tables.streams[1].end_offset, media.tables.owners) == (5, {1: (0, broker.metadata.broker_epoch)})
+    assert b"".join(await again.read(0, 5, 99)) == b"ab"
+
+
 async def test_after_a_crash_the_wal_gives_back_nothing_of_a_stream_that_moved_away(media) -> None:
     media.tables.create(1)
     broker = media.broker()
