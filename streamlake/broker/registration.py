@@ -19,7 +19,6 @@ it cannot enter a WAL any more once it is fenced.
 
 import asyncio
 import contextlib
-import ipaddress
 
 import structlog
 
@@ -32,6 +31,7 @@ from streamlake.cluster.store.wals import WalRow, all_wals
 from streamlake.config import Config
 from streamlake.core.errors import Conflict, Unavailable
 from streamlake.core.retry import TRANSIENT
+from streamlake.core.sockets import is_loopback
 from streamlake.s3stream.wal.file.directory import WalDirectory
 
 log = structlog.get_logger(__name__)
@@ -104,7 +104,7 @@ class Registration:
 async def _refuses(host: str, port: int) -> bool:
     """Whether nobody listens at this address of another process. Of a loopback address nothing is known: it may be that
     of another machine."""
-    if _is_loopback(host):
+    if is_loopback(host):
         return False
     try:
         async with asyncio.timeout(PORT_TIMEOUT_S):
@@ -115,10 +115,3 @@ async def _refuses(host: str, port: int) -> bool:
         return False
     writer.close()
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

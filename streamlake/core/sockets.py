@@ -1,6 +1,8 @@
-"""Listening sockets: bound before anything is recovered, so that a mistake is a clear error and port 0 is known."""
+"""Listening sockets: bound before anything is recovered, so that a mistake is a clear error and port 0 is known. And
+which addresses are this machine's alone."""
 
 import errno
+import ipaddress
 import os
 import socket
 
@@ -34,3 +36,11 @@ def bind(host: str, port: int, what: str, host_key: str, port_key: str, backlog:
         case _ if code < 0:
             raise Invalid(f"{where}: {reason}. Give {host_key} an address of this machine")
     raise Unavailable(f"{where}: {reason}; give another {port_key} or {host_key}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there. False for any other name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,7 +4,6 @@ Errors have the body that the Iceberg REST specification prescribes. Whoever may
 may do in the catalog and its warehouse.
 """
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamlake.core.errors import OutcomeUnknown, StreamLakeError
+from streamlake.core.sockets import is_loopback
 from streamlake.http import body, oauth
 from streamlake.http.tokens import WRONG_KEPT_S, Tokens
 from streamlake.table.task.control import FORCE_HEADER, CatalogAnswer, CatalogCall
@@ -53,19 +53,12 @@ def routes(
 
 def refusal_of(host: str, tokens: Sequence[str]) -> str | None:
     """Why the endpoint may not be offered on an HTTP port that listens on `host`."""
-    if tokens or _is_loopback(host):
+    if tokens or is_loopback(host):
         return None
     return (
         f"the Iceberg REST catalog is not offered on {host or 'all addresses'} without tokens, as anybody could change "
         "and drop tables: set tokens in [http], or listen on 127.0.0.1 (server.http_host)"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refuse_stranger(request: Request, known: Tokens) -> Response | None:

@@ -249,7 +249,7 @@ async def test_a_store_that_stays_away_is_an_error(world: World, many: None, mon
 
 
 async def test_what_a_port_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_is_loopback", lambda host: False)
+    monkeypatch.setattr(module, "is_loopback", lambda host: False)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         assert not await module._refuses("127.0.0.1", listening.getsockname()[1])
     with socket.socket() as bound:

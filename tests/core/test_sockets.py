@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from streamlake.core.errors import Invalid, Unavailable
-from streamlake.core.sockets import bind
+from streamlake.core.sockets import bind, is_loopback
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -38,3 +38,12 @@ def test_another_machines_address_names_the_hosts_key() -> None:
 def test_a_name_that_nobody_knows_names_the_hosts_key(host: str) -> None:
     with pytest.raises(Invalid, match=r"Give server\.host an address of this machine"):
         listen(host, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("", False), ("0.0.0.0", False),
+     ("::", False), ("10.0.0.1", False), ("broker.example", False)],
+)  # fmt: skip
+def test_which_addresses_are_this_machines_alone(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
