@@ -13,8 +13,7 @@ import structlog
 from pyiceberg.table import Table
 
 from streamlake.catalogs.files.folders import path_of
-from streamlake.catalogs.files.local import DISK
-from streamlake.core.disk import Disk
+from streamlake.catalogs.files.local import DISK, write_aside
 from streamlake.core.errors import describe
 
 NAME = "version-hint.text"
@@ -36,7 +35,8 @@ def write(table: Table) -> None:
     version = path_of(table.metadata_location).rpartition("/")[2].removesuffix(SUFFIX)
     try:
         with _writing:
-            _replace(disk, path, version.encode())  # without a line end: DuckDB would take it for a part of the name
+            # Without a line end: DuckDB would take it for a part of the name.
+            disk.rename(write_aside(disk, path, version.encode(), sync=False), path)
     except OSError as error:
         logger.warning(
             "the version hint of a table was not written", table=".".join(table.name()), reason=describe(error)
@@ -59,16 +59,3 @@ def _path(table: Table) -> str | None:
     if not local or not location.endswith(SUFFIX) or folder != PurePosixPath(path_of(table.location())) / "metadata":
         return None
     return str(folder / NAME)
-
-
-def _replace(disk: Disk, path: str, data: bytes) -> None:
-    """Whole or not at all for readers."""
-    temporary = f"{path}.tmp"
-    with contextlib.suppress(FileNotFoundError):
-        disk.unlink(temporary)
-    file = disk.open(temporary, create=True)
-    try:
-        file.pwrite((data,), 0)
-    finally:
-        file.close()
-    disk.rename(temporary, path)

@@ -58,16 +58,8 @@ def publish(disk: Disk, path: str, data: bytes, overwrite: bool) -> None:
     """Make `path` hold `data`, durably and never in part. Raises FileExistsError unless `overwrite`."""
     directory = os.path.dirname(path)
     disk.makedirs(directory)
-    temporary = f"{path}.tmp"
-    with contextlib.suppress(FileNotFoundError):
-        disk.unlink(temporary)  # of an attempt that died; it may be longer
-    file = disk.open(temporary, create=True)
-    try:
-        file.pwrite((data,), 0)
-        # The bytes are on the disk before the name points to them: a power cut leaves the old state or the new one.
-        file.sync()
-    finally:
-        file.close()
+    # The bytes are on the disk before the name points to them: a power cut leaves the old state or the new one.
+    temporary = write_aside(disk, path, data, sync=True)
     if overwrite:
         disk.rename(temporary, path)
     else:
@@ -75,3 +67,19 @@ def publish(disk: Disk, path: str, data: bytes, overwrite: bool) -> None:
         disk.unlink(temporary)
     # Whoever closed this file may commit a table that refers to it, so the name itself must survive a power cut too.
     disk.sync_dir(directory)
+
+
+def write_aside(disk: Disk, path: str, data: bytes, *, sync: bool) -> str:
+    """A file beside `path` that holds `data`, and takes its name next: readers of `path` see all of it or nothing. No
+    two may be written for one path at the same time."""
+    temporary = f"{path}.tmp"
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(temporary)  # of an attempt that died; it may be longer
+    file = disk.open(temporary, create=True)
+    try:
+        file.pwrite((data,), 0)
+        if sync:
+            file.sync()
+    finally:
+        file.close()
+    return temporary
