@@ -54,9 +54,11 @@ class BucketFileIO(FileIO):
         return bucket_of(scheme, netloc, self.properties)
 
 
-class BucketInputFile(InputFile):
+class _BucketFile:
+    """What one to read and one to write have in common."""
+
     def __init__(self, location: str, bucket: Bucket) -> None:
-        super().__init__(location)
+        super().__init__(location)  # type: ignore[call-arg]  # of InputFile or OutputFile, which comes after this class
         self._bucket = bucket
         self._key = key_of(location)
 
@@ -66,6 +68,8 @@ class BucketInputFile(InputFile):
     def exists(self) -> bool:
         return self._bucket.exists(self._key)
 
+
+class BucketInputFile(_BucketFile, InputFile):
     def open(self, seekable: bool = True) -> InputStream:
         """A file that is small, or read in one go, is one request."""
         if not seekable:
@@ -76,18 +80,7 @@ class BucketInputFile(InputFile):
         return io.BufferedReader(Pieces(partial(self._bucket.read_range, self._key), beginning, size_bytes), READ_BYTES)
 
 
-class BucketOutputFile(OutputFile):
-    def __init__(self, location: str, bucket: Bucket) -> None:
-        super().__init__(location)
-        self._bucket = bucket
-        self._key = key_of(location)
-
-    def __len__(self) -> int:
-        return self._bucket.size_bytes(self._key)
-
-    def exists(self) -> bool:
-        return self._bucket.exists(self._key)
-
+class BucketOutputFile(_BucketFile, OutputFile):
     def to_input_file(self) -> InputFile:
         return BucketInputFile(self.location, self._bucket)
 
