@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table.update import SetPropertiesUpdate, TableUpdate
 
+from streamlake.catalogs.files.connect import OF_STORES
 from streamlake.catalogs.files.local import DISK
 from streamlake.iceberg_rest.errors import bad_request
 
 _KEYS = (PY_IO_IMPL, DISK)
-_PREFIXES = ("s3.", "client.", "gcs.", "adls.", "hdfs.", "hf.")
+_PREFIXES = (*OF_STORES, "hdfs.", "hf.")
 
 
 def check(properties: Mapping[str, str]) -> None:

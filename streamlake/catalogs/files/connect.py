@@ -34,7 +34,7 @@ RETRIES: Any = {
     "retry_timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
 }
 
-_OF_STORES = ("s3.", "client.", "gcs.", "adls.")
+OF_STORES = ("s3.", "client.", "gcs.", "adls.")  # how keys begin that say how buckets are reached
 _NOT_IN_OBSTORE = {
     "s3": (
         keys.S3_ROLE_ARN,
@@ -98,7 +98,7 @@ def connect(scheme: str, netloc: str, properties: Properties) -> Any:
 
 def of_stores(properties: Properties) -> dict[str, str]:
     """What says how buckets are reached."""
-    return {key: str(value) for key, value in properties.items() if key.startswith(_OF_STORES) and value}
+    return {key: str(value) for key, value in properties.items() if key.startswith(OF_STORES) and value}
 
 
 def _s3(bucket: str, properties: dict[str, str]) -> Any:
