@@ -28,6 +28,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.wals import WalRow, all_wals
+from streamlake.cluster.watch import LOOK_INTERVAL_S
 from streamlake.config import Config
 from streamlake.core.errors import Conflict, Unavailable
 from streamlake.core.retry import TRANSIENT
@@ -36,7 +37,6 @@ from streamlake.s3stream.wal.file.directory import WalDirectory
 
 log = structlog.get_logger(__name__)
 
-LOOK_INTERVAL_S = 0.25
 PATIENCE_S = 30.0  # for a metadata store that does not let us watch
 PORT_TIMEOUT_S = 1.0
 

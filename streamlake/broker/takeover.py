@@ -21,6 +21,7 @@ from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.wals import WalRow, Wals
+from streamlake.cluster.watch import LOOK_INTERVAL_S
 from streamlake.core.errors import Conflict, Unavailable
 from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.drain import drain
@@ -34,7 +35,6 @@ from streamlake.s3stream.wal.uri import WalUri
 log = structlog.get_logger(__name__)
 
 TAKE_OVER_PATIENCE_S = 30.0  # a broker that is to stop has stopped by then
-LOOK_INTERVAL_S = 0.25
 
 
 class Takeover:

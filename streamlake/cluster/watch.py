@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 GAP_S = 1.0  # the longest time between two reads of one watch
+LOOK_INTERVAL_S = 0.25  # the time between them
 CLOCK_RATES = 0.02  # by how much faster one clock may run than another
 MOVES_OF_THE_LIVING = 2  # one may have been under way when its broker was killed
 

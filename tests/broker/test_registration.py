@@ -10,11 +10,11 @@ import pytest
 from simulation.world.disk import SimDisk
 
 from streamlake.broker import registration as module
-from streamlake.broker.registration import LOOK_INTERVAL_S, Registration
+from streamlake.broker.registration import Registration
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import LEASE_S, Membership
 from streamlake.cluster.store.wals import Wals
-from streamlake.cluster.watch import CLOCK_RATES
+from streamlake.cluster.watch import CLOCK_RATES, LOOK_INTERVAL_S
 from streamlake.config import Config
 from streamlake.core.errors import Fenced, Unavailable
 from streamlake.core.ids import Ids
