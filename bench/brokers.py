@@ -40,17 +40,9 @@ class Bucket:
     endpoint: str
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """For obstore's S3Store."""
-        return {
-            "bucket": self.name,
-            "endpoint": self.endpoint,
-            "region": self.store.region,
-            "access_key_id": self.store.access_key,
-            "secret_access_key": self.store.secret_key,
-            "client_options": {"allow_http": True},
-            "virtual_hosted_style_request": False,
-        }
+    def client(self) -> Mapping[str, Any]:
+        """Arguments of obstore's S3Store."""
+        return self.store.client(self.name, self.endpoint)
 
     @property
     def config(self) -> Config:

@@ -144,7 +144,7 @@ def throughput(
 def store_alone(broker: StreamLake, rounds: int, report: Report) -> None:
     """A client that downloads the broker's objects, a few at once, and does nothing with them."""
     assert broker.bucket is not None
-    runs = {broker.name: partial(in_child, download, LOAD_TIMEOUT_S, None, bucket=broker.bucket.settings)}
+    runs = {broker.name: partial(in_child, download, LOAD_TIMEOUT_S, None, bucket=broker.bucket.client)}
     for name, mb_per_s in take_turns(rounds, runs).items():
         report.figure("objects downloaded without a broker", median(mb_per_s), "MB/s", broker=name,
                       rounds=[round(m, 1) for m in mb_per_s])  # fmt: skip

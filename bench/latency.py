@@ -89,15 +89,7 @@ def _zero(fd: int) -> None:
 
 
 def raw_puts(bucket: Bucket, size_bytes: int) -> Latencies:
-    store = S3Store(
-        bucket.name,
-        endpoint=bucket.endpoint,
-        region=bucket.store.region,
-        access_key_id=bucket.store.access_key,
-        secret_access_key=bucket.store.secret_key,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    store = S3Store(**bucket.client)
     data, taken_s = os.urandom(size_bytes), array("d")
     for n in range(PUTS):
         started = time.perf_counter()

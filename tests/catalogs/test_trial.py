@@ -100,15 +100,7 @@ def test_real_catalogs(seaweedfs: "SeaweedFS", number: int) -> None:
     assert [step for step in found.values() if step.passed is not True] == []
     assert found["create"].result.endswith("a second creation is answered with the table that is there")
     assert (name,) not in load(config).list_namespaces()
-    bucket = S3Store(
-        seaweedfs.warehouse,
-        endpoint=seaweedfs.s3_endpoint,
-        region=seaweedfs.region,
-        access_key_id=seaweedfs.access_key,
-        secret_access_key=seaweedfs.secret_key,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    bucket = S3Store(**seaweedfs.client(seaweedfs.warehouse))
     assert [item["path"] for batch in obstore.list(bucket) for item in batch if name in item["path"]] == []
 
 

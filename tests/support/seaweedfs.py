@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import obstore
 from obstore.store import S3Store
@@ -104,18 +105,22 @@ class SeaweedFS:
     def bucket(self) -> str:
         """The name of a new, empty bucket."""
         name = f"test-{next(self._names)}"
-        client = S3Store(
-            name,
-            endpoint=self.s3_endpoint,
-            region=self.region,
-            access_key_id=self.access_key,
-            secret_access_key=self.secret_key,
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True},
-        )
+        client = S3Store(**self.client(name))
         obstore.put(client, "made", b"")  # the server makes a bucket at the first put
         obstore.delete(client, "made")
         return name
+
+    def client(self, bucket: str, endpoint: str | None = None) -> dict[str, Any]:
+        """Arguments of obstore's S3Store. `endpoint`: of a proxy in front of the server."""
+        return {
+            "bucket": bucket,
+            "endpoint": endpoint or self.s3_endpoint,
+            "region": self.region,
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+            "virtual_hosted_style_request": False,
+            "client_options": {"allow_http": True},
+        }
 
     def folder(self) -> str:
         """bucket/prefix, where nothing is yet."""
