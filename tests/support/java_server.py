@@ -1,6 +1,7 @@
-"""A server of one Java source file, with its jars from Maven, on a free port of the loopback address.
+"""Java programs that serve on a free port of the loopback address; above all one of a single source file, with its jars
+from Maven.
 
-The servers' own main classes listen on every address of the machine, so each has a small main class of ours, started from
+Most servers' own main classes listen on every address of the machine, so each has a small main class of ours, started from
 its source: that takes a JDK. `Missing` says what is not there.
 """
 
@@ -20,42 +21,36 @@ JAVA = Path(__file__).parent / "java"
 HEAP = "-Xmx384m"
 
 
-class JavaServer:
-    """`folder` of support/java holds pom.xml and the source; `arguments` follow the port."""
+class JavaProcess:
+    """A Java program that serves on `port` and writes its log to `directory`. `started` says whether it is ready."""
 
-    def __init__(
-        self, folder: str, directory: Path, arguments: Sequence[str] = (), jvm: Sequence[str] = (), classes: str = ""
-    ) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
-        self._folder = JAVA / folder
-        self._arguments = arguments
-        self._jvm = jvm
-        self._classes = classes  # a directory before the jars
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> str:
         return (self.directory / "server.log").read_text(errors="replace")
 
-    def __enter__(self) -> "JavaServer":
-        if not shutil.which("javac"):
-            raise Missing(f"no `javac`: install a Java {JAVA_MIN} JDK")
-        path = os.pathsep.join(
-            part for part in (self._classes, f"{jars_of(self._folder / 'pom.xml')}{os.sep}*") if part
-        )
-        (source,) = self._folder.glob("*.java")
+    def started(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
+
+    def start(self, command: Sequence[str]) -> None:
+        """Returns when it is ready."""
         with (self.directory / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["java", HEAP, *self._jvm, "-cp", path, str(source), str(self.port), *self._arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
-            )  # fmt: skip
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
+            )
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(self._process)
         except BaseException:
             self.stop()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -67,17 +62,35 @@ class JavaServer:
         self._process.kill()  # its data is thrown away
         self._process.wait()
 
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None
+    def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{self._folder.name} did not start:\n{self.log[-4000:]}") from None
+        while not self.started():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{type(self).__name__} did not start:\n{self.log[-4000:]}")
             time.sleep(0.1)
+
+
+class JavaServer(JavaProcess):
+    """`folder` of support/java holds pom.xml and the source; `arguments` follow the port."""
+
+    def __init__(
+        self, folder: str, directory: Path, arguments: Sequence[str] = (), jvm: Sequence[str] = (), classes: str = ""
+    ) -> None:
+        super().__init__(directory)
+        self._folder = JAVA / folder
+        self._arguments = arguments
+        self._jvm = jvm
+        self._classes = classes  # a directory before the jars
+
+    def __enter__(self) -> "JavaServer":
+        if not shutil.which("javac"):
+            raise Missing(f"no `javac`: install a Java {JAVA_MIN} JDK")
+        path = os.pathsep.join(
+            part for part in (self._classes, f"{jars_of(self._folder / 'pom.xml')}{os.sep}*") if part
+        )
+        (source,) = self._folder.glob("*.java")
+        self.start(["java", HEAP, *self._jvm, "-cp", path, str(source), str(self.port), *self._arguments])
+        return self
 
 
 def free_port() -> int:

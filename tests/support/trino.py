@@ -7,15 +7,13 @@ import re
 import shutil
 import subprocess
 import tarfile
-import time
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-from support.java_server import JAVA, free_port
+from support.java_server import JAVA, JavaProcess
 from support.maven import Missing, jars_of
 from support.wait import DEADLINE_S
 
@@ -45,18 +43,12 @@ memory.heap-headroom-per-node=200MB
 """
 
 
-class Trino:
+class Trino(JavaProcess):
     """`catalog`: properties of the one catalog, which is called lake."""
 
     def __init__(self, directory: Path, catalog: Mapping[str, str]) -> None:
-        self.directory = directory
-        self.port = free_port()
+        super().__init__(directory)
         self._catalog = catalog
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def log(self) -> str:
-        return (self.directory / "server.log").read_text(errors="replace")
 
     def __enter__(self) -> "Trino":
         java, home = find_java(), unpacked()
@@ -66,37 +58,10 @@ class Trino:
         places = {"plugins": home / "plugin", "catalogs": catalogs, "port": self.port}
         config = self.directory / "config.properties"
         config.write_text(CONFIG.format(**places))
-        with (self.directory / "server.log").open("wb") as log:
-            command = [java, *JVM, f"-Dconfig={config}", "-cp", f"{home}/lib/*", "io.trino.server.TrinoServer"]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory
-            )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
+        self.start([java, *JVM, f"-Dconfig={config}", "-cp", f"{home}/lib/*", "io.trino.server.TrinoServer"])
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.kill()  # its data is thrown away
-        self._process.wait()
-
-    def _wait_until_ready(self) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + DEADLINE_S
-        while not self._started():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Trino did not start:\n{self.log[-4000:]}")
-            time.sleep(0.2)
-
-    def _started(self) -> bool:
+    def started(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/info", timeout=DEADLINE_S) as answer:
                 return b'"starting":false' in answer.read().replace(b" ", b"")
