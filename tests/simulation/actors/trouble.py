@@ -23,6 +23,8 @@ from simulation.plan.plan import LOCAL_WAL
 from simulation.world import metadata
 from simulation.world.machine import MachineFaults
 
+from streamlake.s3stream.objects.format import object_key
+
 if TYPE_CHECKING:
     from simulation.life import Life
 
@@ -154,6 +156,23 @@ class Trouble:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
         else:
             self._loop.in_world(asleep_s, self._wake, life)
+
+    async def late_commit(self) -> None:
+        """It stops when an object is stored and not committed, and wakes when its successor has gone on. What only the
+        memory of that one knew better is gone soon after."""
+        life = self._some_broker()
+        if life is None or not await self._moment(self._stored_and_not_committed, 4.0):
+            return
+        life.process.pause()
+        if self._life.supervisor.seat(life).wal == LOCAL_WAL:
+            self._loop.in_world(self._random.uniform(0, 10), life.process.resume)
+            return
+        successor = self._heir() or self._start_in_place_of(life)
+        await self._moment(lambda: self._has_succeeded(successor, life), HANDLED_S, 0.01)
+        await asyncio.sleep(self._random.expovariate(1.0))
+        self._wake(life)
+        await asyncio.sleep(self._random.uniform(0.02, 0.5))
+        successor.process.kill()
 
     def _heir(self) -> BrokerLife | None:
         """A broker that will notice by itself. None if there is none, or a new one shall be started."""
@@ -368,6 +387,10 @@ class Trouble:
     def _uploading(self) -> bool:
         """An object is on its way, and not committed."""
         return bool(self._life.metadata.query("SELECT 1 FROM object WHERE state = 'prepared'"))
+
+    def _stored_and_not_committed(self) -> bool:
+        rows = self._life.metadata.query("SELECT id FROM object WHERE state = 'prepared'")
+        return any(f"lake/{object_key(i)}" in self._life.bucket.objects for (i,) in rows)
 
     def _some_callbacks(self, most: int) -> int:
         """Often few, sometimes many."""

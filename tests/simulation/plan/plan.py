@@ -25,7 +25,7 @@ WITH_DISK = ("power_cut", "power_cut_at_ack", "bad_disk", "bad_disk")
 WITH_BUCKET = (
     "zombie", "zombie", "zombie", "rival", "rival", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
 )  # fmt: skip
-WITH_NETWORK = ("parted", "parted", "parted", "failover", "frozen")
+WITH_NETWORK = ("parted", "parted", "failover", "frozen", "late_commit", "late_commit")
 WITH_MANY = ("zombie", "zombie", "kill", "kill", "clean_stop", "kill_at_start", "rival", *WITH_NETWORK)
 WITH_TABLES = (
     "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",

@@ -243,7 +243,7 @@ class SimDatabase(Database):
                 await asyncio.sleep(0)
                 if not server.unlock(process):
                     ended = Unavailable("the metadata store ended a transaction that was idle (simulated)")
-                    return [(None, ended)] * sum(map(len, args))  # type: ignore[return-value]
+                    return [(None, ended)] * sum(map(len, args))
             while (wait_s := server.locked_s(process)) > 0:
                 await asyncio.sleep(min(wait_s, LOCK_S))
         return await super()._on_thread(timeout_s, fn, *args)
