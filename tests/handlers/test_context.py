@@ -9,7 +9,7 @@ from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.handlers.context import Located, default_partitions, find_partition, find_topic
 from streamlake.protocol.errors import ErrorCode
 
-TOPIC = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 10), PartitionInfo(1, 11)))
+TOPIC = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 10, 0), PartitionInfo(1, 11, 0)))
 OPEN = SimpleNamespace(leader_epoch=5)
 CTX = SimpleNamespace(
     topics=SimpleNamespace(get={"t": TOPIC}.get, by_id={TOPIC.id: TOPIC}.get),

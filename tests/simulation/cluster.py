@@ -21,6 +21,7 @@ from simulation.world.net import SimNet
 from simulation.world.process import Process
 
 from streamlake.broker.broker import Broker
+from streamlake.broker.controller import SUSPECT_S
 from streamlake.broker.services import Services, undo_all
 from streamlake.broker.table_worker import TableWorker
 from streamlake.catalogs.config import CatalogConfig
@@ -174,9 +175,7 @@ class BrokerLife:
         self.machine.disk = MountedDisk(self.machine.disk, shared)  # type: ignore[assignment]
         self.process.at_end.append(lambda: shared.kill() and None)
         self.address: Address = (host.name, FIRST_PORT + len(cluster.lives))
-        self._began = cluster.loop.time()
         self.ready = False
-        self._has_served = False
         self.error: BaseException | None = None  # why it ended by itself
         self.services: Services
         self.table_worker: TableWorker
@@ -292,7 +291,7 @@ class BrokerLife:
         except Exception as error:
             self.cluster.violation(f"{self.process.name} could not start: {error!r}", error)
         else:
-            self.ready = self._has_served = True
+            self.ready = True
             await asyncio.wait([stopping, self._failed], return_when=asyncio.FIRST_COMPLETED)
             self.ready = False
         await undo_all(self._undo)
@@ -331,13 +330,9 @@ class BrokerLife:
             self.cluster.violation(f"{name} ended by {error!r}", error)
 
     def _was_fenced(self) -> bool:
-        """Its node was, or was registered anew. Or, as long as it started: another node whose WAL it drained as that
-        node's next life (broker/takeover.py)."""
+        """Its own node was, or was registered anew. Whatever happens to other nodes is no reason to end."""
         rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
-        if rows and self.epoch is not None and rows[0][0] > self.epoch:
-            return True
-        others = (at for at, node in self.cluster.registrations if node != self.node)
-        return not self._has_served and any(at >= self._began for at in others)
+        return bool(rows) and self.epoch is not None and rows[0][0] > self.epoch
 
 
 class SimCluster:
@@ -352,7 +347,6 @@ class SimCluster:
         self.lives: list[BrokerLife] = []
         self.violations: list[Violation] = []
         self.may_find_damage = False  # the metadata store has lost commits: not even a registration is sure to be there
-        self.registrations: list[tuple[float, int]] = []  # when, and of which node
         outside.metadata.on_fence = self._check_fence
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
@@ -376,24 +370,23 @@ class SimCluster:
         return await self.serving[-1].ask(question)
 
     def _check_fence(self, fence: Fence) -> None:
-        """Whoever fences another node, or a process that writes to a shared disk, has watched it for a whole lease,
-        without a gap, until this very moment. (What else proves that a process of its own node is dead, see
-        streamlake/broker/registration.py, has nothing to do with time.)"""
-        if not fence.by_another_node:
-            self.registrations.append((self.loop.time(), fence.node))
+        """Whoever fences another node, or a process that writes to a shared disk, has watched it without a gap until
+        this very moment: for a whole lease, or behind an object WAL for as long as makes it a suspect. (What else proves
+        that a process of its own node is dead, see streamlake/broker/registration.py, has nothing to do with time.)"""
         found = [life for life in self.lives if (life.node, life.epoch) == (fence.node, fence.epoch)]
         life = found[0] if found else None
-        on_shared_disk = life is not None and life.ready and SHARED in str(life.config.storage.wal)
-        if not fence.ran or not (fence.by_another_node or on_shared_disk):
+        wal = str(life.config.storage.wal) if life else ""
+        if not fence.ran or not (fence.by_another_node or (life and life.ready and SHARED in wal)):
             return
-        if fence.since_outage_s < LEASE_S:
+        still_s = SUSPECT_S if wal == "object" else LEASE_S
+        if fence.since_outage_s < still_s:
             self.violation(f"node {fence.node} was judged {fence.since_outage_s:.3f} s after an outage")
         if life is not None:
             # A beat that came before the fence may be answered after it, and renew the lease.
-            self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime())
+            self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime() + LEASE_S - still_s)
 
-    def _check_lease(self, life: BrokerLife, fenced_at: float) -> None:
-        if life.services.membership._lease.deadline > fenced_at:
+    def _check_lease(self, life: BrokerLife, until: float) -> None:
+        if life.services.membership._lease.deadline > until:
             self.violation(f"{life.process.name} was fenced while it held its lease")
 
     def violation(self, text: str, cause: BaseException | None = None) -> None:

@@ -169,11 +169,12 @@ class Life:
             strict = IdempotentProducer(world, name, derived(name), ["strict", "plain"], records_max=5, pace_s=pace_s)
             self.act(name, strict.run())
         self.act("tailer-1", Tailer(world, "tailer-1", derived("tailer-1"), ["plain", "strict"], pace_s=pace_s).run())
-        for name in ("member-1", "member-2"):
-            member = GroupMember(world, name, derived(name), "group", ["strict"], pace_s=pace_s)
-            self.act(name, member.run())
-        watcher = GroupWatcher(world, "watcher", derived("watcher"), "group", ["strict"], pace_s=pace_s)
-        self.act("watcher", watcher.run())
+        if plan.groups:
+            for name in ("member-1", "member-2"):
+                member = GroupMember(world, name, derived(name), "group", ["strict"], pace_s=pace_s)
+                self.act(name, member.run())
+            watcher = GroupWatcher(world, "watcher", derived("watcher"), "group", ["strict"], pace_s=pace_s)
+            self.act("watcher", watcher.run())
         if plan.tables:
             self.act("feeder", self._feed())
             registry = RegistryUser(world, derived("registry"), ["other"], self._register, self._lookup, pace_s=5)

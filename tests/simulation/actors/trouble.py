@@ -372,8 +372,8 @@ class Trouble:
         return self._random.choice(running)
 
     def _another_node(self, life: BrokerLife) -> int:
-        """Of two nodes the other one, else the next."""
-        return (life.node + 1) % max(2, len(self._life.supervisor.seats))
+        """The next one; there is none where a plan has one broker."""
+        return (life.node + 1) % len(self._life.supervisor.seats)
 
     @staticmethod
     def _durable_moves(life: BrokerLife) -> Callable[[], bool]:

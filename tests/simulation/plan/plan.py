@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-# Brokers of several nodes run at a time. As long as the product refuses that, they run one after the other.
-TOGETHER = False
+# What the product can do with several brokers, each a switch of one line.
+TOGETHER = True  # they run at a time; else one after the other
+GROUPS_TOGETHER = False  # a group has one coordinator
+TABLES_TOGETHER = False  # a table has one worker
 
 LOCAL_WAL, SHARED_WAL = "file:///data/wal", "file:///shared/wal?shared=true"
 WALS = ("object", "object", SHARED_WAL, SHARED_WAL, LOCAL_WAL)
@@ -49,6 +51,7 @@ class Plan:
     request_timeout_s: float  # of clients
     pace: float  # of all clients: their longest pauses, in seconds
     memory_bytes: int  # of a broker
+    groups: bool = True
     brokers: int = 1  # nodes that should run; a second life of one is another matter
     clock_rates: float = 0.0  # see MachineFaults
     loses_commits: bool = False  # in the end the metadata store fails over to a standby that was behind
@@ -88,7 +91,8 @@ def _with_cluster(plan: Plan, random: Random) -> Plan:
     brokers = random.choice((2, 2, 3, 3, 5)) if random.random() < 0.3 else 1
     troubles, wals = plan.troubles, plan.wals
     if brokers > 1:
-        troubles = (*random.sample(troubles, 2), *random.choices(WITH_MANY, k=random.randint(2, 3)))
+        kinds = [kind for kind in troubles if TABLES_TOGETHER or kind not in WITH_TABLES]
+        troubles = (*random.sample(kinds, min(2, len(kinds))), *random.choices(WITH_MANY, k=random.randint(2, 3)))
         if not TOGETHER:  # none of them could start while the disk of another one may hold records
             wals = tuple(wal for wal in wals if wal != LOCAL_WAL) or ("object",)
     elif random.random() < 0.2:
@@ -97,6 +101,8 @@ def _with_cluster(plan: Plan, random: Random) -> Plan:
         plan,
         troubles=troubles,
         wals=wals,
+        tables=plan.tables and (TABLES_TOGETHER or brokers == 1),
+        groups=GROUPS_TOGETHER or brokers == 1,
         brokers=brokers,
         clock_rates=0.02 if brokers > 1 else random.choice((0.0, 0.0, 0.02)),
         loses_commits=random.random() < 0.05,

@@ -28,7 +28,7 @@ from sqlalchemy.pool import StaticPool
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database, Write, _begin_immediate
-from streamlake.cluster.store.membership import FENCED, RUNNING
+from streamlake.cluster.store.schema import FENCED, RUNNING_STATES
 from streamlake.cluster.watch import GAP_S
 from streamlake.core.errors import OutcomeUnknown, Unavailable
 from streamlake.core.tasks import Executor
@@ -170,7 +170,7 @@ class MetadataServer:
 
     def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
         since_s = self.silences[current_process()].since_s(self.loop.time())
-        self.on_fence(Fence(node, epoch, before == RUNNING, after == FENCED, since_s))
+        self.on_fence(Fence(node, epoch, before in RUNNING_STATES, after == FENCED, since_s))
 
     def freezes(self, process: Process) -> bool:
         if process is not self._to_freeze:
