@@ -22,6 +22,7 @@ from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
@@ -42,7 +43,7 @@ from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
-from streamlake.handlers.context import Context, Node
+from streamlake.handlers.context import Context
 from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
@@ -64,6 +65,7 @@ class Services:
     """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
 
     identity: BrokerIdentity
+    brokers: Brokers
     streams: Streams
     topics: Topics
     configs: BrokerConfigs
@@ -103,9 +105,12 @@ class Services:
         self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
+        self.brokers = Brokers(self.identity, host, port)
+        self.membership.listeners.append(self.brokers.seen)
         self.tasks.start("beats", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
+        self.brokers.images.append(self.configs)
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
 
     async def _start_streams(self) -> None:
@@ -175,6 +180,7 @@ class Services:
         rules = CatalogRules(self.catalogs, self.configs)
         self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
+        self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.progress = TableProgress(self.database, self.identity)
         self.logs = LogManager(clock, self._machine.executor("log"))
@@ -196,11 +202,11 @@ class Services:
         self._undo.append(("groups", self.groups.stop))
         self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
 
-    def context(self, host: str, port: int) -> Context:
-        """What handlers need; clients are told this host and port."""
-        identity, machine = self.identity, self._machine
+    def context(self) -> Context:
+        """What handlers need."""
+        machine = self._machine
         return Context(
-            node=Node(identity.node, host, port, identity.cluster_id),
+            brokers=self.brokers,
             topics=self.topics,
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),

@@ -39,5 +39,5 @@ def _find(ctx: Context, key: str, key_type: int) -> Coordinator:
             refused = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         text = "transactions and share groups are not supported yet"
         return Coordinator(key=key, node_id=-1, port=-1, error_code=refused, error_message=text)
-    node = ctx.node
-    return Coordinator(key=key, node_id=node.node_id, host=node.host, port=node.port, error_message="")
+    own = ctx.brokers.own
+    return Coordinator(key=key, node_id=own.node, host=own.host, port=own.port, error_message="")

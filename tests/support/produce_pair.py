@@ -16,6 +16,7 @@ from support.deliver import deliver
 from support.fake_stream import FakeStream
 from support.log_bench import NOW_MS, TOPIC, Bench
 from support.raw_kafka import signed
+from support.two_brokers import two_brokers
 from support.wire import Topic, encoded, newest, produce_request
 from support.wire_stub import FakeTransport
 
@@ -93,6 +94,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
     partitions = [await bench.open(stream, **settings) for stream in streams]
     room = Streams()
     ctx: Any = SimpleNamespace(
+        brokers=two_brokers(),
         topics=SimpleNamespace(
             by_id={TOPIC: _INFO}.get, get=dict.fromkeys((TOPIC_NAMED.name, LONG_NAME.name), _INFO).get
         ),
