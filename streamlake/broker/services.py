@@ -2,7 +2,7 @@
 
     metadata → registration (registration.py; fences whoever was this node before) → beats
              → WALs (takeover.py) → streams
-             → topics and partitions → groups, offsets, producer ids → schema registry
+             → topics and partitions → slots → groups, offsets, producer ids → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
 are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
@@ -24,12 +24,14 @@ from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.membership import BEAT_ANSWER_TIMEOUT_S, Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals
@@ -73,6 +75,7 @@ class Services:
     logs: LogManager
     partitions: Partitions
     connection_memory: ConnectionMemory
+    slots: Slots
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
@@ -195,8 +198,13 @@ class Services:
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
-        store = GroupStore(self.coordination, self.identity)
-        self.groups = Groups(store, clock, ids, GroupSettings(**groups.model_dump()))
+        self.slots = Slots(SlotStore(self.coordination, self.identity), self.identity.node)
+        # Those of living brokers stay with them.
+        await self.slots.take_free()
+        self.brokers.images.append(self.slots)
+        self.tasks.start("image of slots", keep_fresh(self.slots.stale, self.slots.refresh))
+        store = GroupStore(self.coordination, self.identity, self.slots.stale.set)
+        self.groups = Groups(store, self.slots, clock, ids, GroupSettings(**groups.model_dump()))
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
@@ -212,6 +220,7 @@ class Services:
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
             streams=self.streams,
+            slots=self.slots,
             groups=self.groups,
             offsets=self.offsets,
             producer_ids=self._producer_ids,

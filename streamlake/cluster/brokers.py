@@ -20,18 +20,18 @@ class Brokers:
         self.cluster_id = identity.cluster_id
         self.images: list[Image] = []  # marked as stale when a beat shows a revision that they do not have
         self.listeners: list[Callable[[], None]] = []  # called on the loop when a broker is there, or not any more
-        self.own = BrokerInfo(identity.node, identity.epoch, 0, RUNNING, host, port)
-        self._serving = {identity.node: self.own}
+        self._own = BrokerInfo(identity.node, identity.epoch, 0, RUNNING, host, port)
+        self._serving = {identity.node: self._own}
 
     @property
     def node(self) -> int:
         """This broker."""
-        return self.own.node
+        return self._own.node
 
     @property
     def controller(self) -> int:
         """The broker that clients are told to ask for changes of the cluster. Every broker makes them."""
-        return self.own.node
+        return self._own.node
 
     def get(self, node: int) -> BrokerInfo | None:
         """None if clients cannot be sent to this broker: it is not there, or was not yet when this one beat last."""
@@ -44,7 +44,7 @@ class Brokers:
     def seen(self, view: ClusterView) -> None:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.
         found = {b.node: replace(b, beat=0) for b in view.brokers if b.state == RUNNING or b.node == self.node}
-        found[self.node] = self.own
+        found[self.node] = self._own
         if found != self._serving:
             self._serving = dict(sorted(found.items()))
             for listener in self.listeners:

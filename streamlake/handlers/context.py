@@ -11,6 +11,7 @@ from uuid import UUID
 
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.membership import BrokerInfo
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.topics import TopicInfo, Topics
@@ -39,6 +40,7 @@ class Context:
     resource_configs: ResourceConfigs
     logs: LogManager
     streams: Streams
+    slots: Slots
     groups: Groups
     offsets: Offsets
     producer_ids: ProducerIds
