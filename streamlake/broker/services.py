@@ -2,7 +2,7 @@
 
     metadata → registration (registration.py; fences whoever was this node before) → beats
              → WALs (takeover.py) → streams
-             → topics and partitions → groups, offsets, producer ids → schema registry
+             → topics and partitions → slots → groups, offsets, producer ids → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
 are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
@@ -23,13 +23,16 @@ from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.membership import BEAT_ANSWER_TIMEOUT_S, Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import Wals, all_wals
@@ -43,7 +46,7 @@ from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
-from streamlake.handlers.context import Context, Node
+from streamlake.handlers.context import Context
 from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
@@ -65,6 +68,7 @@ class Services:
     """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
 
     identity: BrokerIdentity
+    brokers: Brokers
     streams: Streams
     topics: Topics
     configs: BrokerConfigs
@@ -72,6 +76,7 @@ class Services:
     logs: LogManager
     partitions: Partitions
     connection_memory: ConnectionMemory
+    slots: Slots
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
@@ -104,9 +109,12 @@ class Services:
         self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
+        self.brokers = Brokers(self.identity, host, port)
+        self.membership.listeners.append(self.brokers.seen)
         self.tasks.start("beats", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
+        self.brokers.images.append(self.configs)
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
 
     async def _start_streams(self) -> None:
@@ -178,9 +186,19 @@ class Services:
         rules = CatalogRules(self.catalogs, self.configs)
         self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
+        self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.controller = Controller(
-            self._opener, self.takeover, self.database, self._beats, self.membership, self.topics, clock, host
+            self._opener,
+            self.takeover,
+            self.database,
+            self._beats,
+            self.membership,
+            self.brokers,
+            self.topics,
+            SlotStore(self.database, self.identity),
+            clock,
+            host,
         )
         await self.controller.round()  # a broker alone takes over what is left, and assigns it to itself
         await self.takeover.drain_given()
@@ -199,23 +217,29 @@ class Services:
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
-        store = GroupStore(self.coordination, self.identity)
-        self.groups = Groups(store, clock, ids, GroupSettings(**groups.model_dump()))
+        self.slots = Slots(SlotStore(self.coordination, self.identity), self.identity.node)
+        # Those of living brokers stay with them.
+        await self.slots.take_free()
+        self.brokers.images.append(self.slots)
+        self.tasks.start("image of slots", keep_fresh(self.slots.stale, self.slots.refresh))
+        store = GroupStore(self.coordination, self.identity, self.slots.stale.set)
+        self.groups = Groups(store, self.slots, clock, ids, GroupSettings(**groups.model_dump()))
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
         self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
 
-    def context(self, host: str, port: int) -> Context:
-        """What handlers need; clients are told this host and port."""
-        identity, machine = self.identity, self._machine
+    def context(self) -> Context:
+        """What handlers need."""
+        machine = self._machine
         return Context(
-            node=Node(identity.node, host, port, identity.cluster_id),
+            brokers=self.brokers,
             topics=self.topics,
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
             streams=self.streams,
+            slots=self.slots,
             groups=self.groups,
             offsets=self.offsets,
             producer_ids=self._producer_ids,

@@ -20,7 +20,7 @@ broker whose loop hangs is dead to others, as it should be.
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, Update, select, update
@@ -63,6 +63,14 @@ class BrokerInfo:
         return self.state in RUNNING_STATES
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """What a beat sees of the cluster."""
+
+    revision: int  # of topics, configs and slots
+    brokers: tuple[BrokerInfo, ...]  # all that ever registered, by node
+
+
 class LeaseTerm:
     """The time of the lease, in seconds of `Clock.boottime`. Sans-IO."""
 
@@ -92,6 +100,7 @@ class Membership:
         self._ids = ids
         self._lease = LeaseTerm(LEASE_S)
         self._granted = asyncio.Event()
+        self.listeners: list[Callable[[ClusterView], None]] = []  # called on the loop after each beat; must not raise
         self.watch = Watch(LEASE_S)
         self._left = False
         self._beat = 0  # the last one that was acknowledged
@@ -145,16 +154,18 @@ class Membership:
         return self._identity
 
     async def beat(self) -> None:
-        """Show others that this broker lives, which renews its lease, even an expired one. Fenced if a newer epoch of
-        this node exists. Unavailable, OutcomeUnknown: try again. Closed after `leave`. Corrupt if the metadata store
-        has lost what it had acknowledged."""
+        """Show others that this broker lives, which renews its lease, even an expired one; the listeners get what it
+        has seen of the others.
+
+        Fenced if a newer epoch of this node exists. Unavailable, OutcomeUnknown: try again. Closed after `leave`.
+        Corrupt if the metadata store has lost what it had acknowledged."""
         if self._left:
             raise Closed("this broker has given its lease back")
         sent_at = self._clock.boottime()
         identity, acknowledged = self.identity, self._beat
         counting = _mine(identity).values(beat=schema.broker.c.beat + 1).returning(schema.broker.c.beat)
 
-        def run(connection: Connection) -> int:
+        def run(connection: Connection) -> tuple[int, ClusterView]:
             beat: int | None = connection.execute(counting).scalar()
             if beat is None:
                 raise _not_mine(connection, identity)
@@ -163,15 +174,17 @@ class Membership:
                     f"the metadata store went back: it counts beat {beat} of node {identity.node}, and had acknowledged"
                     f" beat {acknowledged}. {LOST_COMMITS}"
                 )
-            return beat
+            return beat, view_of(connection)
 
         try:
-            self._beat = await self._beats.write(run)
+            self._beat, view = await self._beats.write(run)
         except BaseException:
             self.failed_renewals += 1
             raise
         self._grant(sent_at)
         self.renewals += 1
+        for listener in self.listeners:
+            listener(view)
 
     def _grant(self, sent_at: float) -> None:
         if not self._left:  # the answer to a beat may arrive while the lease is being released
@@ -251,14 +264,7 @@ class Membership:
 
     async def brokers(self) -> list[BrokerInfo]:
         """All brokers that ever registered, by node."""
-        return await self._beats.read(brokers_of)
-
-
-def brokers_of(connection: Connection) -> list[BrokerInfo]:
-    """All brokers that ever registered, by node."""
-    b = schema.broker.c
-    query = select(b.node, b.epoch, b.beat, b.state, b.host, b.port).order_by(b.node)
-    return [BrokerInfo(*row) for row in connection.execute(query)]
+        return await self._beats.read(lambda connection: list(view_of(connection).brokers))
 
 
 LOST_COMMITS = (
@@ -280,6 +286,19 @@ def _take_epoch(connection: Connection, node: int, host: str, port: int, former:
     mine = update(schema.broker).where(schema.broker.c.node == node)
     connection.execute(mine.values(epoch=epoch, state=STARTING, **facts))
     return epoch
+
+
+# One statement, so that all is of one moment, and a beat costs one round trip more. Made once: each beat needs it.
+_b = schema.broker.c
+_VIEW = select(
+    select(schema.cluster.c.revision).scalar_subquery(), _b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port
+).order_by(_b.node)
+
+
+def view_of(connection: Connection) -> ClusterView:
+    """The revision is -1 before the first registration."""
+    rows = connection.execute(_VIEW).all()
+    return ClusterView(rows[0][0] if rows else -1, tuple(BrokerInfo(*row[1:]) for row in rows))
 
 
 def _locked_brokers(connection: Connection, nodes: Collection[int]) -> dict[int, RowMapping]:

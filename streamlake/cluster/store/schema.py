@@ -198,6 +198,15 @@ resource_config = Table(
     PrimaryKeyConstraint("kind", "name", "key", name="pk_resource_config"),
 )
 
+slot = Table(
+    "slot",
+    metadata,
+    Column("id", Integer, autoincrement=False, nullable=False),
+    Column("node", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_slot"),
+)
+
 consumer_group = Table(
     "consumer_group",
     metadata,
@@ -208,7 +217,9 @@ consumer_group = Table(
     Column("leader", Text, nullable=True),
     Column("members", LargeBinary, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    Column("slot", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("group_id", name="pk_consumer_group"),
+    Index("ix_consumer_group_slot", "slot"),
 )
 
 consumer_offset = Table(
@@ -303,14 +314,14 @@ def take_ids(connection: Connection, kind: str, count: int) -> int:
 
 
 def lock_revision(connection: Connection) -> None:
-    """The first call in every change of topics or configs: the changes run one after the other, so that each sees the
-    effects of all before it, and no two can deadlock."""
+    """The first call in every change of topics, configs or slots: the changes run one after the other, so that each
+    sees the effects of all before it, and no two can deadlock."""
     connection.execute(select(cluster.c.revision).with_for_update())
 
 
 def next_revision(connection: Connection) -> int:
-    """Increment the revision. The LAST call in a change of topics or configs: the row lock is held until the commit, so
-    revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
+    """Increment the revision. The LAST call in a change of topics, configs or slots: the row lock is held until the
+    commit, so revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
     counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
     revision: int = connection.execute(counting).scalar_one()
     return revision

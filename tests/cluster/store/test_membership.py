@@ -2,7 +2,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 from support.members import controller, next_process, sign_of
 
 from streamlake.cluster.store import schema
@@ -13,9 +13,12 @@ from streamlake.cluster.store.membership import (
     LEASE_S,
     LEFT,
     STARTING,
+    BrokerInfo,
+    ClusterView,
     LeaseTerm,
     Membership,
 )
+from streamlake.cluster.store.schema import next_revision
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
@@ -100,6 +103,36 @@ async def test_a_beat_is_counted_and_renews_the_lease(database, clock) -> None:
     assert member.held()
     assert member.renewals == 1
     assert await sign_of(member, 0) == Sign(1, 1)
+
+
+async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(database, clock) -> None:
+    member, other = membership(database, clock, 1), membership(database, clock, 2)
+    await member.register(3, "three", 9093)
+    await other.register(1, "one", 9091)
+    await other.leave()
+    views: list[ClusterView] = []
+    member.listeners.append(views.append)
+    statements: list[str] = []
+
+    def executed(connection, cursor, statement, *_) -> None:
+        statements.append(statement.partition(" ")[0])
+
+    event.listen(database._engine, "before_cursor_execute", executed)
+    await member.beat()
+    event.remove(database._engine, "before_cursor_execute", executed)
+    assert [s for s in statements if s in ("SELECT", "UPDATE", "INSERT")] == ["UPDATE", "SELECT"]
+    await database.write(next_revision)
+    await member.beat()
+    brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, STARTING, "three", 9093))
+    assert views == [ClusterView(0, brokers), ClusterView(1, (brokers[0], replace(brokers[1], beat=2)))]
+
+
+async def test_a_beat_that_fails_shows_nothing(database, clock) -> None:
+    old = await next_process(database, clock, Ids(1))
+    await next_process(database, clock, Ids(2))
+    old.listeners.append(lambda view: pytest.fail("a zombie saw the cluster"))
+    with pytest.raises(Fenced):
+        await old.beat()
 
 
 async def test_a_wall_clock_that_is_set_ends_no_lease_and_renews_none(database, clock) -> None:

@@ -10,6 +10,7 @@ import pytest
 from contracts.metadata_contract import put, rows
 from contracts.stream_metadata_contract import opened
 from sqlalchemy import event, func, insert, select, text
+from support.group_rows import GroupRows
 from support.locks import Held, until, waiting_for_a_lock
 from support.members import controller, next_process, sign_of
 from support.wait import DEADLINE_S
@@ -20,7 +21,7 @@ from streamlake.cluster.store import postgres as module
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.cluster.store.groups import OffsetRow
 from streamlake.cluster.store.membership import (
     BEAT_ANSWER_TIMEOUT_S,
     BEAT_INTERVAL_S,
@@ -153,12 +154,12 @@ async def test_offsets_of_a_topic_that_is_being_deleted_are_dropped(postgres, cl
     deleter = await topics_of(a, clock, 0)
     await deleter.create("orders", 1, {})
     _, identity = await member(b, clock, 1)
-    groups, held = GroupStore(b, identity), Held()
+    groups, held = await GroupRows.of(b, identity), Held()
     real = topics.next_revision
     monkeypatch.setattr(topics, "next_revision", lambda connection: (held(), real(connection))[1])
     deleting = asyncio.ensure_future(deleter.delete("orders"))
     await asyncio.to_thread(held.inside.wait)
-    committing = asyncio.ensure_future(groups.commit_offsets("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
+    committing = asyncio.ensure_future(groups.commit("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
     watcher = await postgres.open()
     await until(lambda: waiting_for_a_lock(watcher))
     held.let_go()

@@ -277,12 +277,12 @@ def retention_ignores_the_hold(replace: Replace) -> None:
 
 @bug("committed for", "takes a commit", "belongs to")
 def zombie_commits_offsets(replace: Replace) -> None:
-    """Offset commits are not fenced by the broker's epoch."""
+    """Offset commits are fenced neither by the broker's epoch nor by that of the slot."""
     init = GroupStore.__init__
 
-    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity) -> None:
+    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
         open_to_all: Any = SimpleNamespace(read=database.read, write=lambda run, *fences: database.write(run))
-        init(self, open_to_all, identity)
+        init(self, open_to_all, identity, fenced)
 
     replace(GroupStore, "__init__", unfenced)
 
@@ -299,8 +299,8 @@ def offsets_acked_before_durable(replace: Replace) -> None:
     commit = GroupStore.commit_offsets
     under_way: list[Any] = []
 
-    async def begin(self: GroupStore, group_id: str, offsets: Any) -> None:
-        task = asyncio.ensure_future(commit(self, group_id, offsets))
+    async def begin(self: GroupStore, group_id: str, offsets: Any, slot: Any) -> None:
+        task = asyncio.ensure_future(commit(self, group_id, offsets, slot))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         under_way.append(task)
         del under_way[:-100]
