@@ -57,6 +57,7 @@ class Broker:
     async def serve(self, worker: TableWorker, undo: list[tuple[str, Undo]]) -> None:
         services = self.services
         await self.listener.start(services.context(), HANDLERS, services.connection_memory)
+        await services.membership.serve()  # only now: clients that are sent here find an open port
         # Requests under way need all that was started before, so they end first.
         undo.append(("listener", lambda: self.listener.stop(self._config.server.shutdown_timeout_s)))
         if self._config.tables.enabled:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import structlog
 
 from streamlake.broker.catalogs import catalogs_of
+from streamlake.broker.controller import Controller
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
 from streamlake.broker.registration import Registration
@@ -34,7 +35,7 @@ from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
-from streamlake.cluster.store.wals import Wals
+from streamlake.cluster.store.wals import Wals, all_wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config, environment
 from streamlake.coordinator.groups import Groups
@@ -93,7 +94,7 @@ class Services:
         """`host` and `port`: where clients are told to find us. After an error, `stop` undoes what was done."""
         await self._start_metadata(host, port)
         await self._start_streams()
-        await self._start_partitions()
+        await self._start_partitions(host)
         await self._start_coordinator()
         self.registry = SchemaRegistry(SchemaStore(self.database, self.identity), self._machine.executor("registry"))
 
@@ -102,9 +103,9 @@ class Services:
         with _named("storage.metadata_url"):
             self.database = await machine.open_metadata(metadata_url(config))
         self._undo.append(("metadata", self.database.close))
-        beats = self.database.beside(machine.executor("beats"), BEAT_ANSWER_TIMEOUT_S)
+        self._beats = self.database.beside(machine.executor("beats"), BEAT_ANSWER_TIMEOUT_S)
         self.coordination = self.database.beside(machine.executor("coordination"))
-        self.membership = Membership(self.database, beats, machine.clock, machine.ids)
+        self.membership = Membership(self.database, self._beats, machine.clock, machine.ids)
         self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
@@ -122,7 +123,7 @@ class Services:
         with _named(key):
             self.store = await machine.open_store(url)
         self._undo.append(("object store", self.store.close))
-        used_before = bool(await Wals(self.database, identity).all())
+        used_before = bool(await all_wals(self.database))
         try:
             with _named(key):
                 await claim(self.store, identity.cluster_id, url, used_before=used_before)
@@ -134,14 +135,14 @@ class Services:
         settings = streams_settings(self._config)
         opener = WalOpener(self._config, machine, self.database, self.membership, self.store)
         self._undo.append(("wal store", opener.close))
-        takeover = Takeover(opener, machine, self.database, self.membership, self.store, settings)
-        self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
-        self.tasks.start("sweep of earlier WALs", takeover.sweep())
+        self.takeover = Takeover(opener, machine, self.database, identity, self.store, settings)
+        self.wal, self.wal_key = await opener.open_wal(await self.takeover.drain_own())
+        self.tasks.start("sweep of earlier WALs", self.takeover.sweep_own())
         budget = Budget(self._config.memory.total_bytes)
         self.streams = Streams(
             self.store,
             self.wal,
-            SqlStreamMetadata(self.database, identity, wal_key),
+            SqlStreamMetadata(self.database, identity, self.wal_key),
             machine.ids,
             settings,
             budget,
@@ -149,6 +150,8 @@ class Services:
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
+        await Wals(self.database, identity).release_unrecovered(self.wal_key, self.streams.held())
+        self._opener = opener
         self.connection_memory = ConnectionMemory(budget.take_rest("connections"))
 
     async def _claim_later(self) -> None:
@@ -178,13 +181,20 @@ class Services:
         except TimeoutError:
             log.warning("records that were not acknowledged could not be written any more", timeout_s=timeout_s)
 
-    async def _start_partitions(self) -> None:
+    async def _start_partitions(self, host: str) -> None:
         clock, ids = self._machine.clock, self._machine.ids
         rules = CatalogRules(self.catalogs, self.configs)
         self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
         self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
+        self.controller = Controller(
+            self._opener, self.takeover, self.database, self._beats, self.membership, self.topics, clock, host
+        )
+        await self.controller.round()  # a broker alone takes over what is left, and assigns it to itself
+        await self.takeover.drain_given()
+        self.tasks.start("controller", self.controller.run())
+        self.tasks.start("takeover", self.takeover.run())
         self.progress = TableProgress(self.database, self.identity)
         self.logs = LogManager(clock, self._machine.executor("log"))
         self._undo.append(("partitions", self.logs.close_all))
@@ -192,7 +202,7 @@ class Services:
         self._undo.append(("partition tasks", following.stop))
         interval_s = self._config.storage.retention_interval_s
         self.partitions = Partitions(
-            self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
+            self.identity.node, self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
         )
         await self.partitions.start()
 
@@ -241,7 +251,9 @@ class Services:
         if not self.membership.held():
             problems.append("the lease has run out: the metadata store cannot be reached")
         if self.partitions.unopened:
-            problems.append(f"{self.partitions.unopened} partitions could not be opened: see the log")
+            problems.append(f"{self.partitions.unopened} partitions are not open: see the log")
+        for part, error in self.takeover.failing.items():
+            problems.append(f"the WAL {part.wal.uri} of node {part.wal.node} cannot be drained: {error}")
         return problems
 
     def _has_partition(self, name: str, index: int) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from streamlake.cluster.image import Image
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import RUNNING, BrokerInfo, ClusterView
+from streamlake.cluster.store.membership import BeatView, BrokerInfo
+from streamlake.cluster.store.schema import SERVING
 
 
 class Brokers:
@@ -20,7 +21,7 @@ class Brokers:
         self.cluster_id = identity.cluster_id
         self.images: list[Image] = []  # marked as stale when a beat shows a revision that they do not have
         self.listeners: list[Callable[[], None]] = []  # called on the loop when a broker is there, or not any more
-        self._own = BrokerInfo(identity.node, identity.epoch, 0, RUNNING, host, port)
+        self._own = BrokerInfo(identity.node, identity.epoch, 0, SERVING, host, port)
         self._serving = {identity.node: self._own}
 
     @property
@@ -41,9 +42,9 @@ class Brokers:
         """All that clients can be sent to, by node."""
         return list(self._serving.values())
 
-    def seen(self, view: ClusterView) -> None:
+    def seen(self, view: BeatView) -> None:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.
-        found = {b.node: replace(b, beat=0) for b in view.brokers if b.state == RUNNING or b.node == self.node}
+        found = {b.node: replace(b, beat=0) for b in view.brokers if b.state == SERVING or b.node == self.node}
         found[self.node] = self._own
         if found != self._serving:
             self._serving = dict(sorted(found.items()))

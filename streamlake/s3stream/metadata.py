@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamlake.core.errors import StreamLakeError
+
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
@@ -53,6 +55,14 @@ class StreamTrim:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAt:
+    """A stream that is to be opened, with its end as the opener found it, WAL tail included."""
+
+    stream_id: int
+    start_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """The stream is given up, with all that it holds in committed objects: up to `end_offset`."""
 
@@ -71,11 +81,11 @@ class ObjectRanges:
 
 
 class StreamMetadata(Protocol):
-    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
-        """Take ownership: epoch + 1, owner = this broker; the new epoch starts at `start_offsets[i]` (the end of the
-        stream, WAL tail included, as the opener found it) in the epoch history. NotFound if a stream does not exist.
-        Unavailable if a stream has an owner, unless that is this node in a life whose records the WAL of this one
-        holds."""
+    async def open_streams(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
+        """Take ownership of each stream, or say why not: epoch + 1, owner = this broker; the new epoch starts at
+        `start_offset` in the epoch history. NotFound if a stream does not exist. Unavailable if a stream has an owner,
+        unless that is this node in a life whose records the WAL of this one holds. Conflict if its committed end is
+        beyond `start_offset`: it was written to since its end was read."""
         ...
 
     async def close_streams(self, closings: Sequence[Closing]) -> None:

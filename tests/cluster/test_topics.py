@@ -2,6 +2,7 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from contracts.stream_metadata_contract import opened
 from hypothesis import given
 from hypothesis import strategies as st
 from support.group_rows import GroupRows
@@ -30,7 +31,7 @@ def same(a: list[TopicInfo], b: list[TopicInfo]) -> bool:
 async def test_create_and_look_up(cluster) -> None:
     topics = await cluster.topics()
     orders = await topics.create("orders", 3, {"retention.ms": "1000"})
-    assert orders.partitions == (PartitionInfo(0, 1), PartitionInfo(1, 2), PartitionInfo(2, 3))
+    assert orders.partitions == (PartitionInfo(0, 1, 0), PartitionInfo(1, 2, 0), PartitionInfo(2, 3, 0))
     assert orders.configs == {"retention.ms": "1000"}
     clicks = await topics.create("clicks", 1, {})
     assert topics.get("orders") == topics.by_id(orders.id) == orders
@@ -94,7 +95,7 @@ async def test_add_partitions(cluster) -> None:
     topics = await cluster.topics()
     before = await topics.create("orders", 2, {ENABLE: "true"})
     after = await topics.add_partitions("orders", 4)
-    assert after.partitions == (*before.partitions, PartitionInfo(2, 3), PartitionInfo(3, 4))
+    assert after.partitions == (*before.partitions, PartitionInfo(2, 3, 0), PartitionInfo(3, 4, 0))
     assert topics.get("orders") == after
     assert await holds(cluster) == {0: 0, 1: 0, 2: 0, 3: 0}
     for total in (4, 3, 0, -1):
@@ -141,7 +142,7 @@ async def test_deleting_takes_everything_with_it(cluster) -> None:
     metadata = SqlStreamMetadata(cluster.database, cluster.identity, None)
     orders = await topics.create("orders", 2, {ENABLE: "true"})
     await topics.create("kept", 1, {ENABLE: "true"})
-    await metadata.open_streams([p.stream_id for p in orders.partitions], [0, 0])
+    await opened(metadata, [p.stream_id for p in orders.partitions], [0, 0])
     offset = OffsetRow("orders", 0, 5, -1, "", 1)
     await groups.commit("g", [offset, OffsetRow("kept", 0, 6, -1, "", 1)])
 

@@ -44,7 +44,7 @@ def neighbour(store: str, *statements: str) -> None:
             connection.execute(statement)  # type: ignore[call-overload]
 
 
-REGISTERED = f"INSERT INTO broker (node, epoch, host, port, state) VALUES ({NEIGHBOUR}, 1, 'there', {PORT}, 'running')"
+REGISTERED = f"INSERT INTO broker (node, epoch, host, port, state) VALUES ({NEIGHBOUR}, 1, 'there', {PORT}, 'serving')"
 CHANGED = "UPDATE cluster SET revision = revision + 1"
 
 

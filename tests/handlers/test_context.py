@@ -21,7 +21,7 @@ from streamlake.handlers.context import (
 )
 from streamlake.protocol.errors import ErrorCode
 
-TOPIC = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 10), PartitionInfo(1, 11)))
+TOPIC = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 10, 0), PartitionInfo(1, 11, 0)))
 OPEN = SimpleNamespace(leader_epoch=5)
 CTX = SimpleNamespace(
     brokers=two_brokers(),

@@ -181,7 +181,7 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.
     """KIP-951, through the codec: a partition that is open elsewhere, and one that nobody has."""
     leaders = {0: Leader(OTHER.node, 7)}
     monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: leaders.get(index, NOBODY))
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1), PartitionInfo(1, 2)))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 2), PartitionInfo(1, 2, 1)))
     ctx = SimpleNamespace(
         brokers=two_brokers(),
         fetch_sessions=FetchSessions(Ids(1)),
@@ -200,7 +200,7 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.
 
 
 async def test_who_fetches_under_a_former_epoch_is_told_the_one_of_now() -> None:
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 1),))
     ctx = SimpleNamespace(
         brokers=two_brokers(),
         fetch_sessions=FetchSessions(Ids(1)),
@@ -311,7 +311,7 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
     """Else a client that pipelines large fetches would have all their answers in memory at once."""
     partition = await Bench().open()
     partition.stream.auto_durable = True
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
@@ -339,7 +339,7 @@ async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch:
     for partition in partitions[1:]:
         partition.stream.auto_durable = True
         append(partition, bench.batch())
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),) * 4)
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),) * 4)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
@@ -362,7 +362,7 @@ async def test_while_connections_hold_much_an_answer_is_small_and_leaves_at_once
         data = bench.batch()
         sizes.append(len(data))
         append(partition, data)
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     memory = Account(1 << 20)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
@@ -396,7 +396,7 @@ async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error
     async def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     partition = await Bench().open()
     partition.read = fail  # type: ignore[method-assign]
     ctx = SimpleNamespace(

@@ -420,7 +420,7 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
 
     class Topics:
         def get(self, _name: str) -> TopicInfo:
-            partitions = (PartitionInfo(0, 1),)
+            partitions = (PartitionInfo(0, 1, 0),)
             return TopicInfo("t", UUID(int=1), {}, partitions)
 
     class Logs:

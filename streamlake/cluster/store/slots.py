@@ -16,8 +16,7 @@ from sqlalchemy import Connection, select
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
-from streamlake.cluster.store.membership import RUNNING
-from streamlake.cluster.store.schema import lock_revision, next_revision, upsert
+from streamlake.cluster.store.schema import RUNNING_STATES, lock_revision, next_revision, upsert
 
 SLOTS = 256  # fixed: `consumer_group.slot` depends on it
 
@@ -62,7 +61,9 @@ class SlotStore:
         def run(connection: Connection) -> int:
             lock_revision(connection)  # of two brokers that start at once, the second one sees what the first has taken
             b, s = schema.broker.c, schema.slot.c
-            running = set(connection.execute(select(b.node).where(b.state == RUNNING)).scalars()) | {identity.node}
+            running = set(connection.execute(select(b.node).where(b.state.in_(RUNNING_STATES))).scalars()) | {
+                identity.node
+            }
             taken = set(connection.execute(select(s.id).where(s.node.in_(sorted(running)))).scalars())
             free = [slot for slot in range(SLOTS) if slot not in taken]
             assign(connection, dict.fromkeys(free, identity.node))

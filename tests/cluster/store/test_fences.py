@@ -12,7 +12,7 @@ import pytest
 from contracts.metadata_contract import put, rows
 from sqlalchemy import event, update
 from support.locks import Held, until, waiting_for_a_lock
-from support.members import next_process, sign_of
+from support.members import controller, next_process, sign_of
 
 from streamlake.cluster.store import membership as module
 from streamlake.cluster.store import schema
@@ -73,7 +73,8 @@ async def test_a_takeover_waits_for_writes_that_passed_the_check(postgres, clock
     old, group = await group_of_node_0(postgres, clock)
     database, watcher = await postgres.open(), await postgres.open()
     us = await next_process(database, clock, Ids(1), 1)
-    taking = asyncio.ensure_future(us.take_over(0, Sign(1, 0)))
+    term = await controller(us)
+    taking = asyncio.ensure_future(us.take_over(term, 0, Sign(1, 0)))
     await until(lambda: waiting_for_a_lock(watcher))
     assert not taking.done()
     await group.commit()

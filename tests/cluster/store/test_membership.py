@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, update
-from support.members import next_process, sign_of
+from support.members import controller, next_process, sign_of
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.membership import (
@@ -12,9 +12,9 @@ from streamlake.cluster.store.membership import (
     FENCED,
     LEASE_S,
     LEFT,
-    RUNNING,
+    STARTING,
+    BeatView,
     BrokerInfo,
-    ClusterView,
     LeaseTerm,
     Membership,
 )
@@ -45,8 +45,8 @@ async def test_each_start_takes_the_next_epoch_and_the_cluster_id_stays(database
     assert first.cluster_id == second.cluster_id == other.cluster_id
     brokers = await membership(database, clock).brokers()
     assert [(b.node, b.epoch, b.beat, b.state, b.host, b.port) for b in brokers] == [
-        (0, 2, 0, RUNNING, "example", 9093),
-        (5, 1, 0, RUNNING, "other", 9094),
+        (0, 2, 0, STARTING, "example", 9093),
+        (5, 1, 0, STARTING, "other", 9094),
     ]
 
 
@@ -110,7 +110,7 @@ async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(da
     await member.register(3, "three", 9093)
     await other.register(1, "one", 9091)
     await other.leave()
-    views: list[ClusterView] = []
+    views: list[BeatView] = []
     member.listeners.append(views.append)
     statements: list[str] = []
 
@@ -123,8 +123,8 @@ async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(da
     assert [s for s in statements if s in ("SELECT", "UPDATE", "INSERT")] == ["UPDATE", "SELECT"]
     await database.write(next_revision)
     await member.beat()
-    brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, RUNNING, "three", 9093))
-    assert views == [ClusterView(0, brokers), ClusterView(1, (brokers[0], replace(brokers[1], beat=2)))]
+    brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, STARTING, "three", 9093))
+    assert views == [BeatView(0, brokers), BeatView(1, (brokers[0], replace(brokers[1], beat=2)))]
 
 
 async def test_a_beat_that_fails_shows_nothing(database, clock) -> None:
@@ -268,11 +268,11 @@ def test_lease_never_goes_back() -> None:
 
 async def test_a_watched_node_is_taken_over_once(database, clock) -> None:
     dead, us = await next_process(database, clock, Ids(1), 5), await next_process(database, clock, Ids(2))
-    assert await us.take_over(5, Sign(1, 0)) == 1
+    assert await us.take_over(await controller(us), 5, Sign(1, 0)) == 1
     assert await state_of(us, 5) == FENCED
     with pytest.raises(Fenced, match=r"its epoch is 2, this process has 1"):
         await dead.beat()
-    assert await us.take_over(5, Sign(2, 0)) == 2, "by the next one that drains it"
+    assert await us.take_over(await controller(us), 5, Sign(2, 0)) == 2, "by the next one that drains it"
     assert (await membership(database, clock).register(5, "localhost", 9092)).epoch == 4, "without a wait"
 
 
@@ -284,7 +284,7 @@ async def test_a_node_that_beat_at_the_last_moment_keeps_its_epoch(database, clo
     sign = await sign_of(us, 5)
     await late.beat()
     with pytest.raises(Conflict, match="is alive"):
-        await us.take_over(5, sign)
+        await us.take_over(await controller(us), 5, sign)
     assert late.held()
     await late.beat()
 
@@ -292,13 +292,14 @@ async def test_a_node_that_beat_at_the_last_moment_keeps_its_epoch(database, clo
 async def test_who_can_be_taken_over(database, clock) -> None:
     us = await next_process(database, clock, Ids(1))
     with pytest.raises(NotFound, match="broker 7 never registered"):
-        await us.take_over(7, Sign(1, 0))
+        await us.take_over(await controller(us), 7, Sign(1, 0))
     with pytest.raises(Invalid, match="is this broker"):
-        await us.take_over(0, Sign(1, 0))
+        await us.take_over(await controller(us), 0, Sign(1, 0))
     dead = await next_process(database, clock, Ids(2), 5)
+    term = await controller(us)
     await next_process(database, clock, Ids(3))
     with pytest.raises(Fenced):
-        await us.take_over(5, Sign(1, 0))  # a zombie takes nobody over
+        await us.take_over(term, 5, Sign(1, 0))  # a zombie takes nobody over
     await dead.beat()
 
 

@@ -8,10 +8,10 @@ from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
-from streamlake.cluster.store.membership import LEFT, RUNNING, BrokerInfo, Membership
-from streamlake.cluster.store.schema import metadata
+from streamlake.cluster.store.membership import BrokerInfo, Membership
+from streamlake.cluster.store.schema import LEFT, STARTING, metadata
 from streamlake.cluster.store.slots import slot_of
-from streamlake.cluster.store.wals import WalRow, Wals
+from streamlake.cluster.store.wals import WalRow, all_wals
 from streamlake.core.errors import Invalid
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
@@ -85,10 +85,10 @@ async def test_wals_and_leases_of_the_first_revision_are_carried_over(empty_url,
     await database.close()
     monkeypatch.undo()
     database = await Database.open(empty_url, InlineExecutor(), clock)
-    wals = await Wals(database, BrokerIdentity("", 0, 7)).all()
+    wals = await all_wals(database)
     assert wals == [WalRow(0, "file", 7, 42), WalRow(3, "file", 1, 0)]
     brokers = await Membership(database, database, clock, Ids(1)).brokers()
-    assert brokers == [BrokerInfo(0, 7, 0, RUNNING, "a", 9092), BrokerInfo(3, 1, 0, LEFT, "b", 9093)]
+    assert brokers == [BrokerInfo(0, 7, 0, STARTING, "a", 9092), BrokerInfo(3, 1, 0, LEFT, "b", 9093)]
     await database.close()
 
 
@@ -115,7 +115,7 @@ async def test_two_servers_that_start_at_once_migrate_once(server, clock) -> Non
     executors = [ThreadExecutor("metadata") for _ in range(4)]
     databases = await asyncio.gather(*[Database.open(url, executor, clock) for executor in executors])
     versions = text("SELECT version_num FROM alembic_version")
-    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0007"]] * 4
+    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0008"]] * 4
     for database, executor in zip(databases, executors, strict=True):
         await database.close()
         executor.close()

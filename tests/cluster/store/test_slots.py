@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from support.members import next_process, sign_of
+from support.members import fence, next_process
 
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
@@ -91,7 +91,7 @@ async def test_slots_of_who_left_or_was_fenced_are_taken(brokers) -> None:
         await store.take_free()
     await brokers.assign({slot: slot % 3 for slot in ALL})
     await memberships[0].leave()
-    await memberships[2].take_over(1, await sign_of(memberships[2], 1))
+    await fence(memberships[2], 1)
     _, store = await brokers.start(5)
     assert await store.take_free() == sum(slot % 3 < 2 for slot in ALL)
     _, rows = await store.load()

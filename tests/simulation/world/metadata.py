@@ -23,7 +23,7 @@ from sqlalchemy.pool import StaticPool
 
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database, Write, _begin_immediate
-from streamlake.cluster.store.membership import FENCED, RUNNING
+from streamlake.cluster.store.schema import FENCED, RUNNING_STATES
 from streamlake.cluster.watch import GAP_S
 from streamlake.core.clock import Clock
 from streamlake.core.errors import OutcomeUnknown, Unavailable
@@ -113,7 +113,7 @@ class MetadataServer:
     def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
         began, last = self._outage_seen
         since_s = self.loop.time() - last if last - began > GAP_S else float("inf")
-        self.on_fence(Fence(node, epoch, before == RUNNING, after == FENCED, since_s))
+        self.on_fence(Fence(node, epoch, before in RUNNING_STATES, after == FENCED, since_s))
 
     def query(self, sql: str, *args: Any) -> list[Any]:
         """For checkers: what is committed, at once and without faults."""
