@@ -22,6 +22,7 @@ from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.topics import PartitionInfo, TopicChange, TopicInfo, Topics
 from streamlake.core.errors import Corrupt, NotFound, StreamLakeError
+from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import Supervisor
 from streamlake.log.manager import LogManager, Opening
 from streamlake.log.partition import Partition
@@ -211,6 +212,20 @@ class Partitions:
                 else:
                     partition.hold(TABLE_HOLD, hold)
 
+    async def _follow_holds(self) -> None:
+        """Of tables that other brokers write: what they have got may be deleted here."""
+        written_elsewhere = [
+            topic
+            for topic in self._topics.all()
+            if topic.is_table
+            and topic.partitions[0].node != self._node
+            and any(self._logs.get(topic.id, info.index) for info in topic.partitions)
+        ]
+        if written_elsewhere:
+            async with self._opening:
+                with contextlib.suppress(*TRANSIENT):  # holds that are too low delete nothing
+                    await self._set_holds(written_elsewhere)
+
     def _settings(self, topics: Iterable[TopicInfo]) -> dict[UUID, LogSettings]:
         """Of each topic. Most are configured alike, and to look everything up takes a quarter of a millisecond."""
         known: dict[frozenset[tuple[str, str]], LogSettings] = {}
@@ -227,6 +242,7 @@ class Partitions:
     async def _retention(self) -> None:
         while True:
             await asyncio.sleep(self._retention_interval_s)
+            await self._follow_holds()
             for number, partition in enumerate(self._logs):
                 if not self._logs.is_due(partition):
                     if number % PARTITIONS_PER_SLICE == 0:

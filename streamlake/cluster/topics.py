@@ -392,9 +392,10 @@ def _store_configs(connection: Connection, topic_id: UUID, configs: Mapping[str,
 
 
 def _log_starts(connection: Connection, topic_id: UUID) -> dict[int, int]:
+    """Locked to the commit, so that retention does not move them before the holds are there."""
     p, s = schema.partition.c, schema.stream.c
     query = select(p.index, s.start_offset).join(schema.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
-    return dict(connection.execute(query).all())
+    return dict(connection.execute(query.order_by(s.id).with_for_update(read=True, of=schema.stream)).all())
 
 
 def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:

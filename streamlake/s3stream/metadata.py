@@ -46,12 +46,14 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class StreamTrim:
     """The stream begins at `start_offset` now. `checkpoint` lies at or above it, at a durable offset: what is below the
-    start can never be read again to rebuild the state of the log layer."""
+    start can never be read again to rebuild the state of the log layer. `spares_held`: not if somebody still needs what
+    is below."""
 
     stream_id: int
     stream_epoch: int
     start_offset: int
     checkpoint: Checkpoint | None
+    spares_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class StreamMetadata(Protocol):
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         """Move starts and checkpoints forward, never back. Requires each stream's epoch equal (Fenced); unknown streams
-        are ignored."""
+        are ignored. Conflict, for all, if a stream is held below a start that spares what is held."""
         ...
 
     async def trim_wal(self, position: int) -> None:

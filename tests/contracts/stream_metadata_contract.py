@@ -3,8 +3,8 @@
 A subclass gives the fixture `streams`, an object with `async create(n) -> list of ids`, `async delete(stream_id)`,
 `async register() -> StreamMetadata`, a handle of the next process of the same node, whose WAL goes on,
 `async drainer(node) -> StreamMetadata`, another node that drains the WAL of the last process that registered,
-`async forget_wal()`, by which that WAL is off the list, and `async elsewhere(node) -> StreamMetadata`, a handle of
-another node with a WAL of its own.
+`async forget_wal()`, by which that WAL is off the list, `async elsewhere(node) -> StreamMetadata`, a handle of
+another node with a WAL of its own, and `async hold(stream_id, offset)`: its table needs what lies there and above.
 """
 
 import pytest
@@ -357,6 +357,19 @@ class StreamMetadataContract:
         await metadata.trim_streams([])
         states = by_id(await metadata.stream_states())
         assert (states[first].start_offset, states[second].start_offset) == (10, 30)
+
+    async def test_a_trim_that_spares_what_is_held_does_not_pass_a_hold(self, streams) -> None:
+        """`hold-outside-trim`: the hold may have been set by another broker, after retention had looked."""
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await opened(metadata, [s], [0])
+        await streams.hold(s, 10)
+        await metadata.trim_streams([StreamTrim(s, state.epoch, 10, None, spares_held=True)])
+        with pytest.raises(Conflict, match="held"):
+            await metadata.trim_streams([StreamTrim(s, state.epoch, 11, None, spares_held=True)])
+        assert by_id(await metadata.stream_states())[s].start_offset == 10
+        await metadata.trim_streams([StreamTrim(s, state.epoch, 11, None)])
+        assert by_id(await metadata.stream_states())[s].start_offset == 11, "a user asked for it"
 
     async def test_a_trim_brings_its_checkpoint_along(self, streams) -> None:
         """Above the committed end, even; an upload that was cut before and is committed later does not take it back."""

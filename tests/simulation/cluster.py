@@ -283,9 +283,19 @@ class BrokerLife:
 
     def _worker_settings(self) -> WorkerSettings:
         host, port = self.address
-        cluster_id = self.services.identity.cluster_id
+        identity = self.services.identity
         return WorkerSettings(
-            host, port, "sim", cluster_id, WORKER_BYTES, 1 << 20, "info", False, {"sql": SIM_CATALOG}, "sql"
+            host,
+            port,
+            identity.node,
+            "sim",
+            identity.cluster_id,
+            WORKER_BYTES,
+            1 << 20,
+            "info",
+            False,
+            {"sql": SIM_CATALOG},
+            "sql",
         )
 
     async def _launch(self) -> SimWorkerProcess:

@@ -48,6 +48,7 @@ class MetadataTables:
     streams: dict[int, StreamState] = field(default_factory=dict)
     owners: dict[int, tuple[int, int]] = field(default_factory=dict)  # of streams: node and broker epoch
     objects: dict[int, ObjectRow] = field(default_factory=dict)
+    holds: dict[int, int] = field(default_factory=dict)  # by stream: of its table
     now_ms: Callable[[], int] = lambda: 0  # the clock of the store
 
     @property
@@ -215,6 +216,10 @@ class MemoryMetadata:
         for trim in known:
             if (epoch := self.tables.streams[trim.stream_id].epoch) != trim.stream_epoch:
                 raise Fenced(f"stream {trim.stream_id} is at epoch {epoch}, not {trim.stream_epoch}")
+        if held := [
+            t for t in known if t.spares_held and t.start_offset > self.tables.holds.get(t.stream_id, t.start_offset)
+        ]:
+            raise Conflict(f"streams are held: {held}")
         for trim in known:
             state = self.tables.streams[trim.stream_id]
             state = replace(state, start_offset=max(trim.start_offset, state.start_offset))

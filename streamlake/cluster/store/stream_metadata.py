@@ -159,6 +159,7 @@ class SqlStreamMetadata:
             for t in kept:
                 if (epoch := streams[t.stream_id]["epoch"]) != t.stream_epoch:
                     raise Fenced(f"stream {t.stream_id} is at epoch {epoch}, the trim has {t.stream_epoch}")
+            _require_unheld(connection, [t for t in kept if t.spares_held])
             behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.start_offset < bindparam("start"))
             if kept:
                 rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
@@ -260,6 +261,19 @@ def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, i
     ids = list(connection.execute(select(o.id).where(o.state == COMMITTED).order_by(o.id)).scalars())
     starts = {row.id: row.start_offset for row in connection.execute(select(s.id, s.start_offset))}
     return ids, starts
+
+
+def _require_unheld(connection: Connection, trims: Sequence[StreamTrim]) -> None:
+    """Conflict if a table has not got what one of these trims would delete. The rows of the streams are locked: a table
+    that is enabled at this moment reads their starts after us (topics.py)."""
+    p, held = schema.partition.c, schema.table_progress.c
+    starts = {t.stream_id: t.start_offset for t in trims}
+    for ids in in_lists(sorted(starts)):
+        same = (held.topic_id == p.topic_id) & (held.partition == p.index)
+        query = select(p.stream_id, held.hold_offset).join(schema.table_progress, same).where(p.stream_id.in_(ids))
+        for stream_id, hold in connection.execute(query.where(held.hold_offset.is_not(None))):
+            if starts[stream_id] > hold:
+                raise Conflict(f"stream {stream_id} is held at {hold} by its table: retention must not pass that")
 
 
 def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:

@@ -1,14 +1,15 @@
 import asyncio
+from uuid import UUID
 
 import pytest
 from contracts.stream_metadata_contract import StreamMetadataContract, by_id, opened, upload
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 from support.members import drained, given_to_drain
 from support.memory_metadata import MemoryMetadata, MetadataTables
 
-from streamlake.cluster.store import object_ranges
+from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.schema import stream
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams, next_history
 from streamlake.core.errors import Invalid
@@ -39,6 +40,17 @@ class SqlStreams:
 
     async def forget_wal(self) -> None:
         await drained(await self.cluster.member(9), self.wal)
+
+    async def hold(self, stream_id: int, offset: int) -> None:
+        topic = UUID(int=stream_id)
+        held = {"topic_id": topic, "committed_offset": 0, "committed_once": False, "updated_ms": 0, "incarnation": 1}
+
+        def run(connection) -> None:
+            connection.execute(insert(schema.topic).values(id=topic, name=f"t{stream_id}"))
+            connection.execute(insert(schema.partition).values(topic_id=topic, index=3, stream_id=stream_id))
+            connection.execute(insert(schema.table_progress).values(partition=3, hold_offset=offset, **held))
+
+        await self.database.write(run)
 
     async def elsewhere(self, node: int) -> SqlStreamMetadata:
         identity = await self.cluster.register(node)
@@ -73,6 +85,9 @@ class MemoryStreams:
 
     async def forget_wal(self) -> None:
         self.tables.forget(self.wal)
+
+    async def hold(self, stream_id: int, offset: int) -> None:
+        self.tables.holds[stream_id] = offset
 
     async def elsewhere(self, node: int) -> MemoryMetadata:
         return self.tables.register(node)
