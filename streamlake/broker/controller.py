@@ -7,6 +7,7 @@ where it stopped; messages are not needed. A round does, in order:
     who is dead      its epoch is raised, so that it changes nothing any more
     its WALs         are given to brokers that serve, in parts if they are large, to be drained (takeover.py)
     its partitions   are assigned to others, which open them when the WAL is drained (ownership.py)
+    its slots        are assigned to others, which read the groups at once (coordinator/groups.py)
 
 A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
 waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
@@ -30,6 +31,7 @@ from streamlake.cluster.store.drains import Drains
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.store.view import ClusterView, read_view
 from streamlake.cluster.store.wals import WalRow
 from streamlake.cluster.topics import Topics
@@ -72,6 +74,8 @@ class Controller:
         self._clock = clock
         self._host = host
         self._drains = Drains(database, membership.identity)
+        self._slots = SlotStore(database, membership.identity)
+        self._slots_placed: tuple[int, set[int]] | None = None  # at this revision, for these available nodes
 
     @property
     def is_active(self) -> bool:
@@ -92,6 +96,7 @@ class Controller:
                 view = await self._look()
             await self._give_drains(view)
             await self._assign(view)
+            await self._assign_slots(view)
         except (Conflict, NotFound, *TRANSIENT) as error:
             log.info("a round of the controller was not finished", reason=str(error))
 
@@ -196,7 +201,7 @@ class Controller:
         assert self.term is not None
         if self._topics.revision < view.revision:
             return  # not by an old picture
-        available = {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}
+        available = self._available(view)
         kept = {row.node for row in view.wals if row.node not in available and not self._can_be_drained(row)}
         partitions: dict[tuple[UUID, int], int | None] = {
             (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
@@ -204,3 +209,19 @@ class Controller:
         if changes := place(partitions, available, kept):
             await self._topics.assign(self.term, changes)
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
+
+    async def _assign_slots(self, view: ClusterView) -> None:
+        """Also to brokers that have come: a group stays stable when its slot moves."""
+        assert self.term is not None
+        available = self._available(view)
+        if self._slots_placed == (view.revision, available):
+            return  # nobody has assigned any since
+        _, rows = await self._slots.load()
+        slots: dict[int, int | None] = dict.fromkeys(range(SLOTS)) | {row.id: row.node for row in rows}
+        if changes := place(slots, available):
+            await self._slots.assign(self.term, changes)
+            log.info("slots of groups were assigned", slots=len(changes), nodes=sorted(set(changes.values())))
+        self._slots_placed = view.revision, available
+
+    def _available(self, view: ClusterView) -> set[int]:
+        return {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}

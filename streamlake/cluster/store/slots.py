@@ -14,6 +14,7 @@ from crc32c import crc32c
 from sqlalchemy import Connection, select
 
 from streamlake.cluster.store import schema
+from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.schema import RUNNING_STATES, lock_revision, next_revision, upsert
@@ -51,6 +52,17 @@ class SlotStore:
             return revision, [SlotRow(*row) for row in rows]
 
         return await self._database.read(run)
+
+    async def assign(self, term: Term, nodes: Mapping[int, int]) -> None:
+        """As the controller: these slots belong to these nodes from now on. Conflict if another broker is the
+        controller."""
+
+        def run(connection: Connection) -> None:
+            lock_revision(connection)
+            require_controller(connection, term)
+            assign(connection, nodes)
+
+        await self._database.write(run, self._identity)
 
     async def take_free(self) -> int:
         """Take the slots that nobody has: they were never assigned, or their broker has left or was fenced. How many.
