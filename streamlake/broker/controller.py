@@ -94,6 +94,8 @@ class Controller:
                 return
             if await self._fence_dead(view):
                 view = await self._look()
+                if not self.is_active:
+                    return  # another one began the next term meanwhile: what follows is written under that one's number
             await self._give_drains(view)
             await self._assign(view)
             await self._assign_slots(view)
