@@ -17,7 +17,8 @@ from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.kinds import load
 from streamlake.core.ids import Ids
 from streamlake.table.commit.committer import Committer
-from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.expiry import GC_ENABLED
+from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 from streamlake.table.upkeep import maintenance
 from streamlake.table.upkeep.maintenance import MERGE_AT, ORPHAN_AGE_MS, Maintenance
@@ -95,6 +96,28 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
     world.check()
 
 
+async def test_nothing_is_removed_of_a_table_that_says_so(tmp_path: Path) -> None:
+    """`gc.enabled = false`: other tables use the files too, as branches of Nessie do, whose tables all say it."""
+    lake = Lake(tmp_path)
+    await lake.open(**{GC_ENABLED: "false"})
+    upkeep = Maintenance(lake.committer, lake.clock, grace_ms=0)
+    upkeep.observe(lake.committer.table)
+    orphan = lake.put(f"metadata/snap-77-1-{lake.clock.ms - ORPHAN_AGE_MS - 1:011x}-{'0' * 32}.avro")
+    expired = lake.committer.table.metadata.snapshots[0].manifest_list
+    for _ in range(2):
+        assert await lake.committer.commit(Change(lake.committer.progress.advanced(1, {}, {})))
+    table = lake.committer.table
+    only_the_head = {"snapshots": [table.metadata.current_snapshot()]}  # as in Nessie after each commit
+    table.metadata = table.metadata.model_copy(update=only_the_head)
+    upkeep.observe(table)
+    assert expired in {garbage.location for garbage in upkeep.due}
+    before = files_of(tmp_path)
+    await upkeep.sweep(table)
+    await upkeep.remove_orphans(table)
+    assert (files_of(tmp_path), upkeep.due) == (before, [])
+    assert orphan in before
+
+
 async def test_a_file_that_is_gone_already_does_no_harm() -> None:
     world = World()
     life = await world.opened()
@@ -166,8 +189,8 @@ class Lake:
         self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1), Capabilities())
         self.committer = Committer(self.handle, Owner("c", "t", "i", 1), False, Ids(1))
 
-    async def open(self) -> None:
-        await self.handle.create(Schema(NestedField(1, "id", LongType())))
+    async def open(self, **properties: str) -> None:
+        await self.handle.create(Schema(NestedField(1, "id", LongType())), properties=properties)
         await self.committer.load()
         await self.committer.claim()
 
