@@ -229,6 +229,30 @@ async def test_a_zombie_wakes_in_the_middle_of_its_commit(new_world: NewWorld) -
     world.check()
 
 
+async def test_a_zombie_wakes_in_the_middle_of_its_first_commit(
+    new_world: NewWorld, kind: CatalogKind, saw: Saw
+) -> None:
+    """Where that lands, its successor fills up again what it hides."""
+    world = new_world()
+    zombie = await world.opened()
+    world.log.produce(0, good([1, 2]))
+    pause = Pause(world.executor, "_commit")  # which claims the table that it has made
+    woken = asyncio.ensure_future(zombie.round())
+    await pause.reached.wait()
+    world.executor.before = None
+    successor = await world.opened()
+    world.log.produce(0, good([3]))
+    await successor.rounds(2)
+    pause.go.set()
+    outcome = (await asyncio.gather(woken, return_exceptions=True))[0]
+    assert isinstance(outcome, Conflict | Fenced) if kind.fences_first_commit else outcome is True
+    world.log.produce(0, good([4]))
+    await drain(world)
+    world.check()
+    if outcome is True:
+        saw("it lands, and is mended")
+
+
 async def test_committers_of_one_table_at_once(new_world: NewWorld, threads: ThreadExecutor) -> None:
     """Each takes the table over from the one before it, while that goes on; they create it and its namespace at once."""
     world = new_world(namespace="created_at_once")
