@@ -16,8 +16,9 @@ import pyarrow as pa
 from fuzz.target import MIB, Target
 
 from streamlake.core.errors import Invalid, NotFound
-from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.compatibility import incompatibilities
 from streamlake.registry.avro.schema import parse_schema
+from streamlake.registry.levels import Level
 from streamlake.table.formats import by_schema_id
 from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import compile_schema

@@ -25,9 +25,10 @@ from support.avro_random import RandomAvro, sized, zigzag
 from support.table_world import World
 
 from streamlake.core.errors import Invalid
-from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.compatibility import incompatibilities
 from streamlake.registry.avro.schema import parse_schema
 from streamlake.registry.avro.types import LEVELS_MAX, understood
+from streamlake.registry.levels import Level
 from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
 from streamlake.table.formats.converted import row_numbers
