@@ -1,7 +1,5 @@
 import asyncio
 import json
-import tempfile
-from pathlib import Path
 
 import httpx
 import pytest
@@ -10,12 +8,9 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from google.protobuf.message_factory import GetMessageClass
+from support.protobuf import Classes
 
 from streamlake.http.registry import BODY_BYTES_MAX, MEDIA_TYPE
-from streamlake.registry.port import File
-from streamlake.registry.protobuf.files import pool_of, with_imports
-from streamlake.registry.protobuf.parse import parse
 
 
 def text(*fields: str) -> str:
@@ -176,21 +171,11 @@ async def test_client_registers_protobuf_with_references(client, http):
     assert again == money, "a descriptor is the same schema as its text"
 
 
-def protobuf_classes(**files):
-    """Message classes of files that protoc compiled, by full name: as a client has them."""
-    found = {}
-    for name, text in files.items():
-        with tempfile.TemporaryDirectory() as folder:
-            found[name] = File(text, parse(text, found, False, Path(folder)).compiled)
-    pool = pool_of(list(with_imports(found[name].compiled, found)))
-    return lambda full_name: GetMessageClass(pool.FindMessageTypeByName(full_name))
-
-
 async def test_confluents_protobuf_serializers_work_unmodified(url, http):
-    class_of = protobuf_classes(**{"common/money.proto": MONEY, "order.proto": ORDER})
-    order = class_of("Order")(price={"units": 5}, counts={"a": 1})
+    classes = Classes({"common/money.proto": MONEY, "order.proto": ORDER})
+    order = classes["Order"](price={"units": 5}, counts={"a": 1})
     order.at.seconds = 7
-    header = class_of("Header.Id")(id="x")
+    header = classes["Header.Id"](id="x")
 
     def both_ways(message, topic):
         with SchemaRegistryClient({"url": url, "max.retries": 0}) as client:

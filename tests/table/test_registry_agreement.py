@@ -33,7 +33,7 @@ from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
 from streamlake.table.formats.converted import row_numbers
 
-# docs/guides/tables.md has these, and no others.
+# docs/guides/types.md has these, and no others.
 UNSUPPORTED = re.compile(
     r"contains itself|a (list of|map to) null or|more than Iceberg's 38 digits|at most 65536 bytes"
 )
@@ -107,7 +107,7 @@ def fastavro_reads(plain: Any, body: bytes) -> Any:
 
 def rows_of(form: AvroSchema, bodies: list[bytes]) -> tuple[list[int], list[Any]]:
     column = pa.array([HEADER + body for body in bodies], pa.binary())
-    group, errors = AvroReader(form).read(column, row_numbers(len(bodies)), len(HEADER))
+    (group,), errors, _ = AvroReader(form).read(column, row_numbers(len(bodies)), len(HEADER))
     group.values.validate(full=True)
     assert all("decimal" in message or "digits" in message for _, message in errors), errors
     return group.rows.to_pylist(), group.values.to_pylist()

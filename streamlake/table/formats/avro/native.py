@@ -7,11 +7,12 @@ wrong with those that the kernel refuses, is convert.py's business.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from streamlake.core import native
+from streamlake.table.formats.twin import NativeReader
 
 _kernel = native.load("streamlake.table.formats.avro.kernel")
 
@@ -58,14 +59,6 @@ class Plan:
 
 
 NOTHING = Plan(Op.NOTHING)
-
-
-class NativeReader(Protocol):
-    def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Any, Any, Any]:
-        """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from byte `skip_bytes`.
-
-        (rows taken, rows refused: int64 arrays; an array of the taken rows' values)."""
-        ...
 
 
 def compile_plan(plan: Plan) -> NativeReader | None:
