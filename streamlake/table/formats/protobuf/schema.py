@@ -3,14 +3,14 @@
 Values are decoded by upb (google.protobuf), with a descriptor that is rewritten to one with the same bytes on the wire:
 every field knows whether it was there, text is bytes (Arrow checks UTF-8 a column at a time), enums are ints (unknown
 numbers stay), maps are lists of entries in the order of the wire, and messages that become JSON know no field, so that
-they keep their bytes.
+they keep their bytes. The native kernel reads by a plan of the same.
 
 A field's identity is its number: the segment `#7`. A field with explicit presence, of a oneof, or a message, is null if
 it is not there; others have their default. Refused, with Invalid: messages that contain themselves, lists and maps of
 empty messages, and messages too wide or too deep. See docs/guides/types.md.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import any_pb2, struct_pb2
@@ -36,6 +36,7 @@ from streamlake.core.errors import Invalid, NotFound
 from streamlake.registry.avro.types import LEVELS_MAX, TYPES_MAX
 from streamlake.registry.protobuf.files import WELL_KNOWN
 from streamlake.table.formats.protobuf import columns
+from streamlake.table.formats.protobuf.native import Op, Plan, PlanField, Wire, compile_plan
 from streamlake.table.formats.source_schema import (
     SourceField,
     SourceList,
@@ -68,24 +69,43 @@ class _Node:
 
     type: SourceType | None
     build: Build | None
+    plan: Plan
     levels: int = 1
 
 
-def _leaf(type: PrimitiveType, build: Build | None = None) -> _Node:
-    return _Node(type, build or columns.plain(arrow_type(type)))
+def _leaf(type: PrimitiveType, op: Op, build: Build | None = None) -> _Node:
+    return _Node(type, build or columns.plain(arrow_type(type)), Plan(op, arrow_type(type)))
 
 
-_SCALARS: dict[int, _Node] = {
-    _F.TYPE_BOOL: _leaf(BooleanType()),
-    **dict.fromkeys((_F.TYPE_INT32, _F.TYPE_SINT32, _F.TYPE_SFIXED32), _leaf(IntegerType())),
-    **dict.fromkeys((_F.TYPE_INT64, _F.TYPE_SINT64, _F.TYPE_SFIXED64), _leaf(LongType())),
-    **dict.fromkeys((_F.TYPE_UINT32, _F.TYPE_FIXED32), _leaf(LongType())),
-    **dict.fromkeys((_F.TYPE_UINT64, _F.TYPE_FIXED64), _leaf(_UINT64, columns.unsigned(arrow_type(_UINT64)))),
-    _F.TYPE_FLOAT: _leaf(FloatType()),
-    _F.TYPE_DOUBLE: _leaf(DoubleType()),
-    _F.TYPE_BYTES: _leaf(BinaryType()),
-    _F.TYPE_STRING: _leaf(StringType(), columns.text),
+_INTEGER, _LONG, _UNSIGNED = IntegerType(), LongType(), columns.unsigned(arrow_type(_UINT64))
+
+# How one value is written, and what it is in a table. Of the types with a fixed size only the wire differs.
+_SCALARS: dict[int, tuple[Wire, _Node]] = {
+    _F.TYPE_BOOL: (Wire.VARINT, _leaf(BooleanType(), Op.BOOL)),
+    _F.TYPE_INT32: (Wire.VARINT, _leaf(_INTEGER, Op.INT32)),
+    _F.TYPE_SINT32: (Wire.VARINT, _leaf(_INTEGER, Op.SINT32)),
+    _F.TYPE_SFIXED32: (Wire.FOUR, _leaf(_INTEGER, Op.INT32)),
+    _F.TYPE_UINT32: (Wire.VARINT, _leaf(_LONG, Op.UINT32)),
+    _F.TYPE_FIXED32: (Wire.FOUR, _leaf(_LONG, Op.UINT32)),
+    _F.TYPE_INT64: (Wire.VARINT, _leaf(_LONG, Op.INT64)),
+    _F.TYPE_SINT64: (Wire.VARINT, _leaf(_LONG, Op.SINT64)),
+    _F.TYPE_SFIXED64: (Wire.EIGHT, _leaf(_LONG, Op.INT64)),
+    _F.TYPE_UINT64: (Wire.VARINT, _leaf(_UINT64, Op.UINT64, _UNSIGNED)),
+    _F.TYPE_FIXED64: (Wire.EIGHT, _leaf(_UINT64, Op.UINT64, _UNSIGNED)),
+    _F.TYPE_FLOAT: (Wire.FOUR, _leaf(FloatType(), Op.FLOAT)),
+    _F.TYPE_DOUBLE: (Wire.EIGHT, _leaf(DoubleType(), Op.DOUBLE)),
+    _F.TYPE_BYTES: (Wire.SIZED, _leaf(BinaryType(), Op.BYTES)),
+    _F.TYPE_STRING: (Wire.SIZED, _leaf(StringType(), Op.TEXT, columns.text)),
 }
+
+
+def _wire(field: FieldDescriptor) -> Wire:
+    """Of one value of a field."""
+    if field.type == _F.TYPE_ENUM:
+        return Wire.VARINT
+    if field.message_type is not None:
+        return Wire.GROUP if field.type == _F.TYPE_GROUP else Wire.SIZED
+    return _SCALARS[field.type][0]
 
 
 def compile_message(message: Descriptor, pool: DescriptorPool) -> Codec:
@@ -94,7 +114,7 @@ def compile_message(message: Descriptor, pool: DescriptorPool) -> Codec:
     node = _Compiler(pool).message(message)
     if node.levels > LEVELS_MAX:
         raise Invalid(f"message {message.full_name} is nested more than {LEVELS_MAX} levels deep")
-    return Codec(node.type, _decoder(message), node.build, None)
+    return Codec(node.type, _decoder(message), node.build, compile_plan(node.plan))
 
 
 def _decoder(message: Descriptor) -> Decode:
@@ -160,13 +180,15 @@ class _Compiler:
     def message(self, message: Descriptor) -> _Node:
         known = _well_known(message)
         if known == TIMESTAMP:
-            return self._leaf(_leaf(TimestamptzType(), columns.timestamps))
+            return self._leaf(_leaf(TimestamptzType(), Op.TIMESTAMP, columns.timestamps))
         if known in WRAPPERS:
-            inner = self._single(message.fields_by_name["value"])
+            value = message.fields_by_name["value"]
+            inner = self._single(value)
             assert inner.build is not None
-            return replace(inner, build=columns.wrappers(inner.build))
+            plan = Plan(Op.WRAPPER, inner.plan.type, inner.plan, _wire(value))
+            return _Node(inner.type, columns.wrappers(inner.build), plan)
         if known in JSON_TYPES:
-            return self._leaf(_leaf(StringType(), columns.json_texts(JSON_TYPES[known], self._pool)))
+            return self._leaf(_leaf(StringType(), Op.OPAQUE, columns.json_texts(JSON_TYPES[known], self._pool)))
         return self._struct(message)
 
     def _struct(self, message: Descriptor) -> _Node:
@@ -175,9 +197,12 @@ class _Compiler:
             raise Invalid(f"message {name} contains itself: a table cannot have recursive types")
         self._open.append(name)
         self._count()
-        fields, names, builds, levels = [], [], [], 0
+        fields, names, builds, plans, levels = [], [], [], [], 0
+        oneofs = {oneof.name: n for n, oneof in enumerate(message.oneofs)}
         for field in message.fields:
             node = self._field(field)
+            oneof = -1 if field.containing_oneof is None else oneofs[field.containing_oneof.name]
+            plans.append(PlanField(field.number, _wire(field), node.plan, field.has_presence, field.is_required, oneof))
             if node.type is not None and node.build is not None:
                 fields.append(SourceField(f"#{field.number}", field.name, node.type))
                 names.append((f"f{field.number}", field.has_presence))
@@ -185,9 +210,10 @@ class _Compiler:
                 levels = max(levels, node.levels)
         self._open.pop()
         if not fields:
-            return _Node(None, None)
+            return _Node(None, None, Plan(Op.MESSAGE, fields=tuple(plans)))
         type = SourceStruct(tuple(fields))
-        return _Node(type, columns.structs(arrow_type(type), names, builds), levels + 1)
+        plan = Plan(Op.MESSAGE, arrow_type(type), fields=tuple(plans))
+        return _Node(type, columns.structs(plan.type, names, builds), plan, levels + 1)
 
     def _field(self, field: FieldDescriptor) -> _Node:
         if not field.is_repeated:
@@ -199,7 +225,8 @@ class _Compiler:
         if node.type is None or node.build is None:
             raise Invalid(f"{field.full_name}: a list of messages without fields has no column type")
         type = SourceList(node.type)
-        return _Node(type, columns.lists(arrow_type(type), node.build), node.levels + 2)
+        plan = Plan(Op.LIST, arrow_type(type), node.plan, _wire(field))
+        return _Node(type, columns.lists(plan.type, node.build), plan, node.levels + 2)
 
     def _map(self, key: FieldDescriptor, value: FieldDescriptor) -> _Node:
         of_key, node = self._single(key), self._single(value)
@@ -207,7 +234,10 @@ class _Compiler:
             raise Invalid(f"{value.full_name}: a map to messages without fields has no column type")
         assert isinstance(of_key.type, PrimitiveType) and of_key.build is not None
         type = SourceMap(of_key.type, node.type)
-        return _Node(type, columns.maps(arrow_type(type), of_key.build, node.build), node.levels + 2)
+        # An entry that lacks one of them has its default.
+        fields = (PlanField(1, _wire(key), of_key.plan), PlanField(2, _wire(value), node.plan))
+        plan = Plan(Op.MAP, arrow_type(type), Plan(Op.ENTRY, arrow_type(type), fields=fields))
+        return _Node(type, columns.maps(plan.type, of_key.build, node.build), plan, node.levels + 2)
 
     def _single(self, field: FieldDescriptor) -> _Node:
         """Of one value of a field."""
@@ -217,8 +247,10 @@ class _Compiler:
             names: dict[int, str] = {}
             for value in field.enum_type.values:
                 names.setdefault(value.number, value.name)
-            return self._leaf(_leaf(StringType(), columns.enums(names)))
-        return self._leaf(_SCALARS[field.type])
+            self._count()
+            plan = Plan(Op.ENUM, arrow_type(StringType()), names=columns.enum_names(names))
+            return _Node(StringType(), columns.enums(names), plan)
+        return self._leaf(_SCALARS[field.type][1])
 
     def _leaf(self, leaf: _Node) -> _Node:
         self._count()
