@@ -18,9 +18,10 @@ from google.protobuf import (
     type_pb2,
     wrappers_pb2,
 )
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from streamlake.core.errors import Invalid
 from streamlake.registry.port import File
@@ -43,6 +44,8 @@ WELL_KNOWN: Mapping[str, bytes] = {
     )
 }
 
+_ENTRY = [(name, number, FieldDescriptorProto.LABEL_OPTIONAL) for number, name in enumerate(("key", "value"), 1)]
+
 
 def main_name(files: Mapping[str, File]) -> str:
     """A name for the schema itself, which has none: not that of a file it may import."""
@@ -60,6 +63,21 @@ def read_file(compiled: bytes, name: str) -> FileDescriptorProto:
     except DecodeError as error:
         raise Invalid(f"not a FileDescriptorProto: {error}") from None
     file.name = name
+    return file
+
+
+def read_foreign(data: bytes) -> FileDescriptorProto:
+    """A file that is not of our making. Raises Invalid, also for names and texts that are not UTF-8: what reads them
+    takes them for text."""
+    file = read_file(data, "")
+    waiting: list[Message] = [file]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            values = value if field.is_repeated else [value]
+            if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+                waiting += values
+            elif field.type == FieldDescriptor.TYPE_STRING and any(isinstance(one, bytes) for one in values):
+                raise Invalid(f"not a FileDescriptorProto: a {field.full_name} is not UTF-8")
     return file
 
 
@@ -96,6 +114,7 @@ def pool_of(found: list[FileDescriptorProto]) -> DescriptorPool:
     pool.AddSerializedFile(WELL_KNOWN["google/protobuf/descriptor.proto"])
     for file in found:
         if file.name != "google/protobuf/descriptor.proto":
+            _check_maps(file)
             try:
                 pool.Add(file)
             except (TypeError, ValueError) as error:
@@ -128,11 +147,23 @@ def plain(file: FileDescriptorProto) -> bytes:
     return bytes(copy.SerializeToString(deterministic=True))
 
 
+def _check_maps(file: FileDescriptorProto) -> None:
+    """What a pool does not check. Raises Invalid."""
+    for message in _messages(file):
+        if message.options.map_entry and [(f.name, f.number, f.label) for f in message.field] != _ENTRY:
+            raise Invalid(f"{file.name} is not sound: {message.name} is not the entry of a map")
+
+
+def _messages(file: FileDescriptorProto) -> Iterator[DescriptorProto]:
+    waiting = list(file.message_type)
+    while waiting:
+        message: DescriptorProto = waiting.pop()
+        yield message
+        waiting += message.nested_type
+
+
 def _fields(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:
     yield from file.extension
-    messages = list(file.message_type)
-    while messages:
-        message: DescriptorProto = messages.pop()
+    for message in _messages(file):
         yield from message.field
         yield from message.extension
-        messages += message.nested_type

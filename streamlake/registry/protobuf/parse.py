@@ -15,7 +15,7 @@ from grpc_tools import protoc
 
 from streamlake.core.errors import Invalid
 from streamlake.registry.port import File, Parsed
-from streamlake.registry.protobuf.files import WELL_KNOWN, main_name, plain, pool_of, read_file, with_imports
+from streamlake.registry.protobuf.files import WELL_KNOWN, main_name, plain, pool_of, read_foreign, with_imports
 from streamlake.registry.protobuf.printing import proto_text
 
 COMPILED_BYTES_MAX = 4 * 1024 * 1024
@@ -48,7 +48,7 @@ def _described(text: str) -> FileDescriptorProto | None:
     if not _BASE64.fullmatch(text):
         return None
     try:
-        return read_file(base64.b64decode("".join(text.split()), validate=True), "")
+        return read_foreign(base64.b64decode("".join(text.split()), validate=True))
     except (binascii.Error, Invalid) as error:
         raise Invalid(f"neither the text of a .proto file nor a FileDescriptorProto in base64: {error}") from None
 

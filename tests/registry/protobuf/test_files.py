@@ -10,6 +10,7 @@ from streamlake.registry.protobuf.files import (
     plain,
     pool_of,
     read_file,
+    read_foreign,
     with_imports,
 )
 
@@ -47,6 +48,27 @@ def test_a_file_that_is_not_sound() -> None:
     file.message_type.add(name="M").field.add(name="f", number=1, type=11, type_name=".Nobody", label=1)
     with pytest.raises(Invalid, match="x is not sound"):
         pool_of([file])
+
+
+@pytest.mark.parametrize("fields", [[], ["key"], ["value", "key"], ["key", "falue"], ["key", "value", "more"]])
+def test_an_entry_of_a_map_is_one(fields: list[str]) -> None:
+    """A pool takes any, and all who read maps trust it."""
+    file = FileDescriptorProto(name="x", syntax="proto3")
+    entry = file.message_type.add(name="M").nested_type.add(name="FEntry")
+    entry.options.map_entry = True
+    for number, name in enumerate(fields, 1):
+        entry.field.add(name=name, number=number, type=5, label=1)
+    with pytest.raises(Invalid, match="x is not sound: FEntry is not the entry of a map"):
+        pool_of([file])
+
+
+def test_a_descriptor_of_a_stranger() -> None:
+    """Python takes what is not UTF-8 in a descriptor for bytes."""
+    good = importing("a.proto")
+    assert read_foreign(good) == read_file(good, "")
+    for bad in (b"\xff", b"\x12\1\xff", b'"\x0c\x0a\1M\x12\7\x0a\1f:\2\xf1B'):
+        with pytest.raises(Invalid, match="not a FileDescriptorProto"):
+            read_foreign(bad)
 
 
 def test_the_schema_has_no_name_of_a_file_that_it_imports() -> None:

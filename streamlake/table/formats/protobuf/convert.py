@@ -9,7 +9,7 @@ from google.protobuf.descriptor import Descriptor
 
 from streamlake.core.errors import SHOWN_CHARS_MAX, Invalid, NotFound
 from streamlake.registry.port import File
-from streamlake.registry.protobuf.files import pool_of, read_file, with_imports
+from streamlake.registry.protobuf.files import pool_of, read_foreign, with_imports
 from streamlake.registry.protobuf.schema import parse_schema
 from streamlake.table.formats.port import ReadValues, WriterSchema
 from streamlake.table.formats.protobuf.indexes import Path, split
@@ -37,7 +37,7 @@ def _compiled(schema: WriterSchema, files: dict[str, File]) -> File:
             files[reference.name] = _compiled(reference.schema, files)
     try:
         data = base64.b64decode(schema.text, validate=True)  # what our registry sends
-        return File(schema.text, read_file(data, "").SerializeToString())
+        return File(schema.text, read_foreign(data).SerializeToString())
     except (binascii.Error, ValueError):
         pass
     parsed = parse_schema(schema.text, files)

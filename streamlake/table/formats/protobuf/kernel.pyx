@@ -204,7 +204,9 @@ cdef int read_message(Run* run, const Node* node, const uint8_t* at, const uint8
         slots[i].is_set = True
         if fields[i].oneof >= 0:
             for other in range(node.fields):
-                if other != i and fields[other].oneof == fields[i].oneof:
+                if other != i and fields[other].oneof == fields[i].oneof and slots[other].is_set:
+                    if run.nodes[fields[other].node].op >= MESSAGE:
+                        return REFUSED  # its bytes were not looked at, and may be bad
                     slots[other].is_set = False
     return push_fields(run, node)
 

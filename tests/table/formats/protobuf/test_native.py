@@ -219,3 +219,10 @@ def test_a_required_field() -> None:
     twin, kernel, taken = twin_and_kernel(codec, [b"\x08\1", b"", b"\x08\1\x12\0", b"\x08\1\x12\2\x0a\0"])
     assert_same(twin, kernel, "required")
     assert taken == [0, 3]
+
+
+def test_a_member_of_a_oneof_that_another_replaces_is_looked_at_too() -> None:
+    codec = codec_of('syntax = "proto3"; message M { oneof o { N n = 1; int32 x = 2; } } message N { int32 y = 1; }')
+    twin, kernel, taken = twin_and_kernel(codec, [b"\x0a\1\x08\x10\1", b"\x0a\2\x08\1\x10\1", b"\x10\1\x0a\2\x08\1"])
+    assert_same(twin, kernel, "oneof")
+    assert (taken, twin[0]) == ([2], [1, 2])
