@@ -19,7 +19,8 @@ from streamlake.registry import errors, subjects
 from streamlake.registry.errors import RegistryError
 from streamlake.registry.kinds import KINDS
 from streamlake.registry.levels import DEFAULT_LEVEL, Level
-from streamlake.registry.port import Document, File
+from streamlake.registry.parsed import ParsedSchemas
+from streamlake.registry.port import Document, File, Parsed
 
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ class SchemaRegistry:
         self._executor = executor
         self._waiting = 0
         self._registering = asyncio.Lock()
+        self._parsed = ParsedSchemas()
 
     # --- schemas
 
@@ -224,18 +226,22 @@ class SchemaRegistry:
     # --- parsing
 
     async def _parse(self, schema: NewSchema) -> _Candidate:
-        kind = KINDS.get(schema.schema_type.upper())
-        if kind is None:
+        name = schema.schema_type.upper()
+        if name not in KINDS:
             text = f"Schema type '{schema.schema_type[:50]}' is not supported yet: only {', '.join(KINDS)} are"
             raise RegistryError(errors.INVALID_SCHEMA, text)
-        name = schema.schema_type.upper()
         references = await self._references(schema.references)
         files = await self._files(name, references)
-        parsed = await self._blocking(lambda: kind.parse(schema.text, files, schema.normalize))
+        parsed = await self._blocking(lambda: self._parsed_once(name, schema, files))
         refers = [[one.name, one.subject, one.version] for one in references]
         identity = f"{name}\n{msgspec.json.encode(refers).decode()}\n{parsed.canonical}" if name != AVRO else ""
         row = SchemaRow(parsed.text, name, references, parsed.compiled, identity)
         return _Candidate(row, Document(parsed.text, parsed.compiled, files))
+
+    def _parsed_once(self, kind: str, schema: NewSchema, files: dict[str, File]) -> Parsed:
+        """On the executor, so that of those who wait for the same schema only the first has it parsed."""
+        text, normalize = schema.text, schema.normalize
+        return self._parsed.get(kind, text, files, normalize, lambda: KINDS[kind].parse(text, files, normalize))
 
     async def _references(self, references: Sequence[Reference]) -> tuple[ReferenceRow, ...]:
         """By name. What they refer to must be there and visible."""

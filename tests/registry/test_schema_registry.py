@@ -1,5 +1,6 @@
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from streamlake.core.errors import Conflict
 from streamlake.core.tasks import InlineExecutor
 from streamlake.registry import errors
 from streamlake.registry.errors import RegistryError
+from streamlake.registry.kinds import KINDS
 from streamlake.registry.levels import Level
 from streamlake.registry.schema_registry import BLOCKING_WAITING_MAX, FILES_MAX, NewSchema, Reference, SchemaRegistry
 
@@ -297,3 +299,12 @@ async def test_normalized_protobuf(registry) -> None:
     one = proto("message M { int32 b = 2; int32 a = 1; }", normalize=True)
     other = proto("message M { int32 a = 1; int32 b = 2; }", normalize=True)
     assert await registry.register("s", one) == await registry.register("s", other)
+
+
+async def test_many_clients_that_start_together_cost_one_parse(registry, monkeypatch) -> None:
+    calls = []
+    real = KINDS["PROTOBUF"]
+    counting = replace(real, parse=lambda *args: (calls.append(args), real.parse(*args))[1])
+    monkeypatch.setitem(KINDS, "PROTOBUF", counting)
+    ids = await asyncio.gather(*[registry.register("s", MONEY) for _ in range(BLOCKING_WAITING_MAX)])
+    assert (set(ids), len(calls)) == ({1}, 1)
