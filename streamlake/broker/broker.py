@@ -36,7 +36,6 @@ class Broker:
 
     async def recover(self, host: str, port: int, undo: list[tuple[str, Undo]]) -> None:
         """`host` and `port`: where clients are told to find this broker."""
-        self._address = host, port
         undo.append(("services", self.services.stop))
         await self.services.start(host, port)
         undo.append(("tasks", self.tasks.stop))
@@ -57,7 +56,8 @@ class Broker:
 
     async def serve(self, worker: TableWorker, undo: list[tuple[str, Undo]]) -> None:
         services = self.services
-        await self.listener.start(services.context(*self._address), HANDLERS, services.connection_memory)
+        await self.listener.start(services.context(), HANDLERS, services.connection_memory)
+        await services.membership.serve()  # only now: clients that are sent here find an open port
         # Requests under way need all that was started before, so they end first.
         undo.append(("listener", lambda: self.listener.stop(self._config.server.shutdown_timeout_s)))
         if self._config.tables.enabled:

@@ -17,6 +17,7 @@ def metrics_of(services: Services, connections: Counters, worker: TableWorker, l
         services.connection_memory,
         services.logs,
         services.streams,
+        services.slots,
         services.groups,
         services.offsets,
         services.database,

@@ -1,13 +1,18 @@
-"""The partitions of this broker: opened, configured and closed as the topics say.
+"""The partitions of this broker: what it has open is made equal to what the topics assign to it.
 
 Topics change in the metadata store; this follows, in order, one change at a time. Operations on topics and configs
 await `settled`, so that what they announce can be used. Holds of tables are set before a partition is first looked at
 by retention.
+
+    assigned here, not open     opened as soon as nobody owns its stream any more: the former owner has closed it, or
+                                the WAL of a dead one is drained. Until then it is tried again and again
+    open here, assigned away    uploaded while it still serves; then appends end, what is in flight becomes durable and
+                                is uploaded, too, and nobody owns the stream
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import structlog
@@ -15,18 +20,22 @@ import structlog
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.table_progress import TableProgress
-from streamlake.cluster.topics import TopicChange, TopicInfo, Topics
+from streamlake.cluster.topics import PartitionInfo, TopicChange, TopicInfo, Topics
 from streamlake.core.errors import Corrupt, NotFound, StreamLakeError
+from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import Supervisor
 from streamlake.log.manager import LogManager, Opening
 from streamlake.log.partition import Partition
 from streamlake.log.settings import LogSettings
+from streamlake.s3stream.stream import Stream
 from streamlake.s3stream.streams import Streams
 
 log = structlog.get_logger(__name__)
 
 TABLE_HOLD = "table"
-REOPEN_INTERVAL_S = 5.0
+REOPEN_FIRST_S = 0.05  # then twice as long, again and again
+REOPEN_MAX_S = 1.0
+CLOSED_TOGETHER = 200  # partitions: more would wait for one another
 PARTITIONS_PER_SLICE = 256  # with nothing due, before others may run: a quarter of a millisecond
 
 
@@ -35,6 +44,7 @@ class Partitions:
 
     def __init__(
         self,
+        node: int,
         topics: Topics,
         configs: BrokerConfigs,
         progress: TableProgress,
@@ -43,6 +53,7 @@ class Partitions:
         tasks: Supervisor,
         retention_interval_s: float = 30.0,
     ) -> None:
+        self._node = node
         self._topics = topics
         self._configs = configs
         self._progress = progress
@@ -53,6 +64,7 @@ class Partitions:
         self._stale: dict[UUID, None] = {}  # topics to look at, in order
         self._failed: dict[UUID, None] = {}  # topics that could not be looked at, to try again
         self._unopened: dict[tuple[UUID, int], StreamLakeError] = {}
+        self._closing: set[int] = set()  # ids of streams
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -89,11 +101,13 @@ class Partitions:
             self._wake.set()
 
     async def _follow(self) -> None:
+        pause_s = REOPEN_FIRST_S
         while True:
             again = self._failed | {topic_id: None for (topic_id, _), e in self._unopened.items() if _may_pass(e)}
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REOPEN_INTERVAL_S if again else None):
+                async with asyncio.timeout(pause_s if again else None):
                     await self._wake.wait()
+            pause_s = REOPEN_FIRST_S if self._stale else min(2 * pause_s, REOPEN_MAX_S)
             self._wake.clear()
             stale, self._stale = again | self._stale, {}
             try:
@@ -114,8 +128,11 @@ class Partitions:
         for topic_id, topic in found:
             if topic is None:
                 self._streams.delete(self._logs.close_topic(topic_id))
-                self._unopened = {key: e for key, e in self._unopened.items() if key[0] != topic_id}
         live = [topic for _, topic in found if topic is not None]
+        gone = set(topic_ids)
+        mine = {(topic.id, info.index) for topic in live for info in topic.partitions if info.node == self._node}
+        self._unopened = {key: e for key, e in self._unopened.items() if key[0] not in gone or key in mine}
+        self._close_others(live)
         async with self._opening:
             await self._open_missing(live)
             await self._set_holds(live)
@@ -125,25 +142,58 @@ class Partitions:
                 partition.settings = settings[topic.id]
 
     async def _open_missing(self, topics: list[TopicInfo]) -> None:
-        wanted = [(t, p) for t in topics for p in t.partitions if self._logs.get(t.id, p.index) is None]
+        wanted = [(t, p) for t in topics for p in t.partitions if self._is_missing(t, p)]
         if not wanted:
             return
-        try:
-            streams = await self._streams.open([p.stream_id for _, p in wanted])
-        except NotFound:
-            # A topic was deleted meanwhile, and its change is on its way here. The others must not wait for it.
-            if len(topics) > 1:
-                for topic in topics:
-                    await self._open_missing([topic])
-            return
+        found = await self._streams.open([p.stream_id for _, p in wanted])
         settings = self._settings(topics)
-        results = await self._logs.open(
-            [Opening(s, t.id, p.index, settings[t.id]) for s, (t, p) in zip(streams, wanted, strict=True)]
-        )
-        for (topic, info), result in zip(wanted, results, strict=True):
-            self._unopened.pop((topic.id, info.index), None)
+        openings = []
+        for (topic, info), stream in zip(wanted, found, strict=True):
+            key = (topic.id, info.index)
+            self._unopened.pop(key, None)
+            if isinstance(stream, Stream):
+                openings.append(Opening(stream, topic.id, info.index, settings[topic.id]))
+            elif not isinstance(stream, NotFound):  # else it was deleted, and that change is on its way here
+                self._unopened[key] = stream
+        results = await self._logs.open(openings)
+        for opening, result in zip(openings, results, strict=True):
             if isinstance(result, StreamLakeError):
-                self._unopened[topic.id, info.index] = result
+                self._unopened[opening.topic_id, opening.index] = result
+
+    def _is_missing(self, topic: TopicInfo, info: PartitionInfo) -> bool:
+        # One that is being closed is looked at again when that is done.
+        is_ours = info.node == self._node and info.stream_id not in self._closing
+        return is_ours and self._logs.get(topic.id, info.index) is None
+
+    def _close_others(self, topics: list[TopicInfo]) -> None:
+        """Begin to close what is open here, or lies in our WAL, and is assigned to another broker."""
+        leaving = {
+            info.stream_id: (topic.id, info.index)
+            for topic in topics
+            for info in topic.partitions
+            if info.node != self._node and self._streams.holds(info.stream_id) and info.stream_id not in self._closing
+        }
+        ids = list(leaving)
+        for at in range(0, len(ids), CLOSED_TOGETHER):
+            some = {stream_id: leaving[stream_id] for stream_id in ids[at : at + CLOSED_TOGETHER]}
+            self._closing |= some.keys()
+            self._tasks.start("closing of partitions", self._close(some))
+
+    async def _close(self, leaving: Mapping[int, tuple[UUID, int]]) -> None:
+        """The partitions, by the ids of their streams."""
+        try:
+            await self._streams.upload(list(leaving))  # little is left to do while nobody serves them
+            ids = [stream_id for stream_id, key in leaving.items() if not self._is_assigned_here(*key)]
+            for stream_id in ids:
+                self._logs.close(*leaving[stream_id])
+            await self._streams.close_streams(ids)
+        finally:
+            self._closing -= leaving.keys()
+            self._look_again({topic_id for topic_id, _ in leaving.values()})
+
+    def _is_assigned_here(self, topic_id: UUID, index: int) -> bool:
+        topic = self._topics.by_id(topic_id)
+        return topic is not None and topic.partitions[index].node == self._node
 
     async def _set_holds(self, topics: list[TopicInfo]) -> None:
         """Retention keeps what a table has not translated, from the moment the table was enabled."""
@@ -162,6 +212,20 @@ class Partitions:
                 else:
                     partition.hold(TABLE_HOLD, hold)
 
+    async def _follow_holds(self) -> None:
+        """Of tables that other brokers write: what they have got may be deleted here."""
+        written_elsewhere = [
+            topic
+            for topic in self._topics.all()
+            if topic.is_table
+            and topic.partitions[0].node != self._node
+            and any(self._logs.get(topic.id, info.index) for info in topic.partitions)
+        ]
+        if written_elsewhere:
+            async with self._opening:
+                with contextlib.suppress(*TRANSIENT):  # holds that are too low delete nothing
+                    await self._set_holds(written_elsewhere)
+
     def _settings(self, topics: Iterable[TopicInfo]) -> dict[UUID, LogSettings]:
         """Of each topic. Most are configured alike, and to look everything up takes a quarter of a millisecond."""
         known: dict[frozenset[tuple[str, str]], LogSettings] = {}
@@ -178,6 +242,7 @@ class Partitions:
     async def _retention(self) -> None:
         while True:
             await asyncio.sleep(self._retention_interval_s)
+            await self._follow_holds()
             for number, partition in enumerate(self._logs):
                 if not self._logs.is_due(partition):
                     if number % PARTITIONS_PER_SLICE == 0:

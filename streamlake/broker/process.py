@@ -158,6 +158,7 @@ class ServerProcess:
         return WorkerSettings(
             bootstrap_host=_reachable(self.config.server.host),
             bootstrap_port=self.broker.listener.port,
+            node_id=self.broker.services.identity.node,
             registry_url=self._http_url,
             cluster_id=self.broker.services.identity.cluster_id,
             memory_bytes=tables.memory_bytes,

@@ -32,13 +32,12 @@ from streamlake.cluster.watch import LOOK_INTERVAL_S
 from streamlake.config import Config
 from streamlake.core.errors import Conflict, Unavailable
 from streamlake.core.retry import TRANSIENT
-from streamlake.core.sockets import is_loopback
+from streamlake.core.sockets import is_loopback, refuses
 from streamlake.s3stream.wal.file.directory import WalDirectory
 
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 30.0  # for a metadata store that does not let us watch
-PORT_TIMEOUT_S = 1.0
 
 
 class Registration:
@@ -104,14 +103,4 @@ class Registration:
 async def _refuses(host: str, port: int) -> bool:
     """Whether nobody listens at this address of another process. Of a loopback address nothing is known: it may be that
     of another machine."""
-    if is_loopback(host):
-        return False
-    try:
-        async with asyncio.timeout(PORT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except ConnectionRefusedError:
-        return True
-    except OSError:  # no answer, or an address that is not there any more: it may still reach the others
-        return False
-    writer.close()
-    return False
+    return not is_loopback(host) and await refuses(host, port)

@@ -2,7 +2,7 @@
 
     metadata → registration (registration.py; fences whoever was this node before) → beats
              → WALs (takeover.py) → streams
-             → topics and partitions → groups, offsets, producer ids → schema registry
+             → topics and partitions → slots → groups, offsets, producer ids → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
 are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import structlog
 
 from streamlake.broker.catalogs import catalogs_of
+from streamlake.broker.controller import Controller
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
 from streamlake.broker.registration import Registration
@@ -22,16 +23,19 @@ from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.membership import BEAT_ANSWER_TIMEOUT_S, Membership
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
-from streamlake.cluster.store.wals import Wals
+from streamlake.cluster.store.wals import Wals, all_wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config, environment
 from streamlake.coordinator.groups import Groups
@@ -42,7 +46,7 @@ from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
-from streamlake.handlers.context import Context, Node
+from streamlake.handlers.context import Context
 from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.log.manager import LogManager
@@ -64,6 +68,7 @@ class Services:
     """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
 
     identity: BrokerIdentity
+    brokers: Brokers
     streams: Streams
     topics: Topics
     configs: BrokerConfigs
@@ -71,6 +76,7 @@ class Services:
     logs: LogManager
     partitions: Partitions
     connection_memory: ConnectionMemory
+    slots: Slots
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
@@ -88,7 +94,7 @@ class Services:
         """`host` and `port`: where clients are told to find us. After an error, `stop` undoes what was done."""
         await self._start_metadata(host, port)
         await self._start_streams()
-        await self._start_partitions()
+        await self._start_partitions(host)
         await self._start_coordinator()
         self.registry = SchemaRegistry(SchemaStore(self.database, self.identity), self._machine.executor("registry"))
 
@@ -97,15 +103,18 @@ class Services:
         with _named("storage.metadata_url"):
             self.database = await machine.open_metadata(metadata_url(config))
         self._undo.append(("metadata", self.database.close))
-        beats = self.database.beside(machine.executor("beats"), BEAT_ANSWER_TIMEOUT_S)
+        self._beats = self.database.beside(machine.executor("beats"), BEAT_ANSWER_TIMEOUT_S)
         self.coordination = self.database.beside(machine.executor("coordination"))
-        self.membership = Membership(self.database, beats, machine.clock, machine.ids)
+        self.membership = Membership(self.database, self._beats, machine.clock, machine.ids)
         self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
+        self.brokers = Brokers(self.identity, host, port)
+        self.membership.listeners.append(self.brokers.seen)
         self.tasks.start("beats", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
+        self.brokers.images.append(self.configs)
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
 
     async def _start_streams(self) -> None:
@@ -114,7 +123,7 @@ class Services:
         with _named(key):
             self.store = await machine.open_store(url)
         self._undo.append(("object store", self.store.close))
-        used_before = bool(await Wals(self.database, identity).all())
+        used_before = bool(await all_wals(self.database))
         try:
             with _named(key):
                 await claim(self.store, identity.cluster_id, url, used_before=used_before)
@@ -126,14 +135,14 @@ class Services:
         settings = streams_settings(self._config)
         opener = WalOpener(self._config, machine, self.database, self.membership, self.store)
         self._undo.append(("wal store", opener.close))
-        takeover = Takeover(opener, machine, self.database, self.membership, self.store, settings)
-        self.wal, wal_key = await opener.open_wal(await takeover.drain_others())
-        self.tasks.start("sweep of earlier WALs", takeover.sweep())
+        self.takeover = Takeover(opener, machine, self.database, identity, self.store, settings)
+        self.wal, self.wal_key = await opener.open_wal(await self.takeover.drain_own())
+        self.tasks.start("sweep of earlier WALs", self.takeover.sweep_own())
         budget = Budget(self._config.memory.total_bytes)
         self.streams = Streams(
             self.store,
             self.wal,
-            SqlStreamMetadata(self.database, identity, wal_key),
+            SqlStreamMetadata(self.database, identity, self.wal_key),
             machine.ids,
             settings,
             budget,
@@ -141,6 +150,8 @@ class Services:
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
+        await Wals(self.database, identity).release_unrecovered(self.wal_key, self.streams.held())
+        self._opener = opener
         self.connection_memory = ConnectionMemory(budget.take_rest("connections"))
 
     async def _claim_later(self) -> None:
@@ -170,12 +181,29 @@ class Services:
         except TimeoutError:
             log.warning("records that were not acknowledged could not be written any more", timeout_s=timeout_s)
 
-    async def _start_partitions(self) -> None:
+    async def _start_partitions(self, host: str) -> None:
         clock, ids = self._machine.clock, self._machine.ids
         rules = CatalogRules(self.catalogs, self.configs)
         self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
+        self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
+        self.controller = Controller(
+            self._opener,
+            self.takeover,
+            self.database,
+            self._beats,
+            self.membership,
+            self.brokers,
+            self.topics,
+            SlotStore(self.database, self.identity),
+            clock,
+            host,
+        )
+        await self.controller.round()  # a broker alone takes over what is left, and assigns it to itself
+        await self.takeover.drain_given()
+        self.tasks.start("controller", self.controller.run())
+        self.tasks.start("takeover", self.takeover.run())
         self.progress = TableProgress(self.database, self.identity)
         self.logs = LogManager(clock, self._machine.executor("log"))
         self._undo.append(("partitions", self.logs.close_all))
@@ -183,29 +211,35 @@ class Services:
         self._undo.append(("partition tasks", following.stop))
         interval_s = self._config.storage.retention_interval_s
         self.partitions = Partitions(
-            self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
+            self.identity.node, self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
         )
         await self.partitions.start()
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups
-        store = GroupStore(self.coordination, self.identity)
-        self.groups = Groups(store, clock, ids, GroupSettings(**groups.model_dump()))
+        self.slots = Slots(SlotStore(self.coordination, self.identity), self.identity.node)
+        # Those of living brokers stay with them.
+        await self.slots.take_free()
+        self.brokers.images.append(self.slots)
+        self.tasks.start("image of slots", keep_fresh(self.slots.stale, self.slots.refresh))
+        store = GroupStore(self.coordination, self.identity, self.slots.stale.set)
+        self.groups = Groups(store, self.slots, clock, ids, GroupSettings(**groups.model_dump()))
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
         self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
 
-    def context(self, host: str, port: int) -> Context:
-        """What handlers need; clients are told this host and port."""
-        identity, machine = self.identity, self._machine
+    def context(self) -> Context:
+        """What handlers need."""
+        machine = self._machine
         return Context(
-            node=Node(identity.node, host, port, identity.cluster_id),
+            brokers=self.brokers,
             topics=self.topics,
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
             streams=self.streams,
+            slots=self.slots,
             groups=self.groups,
             offsets=self.offsets,
             producer_ids=self._producer_ids,
@@ -226,7 +260,9 @@ class Services:
         if not self.membership.held():
             problems.append("the lease has run out: the metadata store cannot be reached")
         if self.partitions.unopened:
-            problems.append(f"{self.partitions.unopened} partitions could not be opened: see the log")
+            problems.append(f"{self.partitions.unopened} partitions are not open: see the log")
+        for part, error in self.takeover.failing.items():
+            problems.append(f"the WAL {part.wal.uri} of node {part.wal.node} cannot be drained: {error}")
         return problems
 
     def _has_partition(self, name: str, index: int) -> bool:

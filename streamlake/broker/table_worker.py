@@ -1,5 +1,8 @@
 """The parent's side of the table worker: starts it, tells it the tables, keeps what it reports.
 
+A table is written where the first partition of its topic is. When that moves both workers may write for a moment: the
+one that was told later has the higher committer epoch, and the other one is fenced by the table itself.
+
 The worker is a process of its own (worker_process.py). They talk over a socket pair (table/task/control.py); when the
 server dies the pair closes and the worker exits. One that dies is started again, with a growing pause. What it reports
 as covered moves the retention holds, durably first. It also answers requests to the Iceberg REST catalog.
@@ -13,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from streamlake.broker.catalog_requests import CatalogRequests
 from streamlake.broker.ownership import TABLE_HOLD
@@ -45,6 +49,7 @@ RESTART_PAUSE_MAX_S = 30.0
 HEALTHY_AFTER_S = 60.0
 STOP_TIMEOUT_S = 10.0
 TELL_AGAIN_S = 1.0
+FENCED_PAUSE_S = 1.0
 
 
 class TableWorker:
@@ -59,6 +64,7 @@ class TableWorker:
         ids: Ids,
         launch: Callable[[], Awaitable[WorkerProcess]],
     ) -> None:
+        self._node = settings.node_id
         self._launch = launch
         self._settings = settings
         self._topics = topics
@@ -69,6 +75,7 @@ class TableWorker:
         self._ids = ids
         self._reports: dict[UUID, TableReport] = {}
         self._stored: dict[UUID, tuple[TopicInfo | None, TableReport]] = {}  # progress that the metadata store has
+        self._epochs: dict[UUID, int] = {}  # committer epochs of the tables that are written here
         self._changed = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._stopping = False
@@ -111,8 +118,9 @@ class TableWorker:
 
     @property
     def reports(self) -> list[TableReport]:
-        """The latest report of every table there is."""
-        return [r for r in self._reports.values() if self._topics.by_id(r.topic_id) is not None]
+        """The latest report of every table that is written here."""
+        found = [(self._topics.by_id(r.topic_id), r) for r in self._reports.values()]
+        return [report for topic, report in found if topic is not None and self._is_here(topic)]
 
     async def run(self) -> None:
         """Keep a worker running until `stop`."""
@@ -151,17 +159,23 @@ class TableWorker:
 
     async def _wait_for_tables(self) -> None:
         """A server without tables, and whose catalog nobody asks for, needs no worker: its libraries take 166 MB."""
-        while not any(topic.is_table for topic in self._topics.all()) and not self.catalog.waiting:
+        while not any(map(self._is_ours, self._topics.all())) and not self.catalog.waiting:
             self._changed.clear()
             await self._changed.wait()
 
+    def _is_ours(self, topic: TopicInfo) -> bool:
+        return topic.is_table and self._is_here(topic)
+
+    def _is_here(self, topic: TopicInfo) -> bool:
+        return topic.partitions[0].node == self._node
+
     async def _run_once(self) -> int:
-        epoch = await self._progress.next_committer_epoch()
+        self._epochs.clear()  # a worker that was killed may have sent a commit that still lands
         process = self._process = await self._launch()
         self.starts += 1
         reader, writer = process.reader, process.writer
         writer.write(encode(self._settings))
-        telling = asyncio.get_running_loop().create_task(self._tell(writer, epoch))
+        telling = asyncio.get_running_loop().create_task(self._tell(writer))
         self.catalog.connected(lambda call: writer.write(encode(FromServer(call=call))))
         try:
             while (message := await read_message(reader, FromWorker)) is not None:
@@ -178,26 +192,26 @@ class TableWorker:
             code = await process.wait()
         return code
 
-    async def _tell(self, writer: asyncio.StreamWriter, epoch: int) -> None:
-        """The whole set of tables, now and whenever it may have changed."""
+    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+        """The whole set of tables that are written here, now and whenever it may have changed."""
         told: list[TableSpec] | None = None
         while True:
             self._changed.clear()
             try:
+                await self._take_epochs()
                 progress = await self._progress.load()
             except StreamLakeError as error:
                 log.warning("the table worker is not told of a change yet, trying again", reason=str(error))
                 await asyncio.sleep(TELL_AGAIN_S)
                 continue
+            ours = [topic for topic in self._topics.all() if self._is_ours(topic)]
+            if any(topic.id not in self._epochs for topic in ours):
+                continue  # it has come since
             committed = {p.topic_id for p in progress if p.committed_once}
             # An incarnation that is not the latest does no harm: nothing is stored for it, and the change that began
             # the next one is on its way here.
             incarnations = {p.topic_id: p.incarnation for p in progress}
-            tables = [
-                self._spec(t, t.id in committed, epoch, incarnations.get(t.id, 0))
-                for t in self._topics.all()
-                if t.is_table
-            ]
+            tables = [self._spec(t, t.id in committed, self._epochs[t.id], incarnations.get(t.id, 0)) for t in ours]
             if tables != told:
                 told = tables
                 writer.write(encode(FromServer(tables=tables)))
@@ -206,6 +220,14 @@ class TableWorker:
                 except ConnectionError:
                     return  # the worker has ended: whoever reads its reports sees that too
             await self._changed.wait()
+
+    async def _take_epochs(self) -> None:
+        """Each table that has come here, or come back, is committed to under an epoch above all before."""
+        ours = {topic.id for topic in self._topics.all() if self._is_ours(topic)}
+        self._epochs = {topic_id: epoch for topic_id, epoch in self._epochs.items() if topic_id in ours}
+        if missing := ours - self._epochs.keys():
+            epoch = await self._progress.next_committer_epoch()
+            self._epochs |= dict.fromkeys(missing, epoch)
 
     def _spec(self, topic: TopicInfo, committed_once: bool, epoch: int, incarnation: int) -> TableSpec:
         effective = TOPIC_CONFIGS.effective(self._configs.topic_layers(topic.configs))
@@ -221,6 +243,11 @@ class TableWorker:
             told = log.info if report.state in ("starting", "running") else log.warning
             why = {"reason": report.message} if report.message else {}
             told("table", topic=report.topic, table=report.table, state=report.state, **why)
+        if report.state == "fenced":
+            # Another broker was told to write this table. If it is ours after all, our image was behind, or its: then
+            # we go on under a new epoch.
+            self._epochs.pop(report.topic_id, None)
+            asyncio.get_running_loop().call_later(FENCED_PAUSE_S, self._changed.set)
         topic = self._topics.by_id(report.topic_id)
         has_progress = bool(report.hold or any(report.positions))
         is_stored = has_progress and (self._is_stored(report) or await self._store(report))
@@ -283,6 +310,9 @@ class TableWorker:
         if report is None or self._has_left(report):
             table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
             report = TableReport(topic.name, topic.id, table, "starting")
+        if not self._is_here(topic):
+            node = topic.partitions[0].node
+            report = replace(report, state="elsewhere", message=f"broker {node} writes this table: ask that one")
         partitions = []
         for info in topic.partitions:
             partition = self._logs.get(topic.id, info.index)

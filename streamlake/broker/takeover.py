@@ -1,31 +1,31 @@
-"""Takes over the WALs that hold records in no object yet, and drains them: done before a broker serves.
+"""Drains WALs that no living process writes to: those of earlier lives of this node, and those of dead brokers.
 
-A broker that starts reads the metadata store's list of WALs. Its own file WAL, on a disk of its own, continues as it
-is. All others are drained into objects (s3stream/drain.py), then discarded: its own WAL of another place or kind, the
-WAL of its previous life in a bucket or on a shared disk (each life has keys, or a directory, of its own), and the WALs
-of dead brokers, which are fenced first. Only then is the WAL of this life opened (wal.py). A crash anywhere in between
+Which broker drains what is a row of the metadata store (cluster/store/drains.py). Before this broker serves it claims
+the WALs of its earlier lives that nobody was given, but for its own file WAL, which continues as it is. The others are
+given by the controller (controller.py), which has fenced their owners before, and are drained while this broker serves.
+
+A WAL is fenced (s3stream/wal/object/recovery.py) and drained into objects (s3stream/drain.py); then nobody owns its
+streams, and whoever is to have them opens them. The last of several drainers discards it. A crash anywhere in between
 repeats what was not finished.
-
-One broker at a time serves a metadata store yet: while another one is alive, this one refuses to start.
 """
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import structlog
 
 from streamlake.broker.machine import Machine
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.drains import DrainPart, Drains
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
-from streamlake.cluster.store.wals import WalRow, Wals
-from streamlake.cluster.watch import LOOK_INTERVAL_S
-from streamlake.core.errors import Conflict, Unavailable
+from streamlake.cluster.store.wals import WalKey, WalRow, all_wals
+from streamlake.core.errors import Fenced, StreamLakeError, Unavailable
 from streamlake.core.retry import TRANSIENT
 from streamlake.s3stream.drain import drain
-from streamlake.s3stream.settings import StreamsSettings
+from streamlake.s3stream.settings import MIB, StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
 from streamlake.s3stream.store.port import ObjectStore
 from streamlake.s3stream.wal.object.recovery import ObjectWalRecovery, sweep
@@ -34,7 +34,9 @@ from streamlake.s3stream.wal.uri import WalUri
 
 log = structlog.get_logger(__name__)
 
-TAKE_OVER_PATIENCE_S = 30.0  # a broker that is to stop has stopped by then
+LOOK_FOR_DRAINS_S = 0.25
+RETRY_S = 5.0  # a WAL that cannot be read
+DRAIN_CACHE_BYTES = 64 * MIB
 
 
 class Takeover:
@@ -43,132 +45,127 @@ class Takeover:
         opener: WalOpener,
         machine: Machine,
         database: Database,
-        membership: Membership,
+        identity: BrokerIdentity,
         store: ObjectStore,
         settings: StreamsSettings,
     ) -> None:
+        self.failing: dict[DrainPart, StreamLakeError] = {}  # what cannot be drained now, and why
         self._opener = opener
         self._machine = machine
         self._database = database
-        self._membership = membership
-        self._identity = membership.identity
+        self._identity = identity
         self._store = store
-        self._settings = settings
-        self._wals = Wals(database, self._identity)
+        self._settings = replace(settings, log_cache_bytes=min(DRAIN_CACHE_BYTES, settings.log_cache_bytes))
+        self._drains = Drains(database, identity)
+        self._wake = asyncio.Event()
 
-    async def drain_others(self) -> WalRow | None:
-        """Drain every WAL but the one of this life; the entry of that one, if it is listed. Unavailable, Corrupt,
+    async def drain_own(self) -> WalRow | None:
+        """Drain the WALs of earlier lives of this node, if nobody else was given them, but for a file WAL that goes on
+        in this life. The row of the latest one at the place of this life's WAL, if there is one. Unavailable, Corrupt,
         Fenced."""
         uri = self._opener.uri
-        acting = await self._take_over()
         own: WalRow | None = None
-        for row in await self._wals.all():
-            if row.node not in acting:
-                raise Unavailable(f"broker {row.node} has started at the same time: start one of the two again")
-            if row.node == self._identity.node and self._parsed(row) == uri:
-                own = None if uri.shared else row
+        former = []
+        for row in await all_wals(self._database):
+            if row.node != self._identity.node or row.epoch == self._identity.epoch:
+                continue
+            if self._parsed(row.uri) == uri:
+                own = row
                 if uri.continues:
                     continue
-            if row.node != self._identity.node:
-                # Again: while we waited for others, another broker may have begun to take it over, and given up.
-                acting[row.node] = await self._act_for(row.node)
-            await self._drain(row, acting[row.node])
-            if row is not own:
-                # Safe at a crash before: the drain is repeated, and finds nothing that is not in objects. Its owner's
-                # zombie can add nothing: it is fenced in the metadata store and in the WAL itself.
-                await Wals(self._database, acting[row.node]).forget(row.node, row.uri, row.epoch)
-                await self._sweep(self._parsed(row), acting[row.node])
+            former.append(row.key)
+        await self._drains.claim_own(former)
+        for part in await self._drains.mine():
+            await self._drain(part)
         return own
 
-    async def sweep(self) -> None:
-        """Delete strays of earlier broker epochs from the object WAL of this one; after `drain_others`. If it fails,
-        the next start tries again."""
-        await self._sweep(self._opener.uri, self._identity)
-
-    async def _sweep(self, uri: WalUri, acting: BrokerIdentity) -> None:
-        if uri.kind == "object":
-            try:
-                deleted = await sweep(await self._opener.store_at(uri.place), acting.node, acting.epoch)
-            except TRANSIENT as error:
-                log.warning("could not look for stray objects of earlier WALs", reason=str(error))
-            else:
-                log.info("stray objects of earlier WALs deleted", objects=deleted)
-
-    # -- dead brokers --------------------------------------------------------------------------------------------------
-
-    async def _take_over(self) -> dict[int, BrokerIdentity]:
-        """Fence all other nodes; the identity under which we act for each node from now on.
-
-        Under the identity of the node's next life: another broker that takes that life, or the node itself, fences us.
-        """
-        ours = self._identity
-        acting = {ours.node: ours}
-        for broker in await self._membership.brokers():
-            if broker.node != ours.node:
-                # Whether it has a WAL or not: one that sleeps just before it makes one would wake up while we serve.
-                acting[broker.node] = await self._act_for(broker.node)
-        return acting
-
-    async def _act_for(self, node: int) -> BrokerIdentity:
-        return BrokerIdentity(self._identity.cluster_id, node, await self._fence(node) + 1)
-
-    async def _fence(self, node: int) -> int:
-        """Fence the node once it has left or is dead, whatever WAL it has. While one is watched, all are."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + TAKE_OVER_PATIENCE_S
-        logged = False
+    async def run(self) -> None:
+        """Drain what this broker is given, until cancelled. Raises Fenced when this broker is."""
         while True:
-            with contextlib.suppress(Conflict, *TRANSIENT):  # it beat a moment ago; or we see nothing, and judge nobody
-                broker = (await self._membership.look())[node]
-                if not broker.may_run or self._membership.watch.is_dead(node):
-                    return await self._membership.take_over(node, broker.sign)
-            if loop.time() >= until:
-                raise Unavailable(
-                    f"broker {node} is running on this metadata store: it beats. One broker at a time serves it yet:"
-                    " stop that one first, or give this one a metadata store of its own"
-                )
-            if not logged:
-                log.info("another broker may be alive; watching it", node=node)
-            logged = True
-            await self._pause(LOOK_INTERVAL_S)
+            self._wake.clear()
+            with contextlib.suppress(*TRANSIENT):
+                await self.drain_given()
+            pause_s = RETRY_S if self.failing else None if self._database.is_ours_alone else LOOK_FOR_DRAINS_S
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
 
-    async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def drain_given(self) -> None:
+        """All that this broker is given now. What cannot be read is told, and tried again by `run`."""
+        for part in await self._drains.mine():
+            await self._try(part)
 
-    # -- draining ------------------------------------------------------------------------------------------------------
+    def look(self) -> None:
+        """Something may have been given to this broker."""
+        self._wake.set()
 
-    async def _drain(self, row: WalRow, acting: BrokerIdentity) -> None:
-        wal = await self._open(row, acting)
-        metadata = SqlStreamMetadata(self._database, acting, row.key)
-        machine = self._machine
-        log.info("draining the WAL of an earlier broker epoch", node=row.node, wal=row.uri, epoch=row.epoch)
+    async def _try(self, part: DrainPart) -> None:
         try:
-            done = await drain(wal, self._store, metadata, machine.ids, self._settings)
-            # Safe at a crash: all records are in committed objects and the trim says so. What is discarded is never
-            # looked for again, but by a drain that begins at that very trim.
-            await wal.discard()
+            await self._drain(part)
+        except Fenced as error:
+            log.info("another broker has taken this drain", node=part.wal.node, wal=part.wal.uri, reason=str(error))
+        except StreamLakeError as error:
+            if part not in self.failing:
+                log.error("a WAL cannot be drained; its partitions wait", node=part.wal.node, error=str(error))
+            self.failing[part] = error
+            return
+        self.failing.pop(part, None)
+
+    async def _drain(self, part: DrainPart) -> None:
+        key = part.wal
+        wal = await self._open(key)
+        metadata = SqlStreamMetadata(self._database, self._identity, None, part)
+        log.info("draining a WAL", node=key.node, wal=key.uri, epoch=key.epoch, part=part.part, parts=part.parts)
+        try:
+            done = await drain(wal, self._store, metadata, self._machine.ids, self._settings, part.has)
+            if await self._drains.finish(part):
+                # Safe at a crash: all records of all parts are in committed objects. What is discarded is never looked
+                # for again, but by a drain that begins anew and finds the mark of this one.
+                await wal.discard()
+                await self._drains.forget(key)
         finally:
             await wal.close()
-        log.info("WAL drained", node=row.node, wal=row.uri, records=done.records, skipped_records=done.skipped_records)
+        log.info("WAL drained", node=key.node, wal=key.uri, records=done.records, skipped_records=done.skipped_records)
+        await self._sweep(key.node, self._parsed(key.uri))
 
-    async def _open(self, row: WalRow, acting: BrokerIdentity) -> DrainableWal:
-        uri = self._parsed(row)
+    async def _open(self, key: WalKey) -> DrainableWal:
+        uri = self._parsed(key.uri)
         if uri.kind == "object":
             store = await self._opener.store_at(uri.place)
             await claim(store, self._identity.cluster_id, uri.place, used_before=True)
             return ObjectWalRecovery(
                 store,
-                node=row.node,
-                epoch=row.epoch,
-                fencing_epoch=acting.epoch,
+                node=key.node,
+                epoch=key.epoch,
+                fencing_epoch=key.epoch + 1,  # of all who drain it: which of them may commit is decided in SQL
                 ids=self._machine.ids,
             )
-        if row.node != self._identity.node and not uri.shared:
+        if key.node != self._identity.node and not uri.shared:
             raise Unavailable(
-                f"{row.uri} of broker {row.node} may hold records that are in no object, and is on that broker's own"
-                f" disk: start with node_id {row.node} on its machine, once with `wal` set to what this one uses"
+                f"{key.uri} of broker {key.node} may hold records that are in no object, and is on that broker's own"
+                f" disk: start with node_id {key.node} on its machine"
             )
-        return self._opener.file_wal(row.key, must_exist=True)
+        return self._opener.file_wal(key, must_exist=True)
 
-    def _parsed(self, row: WalRow) -> WalUri:
-        return self._opener.parse(row.uri)
+    async def sweep_own(self) -> None:
+        """Delete strays of earlier lives from the object WAL of this one."""
+        await self._sweep(self._identity.node, self._opener.uri)
+
+    async def _sweep(self, node: int, uri: WalUri) -> None:
+        """Delete strays of drained lives of a node from its object WAL. If it fails, the next start tries again."""
+        if uri.kind != "object":
+            return
+        try:
+            # Safe, whatever is begun or given meanwhile: an epoch that is not listed now, below one that is, or below
+            # that of a life that may run, has been drained, and never returns to the list.
+            before = await self._drains.first_undrained(node)
+            deleted = await sweep(await self._opener.store_at(uri.place), node, before)
+        except TRANSIENT as error:
+            log.warning("could not look for stray objects of earlier WALs", reason=str(error))
+        else:
+            log.info("stray objects of earlier WALs deleted", node=node, objects=deleted)
+
+    def _parsed(self, text: str) -> WalUri:
+        return self._opener.parse(text)

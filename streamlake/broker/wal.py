@@ -1,8 +1,8 @@
 """Opens write-ahead logs: the one that this life of the broker writes to, and file WALs that are to be drained.
 
-The WAL of this life is opened after all others are drained (takeover.py). A file WAL on a disk of its own continues
-where the previous life stopped; every other one is new and empty. It is entered in the metadata store's list before its
-first record is written, so that recovery after a crash looks there.
+A file WAL on a disk of its own continues where the previous life stopped; every other one is new and empty. It is
+entered in the metadata store's list before its first record is written, so that who takes over after a crash looks
+there.
 """
 
 from streamlake.broker.machine import Machine, store_url, wal_uri
@@ -47,7 +47,8 @@ class WalOpener:
         self._flushers: list[NativeFlusher] = []
 
     async def open_wal(self, entry: WalRow | None) -> "tuple[FileWal | ObjectWal, WalKey]":
-        """The WAL of this life, not yet recovered. `entry` is its row in the list; None if it is not listed yet.
+        """The WAL of this life, not yet recovered. `entry`: the row of the latest WAL of this node at the same place,
+        as it was found at the start; None if there was none.
 
         Unavailable, Corrupt, Invalid, Fenced.
         """
@@ -88,21 +89,20 @@ class WalOpener:
         )
 
     async def _open_file(self, entry: WalRow | None) -> tuple[FileWal, WalKey]:
-        identity = self._identity
-        text = entry.uri if entry else str(self.uri)
-        wal = self.file_wal(WalKey(identity.node, text, identity.epoch), must_exist=entry is not None)
-        if entry is None:
+        identity, continues = self._identity, self.uri.continues and entry is not None
+        text = entry.uri if entry and continues else str(self.uri)
+        wal = self.file_wal(WalKey(identity.node, text, identity.epoch), must_exist=continues)
+        if not continues:
             # Before it is entered in the list: a listed WAL that is missing, or another one, has lost records.
             text += IDENTITY + await wal.create()
-        return wal, await self._wals.adopt(text, keep_trim=self.uri.continues)
+        return wal, await self._wals.adopt(text, continues=continues)
 
     async def _open_object(self, entry: WalRow | None) -> tuple[ObjectWal, WalKey]:
         identity, storage, uri = self._identity, self._config.storage, self.uri
         store = await self.store_at(uri.place)
         await claim(store, identity.cluster_id, uri.place, used_before=entry is not None)
         await probe_conditional_writes(store, self._machine.ids, uri.place)
-        # Durable before the first record is written under the new epoch: from then on recovery looks there.
-        key = await self._wals.adopt(str(uri), keep_trim=False, drained_epoch=entry.epoch if entry else None)
+        key = await self._wals.adopt(str(uri), continues=False)
         unflushed_bytes_max = min(storage.wal_unflushed_bytes, storage.wal_capacity_bytes)
         settings = ObjectWalSettings(
             object_bytes=min(storage.wal_object_bytes, unflushed_bytes_max),

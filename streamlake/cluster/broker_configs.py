@@ -82,6 +82,7 @@ QUOTA_CONFIGS = ConfigDefs(
 
 
 Rows = dict[int, dict[str, str]]  # node → its dynamic configs
+Loaded = tuple[int, Rows]  # as of this revision
 
 
 class BrokerConfigs:
@@ -102,6 +103,7 @@ class BrokerConfigs:
         self._identity = identity
         self._static = {**check_static(static), **(in_force or {})}
         self._dynamic: Rows = {}
+        self.revision = -1
         self.stale = asyncio.Event()  # a change was missed; image.keep_fresh reads the image again
 
     def layers(self) -> list[Layer]:
@@ -135,7 +137,7 @@ class BrokerConfigs:
         gone = sorted({BROKER_CONFIGS.canonical(name) if name in BROKER_CONFIGS else _name(name) for name in remove})
         where = ALL_BROKERS if node is None else node
 
-        def run(connection: Connection) -> Rows:
+        def run(connection: Connection) -> Loaded:
             lock_revision(connection)
             c = schema.broker_config.c
             for names in in_lists(gone):
@@ -145,9 +147,8 @@ class BrokerConfigs:
             count = select(func.count()).where(c.node == where)
             if connection.execute(count).scalar_one() > ROWS_MAX:
                 raise Invalid(f"at most {ROWS_MAX} configs may be set on a broker: delete some")
-            loaded = _load(connection)
-            next_revision(connection)
-            return loaded
+            _, rows_now = _load(connection)
+            return next_revision(connection), rows_now
 
         # The image follows the commit even if the caller is cancelled: the callback belongs to the write.
         writing = self._database.write(run, self._identity)
@@ -161,11 +162,12 @@ class BrokerConfigs:
         for follower in self.followers:
             await follower()
 
-    def _installed(self, loading: "asyncio.Future[Rows]") -> None:
+    def _installed(self, loading: "asyncio.Future[Loaded]") -> None:
         if loading.cancelled() or loading.exception() is not None:
             return
         self.stale.clear()
-        old, self._dynamic = self._dynamic, loading.result()
+        old = self._dynamic
+        self.revision, self._dynamic = loading.result()
         if changed := frozenset(key for _, key, _ in _items(old) ^ _items(self._dynamic)):
             for listener in self.listeners:
                 listener(changed)
@@ -223,12 +225,14 @@ def check_static(static: Mapping[str, str]) -> dict[str, str]:
     return BROKER_CONFIGS.check(static)
 
 
-def _load(connection: Connection) -> Rows:
+def _load(connection: Connection) -> Loaded:
+    """The revision is read first: the configs are never older than it."""
+    revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
     c = schema.broker_config.c
     loaded: Rows = {}
     for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):
         loaded.setdefault(node, {})[key] = value
-    return loaded
+    return revision, loaded
 
 
 def _items(rows: Rows) -> set[tuple[int, str, str]]:

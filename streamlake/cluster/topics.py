@@ -14,12 +14,13 @@ from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from streamlake.cluster.config.definition import boolean
 from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
 from streamlake.cluster.store import schema
+from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
@@ -37,6 +38,7 @@ _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._\-]+")
 class PartitionInfo:
     index: int
     stream_id: int
+    node: int | None  # of the broker that is to have it open; None: nobody has been chosen yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,8 @@ class Topics:
             lock_revision(connection)
             _require_free_name(connection, name)
             connection.execute(insert(schema.topic).values(id=topic_id, name=name))
-            topic = TopicInfo(
-                name, topic_id, MappingProxyType(checked), _add_partitions(connection, topic_id, 0, partitions)
-            )
+            added = self._add_partitions(connection, topic_id, 0, partitions)
+            topic = TopicInfo(name, topic_id, MappingProxyType(checked), added)
             _store_configs(connection, topic_id, checked, ())
             if topic.is_table:
                 begin_table(connection, topic_id, {p.index: 0 for p in topic.partitions}, self._clock.now_ms())
@@ -189,7 +190,7 @@ class Topics:
             count = len(before.partitions)
             if total <= count:
                 raise Invalid(f"topic {name} has {count} partitions already: ask for more than that, not for {total}")
-            added = _add_partitions(connection, before.id, count, total)
+            added = self._add_partitions(connection, before.id, count, total)
             if before.is_table:
                 extend_table(connection, before.id, [p.index for p in added], self._clock.now_ms())
             after = replace(before, partitions=before.partitions + added)
@@ -247,6 +248,37 @@ class Topics:
                 "set streamlake.table.enable=false first, and true with the new catalog, to build it again from the log"
             )
         return old != new
+
+    def _add_partitions(
+        self, connection: Connection, topic_id: UUID, first: int, total: int
+    ) -> tuple[PartitionInfo, ...]:
+        """Assigned in turns to the brokers that serve; to this one while there is none, as it is about to."""
+        b = schema.broker.c
+        serving = select(b.node).where(b.state == schema.SERVING).order_by(b.node)
+        nodes = list(connection.execute(serving).scalars()) or [self._identity.node]
+        streams = create_streams(connection, total - first)
+        added = tuple(PartitionInfo(first + at, i, nodes[i % len(nodes)]) for at, i in enumerate(streams))
+        rows = [{"topic_id": topic_id, "index": p.index, "stream_id": p.stream_id, "node": p.node} for p in added]
+        connection.execute(insert(schema.partition), rows)
+        return added
+
+    async def assign(self, term: Term, nodes: Mapping[tuple[UUID, int], int]) -> None:
+        """As the controller: these partitions, by topic and index, belong to these nodes from now on. Partitions that
+        were deleted are ignored. Conflict if another broker is the controller."""
+        p = schema.partition.c
+        moved = [{"topic": topic_id, "at": index, "to": node} for (topic_id, index), node in nodes.items()]
+        this = (p.topic_id == bindparam("topic")) & (p.index == bindparam("at"))
+
+        def run(connection: Connection) -> int:
+            lock_revision(connection)
+            require_controller(connection, term)
+            connection.execute(update(schema.partition).where(this).values(node=bindparam("to")), moved)
+            return next_revision(connection)
+
+        # Safe whenever it lands: it says who should open a stream, never that it may. Only the stream's row does.
+        await self._database.write(run, self._identity)
+        self.stale.set()
+        await self.refresh()
 
     async def refresh(self) -> None:
         """Read all topics again, and report the changes to the listeners."""
@@ -351,14 +383,6 @@ def _collision(name: str, other: str) -> Invalid:
     return Invalid(f"topic name {name!r} collides with the existing topic {other!r}: '.' and '_' count as the same")
 
 
-def _add_partitions(connection: Connection, topic_id: UUID, first: int, total: int) -> tuple[PartitionInfo, ...]:
-    streams = create_streams(connection, total - first)
-    added = tuple(PartitionInfo(first + at, stream_id) for at, stream_id in enumerate(streams))
-    rows = [{"topic_id": topic_id, "index": p.index, "stream_id": p.stream_id} for p in added]
-    connection.execute(insert(schema.partition), rows)
-    return added
-
-
 def _store_configs(connection: Connection, topic_id: UUID, configs: Mapping[str, str], remove: Collection[str]) -> None:
     c = schema.topic_config.c
     for keys in in_lists(sorted(remove)):
@@ -368,9 +392,10 @@ def _store_configs(connection: Connection, topic_id: UUID, configs: Mapping[str,
 
 
 def _log_starts(connection: Connection, topic_id: UUID) -> dict[int, int]:
+    """Locked to the commit, so that retention does not move them before the holds are there."""
     p, s = schema.partition.c, schema.stream.c
     query = select(p.index, s.start_offset).join(schema.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
-    return dict(connection.execute(query).all())
+    return dict(connection.execute(query.order_by(s.id).with_for_update(read=True, of=schema.stream)).all())
 
 
 def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
@@ -382,12 +407,12 @@ def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
         raise NotFound(f"topic {topic} does not exist")
     c, p = schema.topic_config.c, schema.partition.c
     configs = connection.execute(select(c.key, c.value).where(c.topic_id == row.id))
-    partitions = connection.execute(select(p.index, p.stream_id).where(p.topic_id == row.id).order_by(p.index))
+    partitions = connection.execute(select(p.index, p.stream_id, p.node).where(p.topic_id == row.id).order_by(p.index))
     return TopicInfo(
         row.name,
         row.id,
         MappingProxyType(dict(configs.all())),
-        tuple(PartitionInfo(index, stream_id) for index, stream_id in partitions),
+        tuple(PartitionInfo(*row) for row in partitions),
     )
 
 
@@ -399,9 +424,9 @@ def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
     for topic_id, key, value in connection.execute(select(c.topic_id, c.key, c.value).order_by(c.key)):
         configs.setdefault(topic_id, {})[key] = value
     partitions: dict[UUID, list[PartitionInfo]] = {}
-    query = select(p.topic_id, p.index, p.stream_id).order_by(p.topic_id, p.index)
-    for topic_id, index, stream_id in connection.execute(query):
-        partitions.setdefault(topic_id, []).append(PartitionInfo(index, stream_id))
+    query = select(p.topic_id, p.index, p.stream_id, p.node).order_by(p.topic_id, p.index)
+    for topic_id, index, stream_id, node in connection.execute(query):
+        partitions.setdefault(topic_id, []).append(PartitionInfo(index, stream_id, node))
     found = [
         TopicInfo(name, i, MappingProxyType(configs.get(i, {})), tuple(partitions.get(i, ())))
         for i, name in connection.execute(select(t.id, t.name).order_by(t.name))

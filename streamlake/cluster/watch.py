@@ -59,8 +59,12 @@ class Watch:
 
     def is_dead(self, node: int) -> bool:
         """Its sign, as of the last read, stood still for a whole lease."""
+        return self.stood_still_s(node) >= self._still_s
+
+    def stood_still_s(self, node: int) -> float:
+        """For how long its sign, as of the last read, has not moved; 0 for one that was not watched."""
         seen = self._watched.get(node)
-        return seen is not None and self._asked_at - seen.since >= self._still_s
+        return max(0.0, self._asked_at - seen.since) if seen else 0.0
 
     def is_alive(self, node: int) -> bool:
         """It was seen to beat. A node that is neither alive nor dead was not watched long enough."""

@@ -1,16 +1,24 @@
-"""All groups of this broker: routes requests to their machines, limits them, deletes and expires empty ones.
+"""The groups of this broker's slots: routes requests to their machines, limits them, deletes and expires empty ones.
 
 The machines (classic/group.py) are pure, the shell (shell.py) runs them; here are the requests, what all groups
 together may take, and the rows in the metadata store.
+
+A broker that gets a slot (cluster/slots.py) reads its groups: stable ones go on without a rebalance. When it loses one
+it drops them, and their members look for the new coordinator. A group keeps the epoch that its slot had when it was
+read, which fences all that it writes: what was decided on a state that another broker may have changed since, or by a
+broker that does not know yet that it has lost the slot, changes nothing.
 """
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
+from streamlake.cluster.slots import Slots
+from streamlake.cluster.store.fences import SlotEpoch
 from streamlake.cluster.store.groups import GroupRow, GroupStore
+from streamlake.cluster.store.slots import slot_of
 from streamlake.coordinator.classic.api import (
     GroupDescription,
     GroupError,
@@ -35,11 +43,13 @@ from streamlake.core.tasks import Supervisor
 from streamlake.telemetry.metric import Metric, counter, gauge
 
 EXPIRY_INTERVAL_S = 600.0  # offsets.retention.check.interval.ms
+LOAD_RETRY_S = 0.5
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class GroupEntry(Entry[Group]):
+    slot: SlotEpoch = field(kw_only=True)  # as of when the group was read, or created
     empty_since_ms: int = 0  # wall clock
     last_commit_ms: int = 0  # wall clock, of the last commit of offsets that this process has seen
     counted_bytes: int = 0
@@ -48,12 +58,20 @@ class GroupEntry(Entry[Group]):
 
 
 class Groups:
-    def __init__(self, store: GroupStore, clock: Clock, ids: Ids, settings: GroupSettings | None = None) -> None:
+    """After `start` the groups of our slots are there; those of slots that become ours later are read in the
+    background."""
+
+    def __init__(
+        self, store: GroupStore, slots: Slots, clock: Clock, ids: Ids, settings: GroupSettings | None = None
+    ) -> None:
         self.settings = settings or GroupSettings()
         self.expired_members = 0
         self.refused_joins = 0
         self.metadata_bytes = 0
         self._store = store
+        self._slots = slots
+        self._held: dict[int, SlotEpoch] = {}  # slots whose groups are here, or about to be
+        self._loading: set[int] = set()  # slots whose groups are not here yet
         self._clock = clock
         self._ids = ids
         self._entries: dict[str, GroupEntry] = {}
@@ -84,15 +102,15 @@ class Groups:
         )  # fmt: skip
 
     async def start(self) -> None:
-        """Load all groups. Members that heartbeat within their session timeout continue without a rebalance."""
-        for row in await self._store.load_groups():
-            entry = GroupEntry(row.group_id, self._restore(row), stored=True, empty_since_ms=row.updated_ms)
-            self._entries[row.group_id] = entry
-            self._shell.settle(entry)
+        """Load the groups of our slots. Members that heartbeat within their session timeout continue without a
+        rebalance."""
+        self._slots.listeners.append(self._slots_changed)
+        await self._load(self._follow())
         self._tasks.start("expire groups", self._expire_forever())
 
     async def stop(self) -> None:
         """Members that still wait are answered: this is no longer their coordinator."""
+        self._slots.listeners[:] = [each for each in self._slots.listeners if each != self._slots_changed]
         await self._tasks.stop()
         await self._shell.stop(list(self._entries.values()))
 
@@ -103,6 +121,8 @@ class Groups:
         if not request.group_id:
             return JoinAnswer(GroupError.INVALID_GROUP_ID, request.member_id)
         entry = self._entries.get(request.group_id)
+        if entry is None and (refused := self._refusal(request.group_id)) is not None:
+            return JoinAnswer(refused, request.member_id)
         if entry is None and request.member_id:
             return JoinAnswer(GroupError.UNKNOWN_MEMBER_ID, request.member_id)
         if not self._has_capacity(entry, protocols_size_bytes(request.protocols)):
@@ -117,7 +137,7 @@ class Groups:
         """Waits until the leader's assignment is durable."""
         entry = self._entries.get(request.group_id)
         if entry is None:
-            return SyncAnswer(_unknown(request.group_id))
+            return SyncAnswer(self._unknown(request.group_id))
         if not self._has_capacity(entry, sum(map(len, request.assignments.values()))):
             return SyncAnswer(GroupError.COORDINATOR_NOT_AVAILABLE)
         token: asyncio.Future[SyncAnswer] = asyncio.get_running_loop().create_future()
@@ -128,7 +148,7 @@ class Groups:
     def heartbeat(self, group_id: str, member_id: str, group_instance_id: str | None, generation: int) -> GroupError:
         entry = self._entries.get(group_id)
         if entry is None:
-            return _unknown(group_id)
+            return self._unknown(group_id)
         error = entry.machine.heartbeat(member_id, group_instance_id, generation, self._shell.now_ms())
         self._shell.set_timer(entry)
         return error
@@ -139,6 +159,8 @@ class Groups:
             return GroupError.INVALID_GROUP_ID, []
         entry = self._entries.get(group_id)
         if entry is None:
+            if refused := self._refusal(group_id):
+                return refused, []
             return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
         now_ms = self._shell.now_ms()
         results = [entry.machine.leave(member, now_ms) for member in leaving]
@@ -147,13 +169,18 @@ class Groups:
 
     # --- administration
 
-    def describe(self, group_id: str) -> GroupDescription | None:
-        """None: there is no such group."""
+    def describe(self, group_id: str) -> GroupDescription | GroupError:
+        """GROUP_ID_NOT_FOUND: there is no such group."""
         entry = self._entries.get(group_id)
-        return None if entry is None else entry.machine.describe()
+        if entry is None:
+            return self._refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+        return entry.machine.describe()
 
-    def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[GroupListing]:
-        """By id; `states` and `types` select, in any case of letters, all if empty (KIP-518, KIP-848)."""
+    def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[GroupListing] | GroupError:
+        """The groups of our slots, by id; COORDINATOR_LOAD_IN_PROGRESS if not all of them are here yet. `states` and
+        `types` select, in any case of letters, all if empty (KIP-518, KIP-848)."""
+        if self._loading:
+            return GroupError.COORDINATOR_LOAD_IN_PROGRESS
         wanted = {state.lower() for state in states}
         if types and CLASSIC not in {kind.lower() for kind in types}:
             return []
@@ -185,6 +212,8 @@ class Groups:
         holds its offsets, if it has any (`creates`); the caller stores it before it awaits anything else."""
         entry = self._entries.get(group_id)
         if entry is None:
+            if refused := self._refusal(group_id):
+                return refused, None
             if generation >= 0:
                 return GroupError.GROUP_ID_NOT_FOUND, None
             if not creates:
@@ -206,6 +235,66 @@ class Groups:
         entry.stored = True
         return entry.machine.snapshot().row(entry.key, self._clock.now_ms())
 
+    # --- slots
+
+    def _slots_changed(self) -> None:
+        gained = self._follow()
+        log.info("slots of groups changed", gained=len(gained), held=len(self._held))
+        if gained:
+            self._tasks.start("load groups", self._load_in_the_end(gained))
+
+    def _follow(self) -> Sequence[SlotEpoch]:
+        """Drop the groups of slots that are not ours any more, or were not for a while; the slots to load."""
+        before, self._held = self._held, dict(self._slots.ours)
+        lost = {slot for slot, epoch in before.items() if self._held.get(slot) != epoch}
+        gained = [epoch for slot, epoch in self._held.items() if before.get(slot) != epoch]
+        for entry in [entry for entry in self._entries.values() if entry.slot.slot in lost]:
+            self._shell.drop(entry)  # requests that wait are answered
+            self.metadata_bytes -= entry.counted_bytes
+            del self._entries[entry.key]
+        self._loading = (self._loading - lost) | {epoch.slot for epoch in gained}
+        return gained
+
+    async def _load_in_the_end(self, slots: Sequence[SlotEpoch]) -> None:
+        while True:
+            try:
+                await self._load(slots)
+                return
+            except StreamLakeError as error:
+                log.warning("groups could not be loaded; retrying", slots=len(slots), error=str(error))
+            await asyncio.sleep(LOAD_RETRY_S)
+
+    async def _load(self, slots: Sequence[SlotEpoch]) -> None:
+        """Read the groups of these slots. Their rows are as the former owner has left them: its later writes are
+        Fenced since before we had the slots."""
+        rows: dict[int, list[GroupRow]] = {epoch.slot: [] for epoch in slots}
+        for row in await self._store.load_groups(rows):
+            rows[slot_of(row.group_id)].append(row)
+        for epoch in slots:
+            if self._held.get(epoch.slot) != epoch:
+                continue  # lost meanwhile; should it be ours again, it is loaded again
+            for row in rows[epoch.slot]:
+                entry = GroupEntry(
+                    row.group_id, self._restore(row), stored=True, slot=epoch, empty_since_ms=row.updated_ms
+                )
+                self._entries[row.group_id] = entry
+                self._shell.settle(entry)
+            self._loading.discard(epoch.slot)
+            if rows[epoch.slot]:
+                await asyncio.sleep(0)  # thousands of groups in one go would block the loop
+
+    def _refusal(self, group_id: str) -> GroupError | None:
+        """Why nothing can be said of a group that is not here; None: it does not exist."""
+        slot = slot_of(group_id)
+        if slot not in self._held:
+            return GroupError.NOT_COORDINATOR
+        return GroupError.COORDINATOR_LOAD_IN_PROGRESS if slot in self._loading else None
+
+    def _unknown(self, group_id: str) -> GroupError:
+        if not group_id:
+            return GroupError.INVALID_GROUP_ID
+        return self._refusal(group_id) or GroupError.UNKNOWN_MEMBER_ID
+
     # --- one group
 
     def _restore(self, row: GroupRow) -> Group:
@@ -219,13 +308,14 @@ class Groups:
             )
 
     def _create(self, group_id: str) -> GroupEntry:
-        machine = Group(group_id, self.settings, self._ids.uuid)
-        entry = self._entries[group_id] = GroupEntry(group_id, machine, empty_since_ms=self._clock.now_ms())
+        machine, slot = Group(group_id, self.settings, self._ids.uuid), self._held[slot_of(group_id)]
+        entry = GroupEntry(group_id, machine, slot=slot, empty_since_ms=self._clock.now_ms())
+        self._entries[group_id] = entry
         return entry
 
     async def _write(self, entry: GroupEntry, saved: Saved, now_ms: int) -> None:
         assert isinstance(saved, SavedGroup), f"groups of kind {saved.kind} have no table yet"
-        await self._store.save_group(saved.row(entry.key, now_ms))
+        await self._store.save_group(saved.row(entry.key, now_ms), entry.slot)
 
     def _has_capacity(self, entry: GroupEntry | None, size_bytes: int) -> bool:
         full = self.metadata_bytes + size_bytes > self.settings.metadata_bytes_max
@@ -254,10 +344,10 @@ class Groups:
     async def _delete(self, group_id: str, only_if_stale: bool = False) -> GroupError:
         entry = self._entries.get(group_id)
         if entry is None:
-            return GroupError.GROUP_ID_NOT_FOUND
+            return self._refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
         async with entry.lock:  # behind any save, so that no row comes back after it was deleted
             if self._entries.get(group_id) is not entry:
-                return GroupError.GROUP_ID_NOT_FOUND
+                return GroupError.NOT_COORDINATOR if entry.dropped else GroupError.GROUP_ID_NOT_FOUND
             if not entry.machine.vacant or (only_if_stale and not self._looks_stale(entry)):
                 return GroupError.NON_EMPTY_GROUP
             # Nothing is awaited from here to the queue of the store: the next commit or join creates a new group, and
@@ -265,10 +355,11 @@ class Groups:
             entry.machine.die()
             self._drop(entry)
             try:
-                await self._store.delete_groups([group_id])
+                await self._store.delete_group(group_id, entry.slot)
             except StreamLakeError as failed:
-                entry.machine.revive()
-                self._entries.setdefault(group_id, entry)
+                if self._held.get(entry.slot.slot) == entry.slot:
+                    entry.machine.revive()
+                    self._entries.setdefault(group_id, entry)
                 return store_error(failed)
         return GroupError.NONE
 
@@ -293,7 +384,3 @@ class Groups:
         """As far as memory shows: a commit of an earlier life of this broker may be more recent."""
         active_ms = max(entry.empty_since_ms, entry.last_commit_ms)
         return active_ms + self.settings.offsets_retention_ms <= self._clock.now_ms()
-
-
-def _unknown(group_id: str) -> GroupError:
-    return GroupError.UNKNOWN_MEMBER_ID if group_id else GroupError.INVALID_GROUP_ID

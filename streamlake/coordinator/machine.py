@@ -58,5 +58,6 @@ class Machine(Protocol):
         ...
 
     def abandon(self) -> None:
-        """This coordinator stops: every request that waits is answered with that."""
+        """This coordinator stops, or is not that of the group any more: every request that waits is answered with
+        that."""
         ...

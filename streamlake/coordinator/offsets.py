@@ -75,7 +75,8 @@ class Offsets:
     async def fetch(
         self, group_id: str, partitions: Collection[tuple[str, int]] | None = None
     ) -> list[OffsetRow] | GroupError:
-        """Committed offsets by topic and partition, of all partitions if None; those without an offset are omitted."""
+        """Committed offsets by topic and partition, of all partitions if None; those without an offset are omitted. Of
+        any group: they are read where its coordinator, whoever that is, has made them durable."""
         try:
             rows = await self._store.fetch_offsets(group_id)
         except StreamLakeError as failed:
@@ -94,13 +95,13 @@ class Offsets:
 
     async def _write(self, entry: GroupEntry, group_id: str, offsets: Sequence[OffsetRow]) -> None:
         if entry.stored:
-            await self._store.commit_offsets(group_id, offsets)
+            await self._store.commit_offsets(group_id, offsets, entry.slot)
             return
         async with entry.lock:
             row = self._groups.row_of_new(entry)
-            writes = [self._store.commit_offsets(group_id, offsets)]
+            writes = [self._store.commit_offsets(group_id, offsets, entry.slot)]
             if row is not None:  # without its row the group would not be listed, and its offsets would never expire
-                writes.append(self._store.save_group(row))
+                writes.append(self._store.save_group(row, entry.slot))
             for outcome in await asyncio.gather(*writes, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     entry.stored = row is None

@@ -33,6 +33,7 @@ class Entry(Generic[M]):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     timer: asyncio.TimerHandle | None = None
     timer_at_ms: int = NEVER_MS
+    dropped: bool = False  # another broker runs it, or nobody
 
 
 E = TypeVar("E", bound=Entry[Any])
@@ -58,13 +59,21 @@ class Shell(Generic[E]):
         """Requests that still wait are answered."""
         await self._tasks.stop()
         for entry in entries:
-            entry.machine.abandon()
-            self._deliver(entry)
-            self.release(entry)
+            self.drop(entry)
+
+    def drop(self, entry: E) -> None:
+        """It is not run here any more: requests that wait are answered with that. A save that is under way ends as it
+        ends, and nobody waits for it but those who were promised its outcome."""
+        entry.machine.abandon()
+        self._deliver(entry)
+        self.release(entry)
+        entry.dropped = True
 
     def settle(self, entry: E) -> None:
         """After each event: deliver answers, start saves, set the timer."""
         self._deliver(entry)
+        if entry.dropped:
+            return
         self.set_timer(entry)
         self._settled(entry)
 

@@ -1,6 +1,7 @@
 """Listening sockets: bound before anything is recovered, so that a mistake is a clear error and port 0 is known. And
-which addresses are this machine's alone."""
+which addresses are this machine's alone, and which refuse."""
 
+import asyncio
 import errno
 import ipaddress
 import os
@@ -9,6 +10,7 @@ import socket
 from streamlake.core.errors import Invalid, Unavailable
 
 UNKNOWN_NAME = int(socket.EAI_NONAME)
+CONNECT_TIMEOUT_S = 1.0
 
 
 def bind(host: str, port: int, what: str, host_key: str, port_key: str, backlog: int) -> socket.socket:
@@ -44,3 +46,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+async def refuses(host: str, port: int) -> bool:
+    """Whether this address answers that nobody listens there. No answer, or an address that is not there any more, is
+    no refusal: what listens may still reach others."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    writer.close()
+    return False

@@ -133,8 +133,8 @@ def check_this_broker(ctx: Context, name: str) -> None:
         node = int(name) if len(name) <= 20 else None
     except ValueError:
         node = None
-    if node != ctx.node.node_id:
-        raise Refused(f"this is broker {ctx.node.node_id}, not {name[:100]!r}: ask that one")
+    if node != ctx.brokers.node:
+        raise Refused(f"this is broker {ctx.brokers.node}, not {name[:100]!r}: ask that one")
 
 
 def log_level() -> str:
@@ -155,7 +155,7 @@ async def apply(ctx: Context, kind: int, name: str, change: Mapping[str, str | N
         if validate_only:
             check_alter(given)
         else:
-            await ctx.broker_configs.alter(ctx.node.node_id if name else None, given, removed)
+            await ctx.broker_configs.alter(ctx.brokers.node if name else None, given, removed)
     elif validate_only:
         DEFINITIONS[NAMED[kind]].check(given)
     else:

@@ -4,12 +4,15 @@ Handlers are functions of (Context, Exchange): they translate between the wire a
 no state of their own. An Exchange is one request on one connection.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.slots import Slots
+from streamlake.cluster.store.membership import BrokerInfo
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.topics import TopicInfo, Topics
 from streamlake.coordinator.groups import Groups
@@ -30,23 +33,14 @@ TIMEOUT_MS_MAX = 600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """This broker as clients are told of it."""
-
-    node_id: int
-    host: str
-    port: int
-    cluster_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
-    node: Node
+    brokers: Brokers
     topics: Topics
     broker_configs: BrokerConfigs
     resource_configs: ResourceConfigs
     logs: LogManager
     streams: Streams
+    slots: Slots
     groups: Groups
     offsets: Offsets
     producer_ids: ProducerIds
@@ -96,6 +90,41 @@ def default_partitions(ctx: Context) -> int:
     count = ctx.broker_configs.value("num.partitions")
     assert isinstance(count, int)
     return count
+
+
+class Leader(NamedTuple):
+    node: int  # -1: nobody shall lead it
+    epoch: int  # -1: it does not lead it yet
+
+
+NOBODY = Leader(-1, -1)
+
+
+def leader_of(ctx: Context, topic: TopicInfo, index: int) -> Leader:
+    """Which broker has, or shall have, the partition open. The epoch of another broker is not known here."""
+    node = topic.partitions[index].node
+    if node is None or ctx.brokers.get(node) is None:
+        return NOBODY
+    partition = ctx.logs.get(topic.id, index) if node == ctx.brokers.node else None
+    return Leader(node, -1 if partition is None else partition.leader_epoch)
+
+
+def leader_hint(ctx: Context, code: ErrorCode, topic: TopicInfo | ErrorCode, index: int) -> Leader:
+    """Who leads the partition, for an answer that refuses a request with this code (KIP-951): its client need not ask
+    for metadata first. NOBODY if that is not known, or the code is about something else."""
+    fenced = code == ErrorCode.FENCED_LEADER_EPOCH
+    if isinstance(topic, ErrorCode) or not (fenced or code == ErrorCode.NOT_LEADER_OR_FOLLOWER):
+        return NOBODY
+    leader = leader_of(ctx, topic, index)
+    if leader.node == ctx.brokers.node and not fenced:
+        return NOBODY  # this broker does not lead it, or not any more, and does not know yet who does
+    return leader if leader.epoch >= 0 and ctx.brokers.get(leader.node) else NOBODY
+
+
+def hinted_brokers(ctx: Context, nodes: Collection[int]) -> list[BrokerInfo]:
+    """Where the leaders of an answer's hints are; -1 is nobody."""
+    found = [ctx.brokers.get(node) for node in sorted(nodes) if node >= 0]
+    return [broker for broker in found if broker is not None]
 
 
 class Located(NamedTuple):

@@ -50,7 +50,7 @@ async def _grow(ctx: Context, wanted: CreatePartitionsTopic, validate_only: bool
         return failed(ErrorCode.INVALID_REPLICA_ASSIGNMENT, text)
     codes = REPLICA_ASSIGNMENT  # of the step that may fail
     try:
-        check_replicas([a.broker_ids for a in wanted.assignments or ()], ctx.node.node_id)
+        check_replicas([a.broker_ids for a in wanted.assignments or ()], ctx.brokers.node)
         codes = PARTITION_COUNT
         if validate_only:
             ctx.topics.check_add_partitions(wanted.name, wanted.count)

@@ -115,7 +115,7 @@ def _check_assignment(ctx: Context, topic: CreatableTopic) -> None:
     indexes = sorted(a.partition_index for a in topic.assignments)
     if indexes != list(range(len(indexes))):
         raise Invalid("a replica assignment must name the partitions 0 to n-1, each once")
-    check_replicas([a.broker_ids for a in topic.assignments], ctx.node.node_id)
+    check_replicas([a.broker_ids for a in topic.assignments], ctx.brokers.node)
 
 
 def _failed(topic: CreatableTopic, code: ErrorCode, message: str) -> CreatableTopicResult:

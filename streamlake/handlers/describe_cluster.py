@@ -1,6 +1,7 @@
 """DescribeCluster (60): the brokers and the controller.
 
-Behavior: this broker, which is the controller too. Only the brokers' endpoint (type 1) can be described; who asks for
+Behavior: the brokers that serve, as of this broker's last beat. This broker is named as the controller: every broker
+makes changes of the cluster. Only the brokers' endpoint (type 1) can be described; who asks for
 the controllers (2) asks the wrong endpoint.
 """
 
@@ -18,7 +19,6 @@ BROKERS, CONTROLLERS = 1, 2
 
 async def handle(ctx: Context, exchange: Exchange) -> DescribeClusterResponse:
     request: DescribeClusterRequest = exchange.body
-    node = ctx.node
     if request.endpoint_type != BROKERS:
         mismatched = request.endpoint_type == CONTROLLERS
         return DescribeClusterResponse(
@@ -27,9 +27,9 @@ async def handle(ctx: Context, exchange: Exchange) -> DescribeClusterResponse:
         )
     return DescribeClusterResponse(
         endpoint_type=request.endpoint_type,
-        cluster_id=node.cluster_id,
-        controller_id=node.node_id,
-        brokers=(DescribeClusterBroker(broker_id=node.node_id, host=node.host, port=node.port),),
+        cluster_id=ctx.brokers.cluster_id,
+        controller_id=ctx.brokers.controller,
+        brokers=tuple(DescribeClusterBroker(broker_id=b.node, host=b.host, port=b.port) for b in ctx.brokers.serving()),
         cluster_authorized_operations=(
             operations.CLUSTER if request.include_cluster_authorized_operations else operations.NOT_ASKED
         ),

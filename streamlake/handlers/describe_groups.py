@@ -3,8 +3,10 @@
 Version notes: a group that does not exist is "Dead" without an error until version 5, GROUP_ID_NOT_FOUND from 6.
 """
 
+from streamlake.coordinator.classic.api import GroupError
 from streamlake.handlers import operations
 from streamlake.handlers.context import Context, Exchange
+from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.describe_groups import (
     DescribedGroup,
@@ -22,12 +24,14 @@ async def handle(ctx: Context, exchange: Exchange) -> DescribeGroupsResponse:
 
 def _describe(ctx: Context, version: int, group_id: str, allowed: int) -> DescribedGroup:
     group = ctx.groups.describe(group_id)
-    if group is None:
+    if group is GroupError.GROUP_ID_NOT_FOUND:
         if version < 6:
             return DescribedGroup(group_id=group_id, group_state="Dead", authorized_operations=allowed)
         text = f"group {group_id} does not exist"
         code = ErrorCode.GROUP_ID_NOT_FOUND
         return DescribedGroup(group_id=group_id, group_state="Dead", error_code=code, error_message=text)
+    if isinstance(group, GroupError):
+        return DescribedGroup(group_id=group_id, error_code=group_code(group), authorized_operations=allowed)
     return DescribedGroup(
         group_id=group_id,
         group_state=group.state,

@@ -5,7 +5,8 @@ batch, however large, so a consumer cannot get stuck (KIP-74). With less than mi
 partition's high watermark moves or max_wait passes; while it waits the connection may start its next request.
 While the connections hold much memory an answer is as small as what is left of it, but never less than that batch.
 Readers see durable offsets only; read_committed readers only up to the last stable offset.
-Version notes: sessions from 7, topic ids from 13. Record bytes go to the socket uncopied.
+Version notes: sessions from 7, topic ids from 13; who asks the wrong broker, or with the epoch of an earlier leader, is
+told the right one from 16 (KIP-951). Record bytes go to the socket uncopied.
 """
 
 import asyncio
@@ -14,18 +15,26 @@ from typing import cast
 from uuid import UUID
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
+from streamlake.handlers.context import Context, Exchange, find_partition, find_topic, hinted_brokers, leader_hint
 from streamlake.handlers.error_codes import FETCH, failure
 from streamlake.handlers.fetch_session import Key, Session, Wanted, to_send
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+from streamlake.protocol.messages.fetch import (
+    FetchableTopicResponse,
+    FetchRequest,
+    FetchResponse,
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionData,
+)
 from streamlake.protocol.wire import Buffer, Chunks
 
 READ_S_MAX = 1.0  # after so long, what was read goes out: the client asks again before it gives the request up
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 WAIT_MS_MAX = 300_000
 READ_COMMITTED = 1
+HINTS_FROM = 16  # the version
 NO_RECORDS = b""  # and not null: librdkafka cannot parse null records, and then asks again without a pause
 
 Answers = list[tuple[Key, PartitionData]]
@@ -44,10 +53,10 @@ async def handle(ctx: Context, exchange: Exchange) -> FetchResponse:
         woken = loop.create_future()
         watched = _watch(ctx, wanted, woken)  # before reading, so that no append can fall in between
         try:
-            answers, enough = await _read(ctx, request, wanted)
+            answers, enough = await _read(ctx, exchange, wanted)
             left_s = deadline - loop.time()
             if enough or left_s <= 0:
-                return _response(session, answers)
+                return _response(ctx, session, answers)
             # Only now: were the connection's next fetches read too, their answers would pile up in memory.
             exchange.release()
             await asyncio.wait([woken], timeout=left_s)
@@ -67,8 +76,9 @@ def _watch(ctx: Context, wanted: list[tuple[Key, Wanted]], woken: "asyncio.Futur
     return watched
 
 
-async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
+async def _read(ctx: Context, exchange: Exchange, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
     """All partitions once. True if the answer should go out now: enough bytes, or an error."""
+    request: FetchRequest = exchange.body
     free_bytes = ctx.connection_memory.free_bytes
     room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX, free_bytes)
     loop = asyncio.get_running_loop()
@@ -78,7 +88,7 @@ async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wan
     for key, want in wanted:
         if total and loop.time() > until:
             room = 0
-        answer = await _read_one(ctx, request, key, want, room, first=total == 0)
+        answer = await _read_one(ctx, exchange, key, want, room, first=total == 0)
         size = len(answer.records or b"")
         total += size
         room = max(room - size, 0)
@@ -89,7 +99,7 @@ async def _read(ctx: Context, request: FetchRequest, wanted: list[tuple[Key, Wan
 
 
 async def _read_one(
-    ctx: Context, request: FetchRequest, key: Key, want: Wanted, room: int, *, first: bool
+    ctx: Context, exchange: Exchange, key: Key, want: Wanted, room: int, *, first: bool
 ) -> PartitionData:
     name, topic_id, index = key
     epoch = want.request.current_leader_epoch
@@ -100,18 +110,21 @@ async def _read_one(
             partition_index=index,
             error_code=code,
             high_watermark=-1,
+            current_leader=_hint(ctx, exchange, key, code),
             aborted_transactions=None if fenced else (),  # as Kafka, which finds these only when it reads
             records=NO_RECORDS,
         )
-    committed = request.isolation_level == READ_COMMITTED
+    committed = exchange.body.isolation_level == READ_COMMITTED
     limit = min(max(want.request.partition_max_bytes, 0), room)
     try:
         result = await partition.read(want.request.fetch_offset, limit, committed=committed, at_least_one=first)
     except StreamLakeError as error:
+        code = failure(error, FETCH).code
         return PartitionData(
             partition_index=index,
-            error_code=failure(error, FETCH).code,
+            error_code=code,
             high_watermark=-1,
+            current_leader=_hint(ctx, exchange, key, code),
             log_start_offset=partition.log_start_offset,  # more than Kafka tells: why the offset is out of range
             aborted_transactions=None,
             records=NO_RECORDS,
@@ -126,20 +139,33 @@ async def _read_one(
     )
 
 
+def _hint(ctx: Context, exchange: Exchange, key: Key, code: ErrorCode) -> LeaderIdAndEpoch:
+    if exchange.version < HINTS_FROM:
+        return LeaderIdAndEpoch()
+    name, topic_id, index = key
+    return LeaderIdAndEpoch(*leader_hint(ctx, code, find_topic(ctx, name, topic_id), index))
+
+
 def _uncopied(chunks: Sequence[Buffer]) -> Buffer:
     if len(chunks) == 1:
         return chunks[0]
     return cast(Buffer, Chunks(chunks)) if chunks else NO_RECORDS  # the encoder, which alone looks at it, knows both
 
 
-def _response(session: Session, answers: Answers) -> FetchResponse:
+def _response(ctx: Context, session: Session, answers: Answers) -> FetchResponse:
     topics: dict[tuple[str, UUID | None], list[PartitionData]] = {}
+    leaders = set()
     for (name, topic_id, _), answer in to_send(session, answers):
+        if answer.error_code:
+            leaders.add(answer.current_leader.leader_id)
         topics.setdefault((name, topic_id), []).append(answer)
     return FetchResponse(
         session_id=session.session_id,
         responses=tuple(
             FetchableTopicResponse(topic=name, topic_id=topic_id, partitions=tuple(partitions))
             for (name, topic_id), partitions in topics.items()
+        ),
+        node_endpoints=tuple(
+            NodeEndpoint(node_id=b.node, host=b.host, port=b.port) for b in hinted_brokers(ctx, leaders)
         ),
     )

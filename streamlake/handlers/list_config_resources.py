@@ -28,4 +28,4 @@ async def handle(ctx: Context, exchange: Exchange) -> ListConfigResourcesRespons
 async def _names(ctx: Context, kind: int) -> list[str]:
     if kind in NAMED:
         return await ctx.resource_configs.names(NAMED[kind])
-    return [topic.name for topic in ctx.topics.all()] if kind == TOPIC else [str(ctx.node.node_id)]
+    return [topic.name for topic in ctx.topics.all()] if kind == TOPIC else [str(b.node) for b in ctx.brokers.serving()]

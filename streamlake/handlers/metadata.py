@@ -1,8 +1,8 @@
 """Metadata (3): brokers, topics and their leaders.
 
 Behavior: a topic that does not exist is created if both the broker (auto.create.topics.enable) and the request allow
-it. Every partition is led by the broker that has it open; replicas are that broker alone, because the object store
-keeps the copies.
+it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that has it open;
+replicas are that broker alone, because the object store keeps the copies.
 A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
 Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version
 10, requests from 12: one with an id before that, or with neither name nor id, is refused as a whole. Operations (8 and
@@ -16,7 +16,7 @@ import msgspec
 from streamlake.cluster.topics import TopicInfo, check_name
 from streamlake.core.errors import Exists, Invalid, StreamLakeError
 from streamlake.handlers import operations
-from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic
+from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic, leader_of
 from streamlake.handlers.error_codes import TOPIC_NAME, failure
 from streamlake.handlers.internal_topics import RESERVED
 from streamlake.protocol.errors import ErrorCode
@@ -32,7 +32,6 @@ from streamlake.protocol.messages.metadata import (
 
 async def handle(ctx: Context, exchange: Exchange) -> MetadataResponse:
     request: MetadataRequest = exchange.body
-    node = ctx.node
     allowed = operations.TOPIC if request.include_topic_authorized_operations else operations.NOT_ASKED
     if request.topics is None or (exchange.version == 0 and not request.topics):
         topics = [describe(ctx, topic, allowed) for topic in ctx.topics.all()]
@@ -56,9 +55,9 @@ async def handle(ctx: Context, exchange: Exchange) -> MetadataResponse:
             else:
                 topics.append(describe(ctx, topic, allowed))
     return MetadataResponse(
-        brokers=(MetadataResponseBroker(node_id=node.node_id, host=node.host, port=node.port),),
-        cluster_id=node.cluster_id,
-        controller_id=node.node_id,
+        brokers=tuple(MetadataResponseBroker(node_id=b.node, host=b.host, port=b.port) for b in ctx.brokers.serving()),
+        cluster_id=ctx.brokers.cluster_id,
+        controller_id=ctx.brokers.controller,
         topics=tuple(topics),
         cluster_authorized_operations=(
             operations.CLUSTER if request.include_cluster_authorized_operations else operations.NOT_ASKED
@@ -86,18 +85,18 @@ def find_by_name(ctx: Context, name: str) -> TopicInfo | ErrorCode:
 
 
 def describe(ctx: Context, topic: TopicInfo, allowed: int = operations.NOT_ASKED) -> MetadataResponseTopic:
-    node_id = ctx.node.node_id
     partitions = []
     for info in topic.partitions:
-        partition = ctx.logs.get(topic.id, info.index)
+        leader = leader_of(ctx, topic, info.index)
+        leads = leader.node >= 0 and (leader.epoch >= 0 or leader.node != ctx.brokers.node)
         partitions.append(
             MetadataResponsePartition(
-                error_code=ErrorCode.NONE if partition else ErrorCode.LEADER_NOT_AVAILABLE,
+                error_code=ErrorCode.NONE if leads else ErrorCode.LEADER_NOT_AVAILABLE,
                 partition_index=info.index,
-                leader_id=node_id if partition else -1,
-                leader_epoch=partition.leader_epoch if partition else -1,
-                replica_nodes=(node_id,),
-                isr_nodes=(node_id,),
+                leader_id=leader.node if leads else -1,
+                leader_epoch=leader.epoch,
+                replica_nodes=(leader.node,) if leader.node >= 0 else (),
+                isr_nodes=(leader.node,) if leader.node >= 0 else (),
             )
         )
     return MetadataResponseTopic(

@@ -1,8 +1,8 @@
 """OffsetFetch (9): what a group has committed.
 
-Behavior: a partition without a committed offset is answered with -1, which is no error; one that is asked for twice is
-answered twice. Offsets are read from where
-they are durable, so `require_stable` changes nothing while there are no transactions.
+Behavior: any broker answers for any group, because offsets are read from where they are durable; Kafka's answer for the
+groups that they coordinate. A partition without a committed offset is answered with -1, which is no error; one that is
+asked for twice is answered twice. `require_stable` changes nothing while there are no transactions.
 Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2). Version 1 has no
 error but those of partitions.
 """

@@ -8,7 +8,8 @@ The answer waits until all is durable; a duplicate's answer waits for the origin
 If there is capacity already and little to decompress, `begin` does all that without a task; `handle` is for the others.
 Most requests of a producer follow others with the same head, and are begun together: produce_runs.py reads them and
 writes their answers, and shares all that lies between with this file.
-Version notes: topic ids instead of names from version 13; error messages from 8.
+Version notes: topic ids instead of names from version 13; error messages from 8; who asks the wrong broker is told the
+right one from 10 (KIP-951).
 """
 
 import asyncio
@@ -20,11 +21,21 @@ import msgspec
 
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import TIMEOUT_MS_MAX, Context, Exchange, find_partition, find_topic
+from streamlake.handlers.context import (
+    TIMEOUT_MS_MAX,
+    Context,
+    Exchange,
+    find_partition,
+    find_topic,
+    hinted_brokers,
+    leader_hint,
+)
 from streamlake.handlers.error_codes import LOG, RESERVATION, Failure, failure
 from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
+    LeaderIdAndEpoch,
+    NodeEndpoint,
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
@@ -92,9 +103,9 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
     if request.acks == 0:
         exchange.answer(None)
     elif pending := _pending(parts):
-        Later(pending, timeout_s(request), ctx.deadlines, partial(_answer, exchange, parts))
+        Later(pending, timeout_s(request), ctx.deadlines, partial(_answer, ctx, exchange, parts))
     else:
-        exchange.answer(response(parts))
+        exchange.answer(response(ctx, parts))
     return True
 
 
@@ -125,7 +136,7 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     if pending := _pending(parts):
         # asyncio.wait and not wait_for: a timeout must not cancel futures that duplicates wait for too.
         await asyncio.wait(pending, timeout=wait_s)
-    return response(parts)
+    return response(ctx, parts)
 
 
 class Later:
@@ -158,9 +169,9 @@ class Later:
         self._then()
 
 
-def _answer(exchange: Exchange, parts: list[Part]) -> None:
+def _answer(ctx: Context, exchange: Exchange, parts: list[Part]) -> None:
     try:
-        found = response(parts)
+        found = response(ctx, parts)
     except Exception as error:
         exchange.fail(error)
     else:
@@ -261,19 +272,26 @@ def stage_one(
     return parts
 
 
-def response(parts: list[Part]) -> ProduceResponse:
+def response(ctx: Context, parts: list[Part]) -> ProduceResponse:
     topics: dict[tuple[str, UUID | None], list[PartitionProduceResponse]] = {}
+    leaders = set()
     for part in parts:
-        topics.setdefault((part.name, part.topic_id), []).append(_part(part))
+        answer = _part(ctx, part)
+        if answer.error_code:
+            leaders.add(answer.current_leader.leader_id)
+        topics.setdefault((part.name, part.topic_id), []).append(answer)
     return ProduceResponse(
         responses=tuple(
             TopicProduceResponse(name=name, topic_id=topic_id, partition_responses=tuple(answers))
             for (name, topic_id), answers in topics.items()
-        )
+        ),
+        node_endpoints=tuple(
+            NodeEndpoint(node_id=b.node, host=b.host, port=b.port) for b in hinted_brokers(ctx, leaders)
+        ),
     )
 
 
-def _part(part: Part) -> PartitionProduceResponse:
+def _part(ctx: Context, part: Part) -> PartitionProduceResponse:
     outcome = part.outcome
     if isinstance(outcome, Appended):
         if not outcome.durable.done():
@@ -298,4 +316,7 @@ def _part(part: Part) -> PartitionProduceResponse:
         error_code=outcome.code,
         base_offset=-1,
         error_message=outcome.message or None,
+        current_leader=LeaderIdAndEpoch(
+            *leader_hint(ctx, outcome.code, find_topic(ctx, part.name, part.topic_id), part.index)
+        ),
     )

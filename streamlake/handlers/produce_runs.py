@@ -184,7 +184,7 @@ class PendingReply:
         if isinstance(outcome, Appended) and outcome.durable.done() and outcome.durable.exception() is None:
             numbers = self._offsets, outcome.log_start_offset, outcome.log_append_time_ms
             return [self._frames.responses(route.response, route.places, *numbers)]
-        response = produce.response([produce.Part(route.name, route.topic_id, route.index, outcome)])
+        response = produce.response(self._ctx, [produce.Part(route.name, route.topic_id, route.index, outcome)])
         calls = (msgspec.structs.replace(route.call, correlation_id=n) for n in self._frames.correlation_ids)
         return [buffer for call in calls for buffer in encode_response(call, response)]
 

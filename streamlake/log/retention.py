@@ -56,5 +56,6 @@ async def apply_retention(partition: Partition, now_ms: int) -> int:
     point = min(point, partition.deletable_offset)
     if point <= before:
         return 0  # without a note: the hold may be released before the next run
-    await partition.stream.trim(point)
+    # A table may have been enabled by another broker since: the hold in the metadata store wins, in one transaction.
+    await partition.stream.trim(point, spares_held=True)
     return partition.log_start_offset - before

@@ -96,6 +96,7 @@ class Stream(Protocol):
         `uploaded_offset`. Both depend on the arguments, the three offsets and the appended chunks only."""
         ...
 
-    async def trim(self, start_offset: int) -> None:
-        """Move the start forward, durably; never back, and never above `durable_offset`."""
+    async def trim(self, start_offset: int, *, spares_held: bool = False) -> None:
+        """Move the start forward, durably; never back, and never above `durable_offset`. `spares_held`: Conflict if
+        that would pass a hold in the metadata store, which may be newer than what is known here."""
         ...

@@ -2,9 +2,9 @@
 
     recover() of the WAL ─► log cache, part by part ─► objects, each part committed with the trim it allows
 
-Memory is bounded by the upload trigger, whatever the WAL holds. A crash at any point leaves the WAL with a trim that
-is true: the next drain goes on from there. Checkpoints of the layer above are not taken, as nobody runs it for these
-streams; the next owner of a stream reads its tail once.
+Memory is bounded by the upload trigger, whatever the WAL holds. After a crash at any point the next drain reads the WAL
+again, and skips what lies below the ends of the streams. Checkpoints of the layer above are not taken, as nobody runs
+it for these streams; the next owner of a stream reads its tail once.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from streamlake.s3stream.wal.port import Buffer, DrainableWal
 @dataclass(frozen=True, slots=True)
 class Drained:
     records: int
-    skipped_records: int  # lay in objects already, or belong to deleted streams
+    skipped_records: int  # lay in objects already, or belong to deleted streams or to those that others drain
     objects: int
 
 
@@ -35,14 +35,15 @@ async def drain(
     metadata: StreamMetadata,
     ids: Ids,
     settings: StreamsSettings,
+    wanted: Callable[[int], bool] = lambda stream_id: True,
 ) -> Drained:
-    """Returns when every record of `wal` lies in a committed object and the WAL is trimmed; it may then be discarded.
+    """Returns when every record of `wal` that belongs to a `wanted` stream lies in a committed object. If others drain
+    the rest, the WAL may be discarded when they are done, too.
 
-    `metadata` is bound to this WAL: its trim moves. Retries for ever while store or metadata are away. Fenced if
-    another broker took the WAL or one of the streams over; Corrupt if the WAL and the metadata store contradict each
-    other.
+    Retries for ever while store or metadata are away. Fenced if another broker took the drain or one of the streams
+    over; Corrupt if the WAL and the metadata store contradict each other.
     """
-    states = {state.stream_id: state for state in await metadata.stream_states()}
+    states = {state.stream_id: state for state in await metadata.stream_states() if wanted(state.stream_id)}
     cache = LogCache(settings.log_cache_bytes, wal_readable=False)
     objects = ObjectMap()
     objects.load(await metadata.objects(), states)

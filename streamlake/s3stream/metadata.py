@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from streamlake.core.errors import StreamLakeError
+
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
@@ -44,12 +46,22 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class StreamTrim:
     """The stream begins at `start_offset` now. `checkpoint` lies at or above it, at a durable offset: what is below the
-    start can never be read again to rebuild the state of the log layer."""
+    start can never be read again to rebuild the state of the log layer. `spares_held`: not if somebody still needs what
+    is below."""
 
     stream_id: int
     stream_epoch: int
     start_offset: int
     checkpoint: Checkpoint | None
+    spares_held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAt:
+    """A stream that is to be opened, with its end as the opener found it, WAL tail included."""
+
+    stream_id: int
+    start_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +83,11 @@ class ObjectRanges:
 
 
 class StreamMetadata(Protocol):
-    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
-        """Take ownership: epoch + 1, owner = this broker; the new epoch starts at `start_offsets[i]` (the end of the
-        stream, WAL tail included, as the opener found it) in the epoch history. NotFound if a stream does not exist.
-        Unavailable if a stream has an owner, unless that is this node in a life whose records the WAL of this one
-        holds."""
+    async def open_streams(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
+        """Take ownership of each stream, or say why not: epoch + 1, owner = this broker; the new epoch starts at
+        `start_offset` in the epoch history. NotFound if a stream does not exist. Unavailable if a stream has an owner,
+        unless that is this node in a life whose records the WAL of this one holds. Conflict if its committed end is
+        beyond `start_offset`: it was written to since its end was read."""
         ...
 
     async def close_streams(self, closings: Sequence[Closing]) -> None:
@@ -114,7 +126,7 @@ class StreamMetadata(Protocol):
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         """Move starts and checkpoints forward, never back. Requires each stream's epoch equal (Fenced); unknown streams
-        are ignored."""
+        are ignored. Conflict, for all, if a stream is held below a start that spares what is held."""
         ...
 
     async def trim_wal(self, position: int) -> None:

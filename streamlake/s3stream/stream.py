@@ -269,8 +269,9 @@ class Stream:
 
     # -- retention ---------------------------------------------------------------------------------------------------
 
-    async def trim(self, start_offset: int) -> None:
-        """Delete what lies below start_offset. It never moves back."""
+    async def trim(self, start_offset: int, *, spares_held: bool = False) -> None:
+        """Delete what lies below start_offset. It never moves back. `spares_held`: Conflict if somebody needs what is
+        below, as the metadata store knows."""
         if start_offset > self.durable_offset:
             raise Invalid(f"cannot trim to {start_offset}: only offsets up to {self.durable_offset} are durable")
         if start_offset <= self.start_offset:
@@ -281,7 +282,9 @@ class Stream:
             await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
         # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint
         # goes with it: the state that was built from what is trimmed here could not be rebuilt by the next owner
-        await self._metadata.trim_streams([StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint)])
+        await self._metadata.trim_streams(
+            [StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint, spares_held)]
+        )
         self._log.start_offset = max(self._log.start_offset, start_offset)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)
 

@@ -15,12 +15,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from streamlake.core.budget import Budget
-from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import LogCache, StreamLog
-from streamlake.s3stream.metadata import Closing, StreamMetadata, StreamState
+from streamlake.s3stream.metadata import Closing, OpenAt, StreamMetadata, StreamState
 from streamlake.s3stream.objects.block_cache import BlockCache
 from streamlake.s3stream.objects.gc import GarbageCollector
 from streamlake.s3stream.objects.map import ObjectMap
@@ -123,30 +123,31 @@ class Streams:
         self._tasks.start("uploader", self.uploader.run())
         self._tasks.start("s3stream gc", self.gc.run())
 
-    async def open(self, stream_ids: Sequence[int]) -> list[Stream]:
-        """Become the owner of these streams. NotFound if one does not exist; some of the others may be open then, and
-        may be opened again."""
+    async def open(self, stream_ids: Sequence[int]) -> list[Stream | StreamLakeError]:
+        """Become the owner of each of these streams, or say why not: NotFound if it does not exist; Unavailable while
+        another broker owns it, or a WAL that is not drained yet holds records of it; Conflict if it was just closed
+        elsewhere (try again). Raises what concerns all; some may be open then, and may be opened again."""
         async with self._ownership:  # no commit is under way with the epochs that end here
-            count, opened = self._settings.streams_per_commit, list[Stream]()
+            count, opened = self._settings.streams_per_commit, list[Stream | StreamLakeError]()
             for at in range(0, len(stream_ids), count):
                 opened += await self._open_some(stream_ids[at : at + count])
             return opened
 
-    async def _open_some(self, stream_ids: Sequence[int]) -> list[Stream]:
+    async def _open_some(self, stream_ids: Sequence[int]) -> list[Stream | StreamLakeError]:
         before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
-        starts = [self._end_of(stream_id, before.get(stream_id)) for stream_id in stream_ids]
-        states = await self._take_epochs(stream_ids, starts)
-        await self._refresh(states)
-        return [self._opened(state) for state in states]
+        openings = [OpenAt(i, self._end_of(i, before.get(i))) for i in stream_ids]
+        states = await self._take_epochs(openings)
+        await self._refresh([state for state in states if isinstance(state, StreamState)])
+        return [state if isinstance(state, StreamLakeError) else self._opened(state) for state in states]
 
-    async def _take_epochs(self, stream_ids: Sequence[int], starts: Sequence[int]) -> list[StreamState]:
+    async def _take_epochs(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by
         ourselves. So no commit may come in between, and one epoch more does no harm."""
         unknown: OutcomeUnknown | None = None
         backoff = self._settings.backoff(self._ids)
         while True:
             try:
-                return await self._metadata.open_streams(stream_ids, starts)
+                return await self._metadata.open_streams(openings)
             except OutcomeUnknown as error:
                 unknown = error
             except (Unavailable, Full):
@@ -178,6 +179,17 @@ class Streams:
         log.epoch = state.epoch
         log.closed = False  # it was about to be closed, and is not
         return Stream(log, state, self.appender, self.reads, self._metadata)
+
+    def holds(self, stream_id: int) -> bool:
+        """Whether it is open here, or lies in our WAL beyond its committed end."""
+        return stream_id in self._logs
+
+    def held(self) -> list[int]:
+        return list(self._logs)
+
+    async def upload(self, stream_ids: Sequence[int]) -> None:
+        """Return when all that was appended to these streams before the call lies in committed objects."""
+        await self.uploader.upload(stream_ids)
 
     async def close_streams(self, stream_ids: Sequence[int] | None = None) -> None:
         """Give up the ownership of open streams, of all by default: appends end at once, what was appended becomes

@@ -24,7 +24,7 @@ from streamlake.catalogs.secrets import hider
 from streamlake.catalogs.trouble import remedy
 from streamlake.core.budget import Budget
 from streamlake.core.clock import Clock, SystemClock
-from streamlake.core.errors import Fenced, StreamLakeError, Unavailable, describe
+from streamlake.core.errors import StreamLakeError, Unavailable, describe
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor, ThreadExecutor
 from streamlake.iceberg_rest.s3.access import S3Access
@@ -61,7 +61,6 @@ NICENESS = 5  # the broker's answers come first
 THREADS = 4
 REQUEST_THREADS = 4
 ERROR_STATUS_MIN = 400
-FENCED_PAUSE_S = 0.5  # long enough for the report to be sent
 
 
 class WorkerMachine(Protocol):
@@ -197,7 +196,7 @@ async def _work(
     machine: WorkerMachine,
     stop: asyncio.Event,
 ) -> None:
-    """Run the tables that the server lists, until `stop`. Raises the error that a table's task died of, and Fenced."""
+    """Run the tables that the server lists, until `stop`. Raises the error that a table's task died of."""
     loop = asyncio.get_running_loop()
     stopping = loop.create_task(stop.wait())
     failed: asyncio.Future[BaseException] = loop.create_future()
@@ -206,17 +205,15 @@ async def _work(
         if not failed.done():
             failed.set_result(error)
 
-    def report(report: TableReport) -> None:
-        pipe.report(report)
-        if report.state == "fenced":  # another worker writes our tables: this process is a leftover
-            loop.call_later(FENCED_PAUSE_S, fail, Fenced(report.message))
+    def connect(host: str, port: int) -> KafkaPeer:
+        return KafkaPeer(host, port, "streamlake-worker", REQUEST_TIMEOUT_S)
 
-    peer = KafkaPeer(settings.bootstrap_host, settings.bootstrap_port, "streamlake-worker", REQUEST_TIMEOUT_S)
+    own = connect(settings.bootstrap_host, settings.bootstrap_port)
     work = Work(
         cluster_id=settings.cluster_id,
-        reader=KafkaLogReader(peer),
+        reader=KafkaLogReader(own, settings.node_id, connect),
         budget=Budget(settings.memory_bytes),
-        report=report,
+        report=pipe.report,
         round_bytes=settings.round_bytes,
     )
     catalogs = _catalogs(settings, machine)

@@ -1,22 +1,25 @@
 """A broker without sockets: real metadata, streams and partitions, on a store and a WAL in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from simulation.world.disk import SimFile
 from support.log_bench import NOW_MS, FixedClock, append
-from support.members import next_process
+from support.members import controller, next_process
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
 
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.registration import Registration
 from streamlake.broker.table_rules import CatalogRules
 from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.store.wals import WalKey, Wals
@@ -40,23 +43,34 @@ class Site:
 
     database: Database
     store: MemoryStore = field(default_factory=MemoryStore)
-    wal_log: WalLog = field(default_factory=WalLog)
+    wal_logs: dict[int, WalLog] = field(default_factory=lambda: defaultdict(WalLog))  # by node
     clock: FixedClock = field(default_factory=lambda: FixedClock(NOW_MS))
     lives: list["Life"] = field(default_factory=list)
 
-    async def start(self, catalogs: NamedCatalogs | None = None) -> "Life":
-        identity = (await next_process(self.database, self.clock, Ids(1))).identity
-        wal = await Wals(self.database, identity).adopt("file:///wal", keep_trim=True)
-        life = Life(self, identity, wal, catalogs)
+    async def start(self, catalogs: NamedCatalogs | None = None, node: int = 0) -> "Life":
+        member = await next_process(self.database, self.clock, Ids(1), node)
+        wals = Wals(self.database, member.identity)
+        wal = await wals.adopt("file:///wal", continues=True)
+        life = Life(self, member, wal, catalogs)
         self.lives.append(life)
-        await life.start()
+        await life.start(wals, wal)
         return life
+
+    async def move(self, topic: TopicInfo, index: int, node: int) -> None:
+        """Assign a partition to a node; running brokers see it at once."""
+        running = [life for life in self.lives if life.is_running]
+        await running[0].topics.assign(await controller(running[0].member), {(topic.id, index): node})
+        for life in running:
+            await life.topics.refresh()
 
 
 class Life:
     """One life of a broker."""
 
-    def __init__(self, site: Site, identity: BrokerIdentity, wal: WalKey, catalogs: NamedCatalogs | None) -> None:
+    def __init__(self, site: Site, member: Membership, wal: WalKey, catalogs: NamedCatalogs | None) -> None:
+        identity = member.identity
+        self.member = member
+        self.is_running = False
         self.failures: list[BaseException] = []
         self.clock = site.clock
         self.configs = BrokerConfigs(site.database, identity, {})
@@ -64,9 +78,10 @@ class Life:
         self.topics = Topics(site.database, identity, site.clock, Ids(identity.epoch), rules=rules)
         self.progress = TableProgress(site.database, identity)
         self.logs = LogManager(site.clock, InlineExecutor())
+        self.wal = MemoryWal(site.wal_logs[identity.node])
         self.streams = Streams(
             site.store,
-            MemoryWal(site.wal_log),
+            self.wal,
             SqlStreamMetadata(site.database, identity, wal),
             Ids(3),
             StreamsSettings(log_cache_bytes=8 * MIB, block_cache_bytes=MIB, upload_bytes=MIB),
@@ -75,16 +90,26 @@ class Life:
         )
         self.tasks = Supervisor(lambda _, error: self.failures.append(error))
         self.partitions = Partitions(
-            self.topics, self.configs, self.progress, self.streams, self.logs, self.tasks, retention_interval_s=0.01
+            identity.node,
+            self.topics,
+            self.configs,
+            self.progress,
+            self.streams,
+            self.logs,
+            self.tasks,
+            retention_interval_s=0.01,
         )
 
-    async def start(self) -> None:
+    async def start(self, wals: Wals, wal: WalKey) -> None:
         await self.topics.refresh()
         await self.configs.refresh()
         await self.streams.start()
+        await wals.release_unrecovered(wal, self.streams.held())
         await self.partitions.start()
+        self.is_running = True
 
     async def stop(self) -> None:
+        self.is_running = False
         await self.tasks.stop()
         self.logs.close_all()
         await self.streams.close()
@@ -112,3 +137,18 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         assert not life.failures
     await database.close()
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+def brokers_on_several_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Waiting moves the clock of the world; locks do not reach beyond a machine, and the metadata store is shared."""
+    sleep = asyncio.sleep
+
+    async def wait(life: Registration, seconds: float) -> None:
+        life._machine.clock.advance(seconds)  # type: ignore[attr-defined]
+        await sleep(0)
+
+    monkeypatch.setattr(Registration, "_pause", wait)
+    monkeypatch.setattr(Database, "is_ours_alone", False)
+    monkeypatch.setattr(SimFile, "lock", lambda self: True)
+    yield

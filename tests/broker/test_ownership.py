@@ -108,7 +108,7 @@ async def test_a_sick_partition_harms_no_other_and_is_counted(site) -> None:
 
 async def test_a_partition_that_could_not_be_read_is_opened_later(site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its object store was away for a moment: that must not need a restart."""
-    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "REOPEN_MAX_S", 0.001)
     life = await site.start()
     topic = await life.create("t", partitions=2)
     life.logs.close_all()
@@ -123,7 +123,7 @@ async def test_a_partition_that_could_not_be_read_is_opened_later(site, monkeypa
 
 async def test_a_damaged_partition_is_not_tried_again_and_again(site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each try is a new leader epoch and a line in the log, and cannot help."""
-    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "REOPEN_MAX_S", 0.001)
     life = await site.start()
     topic = await life.create("t")
     life.logs.close_all()
@@ -140,9 +140,8 @@ async def test_a_topic_that_is_deleted_while_others_are_opened(site, monkeypatch
     opened, gone = life.streams.open, doomed.partitions[0].stream_id
 
     async def without_the_doomed(stream_ids):
-        if gone in stream_ids:
-            raise NotFound("no such stream")
-        return await opened(stream_ids)
+        healthy = iter(await opened([i for i in stream_ids if i != gone]))
+        return [NotFound("no such stream") if i == gone else next(healthy) for i in stream_ids]
 
     monkeypatch.setattr(life.streams, "open", without_the_doomed)
     await life.configs.alter(None, {"log.retention.ms": "5"})
@@ -150,7 +149,7 @@ async def test_a_topic_that_is_deleted_while_others_are_opened(site, monkeypatch
 
 
 async def test_while_metadata_is_away_nobody_is_kept_waiting(site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "REOPEN_MAX_S", 0.001)
     life = await site.start()
     topic = await life.create("t")
     life.logs.close_all()
@@ -167,6 +166,104 @@ async def test_while_metadata_is_away_nobody_is_kept_waiting(site, monkeypatch: 
     await until(lambda: tries > 2)
     life.streams.open = healthy
     await until(lambda: life.logs.get(topic.id, 0) is not None)
+
+
+# -- partitions that move ----------------------------------------------------------------------------------------------
+
+
+def has(life, topic, index: int = 0):
+    return lambda: life.logs.get(topic.id, index) is not None
+
+
+def lacks(life, topic, index: int = 0):
+    return lambda: life.logs.get(topic.id, index) is None
+
+
+async def test_a_partition_moves_with_all_its_records_and_comes_back(site) -> None:
+    one, two = await site.start(), await site.start(node=1)
+    topic = await one.create("t", partitions=2)
+    left = one.logs.get(topic.id, 0)
+    await one.append(left, count=3)
+    await site.move(topic, 0, 1)
+    await until(has(two, topic))
+    moved = two.logs.get(topic.id, 0)
+    assert (moved.high_watermark, moved.leader_epoch) == (3, 1)
+    with pytest.raises(Closed):
+        await one.append(left)
+    assert await two.append(moved, count=2) == 5
+    assert one.logs.get(topic.id, 1) is not None and two.logs.get(topic.id, 1) is None
+    await site.move(topic, 0, 0)
+    await until(has(one, topic))
+    back = one.logs.get(topic.id, 0)
+    assert (back.high_watermark, back.leader_epoch) == (5, 2)
+    assert await one.append(back) == 6
+    assert lacks(two, topic)()
+
+
+async def test_records_in_flight_are_acknowledged_before_another_broker_goes_on(site) -> None:
+    """`close-at-durable`: they have their offsets, and must not be given again."""
+    one, two = await site.start(), await site.start(node=1)
+    topic = await one.create("t")
+    partition = one.logs.get(topic.id, 0)
+    await one.append(partition)
+    one.wal.manual = True
+    appending = asyncio.create_task(one.append(partition, count=2))
+    await site.move(topic, 0, 1)
+    await asyncio.sleep(0.05)
+    assert lacks(two, topic)() and not appending.done()
+    one.wal.manual = False
+    one.wal.sync()
+    assert await appending == 3
+    await until(has(two, topic))
+    assert two.logs.get(topic.id, 0).high_watermark == 3
+
+
+async def test_a_partition_that_is_wanted_again_while_it_is_closed(site) -> None:
+    one, two = await site.start(), await site.start(node=1)
+    topic = await one.create("t")
+    partition = one.logs.get(topic.id, 0)
+    await one.append(partition)
+    one.wal.manual = True
+    appending = asyncio.create_task(one.append(partition))
+    await site.move(topic, 0, 1)
+    await asyncio.sleep(0.02)
+    await site.move(topic, 0, 0)
+    one.wal.manual = False
+    one.wal.sync()
+    assert await appending == 2
+    await until(has(one, topic))
+    assert await one.append(one.logs.get(topic.id, 0)) == 3
+    assert lacks(two, topic)()
+
+
+async def test_a_store_that_is_away_holds_up_a_move_and_loses_nothing(site) -> None:
+    one, two = await site.start(), await site.start(node=1)
+    topic, stays = await one.create("t"), await one.create("stays")
+    await one.append(one.logs.get(topic.id, 0), count=3)
+    site.store.fail("put", "unavailable", times=5)
+    await site.move(topic, 0, 1)
+    assert await one.append(one.logs.get(topic.id, 0)) == 4, "it serves while it uploads"
+    assert await one.append(one.logs.get(stays.id, 0)) == 1
+    await until(has(two, topic))
+    assert two.logs.get(topic.id, 0).high_watermark == 4
+
+
+async def test_what_was_moved_while_its_broker_was_down_is_given_up_by_its_next_life(site) -> None:
+    """Its WAL is its own: only this node has the records that are in no object yet."""
+    one, two = await site.start(), await site.start(node=1)
+    topic = await one.create("t", partitions=2)
+    await one.append(one.logs.get(topic.id, 0), count=3)  # the other one has no record in the WAL
+    await one.stop()
+    await site.move(topic, 0, 1)
+    await site.move(topic, 1, 1)
+    await asyncio.sleep(0.05)
+    assert lacks(two, topic)() and two.partitions.unopened == 2
+    one = await site.start()
+    for index in (0, 1):
+        await until(has(two, topic, index))
+        assert one.logs.get(topic.id, index) is None
+    assert two.logs.get(topic.id, 0).high_watermark == 3
+    assert two.partitions.unopened == 0
 
 
 # -- holds -----------------------------------------------------------------------------------------------------------
@@ -241,7 +338,7 @@ async def test_retention_looks_again_only_where_something_may_be_due(site) -> No
 
 async def test_retention_waits_while_a_hold_could_not_be_read(site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table was enabled and that was answered; its hold is durable and not in memory yet."""
-    monkeypatch.setattr(module, "REOPEN_INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "REOPEN_MAX_S", 0.001)
     life = await site.start()
     topic = await life.create("t")
     partition = life.logs.get(topic.id, 0)

@@ -16,6 +16,7 @@ from streamlake.cluster.store.membership import LEASE_S, Membership
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.watch import CLOCK_RATES, LOOK_INTERVAL_S
 from streamlake.config import Config
+from streamlake.core import sockets
 from streamlake.core.errors import Fenced, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
@@ -80,7 +81,7 @@ class Life:
             self.directory = WalDirectory("/data/wal", self.machine.disk, self.machine.ids, 65536)
             self.directory.lock()
             uri += "#" + self.directory.create()
-        await Wals(self.world.database, self.membership.identity).adopt(uri, keep_trim=self.wal == OWN)
+        await Wals(self.world.database, self.membership.identity).adopt(uri, continues=self.wal == OWN)
         return self
 
     def die(self) -> None:
@@ -263,7 +264,7 @@ async def test_a_host_that_does_not_answer_says_nothing(monkeypatch: pytest.Monk
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio, "open_connection", never)
-    monkeypatch.setattr(module, "PORT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sockets, "CONNECT_TIMEOUT_S", 0.01)
     assert not await module._refuses(ELSEWHERE, 9092)
 
 

@@ -22,7 +22,7 @@ from streamlake.table.task.control import TableReport, WorkerSettings
 
 LAKE = CatalogConfig("sql", "lake", {"secret": "x"})
 CATALOGS = NamedCatalogs("lake", {"lake": LAKE, "other": CatalogConfig("sql", "other", {})})
-SETTINGS = WorkerSettings("127.0.0.1", 1, "http://127.0.0.1:2", "c", 1, 1, "info", False, {"lake": LAKE}, "lake")
+SETTINGS = WorkerSettings("127.0.0.1", 1, 0, "http://127.0.0.1:2", "c", 1, 1, "info", False, {"lake": LAKE}, "lake")
 
 
 class Bench:
@@ -127,6 +127,35 @@ async def test_a_store_that_is_away_delays_what_it_is_told(bench: Bench, monkeyp
     await bench.life.topics.add_partitions("t", 2)
     (spec,) = (await process.told()).tables
     assert spec.partitions == 2
+
+
+# -- tables that move ------------------------------------------------------------------------------------------------
+
+
+async def test_a_table_is_written_where_its_first_partition_is(bench: Bench, site: Any) -> None:
+    life = bench.life
+    topic = await life.create("t", partitions=2, streamlake_table_enable="true")
+    process = await bench.process()
+    (first,) = (await process.told()).tables
+    await site.move(topic, 1, 5)  # nothing changes
+    await site.move(topic, 0, 5)
+    assert (await process.told()).tables == []
+    (described,) = bench.worker.describe()
+    assert described["state"] == "elsewhere" and "broker 5 writes this table" in described["message"]
+    await site.move(topic, 0, 0)
+    (again,) = (await process.told()).tables
+    assert again.committer_epoch > first.committer_epoch, "the other one may have committed since"
+
+
+async def test_a_table_that_another_broker_took_is_taken_back_if_it_is_ours(bench: Bench, monkeypatch) -> None:
+    monkeypatch.setattr(module, "FENCED_PAUSE_S", 0.001)
+    topic = await bench.life.create("t", streamlake_table_enable="true")
+    process = await bench.process()
+    (first,) = (await process.told()).tables
+    process.report(report(topic, state="fenced"))
+    (again,) = (await process.told()).tables
+    assert again.committer_epoch > first.committer_epoch
+    assert bench.worker.starts == 1, "other tables go on"
 
 
 # -- reports ---------------------------------------------------------------------------------------------------------

@@ -1,150 +1,22 @@
 """Brokers that follow one another, overlap, sleep and take each other over, on one metadata store, bucket and disk.
 
-The real Takeover, WalOpener, WALs, metadata and streams, in memory; waiting moves the clock. What these tests tell was found by an
-adversarial review. Real processes: tests/faults/test_wal_change.py; everything at once: tests/simulation.
+The real Takeover, Controller, WalOpener, WALs, metadata and streams, in memory; waiting moves the clock. What these
+tests tell was found by an adversarial review. Real processes: tests/faults/test_wal_change.py; everything at once:
+tests/simulation.
 """
 
 import asyncio
-import itertools
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
-from simulation.world.disk import SimDisk, SimFile
+from simulation.world.disk import SimDisk
+from support.broker_lives import DATA, NO_ACK_S, SHARED, World
 from support.memory_store import MemoryStore
-from support.wait import DEADLINE_S
 
-from streamlake.broker import takeover as takeover_module
-from streamlake.broker.registration import Registration
-from streamlake.broker.takeover import Takeover
-from streamlake.broker.wal import WalOpener
-from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.membership import Membership
-from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
-from streamlake.config import Config
-from streamlake.core.budget import Budget
-from streamlake.core.errors import Corrupt, Invalid, StreamLakeError, Unavailable
-from streamlake.core.ids import Ids
-from streamlake.core.tasks import InlineExecutor
-from streamlake.s3stream.settings import StreamsSettings
-from streamlake.s3stream.store.cluster_marker import claim
-from streamlake.s3stream.streams import Streams
+from streamlake.cluster.watch import LOOK_INTERVAL_S
+from streamlake.core.errors import Corrupt, Fenced, Invalid, StreamLakeError, Unavailable
+from streamlake.s3stream.stream import Stream
 
-SHARED = "file:///shared?shared=true"
-DATA = "s3://lake/data"
-NO_ACK_S = 0.3  # who is fenced is not kept waiting for ever
-seeds = itertools.count(1)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ms, self.boot = 1_700_000_000_000, 1000.0
-
-    def now_ms(self) -> int:
-        return self.ms
-
-    def boottime(self) -> float:
-        return self.boot
-
-    def advance(self, seconds: float) -> None:
-        self.ms += int(seconds * 1000)
-        self.boot += seconds
-
-
-class World:
-    def __init__(self, stores: dict[str, MemoryStore] | None = None) -> None:
-        self.clock = Clock()
-        self.stores = {} if stores is None else stores
-        self.disk = SimDisk()
-
-    async def open(self) -> "World":
-        self.database = await Database.open("sqlite://", InlineExecutor(), self.clock)
-        self.streams = list(await self.database.write(lambda c: create_streams(c, 1)))
-        return self
-
-    async def life(self, node: int, wal: str) -> "Life":
-        """Registered, not more."""
-        life = Life(self, node, wal, next(seeds))
-        await Registration(life.config, life.machine, self.database, life.membership).register("localhost", 9092)
-        return life
-
-    async def serving(self, node: int, wal: str) -> "Life":
-        life = await self.life(node, wal)
-        await life.open_wal()
-        return await life.serve()
-
-
-class Machine:
-    def __init__(self, world: World, seed: int) -> None:
-        self.clock, self.ids, self.disk = world.clock, Ids(seed), world.disk.session()
-        self._stores = world.stores
-
-    def executor(self, name: str, threads: int = 1) -> InlineExecutor:
-        return InlineExecutor()
-
-    async def open_store(self, url: str) -> MemoryStore:
-        return self._stores.setdefault(url, MemoryStore())
-
-
-class Life:
-    def __init__(self, world: World, node: int, wal: str, seed: int) -> None:
-        self.world, self.machine = world, Machine(world, seed)
-        storage = {
-            "data_dir": f"/node{node}", "wal": wal, "url": DATA, "metadata_url": "postgresql://x/y",
-            "wal_segment_bytes": 65536, "wal_capacity_bytes": 1 << 20,
-        }  # fmt: skip
-        self.config = Config.model_validate({"server": {"node_id": node}, "storage": storage})
-        self.membership = Membership(world.database, world.database, world.clock, self.machine.ids)  # type: ignore[arg-type]
-        self.fatal: list[BaseException] = []
-
-    async def open_wal(self) -> None:
-        self.store = await self.machine.open_store(DATA)
-        await claim(self.store, self.membership.identity.cluster_id, DATA, used_before=False)
-        machine: Any = self.machine
-        opener = WalOpener(self.config, machine, self.world.database, self.membership, self.store)
-        self.takeover = Takeover(opener, machine, self.world.database, self.membership, self.store, StreamsSettings())
-        self.wal, self.key = await opener.open_wal(await self.takeover.drain_others())
-
-    async def serve(self) -> "Life":
-        metadata = SqlStreamMetadata(self.world.database, self.membership.identity, self.key)
-        settings = replace(StreamsSettings(), wal_readable=False, upload_interval_ms=3_600_000)
-        self.streams = Streams(
-            self.store, self.wal, metadata, self.machine.ids, settings, Budget(1 << 30),
-            self.fatal.append,
-        )  # fmt: skip
-        await self.streams.start()
-        (self.stream,) = await self.streams.open(self.world.streams)
-        await self.membership.beat()
-        return self
-
-    async def append(self, data: bytes, within_s: float = DEADLINE_S) -> None:
-        """Four bytes; acknowledged when it returns."""
-        assert self.streams.try_reserve(4)
-        async with asyncio.timeout(within_s):
-            await self.stream.append(self.stream.next_offset, 1, 0, data)
-
-    async def everything(self) -> list[bytes]:
-        found: list[bytes] = []
-        while len(found) < self.stream.durable_offset:
-            data = b"".join(await self.stream.read(len(found), self.stream.durable_offset, 1 << 20))
-            found += [data[at : at + 4] for at in range(0, len(data), 4)]
-        return found
-
-
-@pytest.fixture(autouse=True)
-def waiting_moves_the_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of the world whose broker waits; and locks do not reach beyond a machine."""
-    sleep = asyncio.sleep
-
-    async def wait(life: Takeover | Registration, seconds: float) -> None:
-        life._machine.clock.advance(seconds)  # type: ignore[attr-defined]
-        await sleep(0)
-
-    monkeypatch.setattr(Takeover, "_pause", wait)
-    monkeypatch.setattr(Registration, "_pause", wait)
-    monkeypatch.setattr(SimFile, "lock", lambda self: True)
-    yield
+pytestmark = pytest.mark.usefixtures("brokers_on_several_machines")
 
 
 @pytest.mark.parametrize("wal", ["object", SHARED, "s3://other/x"])
@@ -205,8 +77,12 @@ async def test_a_broker_that_sleeps_before_it_has_a_wal_is_fenced_too() -> None:
     world.clock.advance(20)
     two = await world.serving(2, "object")
     await two.append(b"keep")
+    for _ in range(20):
+        world.clock.advance(LOOK_INTERVAL_S)
+        await two.membership.beat()
+        await two.controller.round()
     store.gate.set()
-    with pytest.raises(StreamLakeError):
+    with pytest.raises(Fenced):
         await starting
     assert await (await world.serving(3, "object")).everything() == [b"keep"]
 
@@ -252,32 +128,49 @@ async def test_two_metadata_stores_do_not_share_a_bucket() -> None:
     assert await (await ours.serving(0, "object")).everything() == [b"keep"]
 
 
-async def test_of_two_that_start_the_one_that_stays_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one had begun to take the dead node over, too, and gave up: its fence is newer than ours."""
+async def test_two_that_start_at_once_take_a_dead_one_over_together() -> None:
+    """One is the controller; should it end in the middle, the other one goes on."""
     world = await World().open()
     await (await world.serving(0, "object")).append(b"keep")
-    world.clock.advance(20)
     a, b = await world.life(1, "object"), await world.life(2, "object")
-    fence, blocked = Takeover._fence, asyncio.Event()
-
-    async def fence_slowly(takeover: Takeover, node: int) -> int:
-        if takeover is a.takeover and node == 2:
-            await blocked.wait()
-        return await fence(takeover, node)
-
-    monkeypatch.setattr(Takeover, "_fence", fence_slowly)
-    starting = asyncio.create_task(a.open_wal())
-    while not hasattr(a, "takeover"):
-        await asyncio.sleep(0)
+    await asyncio.gather(a.open_wal(), b.open_wal())
+    for life in (a, b):
+        await life.topics.refresh()
+    world.stores[DATA].fail("create", "slow", key="wal/0/")
+    while not a.controller.is_active:
+        world.clock.advance(LOOK_INTERVAL_S)
+        await asyncio.gather(*[life.membership.beat() for life in (a, b)])
+        await asyncio.gather(*[life.controller.round() for life in (a, b)])
+    assert not b.controller.is_active
+    draining = asyncio.create_task(a.takeover.drain_given())
     for _ in range(50):
         await asyncio.sleep(0)
-    monkeypatch.setattr(takeover_module, "TAKE_OVER_PATIENCE_S", 0)
-    with pytest.raises(Unavailable, match="broker 1 is running"):
-        await b.open_wal()
-    await b.membership.leave()
-    blocked.set()
-    await starting
-    assert await (await a.serve()).everything() == [b"keep"]
+    assert not draining.done()
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
+    world.stores[DATA].heal()
+    assert await (await b.serve()).everything() == [b"keep"]
+    assert b.controller.is_active
+
+
+async def test_a_drain_that_cannot_be_done_keeps_no_broker_from_serving() -> None:
+    """The WAL of the dead one is damaged: its streams wait, and the operator is told."""
+    world = await World().open()
+    await (await world.serving(0, "object")).append(b"keep")
+    store = world.stores[DATA]
+    (key,) = [k for k, data in store.objects.items() if k.startswith("wal/0/") and len(data) > 100]
+    whole = store.objects[key]
+    store.objects[key] = whole[:-1] + b"?"
+    other = await world.life(1, "object")
+    await other.open_wal()
+    with pytest.raises(AssertionError, match="not open"):
+        await other.serve()
+    assert isinstance(next(iter(other.takeover.failing.values())), Corrupt)
+    store.objects[key] = whole
+    await other.takeover.drain_given()
+    assert other.takeover.failing == {}
+    (stream,) = await other.streams.open([await world.topic_of(other.topics)])
+    assert isinstance(stream, Stream) and stream.durable_offset == 1
 
 
 async def test_nothing_is_left_of_a_dead_node_whose_drain_was_interrupted() -> None:

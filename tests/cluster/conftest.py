@@ -16,6 +16,7 @@ from streamlake.cluster.store import migrations
 from streamlake.cluster.store import postgres as postgres_module
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.postgres import DRIVER
 from streamlake.cluster.store.schema import metadata
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
@@ -50,13 +51,16 @@ class Cluster:
     identity: BrokerIdentity | None = None
     ids: Ids = field(default_factory=lambda: Ids(7))
 
-    async def register(self, node: int = 0) -> BrokerIdentity:
+    async def member(self, node: int = 0) -> Membership:
         """A new process of the node: fences the one before."""
-        return (await next_process(self.database, self.clock, self.ids, node)).identity
+        return await next_process(self.database, self.clock, self.ids, node)
+
+    async def register(self, node: int = 0) -> BrokerIdentity:
+        return (await self.member(node)).identity
 
     async def adopt(self, identity: BrokerIdentity) -> WalKey:
         """The WAL of a process, whose positions go on."""
-        return await Wals(self.database, identity).adopt("file:///wal", keep_trim=True)
+        return await Wals(self.database, identity).adopt("file:///wal", continues=True)
 
     async def topics(self, identity: BrokerIdentity | None = None, limits: TopicLimits | None = None) -> Topics:
         topics = Topics(self.database, identity or self.identity, self.clock, self.ids, limits)

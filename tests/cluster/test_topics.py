@@ -2,10 +2,12 @@ import asyncio
 from uuid import UUID
 
 import pytest
+from contracts.stream_metadata_contract import opened
 from hypothesis import given
 from hypothesis import strategies as st
+from support.group_rows import GroupRows
 
-from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.cluster.store.groups import OffsetRow
 from streamlake.cluster.store.stream_metadata import NEVER_OPENED, SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
 from streamlake.cluster.topics import PartitionInfo, TopicInfo, TopicLimits, check_name
@@ -29,7 +31,7 @@ def same(a: list[TopicInfo], b: list[TopicInfo]) -> bool:
 async def test_create_and_look_up(cluster) -> None:
     topics = await cluster.topics()
     orders = await topics.create("orders", 3, {"retention.ms": "1000"})
-    assert orders.partitions == (PartitionInfo(0, 1), PartitionInfo(1, 2), PartitionInfo(2, 3))
+    assert orders.partitions == (PartitionInfo(0, 1, 0), PartitionInfo(1, 2, 0), PartitionInfo(2, 3, 0))
     assert orders.configs == {"retention.ms": "1000"}
     clicks = await topics.create("clicks", 1, {})
     assert topics.get("orders") == topics.by_id(orders.id) == orders
@@ -93,7 +95,7 @@ async def test_add_partitions(cluster) -> None:
     topics = await cluster.topics()
     before = await topics.create("orders", 2, {ENABLE: "true"})
     after = await topics.add_partitions("orders", 4)
-    assert after.partitions == (*before.partitions, PartitionInfo(2, 3), PartitionInfo(3, 4))
+    assert after.partitions == (*before.partitions, PartitionInfo(2, 3, 0), PartitionInfo(3, 4, 0))
     assert topics.get("orders") == after
     assert await holds(cluster) == {0: 0, 1: 0, 2: 0, 3: 0}
     for total in (4, 3, 0, -1):
@@ -136,13 +138,13 @@ async def test_configs_that_belong_together_may_be_set_one_after_the_other(clust
 
 async def test_deleting_takes_everything_with_it(cluster) -> None:
     topics = await cluster.topics()
-    groups = GroupStore(cluster.database, cluster.identity)
+    groups = await GroupRows.of(cluster.database, cluster.identity)
     metadata = SqlStreamMetadata(cluster.database, cluster.identity, None)
     orders = await topics.create("orders", 2, {ENABLE: "true"})
     await topics.create("kept", 1, {ENABLE: "true"})
-    await metadata.open_streams([p.stream_id for p in orders.partitions], [0, 0])
+    await opened(metadata, [p.stream_id for p in orders.partitions], [0, 0])
     offset = OffsetRow("orders", 0, 5, -1, "", 1)
-    await groups.commit_offsets("g", [offset, OffsetRow("kept", 0, 6, -1, "", 1)])
+    await groups.commit("g", [offset, OffsetRow("kept", 0, 6, -1, "", 1)])
 
     assert await topics.delete("orders") == orders
     assert [t.name for t in topics.all()] == ["kept"]
@@ -154,7 +156,7 @@ async def test_deleting_takes_everything_with_it(cluster) -> None:
     assert dump["stream_epoch"] == []
 
     again = await topics.create("orders", 1, {})
-    await groups.commit_offsets("g", [])
+    await groups.commit("g", [])
     assert [row.topic for row in await groups.fetch_offsets("g")] == ["kept"], "offsets of a former topic came back"
     assert again.id != orders.id
     assert again.partitions[0].stream_id not in {p.stream_id for p in orders.partitions}

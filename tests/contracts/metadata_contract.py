@@ -8,8 +8,8 @@ import asyncio
 import pytest
 from sqlalchemy import event, insert, select, text
 
-from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.schema import broker, id_block, take_ids
+from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
+from streamlake.cluster.store.schema import broker, id_block, slot, take_ids
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Full, Invalid
 
 
@@ -28,6 +28,12 @@ async def broker_at(database, node: int, epoch: int) -> BrokerIdentity:
     row = {"node": node, "epoch": epoch, "host": "localhost", "port": 9092}
     await database.write(lambda c: c.execute(insert(broker).values(row)).rowcount)
     return BrokerIdentity("", node, epoch)
+
+
+async def slot_at(database, slot_id: int, epoch: int) -> SlotEpoch:
+    """The slot was assigned so often: a fence that stands."""
+    await database.write(lambda c: c.execute(insert(slot).values(id=slot_id, node=0, epoch=epoch)).rowcount)
+    return SlotEpoch(slot_id, epoch)
 
 
 class MetadataContract:
@@ -162,6 +168,21 @@ class MetadataContract:
                 await database.write(put("one", 1), us, other)
         assert await database.read(rows) == {"both": 1}
 
+    async def test_a_broker_and_a_slot_are_two_fences(self, database) -> None:
+        """Of two live brokers both are current: the slot decides."""
+        ours, slots = await broker_at(database, 0, 2), [await slot_at(database, i, i + 1) for i in range(3)]
+        zombie, lost = BrokerIdentity("", 0, 1), SlotEpoch(1, 1)
+        never = SlotEpoch(7, 1)
+        assert await database.write(put("slot alone", 1), slots[0]) == 1
+        fences = [(ours, slots[0]), (ours, lost), (zombie, slots[0]), (zombie, lost), (ours, slots[2]), (ours, never)]
+        writes = [database.write(put(str(i), i), *each) for i, each in enumerate(fences)]
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        assert [isinstance(outcome, Fenced) for outcome in outcomes] == [False, True, True, True, False, True]
+        assert "slot 1 was assigned again: its epoch is 2" in str(outcomes[1])
+        assert "node 0 was taken over" in str(outcomes[2])
+        assert "slot 7 was assigned again: its epoch is None" in str(outcomes[5])
+        assert await database.read(rows) == {"slot alone": 1, "0": 0, "4": 4}
+
     async def test_the_fences_of_a_group_cost_one_statement(self, database) -> None:
         ours, theirs = await broker_at(database, 0, 2), await broker_at(database, 1, 7)
         statements: list[str] = []
@@ -171,6 +192,10 @@ class MetadataContract:
 
         event.listen(database._engine, "before_cursor_execute", executed)
         await asyncio.gather(*[database.write(put(str(i), i), ours if i % 2 else theirs) for i in range(20)])
-        event.remove(database._engine, "before_cursor_execute", executed)
         assert sum("FROM broker" in statement for statement in statements) == 1
+        slots = [await slot_at(database, i, 1) for i in range(20)]
+        statements.clear()
+        await asyncio.gather(*[database.write(put(f"{i} of a slot", i), ours, slots[i]) for i in range(20)])
+        event.remove(database._engine, "before_cursor_execute", executed)
+        assert sum("FROM broker" in statement or "FROM slot" in statement for statement in statements) == 1
         assert "FROM broker" in statements[-1], "last, so that it is locked for the shortest time"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import pytest
 from support.members import next_process
 
+from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
+from streamlake.cluster.store.groups import GroupRow, GroupStore
 from streamlake.cluster.store.producer_ids import ProducerIdBlocks
+from streamlake.cluster.store.slots import SLOTS, SlotStore, slot_of
 from streamlake.cluster.topics import Topics
 from streamlake.coordinator.classic.api import JoinRequest
 from streamlake.core.ids import Ids
@@ -34,8 +36,17 @@ class Metadata:
     clock: ManualClock
     ids: Ids
     topics: Topics
+    slots: Slots
     groups: GroupStore
     blocks: ProducerIdBlocks
+
+    async def stored_groups(self) -> list[GroupRow]:
+        """All that are in the store, by id."""
+        return await self.groups.load_groups(range(SLOTS))
+
+    def slot(self, group_id: str) -> SlotEpoch:
+        """That fences what this broker writes to the group."""
+        return self.slots.ours[slot_of(group_id)]
 
     def has_partition(self, topic: str, partition: int) -> bool:
         found = self.topics.get(topic)
@@ -49,16 +60,17 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def metadata(clock: ManualClock) -> AsyncIterator[Metadata]:
-    """With topic `t` of 3 partitions."""
+    """With topic `t` of 3 partitions, and all slots at one broker."""
     ids = Ids(7)
     database = await Database.open("sqlite://", InlineExecutor(), clock)
     identity = (await next_process(database, clock, ids)).identity
     topics = Topics(database, identity, clock, ids)
     await topics.refresh()
     await topics.create("t", 3, {})
-    yield Metadata(
-        database, identity, clock, ids, topics, GroupStore(database, identity), ProducerIdBlocks(database, identity)
-    )
+    slots = Slots(SlotStore(database, identity), identity.node)
+    await slots.take_free()
+    groups = GroupStore(database, identity, slots.stale.set)
+    yield Metadata(database, identity, clock, ids, topics, slots, groups, ProducerIdBlocks(database, identity))
     await database.close()
 
 

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from streamlake.cluster.store.fences import SlotEpoch
 from streamlake.cluster.store.groups import GroupRow, GroupStore, OffsetRow
 from streamlake.coordinator.classic.api import GroupError, LeavingMember, SyncRequest, store_error
 from streamlake.coordinator.groups import Groups
@@ -28,19 +29,19 @@ class FaultyStore:
     def __getattr__(self, name):
         return getattr(self.store, name)
 
-    async def save_group(self, row: GroupRow) -> None:
+    async def save_group(self, row: GroupRow, slot: SlotEpoch) -> None:
         self.log.append(f"save {row.group_id} {row.generation}")
         self.saving.set()
         await self.gate.wait()
         if self.error:
             raise self.error
-        await self.store.save_group(row)
+        await self.store.save_group(row, slot)
 
-    async def delete_groups(self, group_ids) -> None:
-        self.log += [f"delete {g}" for g in group_ids]
+    async def delete_group(self, group_id: str, slot: SlotEpoch) -> None:
+        self.log.append(f"delete {group_id}")
         if self.error:
             raise self.error
-        await self.store.delete_groups(group_ids)
+        await self.store.delete_group(group_id, slot)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def store(metadata) -> FaultyStore:
 
 @pytest.fixture
 async def groups(metadata, store):
-    groups = Groups(store, metadata.clock, metadata.ids, QUICK)
+    groups = Groups(store, metadata.slots, metadata.clock, metadata.ids, QUICK)
     await groups.start()
     yield groups
     await groups.stop()
@@ -80,13 +81,13 @@ async def empty_group(groups, metadata, member, group_id: str) -> None:
     """A group whose only member has left, durably."""
     member_id, _ = await member(groups, group_id)
     await groups.leave(group_id, [LeavingMember(member_id, None)])
-    while any(row.leader for row in await metadata.groups.load_groups() if row.group_id == group_id):
+    while any(row.leader for row in await metadata.stored_groups() if row.group_id == group_id):
         await asyncio.sleep(0)
 
 
 async def test_one_member(groups, metadata, member):
     member_id, generation = await member(groups)
-    (row,) = await metadata.groups.load_groups()
+    (row,) = await metadata.stored_groups()
     assert (row.group_id, row.generation, row.protocol, row.leader) == ("g", generation, "range", member_id)
     assert row.updated_ms == metadata.clock.ms
     assert groups.heartbeat("g", member_id, None, generation) is E.NONE
@@ -102,7 +103,7 @@ async def test_one_member(groups, metadata, member):
 async def test_a_restart_forces_no_rebalance(groups, metadata, member):
     member_id, generation = await member(groups)
     await groups.stop()
-    again = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
+    again = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, QUICK)
     await again.start()
     assert again.heartbeat("g", member_id, None, generation) is E.NONE
     assert again.describe("g") == groups.describe("g")
@@ -116,7 +117,7 @@ async def test_the_assignment_is_durable_before_anybody_hears_of_it(groups, meta
     await store.saving.wait()
     await asyncio.sleep(0)
     assert not waiting.done()
-    assert await metadata.groups.load_groups() == []
+    assert await metadata.stored_groups() == []
     store.gate.set()
     assert (await waiting).error is E.NONE
 
@@ -140,7 +141,8 @@ async def test_an_assignment_that_cannot_be_saved_is_refused(groups, store, join
 
 
 async def test_a_silent_member_expires_by_the_loops_own_timer(metadata, join_request):
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, QUICK)
+    groups = Groups(metadata.groups, metadata.slots, SystemClock(), metadata.ids, QUICK)
+    await groups.start()
     gone = await groups.join(join_request(require_known_member_id=False, session_timeout_ms=500))
     (await groups.sync(sync(gone)))
     joined = await groups.join(join_request(require_known_member_id=False))
@@ -152,7 +154,8 @@ async def test_a_silent_member_expires_by_the_loops_own_timer(metadata, join_req
 
 async def test_the_initial_delay_ends_by_the_loops_own_timer(metadata, join_request):
     settings = GroupSettings(initial_rebalance_delay_ms=20)
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, settings)
+    groups = Groups(metadata.groups, metadata.slots, SystemClock(), metadata.ids, settings)
+    await groups.start()
     a, b = await asyncio.gather(*[groups.join(join_request(require_known_member_id=False)) for _ in range(2)])
     assert a.generation == b.generation == 1
     assert a.leader == b.leader
@@ -160,14 +163,15 @@ async def test_the_initial_delay_ends_by_the_loops_own_timer(metadata, join_requ
 
 
 async def test_a_group_that_nobody_joined_is_forgotten(metadata, join_request):
-    groups = Groups(metadata.groups, SystemClock(), metadata.ids, QUICK)
+    groups = Groups(metadata.groups, metadata.slots, SystemClock(), metadata.ids, QUICK)
+    await groups.start()
     assert (await groups.join(join_request(session_timeout_ms=10_000_000))).error is E.INVALID_SESSION_TIMEOUT
     assert len(groups) == 0
     pending = await groups.join(join_request(session_timeout_ms=500))
     assert (pending.error, len(groups)) == (E.MEMBER_ID_REQUIRED, 1)
     while len(groups):
         await asyncio.sleep(0.005)
-    assert await metadata.groups.load_groups() == []
+    assert await metadata.stored_groups() == []
     await groups.stop()
 
 
@@ -179,13 +183,14 @@ async def test_requests_to_no_group(groups, join_request):
     assert groups.heartbeat("no", "m", None, 1) is E.UNKNOWN_MEMBER_ID
     assert await groups.leave("", []) == (E.INVALID_GROUP_ID, [])
     assert await groups.leave("no", [LeavingMember("m", None)]) == (E.NONE, [E.UNKNOWN_MEMBER_ID])
-    assert groups.describe("no") is None
+    assert groups.describe("no") is E.GROUP_ID_NOT_FOUND
     assert await groups.delete(["", "no", "no"]) == {"": E.GROUP_ID_NOT_FOUND, "no": E.GROUP_ID_NOT_FOUND}
 
 
 async def test_too_many_groups_and_too_many_bytes_are_pushed_back(metadata, join_request):
     small = GroupSettings(initial_rebalance_delay_ms=0, groups_max=2, metadata_bytes_max=100)
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, small)
+    groups = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, small)
+    await groups.start()
 
     async def join(group_id, size=1):
         request = join_request(group_id=group_id, require_known_member_id=False, protocols=(("range", b"x" * size),))
@@ -216,7 +221,8 @@ async def test_list(groups, member, join_request):
 
 
 async def test_stop_answers_whoever_waits(metadata, join_request, member):
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
+    groups = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, QUICK)
+    await groups.start()
     await member(groups)
     waiting = asyncio.create_task(groups.join(join_request(require_known_member_id=False)))
     await asyncio.sleep(0)
@@ -244,8 +250,8 @@ async def test_a_lost_connection_harms_nobody(groups, join_request, member):
 
 
 async def test_damaged_members_join_again(metadata, join_request):
-    await metadata.groups.save_group(GroupRow("g", 7, "consumer", "range", "m", b"rubbish", 1))
-    groups = Groups(metadata.groups, metadata.clock, metadata.ids, QUICK)
+    await metadata.groups.save_group(GroupRow("g", 7, "consumer", "range", "m", b"rubbish", 1), metadata.slot("g"))
+    groups = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, QUICK)
     await groups.start()
     assert groups.describe("g").state == "Empty"
     assert (await groups.join(join_request(require_known_member_id=False))).generation == 8
@@ -258,15 +264,15 @@ async def test_damaged_members_join_again(metadata, join_request):
 async def test_only_empty_groups_are_deleted(groups, metadata, member):
     await member(groups, "busy")
     await empty_group(groups, metadata, member, "idle")
-    await metadata.groups.commit_offsets("idle", [OffsetRow("t", 0, 5, -1, "", 0)])
+    await metadata.groups.commit_offsets("idle", [OffsetRow("t", 0, 5, -1, "", 0)], metadata.slot("idle"))
     assert await groups.delete(["busy", "idle", "none"]) == {
         "busy": E.NON_EMPTY_GROUP,
         "idle": E.NONE,
         "none": E.GROUP_ID_NOT_FOUND,
     }
-    assert [row.group_id for row in await metadata.groups.load_groups()] == ["busy"]
+    assert [row.group_id for row in await metadata.stored_groups()] == ["busy"]
     assert await metadata.groups.fetch_offsets("idle") == []
-    assert groups.describe("idle") is None
+    assert groups.describe("idle") is E.GROUP_ID_NOT_FOUND
 
 
 async def test_a_deletion_that_fails_leaves_the_group(groups, store, metadata, member):
@@ -290,7 +296,7 @@ async def test_a_save_under_way_does_not_bring_a_deleted_group_back(groups, meta
     store.gate.set()
     assert await deletion == {"g": E.NONE}
     assert store.log == ["save g 1", "save g 2", "delete g"]
-    assert await metadata.groups.load_groups() == []
+    assert await metadata.stored_groups() == []
 
 
 async def test_a_join_while_a_deletion_waits_keeps_the_group(groups, store, member, join_request):
@@ -310,7 +316,9 @@ async def test_a_join_while_a_deletion_waits_keeps_the_group(groups, store, memb
 async def test_empty_groups_expire_with_their_offsets(groups, metadata, clock, member):
     await member(groups, "busy", session_timeout_ms=1_800_000)
     await empty_group(groups, metadata, member, "idle")
-    await metadata.groups.commit_offsets("idle", [OffsetRow("t", 0, 5, -1, "", clock.ms + DAY_MS)])
+    await metadata.groups.commit_offsets(
+        "idle", [OffsetRow("t", 0, 5, -1, "", clock.ms + DAY_MS)], metadata.slot("idle")
+    )
     clock.ms += 7 * DAY_MS
     assert await groups.expire() == 0, "its last commit is younger"
     clock.ms += DAY_MS - 1
@@ -334,7 +342,7 @@ async def test_a_group_is_empty_only_since_its_last_member_left(groups, metadata
 async def test_how_long_a_group_was_empty_survives_a_restart(groups, metadata, clock, member):
     await empty_group(groups, metadata, member, "idle")
     clock.ms += 4 * DAY_MS
-    again = Groups(metadata.groups, clock, metadata.ids, QUICK)
+    again = Groups(metadata.groups, metadata.slots, clock, metadata.ids, QUICK)
     await again.start()
     clock.ms += 3 * DAY_MS
     assert await again.expire() == 1

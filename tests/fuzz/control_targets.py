@@ -39,6 +39,7 @@ def line_seeds() -> list[bytes]:
     settings = control.WorkerSettings(
         "h",
         1,
+        2,
         "http://r",
         "c",
         5,

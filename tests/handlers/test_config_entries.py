@@ -40,7 +40,7 @@ class Configs:
 
 
 CTX = SimpleNamespace(
-    node=SimpleNamespace(node_id=3),
+    brokers=SimpleNamespace(node=3),
     broker_configs=Configs(),
     resource_configs=Named(),
     topics=SimpleNamespace(get={"t": TopicInfo("t", None, {"retention.ms": "1"}, ())}.get),

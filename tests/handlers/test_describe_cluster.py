@@ -1,13 +1,21 @@
-"""DescribeCluster: one broker, which is the controller too."""
+"""DescribeCluster: the brokers, and one that changes the cluster."""
+
+from types import SimpleNamespace
 
 import pytest
 from support.server import Server
 from support.wire import Client, ends
 
-from streamlake.handlers import operations
+from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import BrokerInfo, ClusterView
+from streamlake.cluster.store.schema import SERVING
+from streamlake.handlers import metadata, operations
+from streamlake.handlers.describe_cluster import handle
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.describe_cluster import DescribeClusterRequest
+from streamlake.protocol.messages.metadata import MetadataRequest
 
 CONTROLLERS = 2
 
@@ -33,3 +41,16 @@ def test_operations_are_told_if_asked_for(client: Client, version: int) -> None:
     for asked, told in ((True, operations.CLUSTER), (False, operations.NOT_ASKED)):
         answer = client.ask(ApiKey.DESCRIBE_CLUSTER, version, DescribeClusterRequest(asked))
         assert answer.cluster_authorized_operations == told
+
+
+async def test_all_that_serve() -> None:
+    """Metadata says the same."""
+    brokers = Brokers(BrokerIdentity("c", 2, 1), "two", 9002)
+    brokers.seen(ClusterView(0, (BrokerInfo(1, 1, 0, SERVING, "one", 9001),)))
+    ctx = SimpleNamespace(brokers=brokers)
+    told = await handle(ctx, SimpleNamespace(version=1, body=DescribeClusterRequest()))
+    assert (told.cluster_id, told.controller_id) == ("c", 2)
+    assert [(b.broker_id, b.host, b.port) for b in told.brokers] == [(1, "one", 9001), (2, "two", 9002)]
+    told = await metadata.handle(ctx, SimpleNamespace(version=13, body=MetadataRequest(topics=())))
+    assert (told.cluster_id, told.controller_id) == ("c", 2)
+    assert [(b.node_id, b.host, b.port) for b in told.brokers] == [(1, "one", 9001), (2, "two", 9002)]

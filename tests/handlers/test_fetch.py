@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from support.log_bench import Bench, append
 from support.raw_kafka import batch
+from support.two_brokers import OTHER, two_brokers
 from support.wait import DEADLINE_S
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
@@ -16,10 +17,13 @@ from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.core.account import Account
 from streamlake.core.errors import Corrupt, Fenced, Unavailable
 from streamlake.core.ids import Ids
+from streamlake.handlers import context
 from streamlake.handlers import fetch as handler
+from streamlake.handlers.context import NOBODY, Leader
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, delete_records, delete_topics, fetch
+from streamlake.protocol.requests import Call, api, decode_response, encode_response
 from streamlake.record.batch import frames
 
 VERSIONS = ends(ApiKey.FETCH)
@@ -168,7 +172,53 @@ def test_leader_epochs_are_checked(client: Client, topic: Topic) -> None:
     """The first open of a stream is epoch 0 (KIP-320)."""
     for epoch, code in ((-1, 0), (0, 0), (1, ErrorCode.UNKNOWN_LEADER_EPOCH)):
         asked = fetch_topic(topic, fetch_partition(current_leader_epoch=epoch))
-        assert only(client.newest(ApiKey.FETCH, request(asked))).error_code == code, epoch
+        answer = client.newest(ApiKey.FETCH, request(asked))
+        assert (only(answer).error_code, only(answer).current_leader.leader_id, answer.node_endpoints) == (code, -1, ())
+
+
+@pytest.mark.parametrize("version", [15, 16, NEWEST])
+async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """KIP-951, through the codec: a partition that is open elsewhere, and one that nobody has."""
+    leaders = {0: Leader(OTHER.node, 7)}
+    monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: leaders.get(index, NOBODY))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 1), PartitionInfo(1, 2, 1)))
+    ctx = SimpleNamespace(
+        brokers=two_brokers(),
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: None),
+        connection_memory=Account(1 << 30),
+    )
+    asked = request(fetch_topic(Topic("t", found.id), fetch_partition(), fetch_partition(index=1)))
+    answer = through_the_codec(version, await handler.handle(ctx, SimpleNamespace(body=asked, version=version)))
+    (topic,) = answer.responses
+    assert {p.error_code for p in topic.partitions} == {ErrorCode.NOT_LEADER_OR_FOLLOWER}
+    hints = [(p.current_leader.leader_id, p.current_leader.leader_epoch) for p in topic.partitions]
+    assert hints == ([(2, 7), (-1, -1)] if version >= 16 else [(-1, -1)] * 2)
+    nodes = [(e.node_id, e.host, e.port) for e in answer.node_endpoints]
+    assert nodes == ([(2, "two", 9002)] if version >= 16 else [])
+
+
+async def test_who_fetches_under_a_former_epoch_is_told_the_one_of_now() -> None:
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 1),))
+    ctx = SimpleNamespace(
+        brokers=two_brokers(),
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: SimpleNamespace(leader_epoch=5, waiters=set())),
+        connection_memory=Account(1 << 30),
+    )
+    asked = request(fetch_topic(Topic("t", found.id), fetch_partition(current_leader_epoch=4)))
+    answer = await handler.handle(ctx, SimpleNamespace(body=asked, version=NEWEST))
+    assert only(answer).error_code == ErrorCode.FENCED_LEADER_EPOCH
+    assert (only(answer).current_leader.leader_id, only(answer).current_leader.leader_epoch) == (1, 5)
+    assert [(e.node_id, e.port) for e in answer.node_endpoints] == [(1, 9001)]
+
+
+def through_the_codec(version: int, answer: fetch.FetchResponse) -> fetch.FetchResponse:
+    found = api(ApiKey.FETCH)
+    frame = b"".join(encode_response(Call(found, version, 1, None, None), answer))
+    return decode_response(found, version, frame[4:])
 
 
 def test_read_committed(client: Client, topic: Topic) -> None:
@@ -261,7 +311,7 @@ async def test_only_a_fetch_that_waits_lets_the_next_request_start() -> None:
     """Else a client that pipelines large fetches would have all their answers in memory at once."""
     partition = await Bench().open()
     partition.stream.auto_durable = True
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
@@ -289,7 +339,7 @@ async def test_a_fetch_that_read_for_long_goes_out_with_what_it_has(monkeypatch:
     for partition in partitions[1:]:
         partition.stream.auto_durable = True
         append(partition, bench.batch())
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),) * 4)
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),) * 4)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
@@ -312,7 +362,7 @@ async def test_while_connections_hold_much_an_answer_is_small_and_leaves_at_once
         data = bench.batch()
         sizes.append(len(data))
         append(partition, data)
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     memory = Account(1 << 20)
     ctx = SimpleNamespace(
         fetch_sessions=FetchSessions(Ids(1)),
@@ -346,10 +396,11 @@ async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error
     async def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1),))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 0),))
     partition = await Bench().open()
     partition.read = fail  # type: ignore[method-assign]
     ctx = SimpleNamespace(
+        brokers=two_brokers(),
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: partition),

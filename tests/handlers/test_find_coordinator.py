@@ -1,9 +1,16 @@
-"""FindCoordinator: this broker, for groups."""
+"""FindCoordinator: the broker that has the group's slot."""
+
+from types import SimpleNamespace
 
 import pytest
 from support.server import Server
 from support.wire import Client, newest
 
+from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import LEFT, BrokerInfo, ClusterView
+from streamlake.cluster.store.schema import SERVING
+from streamlake.handlers.find_coordinator import handle
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -38,3 +45,18 @@ def test_what_is_not_there_yet(client: Client, kind: int) -> None:
         ApiKey.FIND_COORDINATOR, FindCoordinatorRequest(key_type=kind, coordinator_keys=("t",))
     ).coordinators
     assert (batched.error_code, batched.node_id) == (code, -1)
+
+
+async def test_other_brokers_coordinate_too() -> None:
+    brokers = Brokers(BrokerIdentity("c", 1, 1), "one", 9001)
+    others = BrokerInfo(2, 1, 0, SERVING, "two", 9002), BrokerInfo(3, 1, 0, LEFT, "three", 9003)
+    brokers.seen(ClusterView(0, others))
+    nodes = {"ours": 1, "theirs": 2, "left": 3, "unseen": 4}
+    ctx = SimpleNamespace(brokers=brokers, slots=SimpleNamespace(coordinator_of=nodes.get))
+    request = FindCoordinatorRequest(coordinator_keys=(*nodes, "nobody"))
+    answer = await handle(ctx, SimpleNamespace(version=NEWEST, body=request))
+    available = [(c.key, c.node_id, c.host, c.port) for c in answer.coordinators if c.error_code == 0]
+    assert available == [("ours", 1, "one", 9001), ("theirs", 2, "two", 9002)]
+    others = [(c.key, c.error_code, c.node_id, c.port) for c in answer.coordinators if c.error_code]
+    code = ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert others == [(key, code, -1, -1) for key in ("left", "unseen", "nobody")]

@@ -1,8 +1,13 @@
 """ListGroups, with and without filters."""
 
+from types import SimpleNamespace
+
 import pytest
 from support.wire import Client, ends, newest
 
+from streamlake.coordinator.classic.api import GroupError
+from streamlake.handlers.list_groups import handle
+from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
 from streamlake.protocol.messages.list_groups import ListGroupsRequest
@@ -33,3 +38,9 @@ def test_filters(client: Client, group: str) -> None:
     assert listed("Stable") == {stable}
     assert listed("Empty") == {empty}
     assert listed("Dead") == listed(types=("consumer",)) == set()
+
+
+async def test_a_list_that_is_not_complete_yet_is_none() -> None:
+    loading = SimpleNamespace(list=lambda states, types: GroupError.COORDINATOR_LOAD_IN_PROGRESS)
+    answer = await handle(SimpleNamespace(groups=loading), SimpleNamespace(body=ListGroupsRequest()))
+    assert (answer.error_code, answer.groups) == (ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ())

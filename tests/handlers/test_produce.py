@@ -13,15 +13,20 @@ from support.deliver import deliver
 from support.log_bench import NOW_MS
 from support.produce_pair import TOPIC_NAMED, durable, server, settle
 from support.raw_kafka import batch, signed, with_payload
+from support.two_brokers import OTHER
 from support.wait import DEADLINE_S
 from support.wire import Client, Topic, encoded, ends, fetch_partition, fetch_topic, newest, produce_request
 from support.wire_stub import FakeTransport
 
 from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.core.errors import Closed
+from streamlake.handlers import context
+from streamlake.handlers.context import Leader
 from streamlake.handlers.error_codes import Failure
 from streamlake.handlers.produce import Reservation, stage_one
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce
+from streamlake.protocol.requests import api, decode_response
 from streamlake.record.batch import FRAME_BYTES, HEADER, MAGIC_AT, frames
 from streamlake.record.compression import Compression
 from streamlake.record.decode import Record
@@ -306,6 +311,28 @@ async def test_a_check_that_fails_in_a_new_way_gives_its_room_back(monkeypatch: 
     assert one.transport.closed and one.room.used_bytes == 0
 
 
+@pytest.mark.parametrize("version", [9, 10, 12])
+@pytest.mark.parametrize("together", [True, False])
+async def test_who_asks_a_former_leader_is_told_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, together: bool, version: int
+) -> None:
+    """KIP-951: of a partition that moves while the records are on their way to the disk."""
+    monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: Leader(OTHER.node, 7))
+    one = await server(together)
+    data = encode_batch([Record(0, NOW_MS, None, b"v")])
+    deliver(one.connection, encoded(ApiKey.PRODUCE, version, produce_request(TOPIC_NAMED, {0: data}), 1))
+    one.streams[0].fail(Closed("it moves"))
+    await settle()
+    answer = decode_response(api(ApiKey.PRODUCE), version, bytes(one.transport.sent)[4:])
+    assert only(answer).error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    hint = only(answer).current_leader
+    nodes = [(e.node_id, e.host, e.port) for e in answer.node_endpoints]
+    if version >= 10:
+        assert (hint.leader_id, hint.leader_epoch, nodes) == (2, 7, [(2, "two", 9002)])
+    else:
+        assert (hint.leader_id, nodes) == (-1, [])
+
+
 async def test_a_partition_that_closes_while_its_batch_is_checked_says_so() -> None:
     one, held = await server(True, frame_bytes_max=1 << 20), Held()
     ctx: Any = one.connection._ctx
@@ -393,7 +420,7 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
 
     class Topics:
         def get(self, _name: str) -> TopicInfo:
-            partitions = (PartitionInfo(0, 1),)
+            partitions = (PartitionInfo(0, 1, 0),)
             return TopicInfo("t", UUID(int=1), {}, partitions)
 
     class Logs:

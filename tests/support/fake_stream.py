@@ -152,7 +152,7 @@ class FakeStream:
         self.before_answer()
         return point, kept
 
-    async def trim(self, start_offset: int) -> None:
+    async def trim(self, start_offset: int, *, spares_held: bool = False) -> None:
         assert start_offset <= self.durable_offset
         self.upload()  # the checkpoint goes with the trim
         self.start_offset = max(self.start_offset, start_offset)

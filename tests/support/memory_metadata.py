@@ -11,8 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from streamlake.cluster.store.wals import WalKey
-from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, Unavailable
-from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamState, StreamTrim
+from streamlake.core.errors import Conflict, Fenced, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
+from streamlake.s3stream.metadata import (
+    Checkpoint,
+    Closing,
+    ObjectRanges,
+    OpenAt,
+    StreamRange,
+    StreamState,
+    StreamTrim,
+)
 
 Fault = Literal["unavailable", "unknown", "applied_then_unknown"]
 
@@ -40,6 +48,7 @@ class MetadataTables:
     streams: dict[int, StreamState] = field(default_factory=dict)
     owners: dict[int, tuple[int, int]] = field(default_factory=dict)  # of streams: node and broker epoch
     objects: dict[int, ObjectRow] = field(default_factory=dict)
+    holds: dict[int, int] = field(default_factory=dict)  # by stream: of its table
     now_ms: Callable[[], int] = lambda: 0  # the clock of the store
 
     @property
@@ -67,15 +76,18 @@ class MetadataTables:
     def drainer(self, node: int, wal: WalKey) -> "MemoryMetadata":
         """A new life of `node`, which drains that WAL."""
         epoch = self.broker_epochs[node] = self.broker_epochs.get(node, 0) + 1
-        return MemoryMetadata(self, node, epoch, wal)
+        return MemoryMetadata(self, node, epoch, wal, drains=True)
 
 
 WAL_URI = "memory:"
 
 
 class MemoryMetadata:
-    def __init__(self, tables: MetadataTables, node: int, broker_epoch: int, wal: WalKey) -> None:
+    def __init__(
+        self, tables: MetadataTables, node: int, broker_epoch: int, wal: WalKey, *, drains: bool = False
+    ) -> None:
         self.tables = tables
+        self.drains = drains  # the WAL is another life's: its trim stays
         self.node = node
         self.broker_epoch = broker_epoch
         self.wal = wal
@@ -108,23 +120,26 @@ class MemoryMetadata:
             raise Fenced(f"{self.wal} is {f'adopted by {entry.epoch}' if entry else 'forgotten'}")
         return entry
 
-    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
+    async def open_streams(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
         await self._enter("open_streams")
         self._check_epoch()
-        for stream_id in stream_ids:
-            if stream_id not in self.tables.streams:
-                raise NotFound(f"stream {stream_id} does not exist")
-            owner, epoch = self.tables.owners.get(stream_id, (self.node, self.broker_epoch))
-            entry = self.tables.wals.get((self.wal.node, self.wal.uri))
-            since = entry.since_epoch if entry is not None and entry.epoch == self.wal.epoch else self.wal.epoch
-            if owner != self.node or not since <= epoch <= self.broker_epoch:
-                raise Unavailable(f"stream {stream_id} belongs to epoch {epoch} of broker {owner}")
-        for stream_id, start in zip(stream_ids, start_offsets, strict=True):
-            old = self.tables.streams[stream_id]
-            epochs = (*old.epochs, (old.epoch + 1, start))
-            self.tables.streams[stream_id] = replace(old, epoch=old.epoch + 1, epochs=epochs)
-            self.tables.owners[stream_id] = self.node, self.broker_epoch
-        return [self.tables.streams[stream_id] for stream_id in stream_ids]
+        return [self._open(opening.stream_id, opening.start_offset) for opening in openings]
+
+    def _open(self, stream_id: int, start: int) -> StreamState | StreamLakeError:
+        if stream_id not in self.tables.streams:
+            return NotFound(f"stream {stream_id} does not exist")
+        owner, epoch = self.tables.owners.get(stream_id, (self.node, self.broker_epoch))
+        entry = self.tables.wals.get((self.wal.node, self.wal.uri))
+        since = entry.since_epoch if entry is not None and entry.epoch == self.wal.epoch else self.wal.epoch
+        if owner != self.node or not since <= epoch <= self.broker_epoch:
+            return Unavailable(f"stream {stream_id} belongs to epoch {epoch} of broker {owner}")
+        old = self.tables.streams[stream_id]
+        if old.end_offset > start:
+            return Conflict(f"stream {stream_id} ends at {old.end_offset}, not at {start}")
+        opened = replace(old, epoch=old.epoch + 1, epochs=(*old.epochs, (old.epoch + 1, start)))
+        self.tables.streams[stream_id] = opened
+        self.tables.owners[stream_id] = self.node, self.broker_epoch
+        return opened
 
     async def close_streams(self, closings: Sequence[Closing]) -> None:
         fault = await self._enter("close_streams")
@@ -188,7 +203,8 @@ class MemoryMetadata:
                 assert streams[c.stream_id].end_offset == c.offset, "a checkpoint lies at the end of its range"
                 streams[c.stream_id] = self._with_checkpoint(streams[c.stream_id], c)
         self.tables.streams = streams
-        wal.trim = max(wal_trim, wal.trim)
+        if not self.drains:
+            wal.trim = max(wal_trim, wal.trim)
         self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
         if fault == "applied_then_unknown":
             raise OutcomeUnknown("commit_object: planned, applied")
@@ -200,6 +216,10 @@ class MemoryMetadata:
         for trim in known:
             if (epoch := self.tables.streams[trim.stream_id].epoch) != trim.stream_epoch:
                 raise Fenced(f"stream {trim.stream_id} is at epoch {epoch}, not {trim.stream_epoch}")
+        if held := [
+            t for t in known if t.spares_held and t.start_offset > self.tables.holds.get(t.stream_id, t.start_offset)
+        ]:
+            raise Conflict(f"streams are held: {held}")
         for trim in known:
             state = self.tables.streams[trim.stream_id]
             state = replace(state, start_offset=max(trim.start_offset, state.start_offset))
@@ -214,7 +234,8 @@ class MemoryMetadata:
         await self._enter("trim_wal")
         self._check_epoch()
         wal = self._wal_entry()
-        wal.trim = max(position, wal.trim)
+        if not self.drains:
+            wal.trim = max(position, wal.trim)
 
     async def wal_trim(self) -> int:
         await self._enter("wal_trim")

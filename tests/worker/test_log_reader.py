@@ -14,6 +14,8 @@ from streamlake.table.task.log_reader import Fetched, PartitionPositions
 from streamlake.worker.log_reader import KafkaLogReader
 
 ID, OTHER_ID = UUID(int=1), UUID(int=2)
+NODE = 7
+OTHERS: "dict[tuple[str, int], Peer]" = {}
 READ_COMMITTED, LATEST = 1, -1
 
 
@@ -27,6 +29,8 @@ class Peer:
         self.error = 0
         self.calls: list[Struct] = []
         self.on_list_offsets = lambda: None
+        self.leaders = {0: NODE, 1: NODE}
+        self.brokers: dict[int, tuple[str, int]] = {}
 
     async def call(self, key: ApiKey, request: Any, max_version: int) -> Any:
         self.calls.append(request)
@@ -36,7 +40,12 @@ class Peer:
                 (asked,) = request.topics
                 assert asked.name is None and not request.allow_auto_topic_creation and max_version >= 10
                 code = 0 if asked.topic_id == self.topic_id else ErrorCode.UNKNOWN_TOPIC_ID
-                return metadata.MetadataResponse(topics=(metadata.MetadataResponseTopic(error_code=code),))
+                led = [
+                    metadata.MetadataResponsePartition(partition_index=p, leader_id=n) for p, n in self.leaders.items()
+                ]
+                brokers = [metadata.MetadataResponseBroker(n, host, port) for n, (host, port) in self.brokers.items()]
+                topic = metadata.MetadataResponseTopic(error_code=code, partitions=tuple(led) if not code else ())
+                return metadata.MetadataResponse(brokers=tuple(brokers), topics=(topic,))
             case ApiKey.LIST_OFFSETS:
                 assert request.isolation_level == READ_COMMITTED
                 self.on_list_offsets()
@@ -66,7 +75,7 @@ def peer() -> Peer:
 
 @pytest.fixture
 def reader(peer: Peer) -> KafkaLogReader:
-    return KafkaLogReader(peer)
+    return KafkaLogReader(peer, NODE, lambda host, port: OTHERS[host, port])
 
 
 async def test_positions_of_the_partitions_there_are(reader: KafkaLogReader) -> None:
@@ -96,7 +105,7 @@ async def test_fetch(peer: Peer, reader: KafkaLogReader) -> None:
         records=b"data", last_stable_offset=9, log_start_offset=3, aborted_transactions=aborted
     )
     assert await reader.fetch("t", ID, 1, 7, 1000) == Fetched(b"data", 9, 3, ((5, 6),))
-    (request,) = peer.calls
+    request = peer.calls[-1]
     assert (request.max_bytes, request.max_wait_ms, request.min_bytes, request.session_epoch) == (1000, 0, 1, -1)
     (topic,) = request.topics
     (partition,) = topic.partitions
@@ -142,3 +151,36 @@ async def test_an_answer_to_something_else(peer: Peer, reader: KafkaLogReader) -
     peer.fetched = None
     with pytest.raises(Corrupt, match="was answered with 0"):
         await reader.fetch("t", ID, 0, 1, 1000)
+
+
+async def test_each_partition_is_read_from_its_leader(peer: Peer, reader: KafkaLogReader) -> None:
+    other = OTHERS["b", 2] = Peer()
+    other.positions = {1: (5, 50)}
+    peer.positions, peer.leaders, peer.brokers = {0: (3, 10)}, {0: NODE, 1: 8}, {NODE: ("a", 1), 8: ("b", 2)}
+    assert await reader.positions("t", ID, [0, 1]) == {0: PartitionPositions(3, 10), 1: PartitionPositions(5, 50)}
+    other.fetched = fetch.PartitionData(records=b"theirs", last_stable_offset=50, log_start_offset=5)
+    assert (await reader.fetch("t", ID, 1, 5, 1000)).data == b"theirs"
+
+
+async def test_a_partition_whose_leader_is_away_waits_and_holds_up_no_other(peer: Peer, reader: KafkaLogReader) -> None:
+    class Silent(Peer):
+        async def call(self, key: ApiKey, request: Any, max_version: int) -> Any:
+            raise Unavailable("no answer")
+
+    OTHERS["c", 3] = Silent()
+    peer.leaders, peer.brokers = {0: NODE, 1: 9, 2: -1}, {9: ("c", 3)}
+    assert await reader.positions("t", ID, [0, 1, 2]) == {0: PartitionPositions(3, 10)}
+    for partition in (1, 2):
+        with pytest.raises(Unavailable):
+            await reader.fetch("t", ID, partition, 0, 1000)
+
+
+async def test_a_partition_that_moved_is_asked_for_at_its_new_leader(peer: Peer, reader: KafkaLogReader) -> None:
+    other = OTHERS["d", 4] = Peer()
+    assert (await reader.fetch("t", ID, 0, 3, 1000)).data == b"data"
+    peer.leaders, peer.brokers = {0: 4}, {4: ("d", 4)}
+    peer.fetched = fetch.PartitionData(error_code=ErrorCode.NOT_LEADER_OR_FOLLOWER)
+    other.fetched = fetch.PartitionData(records=b"moved")
+    with pytest.raises(Unavailable):
+        await reader.fetch("t", ID, 0, 3, 1000)
+    assert (await reader.fetch("t", ID, 0, 3, 1000)).data == b"moved"

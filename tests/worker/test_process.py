@@ -37,6 +37,7 @@ def start(nowhere: int, uri: str, **properties: str) -> tuple[socket.socket, "su
     settings = WorkerSettings(
         bootstrap_host="127.0.0.1",
         bootstrap_port=nowhere,
+        node_id=0,
         registry_url=f"http://127.0.0.1:{nowhere}",
         cluster_id="c",
         memory_bytes=1 << 24,

@@ -31,7 +31,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from streamlake.cluster.store import migrations, postgres
-from streamlake.cluster.store.fences import BrokerIdentity, fallen
+from streamlake.cluster.store.fences import Fence, fallen
 from streamlake.core.clock import Clock
 from streamlake.core.errors import (
     Closed,
@@ -63,7 +63,7 @@ Outcome = tuple[Any, BaseException | None]
 
 class Write(NamedTuple):
     run: Callable[[Connection], Any]
-    fences: tuple[BrokerIdentity, ...] = ()
+    fences: tuple[Fence, ...] = ()
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ class Database:
         self._beside.append(Database(engine, executor, self._clock, line, answer_timeout_s))
         return self._beside[-1]
 
-    def write(self, fn: Callable[[Connection], T], *fences: BrokerIdentity) -> "asyncio.Future[T]":
+    def write(self, fn: Callable[[Connection], T], *fences: Fence) -> "asyncio.Future[T]":
         """Run `fn` in the next group; the future has its result once the group is committed. An exception of `fn`
         undoes `fn` alone. `fn` may run more than once; only its last run counts.
 
@@ -286,7 +286,7 @@ class Database:
         self, connection: Connection, writes: Sequence[Write], last_try: bool
     ) -> tuple[list[Outcome], Transaction]:
         """The outcomes of the writes before the first one to retry, and the transaction that holds their effects."""
-        fenced: dict[BrokerIdentity, Fenced] = {}
+        fenced: dict[Fence, Fenced] = {}
         while True:
             transaction = connection.begin()
             outcomes: list[Outcome] = []
@@ -357,7 +357,7 @@ def _take(queue: deque[_Operation]) -> list[_Operation]:
     return [operation for operation in group if not operation.answer.cancelled()]
 
 
-def _fenced_by(write: Write, fenced: Mapping[BrokerIdentity, Fenced]) -> Fenced | None:
+def _fenced_by(write: Write, fenced: Mapping[Fence, Fenced]) -> Fenced | None:
     return next((fenced[fence] for fence in write.fences if fence in fenced), None)
 
 

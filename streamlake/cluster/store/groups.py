@@ -7,7 +7,7 @@ commit that arrives during the deletion cannot appear in a later topic of the sa
 The store knows no protocol: members are opaque bytes of the coordinator.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
@@ -15,8 +15,9 @@ from sqlalchemy import Connection, delete, select
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.schema import in_lists, upsert
+from streamlake.core.errors import Fenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +42,41 @@ class OffsetRow:
 
 
 class GroupStore:
-    """The epoch of this broker fences every write; concurrent calls share one commit (`Database`)."""
+    """Every write is fenced by the epoch of this broker, and by that of the group's slot. Concurrent calls share one
+    commit (`Database`)."""
 
-    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+    def __init__(self, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
+        """`fenced` is called when a write was: this broker does not know yet what it has lost."""
         self._database = database
         self._identity = identity
+        self._fenced = fenced
 
-    async def load_groups(self) -> list[GroupRow]:
-        """All groups, by id."""
+    async def load_groups(self, slots: Collection[int]) -> list[GroupRow]:
+        """All groups of these slots, by id."""
         c = schema.consumer_group.c
         query = select(c.group_id, c.generation, c.protocol_type, c.protocol, c.leader, c.members, c.updated_ms)
-        query = query.order_by(c.group_id)
+        query = query.where(c.slot.in_(sorted(slots))).order_by(c.group_id)
         return await self._database.read(lambda connection: [GroupRow(*row) for row in connection.execute(query)])
 
-    async def save_group(self, row: GroupRow) -> None:
+    async def save_group(self, row: GroupRow, slot: SlotEpoch) -> None:
         def run(connection: Connection) -> None:
-            upsert(connection, schema.consumer_group, [asdict(row)])
+            upsert(connection, schema.consumer_group, [{**asdict(row), "slot": slot.slot}])
 
-        await self._database.write(run, self._identity)
+        await self._write(run, slot)
 
-    async def delete_groups(self, group_ids: Collection[str]) -> None:
-        """Delete the groups with their offsets; unknown ids are ignored."""
-        doomed = sorted(group_ids)
+    async def delete_group(self, group_id: str, slot: SlotEpoch) -> None:
+        """Delete the group, if it exists, with its offsets."""
 
         def run(connection: Connection) -> None:
-            for ids in in_lists(doomed):
-                for table in (schema.consumer_offset, schema.consumer_group):
-                    connection.execute(delete(table).where(table.c.group_id.in_(ids)))
+            for table in (schema.consumer_offset, schema.consumer_group):
+                connection.execute(delete(table).where(table.c.group_id == group_id))
 
-        await self._database.write(run, self._identity)
+        await self._write(run, slot)
 
-    async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow]) -> None:
+    async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow], slot: SlotEpoch) -> None:
         """The offsets are durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of
-        topics that do not exist are ignored. The caller has checked member and generation."""
+        topics that do not exist are ignored. The caller has checked member and generation, in the state of the group
+        that it has read under this epoch of its slot."""
 
         def run(connection: Connection) -> None:
             topic_ids = _topic_ids(connection, {row.topic for row in offsets})
@@ -81,11 +84,20 @@ class GroupStore:
             rows = [_offset_values(group_id, topic_ids[row.topic], row) for row in known]
             upsert(connection, schema.consumer_offset, rows)
 
-        await self._database.write(run, self._identity)
+        await self._write(run, slot)
 
     async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
         """All committed offsets of the group, by topic and partition."""
         return await self._database.read(lambda connection: _select_offsets(connection, group_id))
+
+    async def _write(self, run: Callable[[Connection], None], slot: SlotEpoch) -> None:
+        # Both fences stand at the commit: the broker is alive, and no other one has read the groups of this slot since
+        # it was assigned to this one. Of two live brokers only one gets past here.
+        try:
+            await self._database.write(run, self._identity, slot)
+        except Fenced:
+            self._fenced()
+            raise
 
 
 def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:

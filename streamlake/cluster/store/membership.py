@@ -20,15 +20,16 @@ broker whose loop hangs is dead to others, as it should be.
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, Update, select, update
 
 from streamlake.cluster.store import schema
+from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, taken_over
-from streamlake.cluster.store.schema import insert_into
+from streamlake.cluster.store.schema import FENCED, LEFT, RUNNING_STATES, SERVING, STARTING, insert_into
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound
@@ -42,11 +43,6 @@ BEAT_INTERVAL_S = 0.75  # two may fail, and the third is in time
 BEAT_RETRY_S = 0.25
 BEAT_ANSWER_TIMEOUT_S = 1.0  # a connection that is silent for longer is given up, while there is time for another one
 NEVER_REGISTERED = 0  # epoch of a node's row before the first registration
-
-# States of a node.
-RUNNING = "running"  # as far as anybody knows
-LEFT = "left"  # its last process stopped cleanly, and acknowledges nothing any more
-FENCED = "fenced"  # its last process was watched until it was dead, and taken over
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,15 @@ class BrokerInfo:
 
     @property
     def may_run(self) -> bool:
-        return self.state == RUNNING
+        return self.state in RUNNING_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """What a beat sees of the cluster."""
+
+    revision: int  # of topics, configs and slots
+    brokers: tuple[BrokerInfo, ...]  # all that ever registered, by node
 
 
 class LeaseTerm:
@@ -96,6 +100,7 @@ class Membership:
         self._ids = ids
         self._lease = LeaseTerm(LEASE_S)
         self._granted = asyncio.Event()
+        self.listeners: list[Callable[[ClusterView], None]] = []  # called on the loop after each beat; must not raise
         self.watch = Watch(LEASE_S)
         self._left = False
         self._beat = 0  # the last one that was acknowledged
@@ -149,16 +154,18 @@ class Membership:
         return self._identity
 
     async def beat(self) -> None:
-        """Show others that this broker lives, which renews its lease, even an expired one. Fenced if a newer epoch of
-        this node exists. Unavailable, OutcomeUnknown: try again. Closed after `leave`. Corrupt if the metadata store
-        has lost what it had acknowledged."""
+        """Show others that this broker lives, which renews its lease, even an expired one; the listeners get what it
+        has seen of the others.
+
+        Fenced if a newer epoch of this node exists. Unavailable, OutcomeUnknown: try again. Closed after `leave`.
+        Corrupt if the metadata store has lost what it had acknowledged."""
         if self._left:
             raise Closed("this broker has given its lease back")
         sent_at = self._clock.boottime()
         identity, acknowledged = self.identity, self._beat
         counting = _mine(identity).values(beat=schema.broker.c.beat + 1).returning(schema.broker.c.beat)
 
-        def run(connection: Connection) -> int:
+        def run(connection: Connection) -> tuple[int, ClusterView]:
             beat: int | None = connection.execute(counting).scalar()
             if beat is None:
                 raise _not_mine(connection, identity)
@@ -167,15 +174,17 @@ class Membership:
                     f"the metadata store went back: it counts beat {beat} of node {identity.node}, and had acknowledged"
                     f" beat {acknowledged}. {LOST_COMMITS}"
                 )
-            return beat
+            return beat, view_of(connection)
 
         try:
-            self._beat = await self._beats.write(run)
+            self._beat, view = await self._beats.write(run)
         except BaseException:
             self.failed_renewals += 1
             raise
         self._grant(sent_at)
         self.renewals += 1
+        for listener in self.listeners:
+            listener(view)
 
     def _grant(self, sent_at: float) -> None:
         if not self._left:  # the answer to a beat may arrive while the lease is being released
@@ -209,18 +218,29 @@ class Membership:
         self._lease.deadline = float("-inf")
         await self._beats.write(run)
 
-    async def take_over(self, node: int, sign: Sign) -> int:
-        """Fence another node, which left, or was watched until it was dead, and showed this sign: its epoch is raised
-        by one. Returns the previous epoch. All records that the process made durable can be read from now on, and it
+    async def serve(self) -> None:
+        """Clients may be sent to this broker, and partitions be assigned to it."""
+        identity = self.identity
+
+        def run(connection: Connection) -> None:
+            connection.execute(_mine(identity).values(state=SERVING))
+
+        await self._database.write(run, identity)
+
+    async def take_over(self, term: Term, node: int, sign: Sign) -> int:
+        """As the controller: fence another node, which left, or is dead, and showed this sign: its epoch is raised by
+        one. Returns the previous epoch. All records that the process made durable can be read from now on, and it
         acknowledges no more.
 
-        Conflict if it shows another sign: it lives; NotFound; Invalid for this node itself.
+        Conflict if it shows another sign: it lives; or if another broker is the controller. NotFound. Invalid for this
+        node itself.
         """
         identity = self.identity
         if node == identity.node:
             raise Invalid(f"node {node} is this broker: it takes itself over by registering")
 
         def run(connection: Connection) -> int:
+            require_controller(connection, term)
             # Ours, too, and in the order of the nodes: two brokers that fence each other do not wait for each other.
             found = _locked_brokers(connection, {node, identity.node}).get(node)
             if found is None:
@@ -244,9 +264,7 @@ class Membership:
 
     async def brokers(self) -> list[BrokerInfo]:
         """All brokers that ever registered, by node."""
-        b = schema.broker.c
-        query = select(b.node, b.epoch, b.beat, b.state, b.host, b.port).order_by(b.node)
-        return await self._beats.read(lambda connection: [BrokerInfo(*row) for row in connection.execute(query)])
+        return await self._beats.read(lambda connection: list(view_of(connection).brokers))
 
 
 LOST_COMMITS = (
@@ -262,12 +280,25 @@ def _take_epoch(connection: Connection, node: int, host: str, port: int, former:
     first = insert_into(connection, schema.broker).values(node=node, epoch=NEVER_REGISTERED, state=LEFT, **facts)
     connection.execute(first.on_conflict_do_nothing())
     previous = _locked_brokers(connection, {node})[node]
-    if previous["state"] == RUNNING and _sign(previous) != former:
+    if previous["state"] in RUNNING_STATES and _sign(previous) != former:
         raise Conflict(f"node {node} may run: it shows {_sign(previous)}, expected was {former}")
     epoch: int = previous["epoch"] + 1
     mine = update(schema.broker).where(schema.broker.c.node == node)
-    connection.execute(mine.values(epoch=epoch, state=RUNNING, **facts))
+    connection.execute(mine.values(epoch=epoch, state=STARTING, **facts))
     return epoch
+
+
+# One statement, so that all is of one moment, and a beat costs one round trip more. Made once: each beat needs it.
+_b = schema.broker.c
+_VIEW = select(
+    select(schema.cluster.c.revision).scalar_subquery(), _b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port
+).order_by(_b.node)
+
+
+def view_of(connection: Connection) -> ClusterView:
+    """The revision is -1 before the first registration."""
+    rows = connection.execute(_VIEW).all()
+    return ClusterView(rows[0][0] if rows else -1, tuple(BrokerInfo(*row[1:]) for row in rows))
 
 
 def _locked_brokers(connection: Connection, nodes: Collection[int]) -> dict[int, RowMapping]:

@@ -32,6 +32,13 @@ T = TypeVar("T")
 
 IN_LIST_MAX = 500  # databases bound the parameters of one statement
 
+# States of a node (`broker.state`).
+STARTING = "starting"  # registered; clients are not sent to it
+SERVING = "serving"
+LEFT = "left"  # its last process stopped cleanly, and acknowledges nothing any more
+FENCED = "fenced"  # its last process was watched until it was dead, and taken over
+RUNNING_STATES = (STARTING, SERVING)  # as far as anybody knows
+
 # Sorted by code points, as in SQLite and Python, whatever the locale of the PostgreSQL database is.
 Text = PlainText().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
@@ -62,7 +69,7 @@ broker = Table(
     Column("host", Text, nullable=False),
     Column("port", Integer, nullable=False),
     Column("beat", BigInteger, nullable=False, server_default="0"),
-    Column("state", Text, nullable=False, server_default="running"),
+    Column("state", Text, nullable=False, server_default="starting"),
     PrimaryKeyConstraint("node", name="pk_broker"),
 )
 
@@ -74,7 +81,34 @@ wal = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("trim", BigInteger, nullable=False),
     Column("since_epoch", BigInteger, nullable=False, server_default="0"),
-    PrimaryKeyConstraint("node", "uri", name="pk_wal"),
+    PrimaryKeyConstraint("node", "uri", "epoch", name="pk_wal"),
+)
+
+drain = Table(
+    "drain",
+    metadata,
+    Column("node", Integer, autoincrement=False, nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("part", Integer, autoincrement=False, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("by_node", Integer, nullable=False),
+    Column("by_epoch", BigInteger, nullable=False),
+    Column("done", Boolean, nullable=False),
+    PrimaryKeyConstraint("node", "uri", "epoch", "part", name="pk_drain"),
+    ForeignKeyConstraint(
+        ["node", "uri", "epoch"], ["wal.node", "wal.uri", "wal.epoch"], name="fk_drain_wal", ondelete="CASCADE"
+    ),
+)
+
+controller = Table(
+    "controller",
+    metadata,
+    Column("id", Integer, autoincrement=False, nullable=False),
+    Column("node", Integer, nullable=False),
+    Column("broker_epoch", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_controller"),
 )
 
 stream = Table(
@@ -128,6 +162,7 @@ partition = Table(
     Column("topic_id", Uuid, nullable=False),
     Column("index", Integer, nullable=False),
     Column("stream_id", BigInteger, nullable=False),
+    Column("node", Integer, nullable=True),
     PrimaryKeyConstraint("topic_id", "index", name="pk_partition"),
     UniqueConstraint("stream_id", name="uq_partition_stream"),
     ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_partition_topic", ondelete="CASCADE"),
@@ -163,6 +198,15 @@ resource_config = Table(
     PrimaryKeyConstraint("kind", "name", "key", name="pk_resource_config"),
 )
 
+slot = Table(
+    "slot",
+    metadata,
+    Column("id", Integer, autoincrement=False, nullable=False),
+    Column("node", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_slot"),
+)
+
 consumer_group = Table(
     "consumer_group",
     metadata,
@@ -173,7 +217,9 @@ consumer_group = Table(
     Column("leader", Text, nullable=True),
     Column("members", LargeBinary, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    Column("slot", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("group_id", name="pk_consumer_group"),
+    Index("ix_consumer_group_slot", "slot"),
 )
 
 consumer_offset = Table(
@@ -284,14 +330,14 @@ def take_ids(connection: Connection, kind: str, count: int) -> int:
 
 
 def lock_revision(connection: Connection) -> None:
-    """The first call in every change of topics or configs: the changes run one after the other, so that each sees the
-    effects of all before it, and no two can deadlock."""
+    """The first call in every change of topics, configs or slots: the changes run one after the other, so that each
+    sees the effects of all before it, and no two can deadlock."""
     connection.execute(select(cluster.c.revision).with_for_update())
 
 
 def next_revision(connection: Connection) -> int:
-    """Increment the revision. The LAST call in a change of topics or configs: the row lock is held until the commit, so
-    revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
+    """Increment the revision. The LAST call in a change of topics, configs or slots: the row lock is held until the
+    commit, so revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
     counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
     revision: int = connection.execute(counting).scalar_one()
     return revision

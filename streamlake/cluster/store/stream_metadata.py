@@ -16,11 +16,12 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.drains import DrainPart, require_drainer
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, take_ids
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
-from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
-from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, StreamRange, StreamState, StreamTrim
+from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, StreamLakeError, Unavailable
+from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, OpenAt, StreamRange, StreamState, StreamTrim
 
 PREPARED = "prepared"
 COMMITTED = "committed"
@@ -44,32 +45,38 @@ def create_streams(connection: Connection, count: int) -> range:
 class SqlStreamMetadata:
     """Implements `StreamMetadata` for one broker and its epoch."""
 
-    def __init__(self, database: Database, identity: BrokerIdentity, wal: WalKey | None) -> None:
-        """`wal`: the WAL whose trim moves with commits, that of this broker or one that it drains. None if there is
-        none yet: commits, and all operations on the trim, are then Invalid."""
+    def __init__(
+        self, database: Database, identity: BrokerIdentity, wal: WalKey | None, drained: DrainPart | None = None
+    ) -> None:
+        """`wal`: the WAL whose trim moves with commits. None if there is none yet: commits, and all operations on the
+        trim, are then Invalid. `drained`: the part of another life's WAL that this broker drains, instead."""
         self.commits = 0
         self._database = database
         self._identity = identity
-        self._wal = wal
+        self._wal = wal if drained is None else drained.wal
+        self._drained = drained
         self._witnesses: dict[int, tuple[int, int]] = {}  # object → a (stream, end offset) that keeps it alive
 
-    async def open_streams(self, stream_ids: Sequence[int], start_offsets: Sequence[int]) -> list[StreamState]:
-        """As in the port. Conflict too if the committed end of a stream is above its start offset."""
-        starts = dict(zip(stream_ids, start_offsets, strict=True))
-
-        def run(connection: Connection) -> list[StreamState]:
+    async def open_streams(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
+        def run(connection: Connection) -> list[StreamState | StreamLakeError]:
+            ids = sorted(opening.stream_id for opening in openings)
             since = self._identity.epoch if self._wal is None else since_epoch_of(connection, self._wal)
-            found = _rows_by_id(connection, sorted(starts), lock=True)
-            history = _histories(connection, sorted(starts))
-            for stream_id, start_offset in starts.items():
-                if stream_id not in found:
-                    raise NotFound(f"stream {stream_id} does not exist: its topic was deleted")
-                _require_open_to(found[stream_id], self._identity, since)
-                if (end := found[stream_id]["end_offset"]) > start_offset:
-                    raise Conflict(f"stream {stream_id} ends at {end}, not at {start_offset}: recover again, then open")
-            opened = {i: _opened(found[i], history.get(i, ()), starts[i]) for i in starts}
-            _store_opened(connection, self._identity, opened.values(), history)
-            return [opened[stream_id] for stream_id in stream_ids]
+            # Those that wait for their owner are asked for again and again: they lock nothing that the owner needs.
+            looked = _rows_by_id(connection, ids)
+            free = [i for i, row in looked.items() if not _is_elsewhere(row, self._identity, since)]
+            found = looked | _rows_by_id(connection, free, lock=True)
+            history = _histories(connection, free)
+            results: list[StreamState | StreamLakeError] = []
+            for opening in openings:
+                row = found.get(opening.stream_id)
+                if row is None:
+                    results.append(NotFound(f"stream {opening.stream_id} does not exist: its topic was deleted"))
+                elif (refusal := _refusal(row, opening.start_offset, self._identity, since)) is not None:
+                    results.append(refusal)
+                else:
+                    results.append(_opened(row, history.get(opening.stream_id, ()), opening.start_offset))
+            _store_opened(connection, self._identity, [s for s in results if isinstance(s, StreamState)], history)
+            return results
 
         # Durable before the opener appends under the new epoch; commits under an older one are Fenced from here on.
         return await self._database.write(run, self._identity)
@@ -129,7 +136,7 @@ class SqlStreamMetadata:
         wal = self._bound_wal()
 
         def run(connection: Connection) -> None:
-            move_trim(connection, wal, wal_trim)
+            self._move_trim(connection, wal, wal_trim)
             _require_prepared(connection, object_id)
             streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
             kept = [r for r in ranges if r.stream_id in streams]
@@ -152,6 +159,7 @@ class SqlStreamMetadata:
             for t in kept:
                 if (epoch := streams[t.stream_id]["epoch"]) != t.stream_epoch:
                     raise Fenced(f"stream {t.stream_id} is at epoch {epoch}, the trim has {t.stream_epoch}")
+            _require_unheld(connection, [t for t in kept if t.spares_held])
             behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.start_offset < bindparam("start"))
             if kept:
                 rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
@@ -165,7 +173,7 @@ class SqlStreamMetadata:
         wal = self._bound_wal()
 
         def run(connection: Connection) -> None:
-            move_trim(connection, wal, position)
+            self._move_trim(connection, wal, position)
 
         # Durable before the WAL deletes the records: recovery never looks for deleted ones.
         await self._database.write(run, self._identity)
@@ -173,6 +181,14 @@ class SqlStreamMetadata:
     async def wal_trim(self) -> int:
         wal = self._bound_wal()
         return await self._database.read(lambda connection: trim_of(connection, wal, lock=False))
+
+    def _move_trim(self, connection: Connection, wal: WalKey, position: int) -> None:
+        if self._drained is None:
+            move_trim(connection, wal, position)
+        else:
+            # The trim stays: what one part has drained, the others may still need. A drain that begins again skips what
+            # lies below the streams' ends.
+            require_drainer(connection, self._drained, self._identity)
 
     def _bound_wal(self) -> WalKey:
         if self._wal is None:
@@ -247,6 +263,19 @@ def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, i
     return ids, starts
 
 
+def _require_unheld(connection: Connection, trims: Sequence[StreamTrim]) -> None:
+    """Conflict if a table has not got what one of these trims would delete. The rows of the streams are locked: a table
+    that is enabled at this moment reads their starts after us (topics.py)."""
+    p, held = schema.partition.c, schema.table_progress.c
+    starts = {t.stream_id: t.start_offset for t in trims}
+    for ids in in_lists(sorted(starts)):
+        same = (held.topic_id == p.topic_id) & (held.partition == p.index)
+        query = select(p.stream_id, held.hold_offset).join(schema.table_progress, same).where(p.stream_id.in_(ids))
+        for stream_id, hold in connection.execute(query.where(held.hold_offset.is_not(None))):
+            if starts[stream_id] > hold:
+                raise Conflict(f"stream {stream_id} is held at {hold} by its table: retention must not pass that")
+
+
 def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:
     return stream_id in starts and starts[stream_id] < end_offset
 
@@ -299,15 +328,22 @@ def next_history(epochs: Epochs, log_start: int, epoch: int, start_offset: int) 
     return tuple(history)
 
 
-def _require_open_to(row: RowMapping, identity: BrokerIdentity, since_epoch: int) -> None:
+def _refusal(row: RowMapping, start_offset: int, identity: BrokerIdentity, since_epoch: int) -> StreamLakeError | None:
     """A stream is opened only if no WAL holds records of it beyond its committed end: nobody owns it, or this broker,
-    whose WAL has the records of its lives since that epoch. Unavailable."""
-    owner, owner_epoch = row["owner"], row["owner_epoch"]
-    if owner is not None and not (owner == identity.node and since_epoch <= owner_epoch <= identity.epoch):
-        raise Unavailable(
-            f"stream {row['id']} belongs to epoch {owner_epoch} of broker {owner}, whose WAL may hold records of it: "
-            "it can be opened when that broker has closed it, or when its WAL is drained"
+    whose WAL has the records of its lives since that epoch."""
+    if _is_elsewhere(row, identity, since_epoch):
+        return Unavailable(
+            f"stream {row['id']} belongs to epoch {row['owner_epoch']} of broker {row['owner']}, whose WAL may hold"
+            " records of it: it can be opened when that broker has closed it, or when its WAL is drained"
         )
+    if (end := row["end_offset"]) > start_offset:
+        return Conflict(f"stream {row['id']} ends at {end}, not at {start_offset}: look again, then open")
+    return None
+
+
+def _is_elsewhere(row: RowMapping, identity: BrokerIdentity, since_epoch: int) -> bool:
+    owner, owner_epoch = row["owner"], row["owner_epoch"]
+    return owner is not None and not (owner == identity.node and since_epoch <= owner_epoch <= identity.epoch)
 
 
 def _is_open(row: RowMapping, stream_epoch: int) -> bool:

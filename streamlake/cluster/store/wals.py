@@ -1,26 +1,30 @@
 """The list of WALs that may hold records which are in no object yet: recovery starts with it.
 
 A WAL is entered before its first record is written (`adopt`), and removed when all its records are in committed objects
-(`forget`). The processes of a node write to one place, (node, uri), one after the other; the epoch in its row is that
-of the latest one. A drain is bound to that epoch, so a drain that was overtaken changes nothing.
+(drains.py). A file WAL on a disk of its own goes on from one life of its node to the next; `epoch` in its row is that
+of the latest one. In any other place each life has a WAL, and a row, of its own, so that a node that returns does not
+wait until its former life is drained.
 
-`since_epoch` is the broker epoch of the process that began the WAL. The records of a stream that are in no object yet
-lie in the WAL of its owner's life, the one whose epochs from `since_epoch` to `epoch` hold `stream.owner_epoch`.
+`since_epoch` is the broker epoch of the life that began the WAL. The records of a stream that are in no object yet lie
+in the WAL of its owner's life, the one whose epochs from `since_epoch` to `epoch` hold `stream.owner_epoch`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.core.errors import Conflict, Fenced
+from streamlake.cluster.store.schema import in_lists
+from streamlake.core.errors import Fenced
 
 
 @dataclass(frozen=True, slots=True)
 class WalKey:
-    """The WAL that a process of a node, with its broker epoch, writes or wrote to."""
+    """The WAL that a life of a node, with its broker epoch, writes to, or wrote to last."""
 
     node: int
     uri: str
@@ -31,7 +35,7 @@ class WalKey:
 class WalRow:
     node: int
     uri: str
-    epoch: int  # broker epoch of the process that writes to it, or wrote to it last
+    epoch: int  # broker epoch of the life that writes to it, or wrote to it last
     trim: int  # records at or below this position are in committed objects, or their streams are deleted
 
     @property
@@ -40,10 +44,14 @@ class WalRow:
 
 
 async def all_wals(database: Database) -> list[WalRow]:
-    """The WALs of all nodes, by node and URI."""
+    return await database.read(wals_of)
+
+
+def wals_of(connection: Connection) -> list[WalRow]:
+    """The WALs of all nodes, by node, URI and epoch."""
     w = schema.wal.c
-    query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri)
-    return await database.read(lambda connection: [WalRow(*row) for row in connection.execute(query)])
+    query = select(w.node, w.uri, w.epoch, w.trim).order_by(w.node, w.uri, w.epoch)
+    return [WalRow(*row) for row in connection.execute(query)]
 
 
 class Wals:
@@ -53,81 +61,67 @@ class Wals:
         self._database = database
         self._identity = identity
 
-    async def all(self) -> list[WalRow]:
-        return await all_wals(self._database)
-
-    async def adopt(self, uri: str, *, keep_trim: bool, drained_epoch: int | None = None) -> WalKey:
+    async def adopt(self, uri: str, *, continues: bool) -> WalKey:
         """This process starts to write to `uri`. A repeated call changes nothing.
 
-        `keep_trim`: positions continue after those of the previous process (file WAL). Otherwise they start again
-        (object WAL), and the WAL of the previous process must have been drained, as for `forget`: Conflict if its row
-        exists with another epoch than `drained_epoch`.
+        `continues`: the WAL of the former lives of this node at that place goes on, with its trim (a file WAL on a disk
+        of its own). Otherwise it is a new one.
         """
         key = WalKey(self._identity.node, uri, self._identity.epoch)
+        w, d = schema.wal.c, schema.drain.c
 
         def run(connection: Connection) -> WalKey:
-            row = _row(connection, key, lock=True)
-            if row is None:
+            if row_of(connection, key, lock=True) is not None:
+                return key
+            former = None
+            if continues:
+                place = (w.node == key.node) & (w.uri == key.uri)
+                former = connection.execute(select(w.epoch).where(place).with_for_update()).scalar()
+            if former is None:
                 begun = {"node": key.node, "uri": key.uri, "epoch": key.epoch, "since_epoch": key.epoch, "trim": 0}
                 connection.execute(insert(schema.wal).values(begun))
-            elif row["epoch"] != key.epoch:
-                if not keep_trim and row["epoch"] != drained_epoch:
-                    raise Conflict(
-                        f"the WAL {uri} of node {key.node} may hold records of broker epoch {row['epoch']}, drained is "
-                        f"{drained_epoch}: drain it, then begin to write to it"
-                    )
-                begun = {}
-                if not keep_trim:
-                    _release_streams(connection, key.node, row["since_epoch"], row["epoch"])
-                    begun = {"since_epoch": key.epoch, "trim": 0}
-                connection.execute(update(schema.wal).where(_place(key)).values(epoch=key.epoch, **begun))
+            else:
+                was = WalKey(key.node, key.uri, former)
+                connection.execute(delete(schema.drain).where(at(d, was)))  # a drain that was begun and given up
+                connection.execute(update(schema.wal).where(at(w, was)).values(epoch=key.epoch))
             return key
 
-        # Durable before the first record is written: a recovery of this node after a crash reads this list. A drain of
-        # the WAL of an earlier process that still runs is Fenced from here on.
+        # Durable before the first record is written: whoever takes this node over reads this list.
         return await self._database.write(run, self._identity)
 
-    async def forget(self, node: int, uri: str, epoch: int) -> None:
-        """The WAL, of any node, is drained: remove it, unless another process has adopted it in the meantime. Nobody
-        owns the streams any more whose records it held."""
-        key = WalKey(node, uri, epoch)
-        w = schema.wal.c
-        this = _place(key) & (w.epoch == epoch)
+    async def release_unrecovered(self, key: WalKey, recovered: Collection[int]) -> None:
+        """Give up the streams of this node's former lives on its WAL that belong to another node now, but for those
+        with records in the WAL, the `recovered` ones: what is left of the others is in objects."""
+        s, p = schema.stream.c, schema.partition.c
+        node = self._identity.node
+        elsewhere = select(p.stream_id).where(p.node != node)
 
         def run(connection: Connection) -> None:
-            since = connection.execute(select(w.since_epoch).where(this).with_for_update()).scalar()
-            if since is not None:
-                _release_streams(connection, node, since, epoch)
-                connection.execute(delete(schema.wal).where(this))
+            former = s.owner_epoch.between(since_epoch_of(connection, key), key.epoch - 1)
+            query = select(s.id).where((s.owner == node) & former & s.id.in_(elsewhere)).with_for_update()
+            empty = sorted(set(connection.execute(query).scalars()) - set(recovered))
+            for ids in in_lists(empty):
+                connection.execute(update(schema.stream).where(s.id.in_(ids)).values(owner=None))
 
-        # Safe at a crash before: the WAL is drained again, and nothing is found. After: all its records are in objects,
-        # so whoever opens one of the streams next begins at its true end.
+        # Safe at a crash, before or after: no WAL holds a record of these streams beyond their committed ends, and this
+        # process, the only one that could, has not opened them.
         await self._database.write(run, self._identity)
-
-
-def _release_streams(connection: Connection, node: int, since_epoch: int, epoch: int) -> None:
-    """Nobody owns the streams any more that these lives of the node had open: their WAL is drained."""
-    s = schema.stream.c
-    held = (s.owner == node) & s.owner_epoch.between(since_epoch, epoch)
-    connection.execute(update(schema.stream).where(held).values(owner=None))
 
 
 def since_epoch_of(connection: Connection, key: WalKey) -> int:
     """Of which life on the WAL holds records; of `key.epoch` alone if it is not listed."""
-    query = select(schema.wal.c.since_epoch).where(_place(key) & (schema.wal.c.epoch == key.epoch))
+    query = select(schema.wal.c.since_epoch).where(at(schema.wal.c, key))
     since: int | None = connection.execute(query).scalar()
     return key.epoch if since is None else since
 
 
 def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
-    """The trim of the WAL; `lock` locks its row until the commit. Fenced if the WAL is no longer that of `key`."""
-    row = _row(connection, key, lock=lock)
+    """The trim of the WAL; `lock` locks its row until the commit. Fenced if it is not listed."""
+    row = row_of(connection, key, lock=lock)
     if row is None:
-        raise Fenced(f"the WAL {key.uri} of node {key.node} was drained and taken off the list: stop acting for it")
-    if row["epoch"] != key.epoch:
         raise Fenced(
-            f"broker epoch {row['epoch']} of node {key.node} writes to the WAL {key.uri} now: stop acting for epoch "
-            f"{key.epoch}"
+            f"the WAL {key.uri} of node {key.node}, broker epoch {key.epoch}, was drained, or a later life writes to"
+            " it: stop acting for it"
         )
     trim: int = row["trim"]
     return trim
@@ -136,14 +130,14 @@ def trim_of(connection: Connection, key: WalKey, *, lock: bool) -> int:
 def move_trim(connection: Connection, key: WalKey, position: int) -> None:
     """Move the trim forward; it never goes back. Fenced as `trim_of`."""
     if trim_of(connection, key, lock=True) < position:
-        connection.execute(update(schema.wal).where(_place(key)).values(trim=position))
+        connection.execute(update(schema.wal).where(at(schema.wal.c, key)).values(trim=position))
 
 
-def _row(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
-    """The row of the place of `key`, whatever its epoch."""
-    query = select(schema.wal.c.epoch, schema.wal.c.since_epoch, schema.wal.c.trim).where(_place(key))
+def row_of(connection: Connection, key: WalKey, *, lock: bool) -> RowMapping | None:
+    query = select(schema.wal.c.since_epoch, schema.wal.c.trim).where(at(schema.wal.c, key))
     return connection.execute(query.with_for_update() if lock else query).mappings().one_or_none()
 
 
-def _place(key: WalKey) -> ColumnElement[bool]:
-    return and_(schema.wal.c.node == key.node, schema.wal.c.uri == key.uri)
+def at(columns: Any, key: WalKey) -> ColumnElement[bool]:
+    """Of the WAL `key`, in a table with its node, URI and epoch."""
+    return and_(columns.node == key.node, columns.uri == key.uri, columns.epoch == key.epoch)

@@ -15,6 +15,7 @@ class GroupError(Enum):
     """Named as in Kafka's list of error codes."""
 
     NONE = auto()
+    COORDINATOR_LOAD_IN_PROGRESS = auto()
     COORDINATOR_NOT_AVAILABLE = auto()
     FENCED_INSTANCE_ID = auto()
     GROUP_ID_NOT_FOUND = auto()
@@ -132,5 +133,6 @@ class State(Enum):
 
 
 def store_error(error: StreamLakeError) -> GroupError:
-    """A fenced broker is no longer the coordinator; all other errors are transient, and clients retry."""
+    """A broker that is fenced, or has lost the group's slot, is no longer its coordinator; all other errors are
+    transient, and clients retry."""
     return GroupError.NOT_COORDINATOR if isinstance(error, Fenced | Closed) else GroupError.COORDINATOR_NOT_AVAILABLE

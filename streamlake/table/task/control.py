@@ -41,6 +41,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     bootstrap_host: str
     bootstrap_port: int
+    node_id: int  # of the server at that address
     registry_url: str
     cluster_id: str
     memory_bytes: int

@@ -12,13 +12,14 @@ import pytest
 from contracts.metadata_contract import put, rows
 from sqlalchemy import event, update
 from support.locks import Held, until, waiting_for_a_lock
-from support.members import next_process, sign_of
+from support.members import controller, next_process, sign_of
 
 from streamlake.cluster.store import membership as module
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.fences import BrokerIdentity, Fence, SlotEpoch
 from streamlake.cluster.store.membership import Membership
+from streamlake.cluster.store.slots import assign
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Fenced
 from streamlake.core.ids import Ids
@@ -27,10 +28,10 @@ from streamlake.core.ids import Ids
 class Group:
     """A group of a broker whose fences are checked, and whose COMMIT is not sent yet."""
 
-    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+    def __init__(self, database: Database, *fences: Fence) -> None:
         self.held = Held()
         event.listen(database._engine, "commit", lambda connection: self.held(), once=True)
-        self.writing = database.write(put("late", 1), identity)
+        self.writing = database.write(put("late", 1), *fences)
 
     async def reached(self) -> "Group":
         await asyncio.to_thread(self.held.inside.wait)
@@ -72,7 +73,8 @@ async def test_a_takeover_waits_for_writes_that_passed_the_check(postgres, clock
     old, group = await group_of_node_0(postgres, clock)
     database, watcher = await postgres.open(), await postgres.open()
     us = await next_process(database, clock, Ids(1), 1)
-    taking = asyncio.ensure_future(us.take_over(0, Sign(1, 0)))
+    term = await controller(us)
+    taking = asyncio.ensure_future(us.take_over(term, 0, Sign(1, 0)))
     await until(lambda: waiting_for_a_lock(watcher))
     assert not taking.done()
     await group.commit()
@@ -109,3 +111,77 @@ async def test_a_fence_by_plain_update_would_be_none(postgres, clock) -> None:
     assert "late" not in await database.read(rows)
     assert await group.commit() == 1, "and nobody told the zombie"
     assert "late" in await database.read(rows)
+
+
+# -- slots -------------------------------------------------------------------------------------------------------------
+
+SLOT = 5
+
+
+async def assign_to(database: Database, node: int) -> None:
+    await database.write(lambda connection: assign(connection, {SLOT: node}))
+
+
+async def group_of_slot(postgres, clock) -> tuple[BrokerIdentity, Group]:
+    database = await postgres.open()
+    identity = (await next_process(database, clock, Ids(0))).identity
+    await assign_to(database, 0)
+    return identity, await Group(database, identity, SlotEpoch(SLOT, 1)).reached()
+
+
+async def test_an_assignment_waits_for_writes_that_passed_the_check(postgres, clock) -> None:
+    """Else the new owner could read the groups, then a write of the old one land."""
+    _, group = await group_of_slot(postgres, clock)
+    database, watcher = await postgres.open(), await postgres.open()
+    assigning = asyncio.ensure_future(assign_to(database, 1))
+    await until(lambda: waiting_for_a_lock(watcher))
+    assert not assigning.done()
+    await group.commit()
+    await assigning
+    assert (await database.read(rows))["late"] == 1
+
+
+async def test_a_group_waits_for_an_assignment_and_is_fenced(postgres, clock) -> None:
+    old_database, database, watcher = [await postgres.open() for _ in range(3)]
+    identity, held = (await next_process(old_database, clock, Ids(0))).identity, Held()
+    await assign_to(database, 0)
+
+    def assigned(connection) -> None:
+        assign(connection, {SLOT: 1})
+        held()
+
+    assigning = database.write(assigned)
+    await asyncio.to_thread(held.inside.wait)
+    writing = old_database.write(put("late", 1), identity, SlotEpoch(SLOT, 1))
+    await until(lambda: waiting_for_a_lock(watcher))
+    held.let_go()
+    await assigning
+    with pytest.raises(Fenced, match="slot 5 was assigned again"):
+        await writing
+    assert "late" not in await database.read(rows)
+
+
+async def test_an_assignment_by_plain_update_would_be_none(postgres, clock) -> None:
+    """It passes beside FOR KEY SHARE: the new owner has read, and then the old one's write lands."""
+    _, group = await group_of_slot(postgres, clock)
+    database = await postgres.open()
+    plain = update(schema.slot).where(schema.slot.c.id == SLOT).values(node=1, epoch=2)
+    await database.write(lambda c: c.execute(plain).rowcount)
+    assert "late" not in await database.read(rows)
+    assert await group.commit() == 1, "and nobody told the old owner"
+    assert "late" in await database.read(rows)
+
+
+async def test_groups_that_name_slots_in_any_order_do_not_wait_in_a_circle(postgres, clock) -> None:
+    databases = [await postgres.open() for _ in range(4)]
+    identities = [(await next_process(d, clock, Ids(n), n)).identity for n, d in enumerate(databases)]
+    slots = [SlotEpoch(number, 1) for number in range(8)]
+    await databases[0].write(lambda connection: assign(connection, dict.fromkeys(range(8), 0)))
+    for round_ in range(10):
+        writes = [
+            database.write(put(f"{round_} {n} {at}", 1), *(slots if (n + at) % 2 else reversed(slots)), identities[n])
+            for n, database in enumerate(databases)
+            for at in range(4)
+        ]
+        assert await asyncio.gather(*writes) == [1] * 16
+    assert [database.retries for database in databases] == [0] * 4

@@ -2,8 +2,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from support.group_rows import GroupRows
 
-from streamlake.cluster.store.groups import GroupRow, GroupStore, OffsetRow
+from streamlake.cluster.store.groups import GroupRow, OffsetRow
 from streamlake.core.errors import Fenced
 
 GROUP = GroupRow("g", 3, "consumer", "range", "member-1", b"\x00members", 1_000)
@@ -14,29 +15,29 @@ def at(topic: str, partition: int, offset: int, **facts) -> OffsetRow:
 
 
 @pytest.fixture
-async def store(cluster) -> GroupStore:
+async def store(cluster) -> GroupRows:
     topics = await cluster.topics()
     await topics.create("a", 3, {})
     await topics.create("b", 1, {})
-    return GroupStore(cluster.database, cluster.identity)
+    return await GroupRows.of(cluster.database, cluster.identity)
 
 
 async def test_groups_are_saved_whole_and_replaced(store) -> None:
-    assert await store.load_groups() == []
+    assert await store.all() == []
     empty = GroupRow("empty", 0, "", None, None, b"", 2_000)
-    await store.save_group(GROUP)
-    await store.save_group(empty)
-    assert await store.load_groups() == [empty, GROUP]
+    await store.save(GROUP)
+    await store.save(empty)
+    assert await store.all() == [empty, GROUP]
     newer = replace(GROUP, generation=4, protocol=None, leader=None, members=b"")
-    await store.save_group(newer)
-    assert await store.load_groups() == [empty, newer]
+    await store.save(newer)
+    assert await store.all() == [empty, newer]
 
 
 async def test_offsets_are_committed_and_fetched(store) -> None:
-    await store.commit_offsets("g", [at("b", 0, 7), at("a", 2, 5, leader_epoch=3, metadata="note"), at("a", 0, 1)])
-    await store.commit_offsets("g", [at("a", 2, 6), at("a", 2, 8, commit_ms=9)])
-    await store.commit_offsets("other", [at("a", 0, 100)])
-    await store.commit_offsets("g", [])
+    await store.commit("g", [at("b", 0, 7), at("a", 2, 5, leader_epoch=3, metadata="note"), at("a", 0, 1)])
+    await store.commit("g", [at("a", 2, 6), at("a", 2, 8, commit_ms=9)])
+    await store.commit("other", [at("a", 0, 100)])
+    await store.commit("g", [])
     mine = [at("a", 0, 1), at("a", 2, 8, commit_ms=9), at("b", 0, 7)]
     assert await store.fetch_offsets("g") == mine
     assert await store.fetch_offsets("none") == []
@@ -44,14 +45,14 @@ async def test_offsets_are_committed_and_fetched(store) -> None:
 
 
 async def test_a_commit_may_go_back_if_the_consumer_says_so(store) -> None:
-    await store.commit_offsets("g", [at("a", 0, 10)])
-    await store.commit_offsets("g", [at("a", 0, 5)])
+    await store.commit("g", [at("a", 0, 10)])
+    await store.commit("g", [at("a", 0, 5)])
     assert await store.fetch_offsets("g") == [at("a", 0, 5)]
 
 
 async def test_offsets_of_unknown_topics_are_dropped(store) -> None:
-    await store.commit_offsets("g", [at("gone", 0, 1), at("a", 0, 2)])
-    await store.commit_offsets("g", [at("gone", 0, 1)])
+    await store.commit("g", [at("gone", 0, 1), at("a", 0, 2)])
+    await store.commit("g", [at("gone", 0, 1)])
     assert await store.fetch_offsets("g") == [at("a", 0, 2)]
 
 
@@ -61,35 +62,36 @@ async def test_a_commit_of_more_topics_than_fit_one_statement(store, cluster, mo
     names = [f"topic-{i}" for i in range(20)]
     await asyncio.gather(*[topics.create(name, 2, {}) for name in names])
     rows = [at(name, partition, 1) for name in sorted(names) for partition in range(2)]
-    await store.commit_offsets("g", rows)
+    await store.commit("g", rows)
     assert await store.fetch_offsets("g") == rows
 
 
 async def test_commits_of_many_groups_share_a_disk_sync(store, cluster) -> None:
     before = cluster.database.commits
-    await asyncio.gather(*[store.commit_offsets(f"g{i}", [at("a", 0, i)]) for i in range(40)])
+    await asyncio.gather(*[store.commit(f"g{i}", [at("a", 0, i)]) for i in range(40)])
     assert cluster.database.commits == before + 1
     assert await store.fetch_offsets("g39") == [at("a", 0, 39)]
 
 
 async def test_delete_groups(store) -> None:
-    await store.save_group(GROUP)
+    await store.save(GROUP)
     for group in ("g", "kept"):
-        await store.commit_offsets(group, [at("a", 0, 1)])
-    await store.delete_groups({"g", "none"})
-    assert await store.load_groups() == []
+        await store.commit(group, [at("a", 0, 1)])
+    await store.delete("g")
+    await store.delete("none")
+    assert await store.all() == []
     assert [len(await store.fetch_offsets(group)) for group in ("g", "kept")] == [0, 1]
 
 
 async def test_a_zombie_changes_nothing(store, cluster) -> None:
-    await store.save_group(GROUP)
-    await store.commit_offsets("g", [at("a", 0, 1)])
+    await store.save(GROUP)
+    await store.commit("g", [at("a", 0, 1)])
     await cluster.register()
     before = await cluster.dump()
     for attempt in (
-        lambda: store.save_group(replace(GROUP, generation=9)),
-        lambda: store.delete_groups({"g"}),
-        lambda: store.commit_offsets("g", [at("a", 0, 2)]),
+        lambda: store.save(replace(GROUP, generation=9)),
+        lambda: store.delete("g"),
+        lambda: store.commit("g", [at("a", 0, 2)]),
     ):
         with pytest.raises(Fenced):
             await attempt()

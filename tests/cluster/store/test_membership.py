@@ -2,8 +2,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
-from support.members import next_process, sign_of
+from sqlalchemy import event, update
+from support.members import controller, next_process, sign_of
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.membership import (
@@ -12,10 +12,13 @@ from streamlake.cluster.store.membership import (
     FENCED,
     LEASE_S,
     LEFT,
-    RUNNING,
+    STARTING,
+    BrokerInfo,
+    ClusterView,
     LeaseTerm,
     Membership,
 )
+from streamlake.cluster.store.schema import next_revision
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
@@ -42,8 +45,8 @@ async def test_each_start_takes_the_next_epoch_and_the_cluster_id_stays(database
     assert first.cluster_id == second.cluster_id == other.cluster_id
     brokers = await membership(database, clock).brokers()
     assert [(b.node, b.epoch, b.beat, b.state, b.host, b.port) for b in brokers] == [
-        (0, 2, 0, RUNNING, "example", 9093),
-        (5, 1, 0, RUNNING, "other", 9094),
+        (0, 2, 0, STARTING, "example", 9093),
+        (5, 1, 0, STARTING, "other", 9094),
     ]
 
 
@@ -100,6 +103,36 @@ async def test_a_beat_is_counted_and_renews_the_lease(database, clock) -> None:
     assert member.held()
     assert member.renewals == 1
     assert await sign_of(member, 0) == Sign(1, 1)
+
+
+async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(database, clock) -> None:
+    member, other = membership(database, clock, 1), membership(database, clock, 2)
+    await member.register(3, "three", 9093)
+    await other.register(1, "one", 9091)
+    await other.leave()
+    views: list[ClusterView] = []
+    member.listeners.append(views.append)
+    statements: list[str] = []
+
+    def executed(connection, cursor, statement, *_) -> None:
+        statements.append(statement.partition(" ")[0])
+
+    event.listen(database._engine, "before_cursor_execute", executed)
+    await member.beat()
+    event.remove(database._engine, "before_cursor_execute", executed)
+    assert [s for s in statements if s in ("SELECT", "UPDATE", "INSERT")] == ["UPDATE", "SELECT"]
+    await database.write(next_revision)
+    await member.beat()
+    brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, STARTING, "three", 9093))
+    assert views == [ClusterView(0, brokers), ClusterView(1, (brokers[0], replace(brokers[1], beat=2)))]
+
+
+async def test_a_beat_that_fails_shows_nothing(database, clock) -> None:
+    old = await next_process(database, clock, Ids(1))
+    await next_process(database, clock, Ids(2))
+    old.listeners.append(lambda view: pytest.fail("a zombie saw the cluster"))
+    with pytest.raises(Fenced):
+        await old.beat()
 
 
 async def test_a_wall_clock_that_is_set_ends_no_lease_and_renews_none(database, clock) -> None:
@@ -235,11 +268,11 @@ def test_lease_never_goes_back() -> None:
 
 async def test_a_watched_node_is_taken_over_once(database, clock) -> None:
     dead, us = await next_process(database, clock, Ids(1), 5), await next_process(database, clock, Ids(2))
-    assert await us.take_over(5, Sign(1, 0)) == 1
+    assert await us.take_over(await controller(us), 5, Sign(1, 0)) == 1
     assert await state_of(us, 5) == FENCED
     with pytest.raises(Fenced, match=r"its epoch is 2, this process has 1"):
         await dead.beat()
-    assert await us.take_over(5, Sign(2, 0)) == 2, "by the next one that drains it"
+    assert await us.take_over(await controller(us), 5, Sign(2, 0)) == 2, "by the next one that drains it"
     assert (await membership(database, clock).register(5, "localhost", 9092)).epoch == 4, "without a wait"
 
 
@@ -251,7 +284,7 @@ async def test_a_node_that_beat_at_the_last_moment_keeps_its_epoch(database, clo
     sign = await sign_of(us, 5)
     await late.beat()
     with pytest.raises(Conflict, match="is alive"):
-        await us.take_over(5, sign)
+        await us.take_over(await controller(us), 5, sign)
     assert late.held()
     await late.beat()
 
@@ -259,13 +292,14 @@ async def test_a_node_that_beat_at_the_last_moment_keeps_its_epoch(database, clo
 async def test_who_can_be_taken_over(database, clock) -> None:
     us = await next_process(database, clock, Ids(1))
     with pytest.raises(NotFound, match="broker 7 never registered"):
-        await us.take_over(7, Sign(1, 0))
+        await us.take_over(await controller(us), 7, Sign(1, 0))
     with pytest.raises(Invalid, match="is this broker"):
-        await us.take_over(0, Sign(1, 0))
+        await us.take_over(await controller(us), 0, Sign(1, 0))
     dead = await next_process(database, clock, Ids(2), 5)
+    term = await controller(us)
     await next_process(database, clock, Ids(3))
     with pytest.raises(Fenced):
-        await us.take_over(5, Sign(1, 0))  # a zombie takes nobody over
+        await us.take_over(term, 5, Sign(1, 0))  # a zombie takes nobody over
     await dead.beat()
 
 

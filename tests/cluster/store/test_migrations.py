@@ -7,9 +7,11 @@ from sqlalchemy import inspect, text
 from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import LEFT, RUNNING, BrokerInfo, Membership
-from streamlake.cluster.store.schema import metadata
-from streamlake.cluster.store.wals import WalRow, Wals
+from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.membership import BrokerInfo, Membership
+from streamlake.cluster.store.schema import LEFT, STARTING, metadata
+from streamlake.cluster.store.slots import slot_of
+from streamlake.cluster.store.wals import WalRow, all_wals
 from streamlake.core.errors import Invalid
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
@@ -83,10 +85,28 @@ async def test_wals_and_leases_of_the_first_revision_are_carried_over(empty_url,
     await database.close()
     monkeypatch.undo()
     database = await Database.open(empty_url, InlineExecutor(), clock)
-    wals = await Wals(database, BrokerIdentity("", 0, 7)).all()
+    wals = await all_wals(database)
     assert wals == [WalRow(0, "file", 7, 42), WalRow(3, "file", 1, 0)]
     brokers = await Membership(database, database, clock, Ids(1)).brokers()
-    assert brokers == [BrokerInfo(0, 7, 0, RUNNING, "a", 9092), BrokerInfo(3, 1, 0, LEFT, "b", 9093)]
+    assert brokers == [BrokerInfo(0, 7, 0, STARTING, "a", 9092), BrokerInfo(3, 1, 0, LEFT, "b", 9093)]
+    await database.close()
+
+
+async def test_groups_get_their_slots(empty_url, clock, monkeypatch) -> None:
+    upgrade_to("0006", monkeypatch)
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    insert = text("INSERT INTO consumer_group (group_id, generation, protocol_type, members, updated_ms) "
+                  "VALUES (:group_id, 1, 'consumer', :members, 1)")  # fmt: skip
+    names = sorted(["orders", "", "grüße", *(f"group-{number}" for number in range(50))])
+    rows = [{"group_id": name, "members": b"m"} for name in names]
+    await database.write(lambda c: c.execute(insert, rows).rowcount)
+    await database.close()
+    monkeypatch.undo()
+    database = await Database.open(empty_url, InlineExecutor(), clock)
+    groups = GroupStore(database, BrokerIdentity("", 0, 1), lambda: None)
+    for slot in {slot_of(name) for name in names}:
+        found = [row.group_id for row in await groups.load_groups([slot])]
+        assert found == [name for name in names if slot_of(name) == slot]
     await database.close()
 
 

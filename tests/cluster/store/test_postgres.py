@@ -8,9 +8,11 @@ import threading
 
 import pytest
 from contracts.metadata_contract import put, rows
+from contracts.stream_metadata_contract import opened
 from sqlalchemy import event, func, insert, select, text
+from support.group_rows import GroupRows
 from support.locks import Held, until, waiting_for_a_lock
-from support.members import next_process, sign_of
+from support.members import controller, next_process, sign_of
 from support.wait import DEADLINE_S
 
 from streamlake.cluster import topics
@@ -19,7 +21,7 @@ from streamlake.cluster.store import postgres as module
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.groups import GroupStore, OffsetRow
+from streamlake.cluster.store.groups import OffsetRow
 from streamlake.cluster.store.membership import (
     BEAT_ANSWER_TIMEOUT_S,
     BEAT_INTERVAL_S,
@@ -82,12 +84,12 @@ async def test_brokers_register_at_once(postgres, clock) -> None:
 async def test_a_zombie_on_another_connection_commits_nothing(postgres, clock) -> None:
     a, b = await postgres.open(), await postgres.open()
     _, old = await member(a, clock, 0)
-    zombie = SqlStreamMetadata(a, old, await Wals(a, old).adopt("file:///wal", keep_trim=True))
+    zombie = SqlStreamMetadata(a, old, await Wals(a, old).adopt("file:///wal", continues=True))
     (s,) = await a.write(lambda c: create_streams(c, 1))
-    (state,) = await zombie.open_streams([s], [0])
+    (state,) = await opened(zombie, [s], [0])
     object_id = await zombie.prepare_object(1_000)
     _, new = await member(b, clock, 0)
-    owner = SqlStreamMetadata(b, new, await Wals(b, new).adopt("file:///wal", keep_trim=True))
+    owner = SqlStreamMetadata(b, new, await Wals(b, new).adopt("file:///wal", continues=True))
     with pytest.raises(Fenced):
         await zombie.commit_object(object_id, 1, [StreamRange(s, state.epoch, 0, 10)], [], 9)
     assert (await owner.objects(), await owner.wal_trim()) == ([], 0)
@@ -100,12 +102,12 @@ async def test_two_brokers_commit_to_their_own_streams_side_by_side(postgres, cl
     async def work(node: int, streams: list[int]) -> None:
         database = databases[node]
         _, identity = await member(database, clock, node)
-        wal = await Wals(database, identity).adopt("file:///wal", keep_trim=True)
+        wal = await Wals(database, identity).adopt("file:///wal", continues=True)
         metadata = SqlStreamMetadata(database, identity, wal)
-        opened = await metadata.open_streams(streams, [0] * len(streams))
+        states = await opened(metadata, streams, [0] * len(streams))
         for n in range(15):
             object_id = await metadata.prepare_object(1_000)
-            ranges = [StreamRange(s.stream_id, s.epoch, n, n + 1) for s in opened]
+            ranges = [StreamRange(s.stream_id, s.epoch, n, n + 1) for s in states]
             await metadata.commit_object(object_id, 1, ranges, [], n)
 
     await asyncio.gather(work(0, ids[:2]), work(1, ids[2:]))
@@ -153,12 +155,12 @@ async def test_offsets_of_a_topic_that_is_being_deleted_are_dropped(postgres, cl
     deleter = await topics_of(a, clock, 0)
     await deleter.create("orders", 1, {})
     _, identity = await member(b, clock, 1)
-    groups, held = GroupStore(b, identity), Held()
+    groups, held = await GroupRows.of(b, identity), Held()
     real = topics.next_revision
     monkeypatch.setattr(topics, "next_revision", lambda connection: (held(), real(connection))[1])
     deleting = asyncio.ensure_future(deleter.delete("orders"))
     await asyncio.to_thread(held.inside.wait)
-    committing = asyncio.ensure_future(groups.commit_offsets("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
+    committing = asyncio.ensure_future(groups.commit("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
     watcher = await postgres.open()
     await until(lambda: waiting_for_a_lock(watcher))
     held.let_go()
@@ -294,12 +296,16 @@ async def test_an_operation_that_never_gets_its_way_is_unavailable(postgres) -> 
     assert await database.read(rows) == {"a": 1, "b": 1}
 
 
-async def test_two_brokers_that_take_each_other_over(postgres, clock) -> None:
+async def test_two_controllers_that_take_each_other_over(postgres, clock) -> None:
+    """The first was paused after it had looked, and wakes up when the second has begun its term."""
     for _ in range(5):
         (a, _), (b, _) = [await member(await postgres.open(), clock, node) for node in range(2)]
         signs = [await sign_of(a, node) for node in range(2)]
-        outcomes = await asyncio.gather(a.take_over(1, signs[1]), b.take_over(0, signs[0]), return_exceptions=True)
-        assert sorted(type(o).__name__ for o in outcomes) == ["Fenced", "int"]
+        old, new = await controller(a), await controller(b)
+        outcomes = await asyncio.gather(
+            a.take_over(old, 1, signs[1]), b.take_over(new, 0, signs[0]), return_exceptions=True
+        )
+        assert type(outcomes[0]) in (Conflict, Fenced) and outcomes[1] == signs[0].epoch
         assert a._database.retries == b._database.retries == 0, "they lock in the same order"
 
 
@@ -458,7 +464,7 @@ async def test_a_broker_that_is_paused_inside_a_transaction_lets_the_others_go_o
 
     pausing = a.write(pause, identity)
     await asyncio.to_thread(held.inside.wait)
-    assert await us.take_over(0, Sign(1, 0)) == 1
+    assert await us.take_over(await controller(us), 0, Sign(1, 0)) == 1
     assert await b.write(lambda c: take_ids(c, "object", 1)) == 1
     held.let_go()
     with pytest.raises(Unavailable):

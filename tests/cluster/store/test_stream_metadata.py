@@ -1,17 +1,18 @@
 import asyncio
+from uuid import UUID
 
 import pytest
-from contracts.stream_metadata_contract import StreamMetadataContract, by_id, upload
+from contracts.stream_metadata_contract import StreamMetadataContract, by_id, opened, upload
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
+from support.members import drained, given_to_drain
 from support.memory_metadata import MemoryMetadata, MetadataTables
 
-from streamlake.cluster.store import object_ranges
+from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.schema import stream
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams, next_history
-from streamlake.cluster.store.wals import Wals
-from streamlake.core.errors import Conflict, Invalid
+from streamlake.core.errors import Invalid
 from streamlake.s3stream.metadata import Checkpoint, Closing, StreamRange, StreamTrim
 
 
@@ -31,14 +32,25 @@ class SqlStreams:
         return SqlStreamMetadata(self.database, identity, self.wal)
 
     async def drainer(self, node: int) -> SqlStreamMetadata:
-        return SqlStreamMetadata(self.database, await self.cluster.register(node), self.wal)
+        member = await self.cluster.member(node)
+        return SqlStreamMetadata(self.database, member.identity, None, await given_to_drain(member, self.wal))
 
     def pass_time(self, ms: int) -> None:
         self.cluster.clock.milliseconds += ms
 
     async def forget_wal(self) -> None:
-        wals = Wals(self.database, await self.cluster.register(9))
-        await wals.forget(self.wal.node, self.wal.uri, self.wal.epoch)
+        await drained(await self.cluster.member(9), self.wal)
+
+    async def hold(self, stream_id: int, offset: int) -> None:
+        topic = UUID(int=stream_id)
+        held = {"topic_id": topic, "committed_offset": 0, "committed_once": False, "updated_ms": 0, "incarnation": 1}
+
+        def run(connection) -> None:
+            connection.execute(insert(schema.topic).values(id=topic, name=f"t{stream_id}"))
+            connection.execute(insert(schema.partition).values(topic_id=topic, index=3, stream_id=stream_id))
+            connection.execute(insert(schema.table_progress).values(partition=3, hold_offset=offset, **held))
+
+        await self.database.write(run)
 
     async def elsewhere(self, node: int) -> SqlStreamMetadata:
         identity = await self.cluster.register(node)
@@ -74,6 +86,9 @@ class MemoryStreams:
     async def forget_wal(self) -> None:
         self.tables.forget(self.wal)
 
+    async def hold(self, stream_id: int, offset: int) -> None:
+        self.tables.holds[stream_id] = offset
+
     async def elsewhere(self, node: int) -> MemoryMetadata:
         return self.tables.register(node)
 
@@ -97,33 +112,22 @@ class TestMemory(StreamMetadataContract):
 
 async def test_leader_epochs_begin_at_zero_as_in_kafka(sql_streams) -> None:
     (s,) = await sql_streams.create(1)
-    (state,) = await (await sql_streams.register()).open_streams([s], [0])
+    (state,) = await opened(await sql_streams.register(), [s], [0])
     assert state.epoch == 0
-
-
-async def test_opening_below_the_committed_end_is_refused(sql_streams) -> None:
-    """Somebody committed more than the opener recovered: its view of the stream is old."""
-    (s,) = await sql_streams.create(1)
-    metadata = await sql_streams.register()
-    (state,) = await metadata.open_streams([s], [0])
-    await upload(metadata, StreamRange(s, state.epoch, 0, 10))
-    with pytest.raises(Conflict, match="ends at 10, not at 9"):
-        await metadata.open_streams([s], [9])
-    assert (await metadata.stream_states([s]))[0].epoch == state.epoch
 
 
 async def test_restarts_without_data_do_not_grow_the_history(sql_streams) -> None:
     (s,) = await sql_streams.create(1)
     metadata = await sql_streams.register()
     for _ in range(5):
-        (state,) = await metadata.open_streams([s], [0])
+        (state,) = await opened(metadata, [s], [0])
     assert state.epochs == ((4, 0),)
     await upload(metadata, StreamRange(s, 4, 0, 10))
     for _ in range(3):
-        (state,) = await metadata.open_streams([s], [10])
+        (state,) = await opened(metadata, [s], [10])
     assert state.epochs == ((4, 0), (7, 10))
     await metadata.trim_streams([StreamTrim(s, state.epoch, 10, None)])
-    (state,) = await metadata.open_streams([s], [20])
+    (state,) = await opened(metadata, [s], [20])
     assert state.epochs == ((7, 10), (8, 20))
     assert (await metadata.stream_states())[0].epochs == state.epochs
 
@@ -148,7 +152,7 @@ def test_the_history_names_the_epoch_of_every_offset_that_is_left(steps) -> None
 async def test_a_checkpoint_belongs_to_the_end_of_its_range(sql_streams) -> None:
     first, second = await sql_streams.create(2)
     metadata = await sql_streams.register()
-    await metadata.open_streams([first, second], [0, 0])
+    await opened(metadata, [first, second], [0, 0])
     with pytest.raises(Invalid, match="at 5, not at its end 10"):
         await upload(metadata, StreamRange(first, 0, 0, 10), checkpoints=[Checkpoint(first, 5, b"early")])
     await upload(metadata, StreamRange(first, 0, 0, 10), checkpoints=[Checkpoint(second, 0, b"no range")])
@@ -158,7 +162,7 @@ async def test_a_checkpoint_belongs_to_the_end_of_its_range(sql_streams) -> None
 async def test_without_a_wal_nothing_is_committed(sql_streams, cluster) -> None:
     (s,) = await sql_streams.create(1)
     metadata = SqlStreamMetadata(cluster.database, await cluster.register(), None)
-    (state,) = await metadata.open_streams([s], [0])
+    (state,) = await opened(metadata, [s], [0])
     for attempt in (
         lambda: upload(metadata, StreamRange(s, state.epoch, 0, 10)),
         lambda: metadata.trim_wal(1),
@@ -171,10 +175,10 @@ async def test_without_a_wal_nothing_is_committed(sql_streams, cluster) -> None:
 async def test_brokers_share_streams_and_have_their_own_trim(sql_streams, cluster) -> None:
     (s,) = await sql_streams.create(1)
     a, b = await cluster.metadata(1), await cluster.metadata(2)
-    (old,) = await a.open_streams([s], [0])
+    (old,) = await opened(a, [s], [0])
     await upload(a, StreamRange(s, old.epoch, 0, 10), wal_trim=7)
     await a.close_streams([Closing(s, old.epoch, 10)])
-    (new,) = await b.open_streams([s], [10])
+    (new,) = await opened(b, [s], [10])
     await upload(b, StreamRange(s, new.epoch, 10, 20), wal_trim=3)
     assert (await a.wal_trim(), await b.wal_trim()) == (7, 3)
     assert await a.objects() == await b.objects()
@@ -186,7 +190,7 @@ async def test_gc_reads_an_object_again_only_when_its_witness_is_gone(sql_stream
     monkeypatch.setattr(object_ranges, "rows", lambda blob: read.append(blob) or real(blob))
     first, second = await sql_streams.create(2)
     metadata = await sql_streams.register()
-    await metadata.open_streams([first, second], [0, 0])
+    await opened(metadata, [first, second], [0, 0])
     await upload(metadata, StreamRange(first, 0, 0, 10), StreamRange(second, 0, 0, 10))
     await upload(metadata, StreamRange(second, 0, 10, 20))
     for expected in (2, 2):
@@ -205,7 +209,7 @@ async def test_gc_beside_uploads_takes_nothing_that_lives(sql_streams, monkeypat
     async def uploads() -> None:
         for _ in range(20):
             (s,) = await sql_streams.create(1)
-            await metadata.open_streams([s], [0])
+            await opened(metadata, [s], [0])
             living.add(await upload(metadata, StreamRange(s, 0, 0, 10)))
 
     async def collect() -> None:
@@ -219,7 +223,7 @@ async def test_gc_beside_uploads_takes_nothing_that_lives(sql_streams, monkeypat
 async def test_many_streams_at_once(sql_streams) -> None:
     ids = await sql_streams.create(1_203)
     metadata = await sql_streams.register()
-    states = await metadata.open_streams(ids, [0] * len(ids))
+    states = await opened(metadata, ids, [0] * len(ids))
     assert [state.stream_id for state in states] == ids
     await upload(metadata, *[StreamRange(s, 0, 0, 10) for s in ids])
     assert {state.end_offset for state in await metadata.stream_states(ids)} == {10}

@@ -25,7 +25,7 @@ from streamlake.table.task.control import (
 SPEC = TableSpec("orders", UUID(int=7), 3, {"streamlake.table.enable": "true"}, True, 4, 1)
 REPORT = TableReport("orders", UUID(int=7), "default.orders", "running", positions=(1, 2), skipped={"control": 1})
 LAKE = CatalogConfig("sql", "lake", {"secret": "x"})
-SETTINGS = WorkerSettings("127.0.0.1", 9092, "http://r", "c", 1, 2, "info", False, {"lake": LAKE}, "lake")
+SETTINGS = WorkerSettings("127.0.0.1", 9092, 0, "http://r", "c", 1, 2, "info", False, {"lake": LAKE}, "lake")
 
 
 def stream(data: bytes, limit: int = 1 << 16) -> asyncio.StreamReader:

@@ -50,12 +50,17 @@ class ObjectHeader:
     records: int = 0
 
 
+def epoch_prefix(node: int, broker_epoch: int) -> str:
+    """Of the keys of one life's WAL."""
+    return f"{node_prefix(node)}{broker_epoch:0{_DIGITS}}/"
+
+
 def object_wal_key(node: int, broker_epoch: int, seq: int) -> str:
-    return f"{node_prefix(node)}{broker_epoch:0{_DIGITS}}/{seq:0{_DIGITS}}"
+    return f"{epoch_prefix(node, broker_epoch)}{seq:0{_DIGITS}}"
 
 
 def discarded_key(node: int, broker_epoch: int) -> str:
-    return f"{node_prefix(node)}{broker_epoch:0{_DIGITS}}/discarded"
+    return f"{epoch_prefix(node, broker_epoch)}discarded"
 
 
 def node_prefix(node: int) -> str:

@@ -29,6 +29,7 @@ from streamlake.s3stream.wal.object.format import (
     discarded_key,
     encode_mark,
     epoch_and_seq,
+    epoch_prefix,
     node_prefix,
     object_wal_key,
     seq_of,
@@ -258,10 +259,15 @@ class ObjectWalRecovery:
             await asyncio.sleep(delay_s)
 
 
-async def sweep(store: ObjectStore, node: int, current_epoch: int) -> int:
-    """Delete the data objects of broker epochs before `current_epoch`, fences and marks excepted; how many.
+async def size_bytes(store: ObjectStore, node: int, epoch: int) -> int:
+    """How much the objects of this WAL hold. Unavailable."""
+    return sum([meta.size async for meta in store.list(epoch_prefix(node, epoch))])
 
-    Once after a start, when all these epochs are recovered and discarded: for strays that landed late, and for what was
+
+async def sweep(store: ObjectStore, node: int, before_epoch: int) -> int:
+    """Delete the data objects of broker epochs before `before_epoch`, fences and marks excepted; how many.
+
+    When all these epochs are recovered and discarded: for strays that landed late, and for what was
     trimmed but not yet deleted at a crash. Unavailable, OutcomeUnknown: some may be left for the next time.
     """
     deleted = 0
@@ -269,7 +275,7 @@ async def sweep(store: ObjectStore, node: int, current_epoch: int) -> int:
     async for meta in store.list(node_prefix(node)):
         found = epoch_and_seq(meta.key)
         # A fence has the size of a header, a data object at least an entry more: no need to read it.
-        if found is None or found[0] >= current_epoch or meta.size <= HEADER_BYTES:
+        if found is None or found[0] >= before_epoch or meta.size <= HEADER_BYTES:
             continue
         keys.append(meta.key)
         if len(keys) == KEYS_PER_DELETE:

@@ -1,19 +1,13 @@
-"""Known bugs, planted into the product on demand: a simulation that does not find them proves nothing.
-
-Each is one wrong decision of a kind that real systems have shipped (those of our own hazard analysis are numbered C…),
-put in by replacing a function or two, and taken out again afterwards: the product has no hooks for it. `found_by` are
-words of the violations that tell of this very decision, not of a consequence in the harness.
-"""
+"""Bugs that one broker can have, or a zombie of it."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 from pyiceberg.exceptions import CommitFailedException
+from simulation.bugs.planting import DAMAGED, LOST, MISSING, TWICE, Replace, bug
 from sqlalchemy import update
 
 from streamlake.cluster import watch
@@ -47,68 +41,6 @@ from streamlake.table.task import topic_table
 from streamlake.table.task.settled import NONE_SETTLED
 from streamlake.table.task.task import TableTask
 from streamlake.table.task.topic_table import TopicTable
-
-Replace = Callable[[Any, str, Any], None]
-
-LOST = (
-    "lost",
-    "has two values",
-    "went back",
-    "out of order",
-    "does not follow",
-    "holds",
-    "ends at",
-    "part of a batch",
-    "there was",
-)
-DAMAGED = ("found its data damaged", "cannot be read")
-TWICE = ("is twice in the table",)
-MISSING = ("are not in the table", "lost data")
-
-
-@dataclass(frozen=True)
-class Bug:
-    name: str
-    what: str
-    found_by: tuple[str, ...]
-    plant: Callable[[Replace], None]
-
-
-BUGS: dict[str, Bug] = {}
-
-
-def bug(*found_by: str) -> Callable[[Callable[[Replace], None]], Callable[[Replace], None]]:
-    """Register a function that plants a bug; its name and docstring are the bug's."""
-
-    def register(plant: Callable[[Replace], None]) -> Callable[[Replace], None]:
-        name = plant.__name__.replace("_", "-")
-        BUGS[name] = Bug(name, " ".join((plant.__doc__ or "").split()), found_by, plant)
-        return plant
-
-    return register
-
-
-@contextlib.contextmanager
-def planted(name: str | None) -> Iterator[None]:
-    """Inside, the product has this bug; None: it is as it is."""
-    if name is not None and name not in BUGS:
-        raise SystemExit(f"{name} is no planted bug: say one of {', '.join(BUGS)}")
-    with contextlib.ExitStack() as undo:
-
-        def replace(owner: Any, attribute: str, value: Any) -> None:
-            undo.callback(setattr, owner, attribute, owner.__dict__[attribute])
-            setattr(owner, attribute, value)
-
-        if name is not None:
-            BUGS[name].plant(replace)
-        yield
-
-
-def found(bug: Bug, violations: Sequence[str]) -> str | None:
-    """The first line of a violation that tells of this bug; None: whatever else they say, it is not found."""
-    heads = [violation.partition("\n")[0] for violation in violations]
-    return next((head for head in heads if any(words in head for words in bug.found_by)), None)
-
 
 # -- write-ahead logs and objects --------------------------------------------------------------------------------------
 
@@ -345,12 +277,12 @@ def retention_ignores_the_hold(replace: Replace) -> None:
 
 @bug("committed for", "takes a commit", "belongs to")
 def zombie_commits_offsets(replace: Replace) -> None:
-    """Offset commits are not fenced by the broker's epoch."""
+    """Offset commits are fenced neither by the broker's epoch nor by that of the slot."""
     init = GroupStore.__init__
 
-    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity) -> None:
+    def unfenced(self: GroupStore, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
         open_to_all: Any = SimpleNamespace(read=database.read, write=lambda run, *fences: database.write(run))
-        init(self, open_to_all, identity)
+        init(self, open_to_all, identity, fenced)
 
     replace(GroupStore, "__init__", unfenced)
 
@@ -367,8 +299,8 @@ def offsets_acked_before_durable(replace: Replace) -> None:
     commit = GroupStore.commit_offsets
     under_way: list[Any] = []
 
-    async def begin(self: GroupStore, group_id: str, offsets: Any) -> None:
-        task = asyncio.ensure_future(commit(self, group_id, offsets))
+    async def begin(self: GroupStore, group_id: str, offsets: Any, slot: Any) -> None:
+        task = asyncio.ensure_future(commit(self, group_id, offsets, slot))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         under_way.append(task)
         del under_way[:-100]

@@ -1,0 +1,215 @@
+"""The controller: one broker at a time that fences dead brokers, gives out their WALs and assigns partitions.
+
+Every broker watches the others (cluster/watch.py), and begins the next term when the broker of the current one has left
+or is dead. What the controller does it reads from the metadata store and writes there, so that its successor goes on
+where it stopped; messages are not needed. A round does, in order:
+
+    who is dead      its epoch is raised, so that it changes nothing any more
+    its WALs         are given to brokers that serve, in parts if they are large, to be drained (takeover.py)
+    its partitions   are assigned to others, which open them when the WAL is drained (ownership.py)
+    its slots        are assigned to others, which coordinate their groups from then on (coordinator/)
+
+A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
+waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
+else can drain it: its partitions stay assigned to it until it returns.
+
+SQLite has one process: this broker is its own controller, and whoever else is listed has ended.
+"""
+
+import asyncio
+import math
+from uuid import UUID
+
+import structlog
+
+from streamlake.broker.takeover import Takeover
+from streamlake.broker.wal import WalOpener
+from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.placement import place
+from streamlake.cluster.store.controller_view import ControllerView, read_view
+from streamlake.cluster.store.controllers import Term, elect
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.drains import Drains
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.membership import BrokerInfo, ClusterView, Membership
+from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.slots import SLOTS, SlotStore
+from streamlake.cluster.store.wals import WalRow
+from streamlake.cluster.topics import Topics
+from streamlake.cluster.watch import LOOK_INTERVAL_S
+from streamlake.core.clock import Clock
+from streamlake.core.errors import Conflict, NotFound
+from streamlake.core.retry import TRANSIENT
+from streamlake.core.sockets import is_loopback, refuses
+from streamlake.s3stream.settings import MIB
+from streamlake.s3stream.wal.object.recovery import size_bytes
+
+log = structlog.get_logger(__name__)
+
+FOLLOW_INTERVAL_S = 0.5  # between two looks of a broker that is not the controller; below watch.GAP_S
+SUSPECT_S = 1.0  # without a beat
+PART_BYTES = 64 * MIB  # of a WAL that one broker drains
+
+
+class Controller:
+    def __init__(
+        self,
+        opener: WalOpener,
+        takeover: Takeover,
+        database: Database,
+        beats: Database,
+        membership: Membership,
+        brokers: Brokers,
+        topics: Topics,
+        slots: SlotStore,
+        clock: Clock,
+        host: str,
+    ) -> None:
+        """`beats`: a connection for short reads. `host`: where clients find this broker."""
+        self.term: Term | None = None  # the current one, as of the last look
+        self._opener = opener
+        self._takeover = takeover
+        self._database = database
+        self._beats = beats
+        self._membership = membership
+        self._identity = membership.identity
+        self._brokers = brokers
+        self._topics = topics
+        self._slots = slots
+        self._clock = clock
+        self._host = host
+        self._drains = Drains(database, membership.identity)
+
+    @property
+    def is_active(self) -> bool:
+        return self.term is not None and self.term.is_of(self._identity)
+
+    async def run(self) -> None:
+        while not self._database.is_ours_alone:
+            await asyncio.sleep(LOOK_INTERVAL_S if self.is_active else FOLLOW_INTERVAL_S)
+            await self.round()
+
+    async def round(self) -> None:
+        """One look, and what follows from it. What fails is tried again in the next one."""
+        try:
+            view = await self._look()
+            if not self.is_active and not await self._begin_term(view):
+                return
+            if await self._fence_dead(view):
+                view = await self._look()
+            await self._give_drains(view)
+            await self._assign(view)
+        except (Conflict, NotFound, *TRANSIENT) as error:
+            log.info("a round of the controller was not finished", reason=str(error))
+
+    async def _look(self) -> ControllerView:
+        asked_at = self._clock.boottime()
+        view = await read_view(self._beats)
+        signs = {node: broker.sign for node, broker in view.brokers.items()}
+        self._membership.watch.look(signs, asked_at, self._clock.boottime())
+        self.term = view.term
+        self._brokers.seen(ClusterView(view.revision, tuple(view.brokers.values())))
+        return view
+
+    async def _begin_term(self, view: ControllerView) -> bool:
+        term = view.term
+        if term is not None and view.is_running(term.node, term.broker_epoch) and not self._has_ended(term.node):
+            return False
+        self.term = await elect(self._database, self._identity, term)
+        log.info("this broker is the controller", node=self._identity.node, term=self.term.epoch)
+        return True
+
+    def _has_ended(self, node: int) -> bool:
+        return self._database.is_ours_alone or self._membership.watch.is_dead(node)
+
+    # -- dead brokers --------------------------------------------------------------------------------------------------
+
+    async def _fence_dead(self, view: ControllerView) -> bool:
+        """Whether anybody was fenced."""
+        assert self.term is not None
+        fenced = False
+        for broker in view.brokers.values():
+            if broker.node == self._identity.node or not await self._is_to_be_fenced(view, broker):
+                continue
+            # Durable before its WALs are read and its partitions opened: what it writes from here on changes nothing.
+            await self._membership.take_over(self.term, broker.node, broker.sign)
+            log.warning("a broker was fenced", node=broker.node, epoch=broker.epoch, state=broker.state)
+            fenced = True
+        return fenced
+
+    async def _is_to_be_fenced(self, view: ControllerView, broker: BrokerInfo) -> bool:
+        wals = [row for row in view.wals if (row.node, row.epoch) == (broker.node, broker.epoch)]
+        if not broker.may_run:
+            # It stopped cleanly, and its WAL is still listed: nobody may write to it any more.
+            return any(self._can_be_drained(row) for row in wals)
+        return self._has_ended(broker.node) or await self._is_suspect(broker, wals)
+
+    async def _is_suspect(self, broker: BrokerInfo, wals: list[WalRow]) -> bool:
+        if self._membership.watch.stood_still_s(broker.node) < SUSPECT_S:
+            return False
+        if not wals or any(self._opener.parse(row.uri).kind != "object" for row in wals):
+            return False
+        # Of a loopback address nothing is known unless ours is one, too: then all brokers are on this machine.
+        known = not is_loopback(broker.host) or is_loopback(self._host)
+        return known and await refuses(broker.host, broker.port)
+
+    # -- their WALs ----------------------------------------------------------------------------------------------------
+
+    async def _give_drains(self, view: ControllerView) -> None:
+        assert self.term is not None
+        for row in view.wals:
+            if self._is_waiting(view, row):
+                takers = self._takers(view)
+                parts = min(len(takers), await self._parts(row))
+                await self._drains.give(self.term, row.key, takers[:parts])
+                log.info("a WAL was given out to be drained", node=row.node, wal=row.uri, to=[t.node for t in takers])
+                self._takeover.look()
+
+    def _is_waiting(self, view: ControllerView, row: WalRow) -> bool:
+        """Whether somebody has to be given this WAL, or a part of it."""
+        owner = view.brokers.get(row.node)
+        if owner is None or owner.epoch <= row.epoch or not self._can_be_drained(row):
+            return False
+        drains = [d for d in view.drains if d.part.wal == row.key]
+        if not drains:
+            return not owner.may_run  # else its next life takes it
+        lost = [d for d in drains if not view.is_running(d.by_node, d.by_epoch)]
+        return any(not d.done for d in lost) or (bool(lost) and all(d.done for d in drains))
+
+    def _can_be_drained(self, row: WalRow) -> bool:
+        uri = self._opener.parse(row.uri)
+        return uri.kind == "object" or uri.shared or row.node == self._identity.node
+
+    def _takers(self, view: ControllerView) -> list[BrokerIdentity]:
+        """This broker first, then the others that serve."""
+        ours = self._identity
+        others = [b for b in view.brokers.values() if b.state == SERVING and b.node != ours.node]
+        return [ours, *(BrokerIdentity(ours.cluster_id, b.node, b.epoch) for b in others)]
+
+    async def _parts(self, row: WalRow) -> int:
+        uri = self._opener.parse(row.uri)
+        if uri.kind != "object":
+            return 1  # one process locks its directory
+        try:
+            size = await size_bytes(await self._opener.store_at(uri.place), row.node, row.epoch)
+        except TRANSIENT:
+            return 1
+        return max(1, math.ceil(size / PART_BYTES))
+
+    # -- partitions and slots ----------------------------------------------------------------------------------------
+
+    async def _assign(self, view: ControllerView) -> None:
+        assert self.term is not None
+        if self._topics.revision < view.revision:
+            return  # not by an old picture
+        available = {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}
+        kept = {row.node for row in view.wals if row.node not in available and not self._can_be_drained(row)}
+        partitions: dict[tuple[UUID, int], int | None] = {
+            (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
+        }
+        if changes := place(partitions, available, kept):
+            await self._topics.assign(self.term, changes)
+            log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
+        if moved := place({slot: view.slots.get(slot) for slot in range(SLOTS)}, available):
+            await self._slots.assign(self.term, moved)
+            log.info("slots of groups were assigned", slots=len(moved), nodes=sorted(set(moved.values())))

@@ -1,0 +1,190 @@
+"""Who drains which WAL: that of a dead broker, or of an earlier life of a node.
+
+A WAL is given away in parts, by the ids of its streams, so that several brokers drain it at once. A part belongs to a
+life of a broker until it is done; when that life is over the controller gives the part anew. A drain acts under the
+identity of its broker, and every commit of it locks the row of its part: who has lost the part changes nothing.
+
+    given → objects are committed → done: nobody owns the streams of the part → the last discards the WAL → forgotten
+
+A WAL whose parts are all done is still listed until its objects are deleted; should the broker die that does this, the
+part is given anew, and finds no records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from streamlake.cluster.store import schema
+from streamlake.cluster.store.controllers import Term, require_controller
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.wals import WalKey, at, row_of
+from streamlake.core.errors import Conflict, Fenced
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPart:
+    """The streams of a WAL whose ids leave `part` when they are divided by `parts`."""
+
+    wal: WalKey
+    part: int
+    parts: int
+
+    def has(self, stream_id: int) -> bool:
+        return stream_id % self.parts == self.part
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRow:
+    part: DrainPart
+    by_node: int
+    by_epoch: int
+    done: bool
+
+
+def drains_of(connection: Connection) -> list[DrainRow]:
+    """All, by node, URI, epoch and part."""
+    d = schema.drain.c
+    query = select(d.node, d.uri, d.epoch, d.part, d.parts, d.by_node, d.by_epoch, d.done)
+    query = query.order_by(d.node, d.uri, d.epoch, d.part)
+    return [
+        DrainRow(DrainPart(WalKey(node, uri, epoch), part, parts), by_node, by_epoch, done)
+        for node, uri, epoch, part, parts, by_node, by_epoch, done in connection.execute(query)
+    ]
+
+
+class Drains:
+    """For one broker, whose epoch fences every write."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity) -> None:
+        self._database = database
+        self._identity = identity
+
+    async def claim_own(self, keys: Sequence[WalKey]) -> None:
+        """Take WALs of earlier lives of this node that nobody was given yet, each as one part."""
+        identity = self._identity
+        assert all(key.node == identity.node and key.epoch < identity.epoch for key in keys)
+
+        def run(connection: Connection) -> None:
+            for key in keys:
+                if row_of(connection, key, lock=True) is not None and not _rows(connection, key):
+                    _insert(connection, key, [identity])
+
+        await self._database.write(run, identity)
+
+    async def give(self, term: Term, key: WalKey, to: Sequence[BrokerIdentity]) -> None:
+        """As the controller: give a WAL to these brokers, a part each; of one that was given before, the parts of
+        lives that are over. Conflict if the WAL may still be written to, or somebody else is the controller."""
+
+        def run(connection: Connection) -> None:
+            require_controller(connection, term)
+            if row_of(connection, key, lock=True) is None:
+                return  # it is drained
+            _require_over(connection, key)
+            rows = _rows(connection, key)
+            if not rows:
+                _insert(connection, key, to)
+                return
+            lost = [row for row in rows if not _is_current(connection, row.by_node, row.by_epoch)]
+            if not (unfinished := [row for row in lost if not row.done]) and all(row.done for row in rows):
+                unfinished = lost[:1]  # all is in objects; somebody has to discard the WAL
+            for number, row in enumerate(unfinished):
+                taker = to[number % len(to)]
+                this = at(schema.drain.c, key) & (schema.drain.c.part == row.part)
+                given = {"by_node": taker.node, "by_epoch": taker.epoch, "done": False}
+                connection.execute(update(schema.drain).where(this).values(given))
+
+        await self._database.write(run, self._identity)
+
+    async def mine(self) -> list[DrainPart]:
+        """What this broker was given and has not done."""
+        mine = (self._identity.node, self._identity.epoch)
+        rows = await self._database.read(drains_of)
+        return [row.part for row in rows if (row.by_node, row.by_epoch) == mine and not row.done]
+
+    async def first_undrained(self, node: int) -> int:
+        """All WALs of the node with a lower epoch are drained, and none is ever listed again."""
+        b, w = schema.broker.c, schema.wal.c
+
+        def run(connection: Connection) -> int:
+            epoch: int = connection.execute(select(b.epoch).where(b.node == node)).scalar_one()
+            listed = connection.execute(select(func.min(w.epoch)).where(w.node == node)).scalar()
+            return epoch if listed is None else min(epoch, listed)
+
+        return await self._database.read(run)
+
+    async def finish(self, part: DrainPart) -> bool:
+        """All records of the part lie in committed objects: nobody owns its streams any more. True if that was the
+        last part; then the WAL is to be discarded and forgotten. Fenced if the part is not ours any more."""
+        key, identity = part.wal, self._identity
+        s = schema.stream.c
+
+        def run(connection: Connection) -> bool:
+            wal = row_of(connection, key, lock=True)  # of two parts that end at once, one comes last
+            require_drainer(connection, part, identity)
+            assert wal is not None
+            held = (s.owner == key.node) & s.owner_epoch.between(wal["since_epoch"], key.epoch)
+            held &= s.id % part.parts == part.part
+            connection.execute(update(schema.stream).where(held).values(owner=None))
+            this = at(schema.drain.c, key) & (schema.drain.c.part == part.part)
+            connection.execute(update(schema.drain).where(this).values(done=True))
+            return all(row.done for row in _rows(connection, key))
+
+        # Durable before anybody opens these streams: only this says that no WAL holds more of them. Streams that the
+        # node has opened in a later life have a later owner epoch, and are left alone.
+        return await self._database.write(run, identity)
+
+    async def forget(self, key: WalKey) -> None:
+        """All parts are done, and the objects or files of the WAL are gone."""
+
+        def run(connection: Connection) -> None:
+            if all(row.done for row in _rows(connection, key)):
+                connection.execute(delete(schema.drain).where(at(schema.drain.c, key)))
+                connection.execute(delete(schema.wal).where(at(schema.wal.c, key)))
+
+        # Safe at a crash before: the part is given anew, finds nothing that is not in objects, and comes here again.
+        await self._database.write(run, self._identity)
+
+
+def require_drainer(connection: Connection, part: DrainPart, identity: BrokerIdentity) -> None:
+    """Fenced unless this broker has the part. Its row is locked until the commit."""
+    d = schema.drain.c
+    query = select(d.by_node, d.by_epoch, d.done).where(at(d, part.wal) & (d.part == part.part)).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None or (row.by_node, row.by_epoch) != (identity.node, identity.epoch) or row.done:
+        raise Fenced(f"the drain of {part} was given to another broker, or is done: stop acting for it")
+
+
+def _insert(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -> None:
+    place = {"node": key.node, "uri": key.uri, "epoch": key.epoch, "parts": len(to), "done": False}
+    rows = [{"part": n, "by_node": who.node, "by_epoch": who.epoch, **place} for n, who in enumerate(to)]
+    connection.execute(insert(schema.drain), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    part: int
+    by_node: int
+    by_epoch: int
+    done: bool
+
+
+def _rows(connection: Connection, key: WalKey) -> list[_Row]:
+    d = schema.drain.c
+    query = select(d.part, d.by_node, d.by_epoch, d.done).where(at(d, key)).order_by(d.part).with_for_update()
+    return [_Row(*row) for row in connection.execute(query)]
+
+
+def _is_current(connection: Connection, node: int, epoch: int) -> bool:
+    """Whether this life of the node may still run."""
+    b = schema.broker.c
+    row = connection.execute(select(b.epoch, b.state).where(b.node == node)).one_or_none()
+    return row is not None and row.epoch == epoch and row.state in schema.RUNNING_STATES
+
+
+def _require_over(connection: Connection, key: WalKey) -> None:
+    """Conflict if the life that writes to the WAL was not followed by another one, nor fenced."""
+    epoch = connection.execute(select(schema.broker.c.epoch).where(schema.broker.c.node == key.node)).scalar()
+    if epoch is None or epoch <= key.epoch:
+        raise Conflict(f"node {key.node} may still write to its WAL {key.uri}: fence its epoch {epoch} first")

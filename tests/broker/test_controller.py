@@ -1,0 +1,178 @@
+"""Several live brokers: dead ones are fenced, their WALs given out, their partitions assigned to those that serve."""
+
+import asyncio
+
+import pytest
+from support.broker_lives import DATA, NO_ACK_S, Life, World
+
+from streamlake.broker import controller as module
+from streamlake.cluster.store.drains import drains_of
+from streamlake.cluster.store.schema import FENCED
+from streamlake.cluster.watch import LOOK_INTERVAL_S
+from streamlake.core.errors import Fenced, StreamLakeError
+from streamlake.s3stream.stream import Stream
+
+pytestmark = pytest.mark.usefixtures("brokers_on_several_machines")
+
+
+async def cluster(*wals: str) -> tuple[World, list[Life]]:
+    """Nodes 0 and up that serve; node 0 has the one stream and is the controller."""
+    world = await World().open()
+    lives = [await world.serving(0, wals[0])]
+    for node, wal in enumerate(wals[1:], 1):
+        life = await world.life(node, wal)
+        await life.open_wal()
+        await life.start_streams()
+        lives.append(life)
+    for life in lives:
+        await life.membership.serve()
+    return world, lives
+
+
+async def pass_time(world: World, lives: list[Life], seconds: float) -> None:
+    """Those brokers beat and look."""
+    until = world.clock.boot + seconds
+    while world.clock.boot < until:
+        world.clock.advance(LOOK_INTERVAL_S)
+        for life in lives:
+            await life.membership.beat()
+            await life.controller.round()
+
+
+async def state_of(life: Life, node: int) -> tuple[int, str]:
+    (found,) = [(b.epoch, b.state) for b in await life.membership.brokers() if b.node == node]
+    return found
+
+
+async def test_nobody_is_fenced_who_beats() -> None:
+    world, lives = await cluster("object", "object", "object")
+    await pass_time(world, lives, 20)
+    assert [await state_of(lives[0], node) for node in range(3)] == [(1, "serving")] * 3
+    assert [life.controller.is_active for life in lives] == [True, False, False]
+    await lives[0].append(b"keep")
+
+
+async def test_what_a_dead_broker_had_goes_on_elsewhere() -> None:
+    world, (dead, one, two) = await cluster("object", "object", "object")
+    await dead.append(b"keep")
+    await pass_time(world, [one, two], 10)
+    assert await state_of(one, 0) == (2, FENCED)
+    assert [life.controller.is_active for life in (one, two)] == [True, False]
+    stream_id = await world.topic_of(one.topics)
+    (info,) = one.topics.get("t").partitions
+    owner = {1: one, 2: two}[info.node]
+    for life in (one, two):
+        await life.takeover.drain_given()
+    (stream,) = await owner.streams.open([stream_id])
+    owner.stream = stream
+    assert await owner.everything() == [b"keep"]
+    with pytest.raises((TimeoutError, StreamLakeError)):
+        await dead.append(b"lost", NO_ACK_S)
+    await owner.append(b"more")
+    assert await owner.everything() == [b"keep", b"more"]
+
+
+async def test_a_large_wal_is_drained_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`drain-part-discards`: what one part leaves, the other still needs."""
+    monkeypatch.setattr(module, "PART_BYTES", 4)
+    world = await World().open()
+    dead = await world.serving(0, "object")
+    topic = await dead.topics.create("more", 6, {})
+    streams = await dead.streams.open([p.stream_id for p in topic.partitions])
+    for stream in streams:
+        assert isinstance(stream, Stream) and dead.streams.try_reserve(4)
+        await stream.append(0, 1, 0, b"keep")
+    lives = []
+    for node in (1, 2):
+        life = await world.life(node, "object")
+        await life.open_wal()
+        await life.start_streams()
+        await life.membership.serve()
+        lives.append(life)
+    one, two = lives
+    await pass_time(world, lives, 10)
+    assert len(await world.database.read(drains_of)) == 2
+    await one.takeover.drain_given()
+    assert any(len(data) > 100 for key, data in world.stores[DATA].objects.items() if key.startswith("wal/0/"))
+    found = await one.streams.open([p.stream_id for p in topic.partitions])
+    assert sorted(isinstance(s, Stream) for s in found) == [False] * 3 + [True] * 3, "half of them is drained"
+    await two.takeover.drain_given()
+    found += await two.streams.open(
+        [p.stream_id for p, s in zip(topic.partitions, found, strict=True) if not isinstance(s, Stream)]
+    )
+    for stream in found:
+        if isinstance(stream, Stream):
+            assert b"".join(await stream.read(0, 1, 100)) == b"keep"
+    assert sum(isinstance(s, Stream) for s in found) == 6
+    assert not any(len(data) > 100 for key, data in world.stores[DATA].objects.items() if key.startswith("wal/0/"))
+
+
+async def test_what_lies_on_a_disk_of_its_own_waits_for_its_broker() -> None:
+    world, (own, other) = await cluster("file", "object")
+    await own.append(b"keep")
+    await pass_time(world, [other], 10)
+    assert other.controller.is_active
+    await other.topics.refresh()
+    assert other.topics.get("t").partitions[0].node == 0
+    assert await world.database.read(drains_of) == []
+    back = await world.serving(0, "file")
+    assert await back.everything() == [b"keep"]
+
+
+async def test_a_broker_that_left_is_not_waited_for() -> None:
+    world, (left, other) = await cluster("object", "object")
+    await left.append(b"keep")
+    await left.membership.leave()
+    await pass_time(world, [other], 0.5)
+    await other.takeover.drain_given()
+    (stream,) = await other.streams.open([await world.topic_of(other.topics)])
+    assert isinstance(stream, Stream) and stream.durable_offset == 1
+
+
+@pytest.mark.parametrize("wal", ["object", "file:///shared?shared=true"])
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_who_refuses_is_fenced_before_its_lease_is_over(
+    wal: str, refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind an object WAL only: with a shared disk nothing but the lease keeps it from acknowledging."""
+
+    async def answer(host: str, port: int) -> bool:
+        return refuses
+
+    monkeypatch.setattr(module, "refuses", answer)
+    world, (one, two) = await cluster("object", wal)
+    await pass_time(world, [one, two], 2)
+    await pass_time(world, [one], 1.5)
+    assert await state_of(one, 1) == ((2, FENCED) if refuses and wal == "object" else (1, "serving"))
+    await pass_time(world, [one], 3)
+    assert await state_of(one, 1) == (2, FENCED)
+
+
+async def test_a_controller_that_was_paused_changes_nothing() -> None:
+    """It was about to fence a broker that had been silent, and sleeps. When it wakes up that broker beats again, and
+    another one is the controller."""
+    world, (old, new, third) = await cluster("object", "object", "object")
+    blocked, awake, take_over = asyncio.Event(), asyncio.Event(), old.membership.take_over
+
+    async def sleep_and_take_over(*arguments):
+        blocked.set()
+        await awake.wait()
+        return await take_over(*arguments)
+
+    old.membership.take_over = sleep_and_take_over
+    acting = asyncio.create_task(pass_time(world, [old, new], 4))
+    await blocked.wait()
+    await pass_time(world, [new, third], 5)
+    assert new.controller.is_active
+    awake.set()
+    with pytest.raises(Fenced):  # the new controller has taken its broker over, too
+        await acting
+    assert await state_of(new, 2) == (1, "serving")
+
+
+async def test_a_new_broker_gets_its_share_of_partitions() -> None:
+    world, lives = await cluster("object", "object")
+    await lives[0].topics.create("more", 9, {})
+    await pass_time(world, lives, 1)
+    nodes = [p.node for topic in lives[0].topics.all() for p in topic.partitions]
+    assert sorted(nodes) == [0] * 5 + [1] * 5
