@@ -38,6 +38,7 @@ def empty_url(request, tmp_path) -> str:
     """A database without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/metadata.db"
+    request.getfixturevalue("patient")
     server = request.getfixturevalue("server")
     return server.url(server.database())
 
