@@ -30,7 +30,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import Drains
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
-from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.schema import LEFT, SERVING
 from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.store.view import ClusterView, read_view
 from streamlake.cluster.store.wals import WalRow
@@ -75,6 +75,7 @@ class Controller:
         self._host = host
         self._drains = Drains(database, membership.identity)
         self._slots = SlotStore(database, membership.identity)
+        self._awaited: set[int] = set()  # nodes that have their WALs on disks of their own, and are not there
         self._failing = False  # the last round was not finished
         self._slots_placed: tuple[int, set[int]] | None = None  # at this revision, for these available nodes
 
@@ -213,13 +214,24 @@ class Controller:
         if self._topics.revision < view.revision:
             return  # not by an old picture
         available = self._available(view)
-        kept = {row.node for row in view.wals if row.node not in available and not self._can_be_drained(row)}
+        kept = {row.node for row in view.wals if row.node not in available and self._must_return(view, row)}
+        if kept != self._awaited:
+            self._awaited = kept
+            if kept:
+                log.warning(
+                    "partitions wait for their brokers, whose WALs are on disks of their own", nodes=sorted(kept)
+                )
         partitions: dict[tuple[UUID, int], int | None] = {
             (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
         }
         if changes := place(partitions, available, kept):
             await self._topics.assign(self.term, changes)
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
+
+    def _must_return(self, view: ClusterView, row: WalRow) -> bool:
+        """Whether only its node can open what this WAL holds. A node that left has given its streams up."""
+        broker = view.brokers.get(row.node)
+        return broker is not None and broker.state != LEFT and not self._can_be_drained(row)
 
     async def _assign_slots(self, view: ClusterView) -> None:
         """Also to brokers that have come: a group stays stable when its slot moves."""
