@@ -21,10 +21,11 @@ from simulation.world.net import SimNet
 from simulation.world.process import Process
 
 from streamlake.broker.broker import Broker
+from streamlake.broker.controller import SUSPECT_S
 from streamlake.broker.services import Services, undo_all
 from streamlake.broker.table_worker import TableWorker
 from streamlake.catalogs.config import CatalogConfig
-from streamlake.cluster.store.membership import LEASE_S
+from streamlake.cluster.store.membership import LEASE_S, Membership
 from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
 from streamlake.core.tasks import Executor
@@ -174,7 +175,6 @@ class BrokerLife:
         self.machine.disk = MountedDisk(self.machine.disk, shared)  # type: ignore[assignment]
         self.process.at_end.append(lambda: shared.kill() and None)
         self.address: Address = (host.name, FIRST_PORT + len(cluster.lives))
-        self._began = cluster.loop.time()
         self.ready = False
         self.error: BaseException | None = None  # why it ended by itself
         self.services: Services
@@ -208,18 +208,39 @@ class BrokerLife:
         """For the metadata store, which is busy with others."""
         return self.ready and len(self.services.coordination._writes) > 0
 
-    def is_at(self, node: int, epoch: int) -> bool:
-        """Whether it is this process of the node."""
-        identity = getattr(self.services, "identity", None)
-        return identity is not None and (identity.node, identity.epoch) == (node, epoch)
+    @property
+    def epoch(self) -> int | None:
+        """Of the broker; None before it is registered."""
+        membership = self._membership
+        return membership._identity.epoch if membership and membership._identity else None
+
+    @property
+    def beat(self) -> int:
+        """The last one that was acknowledged."""
+        return self._membership._beat if self._membership else 0
+
+    @property
+    def owns_streams(self) -> bool:
+        """Whether it alone, or whoever drains its WAL, may have records of streams that are in no object."""
+        query = "SELECT 1 FROM stream WHERE owner = ? AND owner_epoch = ? LIMIT 1"
+        return bool(self.cluster.outside.metadata.query(query, self.node, self.epoch))
+
+    @property
+    def _membership(self) -> Membership | None:
+        return getattr(getattr(self, "services", None), "membership", None)
 
     def judges(self, node: int) -> bool:
         """It is looking, and when it still sees the same beat it fences the node."""
-        membership = getattr(self.services, "membership", None)
+        membership = self._membership
         if membership is None or membership._beats._drain is None:
             return False
         seen = membership.watch._watched.get(node)
         return seen is not None and self.process.clock.boottime() - seen.since >= membership.watch._still_s
+
+    def lose_beats(self, length_s: float) -> None:
+        """Its connection for beats is down for a while: it shows no life, and is not told that it was fenced."""
+        if self._membership is not None:
+            self._membership._beats.lose(length_s)  # type: ignore[attr-defined]
 
     def shut_down(self) -> None:
         """Ctrl-C."""
@@ -313,16 +334,15 @@ class BrokerLife:
         self.cluster.loop.event(f"ended by {type(error).__name__}: {error}")
         if isinstance(error, Corrupt) and not self.cluster.may_find_damage:
             self.cluster.violation(f"{name} found its data damaged: {error}", error)
-        if isinstance(error, Fenced) and not self._was_fenced():
+        if isinstance(error, Fenced) and not self._was_fenced() and not self.cluster.may_find_damage:
             self.cluster.violation(f"{name} says that it was fenced, by nobody: {error}", error)
         if not isinstance(error, StreamLakeError | OSError):
             self.cluster.violation(f"{name} ended by {error!r}", error)
 
     def _was_fenced(self) -> bool:
-        """By a newer life of its node, or by one of another node, for which it may have acted to recover its WAL."""
+        """Its own node was, or was registered anew. Whatever happens to other nodes is no reason to end."""
         rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
-        others = (at for at, node in self.cluster.registrations if node != self.node)
-        return bool(rows and rows[0][0] > self.services.identity.epoch) or any(at >= self._began for at in others)
+        return bool(rows) and self.epoch is not None and rows[0][0] > self.epoch
 
 
 class SimCluster:
@@ -336,8 +356,7 @@ class SimCluster:
         self.shared = SimDisk()  # a storage box of its own: no host's power cut reaches it
         self.lives: list[BrokerLife] = []
         self.violations: list[Violation] = []
-        self.may_find_damage = False
-        self.registrations: list[tuple[float, int]] = []  # when, and of which node
+        self.may_find_damage = False  # the metadata store has lost commits: not even a registration is sure to be there
         outside.metadata.on_fence = self._check_fence
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
@@ -361,23 +380,23 @@ class SimCluster:
         return await self.serving[-1].ask(question)
 
     def _check_fence(self, fence: Fence) -> None:
-        """Whoever fences another node, or a process that writes to a shared disk, has watched it for a whole lease,
-        without a gap, until this very moment. (What else proves that a process of its own node is dead, see
-        streamlake/broker/registration.py, has nothing to do with time.)"""
-        if not fence.by_another_node:
-            self.registrations.append((self.loop.time(), fence.node))
-        (life,) = [life for life in self.lives if life.is_at(fence.node, fence.epoch)] or [None]
-        on_shared_disk = life is not None and life.ready and SHARED in str(life.config.storage.wal)
-        if not fence.ran or not (fence.by_another_node or on_shared_disk):
+        """Whoever fences another node, or a process that writes to a shared disk, has watched it without a gap until
+        this very moment: for a whole lease, or behind an object WAL for as long as makes it a suspect. (What else proves
+        that a process of its own node is dead, see streamlake/broker/registration.py, has nothing to do with time.)"""
+        found = [life for life in self.lives if (life.node, life.epoch) == (fence.node, fence.epoch)]
+        life = found[0] if found else None
+        wal = str(life.config.storage.wal) if life else ""
+        if not fence.ran or not (fence.by_another_node or (life and life.ready and SHARED in wal)):
             return
-        if fence.since_outage_s < LEASE_S:
+        still_s = SUSPECT_S if wal == "object" else LEASE_S
+        if fence.since_outage_s < still_s:
             self.violation(f"node {fence.node} was judged {fence.since_outage_s:.3f} s after an outage")
         if life is not None:
             # A beat that came before the fence may be answered after it, and renew the lease.
-            self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime())
+            self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime() + LEASE_S - still_s)
 
-    def _check_lease(self, life: BrokerLife, fenced_at: float) -> None:
-        if life.services.membership._lease.deadline > fenced_at:
+    def _check_lease(self, life: BrokerLife, until: float) -> None:
+        if life.services.membership._lease.deadline > until:
             self.violation(f"{life.process.name} was fenced while it held its lease")
 
     def violation(self, text: str, cause: BaseException | None = None) -> None:

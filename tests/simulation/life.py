@@ -9,7 +9,7 @@ was promised is compared with what is there.
 import asyncio
 import os
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,10 +24,11 @@ from simulation.actors.producers import IdempotentProducer, PlainProducer
 from simulation.actors.tables import AvroValues, RegistryUser, TableFeeder
 from simulation.actors.trouble import Trouble
 from simulation.actors.values import Drawn, Row, Undecided
-from simulation.checks.ledger import Ledger, TopicFacts
-from simulation.checks.outcome import DeadLetter, TableRow, check_all, check_objects, check_table
-from simulation.cluster import BrokerLife, SimCluster
-from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
+from simulation.checks.ledger import Ledger, Place, TopicFacts
+from simulation.checks.outcome import DeadLetter, FinalLog, TableRow, check_all, check_objects, check_table
+from simulation.cluster import SimCluster
+from simulation.plan.plan import Plan, draw_plan
+from simulation.supervisor import Supervisor
 from simulation.world import bucket as buckets
 from simulation.world import catalog as catalogs
 from simulation.world import metadata as metadatas
@@ -39,14 +40,15 @@ from simulation.world.metadata import MetadataServer
 from simulation.world.net import NetFaults, SimNet
 from simulation.world.process import Process, SimClock
 
-from streamlake.config import Config
-from streamlake.core.errors import StreamLakeError
+from streamlake.core.errors import Corrupt, StreamLakeError
 from streamlake.handlers.apis import HANDLERS
 from streamlake.protocol.requests import prepare
 from streamlake.registry.schema_registry import NewSchema
 from streamlake.s3stream.objects.format import object_key
+from streamlake.table.commit.progress import find
 
 QUIET_S = 600.0  # the longest that a healed cluster may take to finish what it owes
+NOTICED_S = 15.0  # within that time every broker notices that the metadata store went back
 RENEWED_S = 20.0  # within that time every broker has tried to renew its lease
 STEPS_MAX = 6_000_000
 AVRO_TABLE = {
@@ -114,9 +116,12 @@ class Life:
         self.bucket = SimBucket(loop, "bucket", faults[0])
         self.metadata = MetadataServer(loop, faults[1])
         self.catalog = CatalogServer(loop, faults[2])
-        self.outside = Outside(loop, net, self.metadata, {"bucket": self.bucket}, self.catalog)
-        self.hosts = ["a"] if plan.embedded else ["a", "b", "c"]
+        self.outside = Outside(
+            loop, net, self.metadata, {"bucket": self.bucket}, self.catalog, MachineFaults(clock_rates=plan.clock_rates)
+        )
+        self.hosts = ["a"] if plan.embedded else list("abcdefg"[: max(3, plan.brokers + 1)])
         self.cluster = SimCluster(loop, net, self.outside, self.hosts)
+        self.supervisor = Supervisor(loop, plan, self.cluster, self.random)
         clock = SimClock(loop)
         self.world = World(self.cluster.addresses, Ledger(clock), clock, asyncio.Event(), plan.request_timeout_s)
         self.values = FadingValues(loop.derived("values"), "rows-value", evolve_share=0.05, bad_share=0.1)
@@ -124,53 +129,6 @@ class Life:
         self.failures: list[str] = []
         self.actors: list[Process] = []
         self.tables: list[str] = []  # topics that must be in tables
-        self.wal = plan.wals[0]  # of the latest broker
-        self._host = "a"
-
-    # -- brokers -------------------------------------------------------------------------------------------------------
-
-    def config(self, node: int, wal: str) -> Config:
-        url = "file:///data/objects" if self.plan.embedded else "s3://bucket/lake"
-        return Config.model_validate(
-            {
-                "server": {"node_id": node, "shutdown_timeout_s": 5},
-                "storage": {
-                    "data_dir": "/data", "url": url, "metadata_url": "postgresql://simulated", "wal": wal,
-                    "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 65536, "wal_object_bytes": 65536,
-                    "wal_linger_ms": self.plan.linger_ms, "wal_unflushed_bytes": 1 << 20, "upload_bytes": 32768,
-                    "upload_interval_s": 3, "retention_interval_s": 1, "gc_interval_s": 10, "gc_grace_s": 5,
-                },
-                "memory": {
-                    "total_bytes": self.plan.memory_bytes, "log_cache_bytes": 1 << 20, "block_cache_bytes": 1 << 20,
-                },
-            }
-        )  # fmt: skip
-
-    def start_broker(self, host: str, wal: str, node: int = 0) -> BrokerLife:
-        self._host, self.wal = host, wal
-        self.loop.event(f"start of node {node} on {host} with {wal}")
-        return self.cluster.start(host, self.config(node, wal))
-
-    async def keep_a_broker(self) -> None:
-        """What an operator's supervisor does: something must run."""
-        while True:
-            await asyncio.sleep(self.random.uniform(0.2, 2))
-            if self.current is None:
-                self.start_broker(*self._next_place())
-
-    def _next_place(self) -> tuple[str, str]:
-        """A local file WAL binds the node to its host."""
-        local = self.wal in ("file", LOCAL_WAL)
-        if local or self.random.random() < 0.5:
-            wal = self.random.choice(self.plan.wals) if self.random.random() < 0.3 else self.wal
-            return self._host, wal
-        return self.random.choice(self.hosts), self.random.choice(self.plan.wals)
-
-    @property
-    def current(self) -> BrokerLife | None:
-        """The newest that runs, ready or not."""
-        alive = [life for life in self.cluster.lives if life.process.alive and not life.process.paused]
-        return alive[-1] if alive else None
 
     # -- clients -------------------------------------------------------------------------------------------------------
 
@@ -211,11 +169,12 @@ class Life:
             strict = IdempotentProducer(world, name, derived(name), ["strict", "plain"], records_max=5, pace_s=pace_s)
             self.act(name, strict.run())
         self.act("tailer-1", Tailer(world, "tailer-1", derived("tailer-1"), ["plain", "strict"], pace_s=pace_s).run())
-        for name in ("member-1", "member-2"):
-            member = GroupMember(world, name, derived(name), "group", ["strict"], pace_s=pace_s)
-            self.act(name, member.run())
-        watcher = GroupWatcher(world, "watcher", derived("watcher"), "group", ["strict"], pace_s=pace_s)
-        self.act("watcher", watcher.run())
+        if plan.groups:
+            for name in ("member-1", "member-2"):
+                member = GroupMember(world, name, derived(name), "group", ["strict"], pace_s=pace_s)
+                self.act(name, member.run())
+            watcher = GroupWatcher(world, "watcher", derived("watcher"), "group", ["strict"], pace_s=pace_s)
+            self.act("watcher", watcher.run())
         if plan.tables:
             self.act("feeder", self._feed())
             registry = RegistryUser(world, derived("registry"), ["other"], self._register, self._lookup, pace_s=5)
@@ -244,6 +203,24 @@ class Life:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
+    async def lose_commits(self) -> None:
+        """The metadata store goes back behind beats that it had acknowledged. Whoever beat then must stop, and say that
+        the store is damaged: nothing may be built on what is left."""
+        self.metadata.copy_to_standby()
+        before = {life: life.beat for life in self.supervisor.running}
+        await asyncio.sleep(self.random.uniform(1, 4))
+        deceived = [life for life, beat in before.items() if life.serving and life.beat > beat]
+        for process in self.actors:
+            process.kill()  # what they would see now is no promise
+        self.supervisor.end()
+        self.cluster.may_find_damage = True
+        self.metadata.lose_commits(self.random.uniform(0, 4))
+        await asyncio.sleep(NOTICED_S)
+        for life in deceived:
+            if life.process.alive or not isinstance(life.error, Corrupt):
+                state = "runs on" if life.process.alive else f"ended by {life.error!r}"
+                self.failures.append(f"{life.process.name} {state}, though the metadata store lost its last beat")
+
     def heal(self) -> None:
         self.bucket.heal()
         self.metadata.heal()
@@ -265,31 +242,42 @@ class Life:
             await asyncio.sleep(0.5)
         # A zombie that was woken at the end answers reads from what it knew, until it tries to renew its lease.
         until = self.loop.time() + RENEWED_S
-        while sum(life.process.alive for life in self.cluster.lives) > 1 and self.loop.time() < until:
+        many = self.supervisor.together
+        while sum(life.process.alive for life in self.cluster.lives) > many and self.loop.time() < until:
             await asyncio.sleep(0.5)
 
     def _tables_caught_up(self) -> bool:
         """What the worker says now covers the ends of the logs, by the broker that serves."""
-        life = self.current
-        if life is None or not life.serving:
-            return False
-        return all(table["lag"] == 0 for table in life.table_worker.describe())
+        serving, together = self.cluster.serving, self.supervisor.together
+        if len(serving) < together or together > 1:
+            return len(serving) >= together  # then the tables themselves are asked
+        return all(table["lag"] == 0 for table in serving[-1].table_worker.describe())
 
     def unfinished(self) -> str:
         """Who has not come to an end, and why, as far as it says."""
         waiting = [process.name for process in self.actors if process.alive]
-        life = self.current
-        if life is None or not life.serving:
-            return f"{waiting}, and no broker serves"
-        tables = [(t["table"], t["state"], t["message"]) for t in life.table_worker.describe() if t["lag"]]
+        serving = self.cluster.serving
+        if len(serving) < self.supervisor.together:
+            return f"{waiting}, and {len(serving)} brokers serve"
+        tables = [(t["table"], t["state"], t["message"]) for t in serving[-1].table_worker.describe() if t["lag"]]
         return f"{waiting}, and of tables {tables}"
 
     async def check(self) -> None:
         logs = await check_all(self.world, self.loop.derived("check"))
         assert logs
+        while self.supervisor.together > 1 and not all(self._table_holds(name, logs) for name in self.tables):
+            await asyncio.sleep(0.5)
         for name in self.tables:
             check_table(self.world.ledger, self._facts_of(name), self._rows(name), self._dead(name))
         await self._check_store()
+
+    def _table_holds(self, name: str, logs: Mapping[Place, FinalLog]) -> bool:
+        """By its own word, all of the topic: whichever brokers lead it, and whichever of them has the worker."""
+        ends = {place.partition: log.end for place, log in logs.items() if place.topic_id == self._facts_of(name).id}
+        progress = None
+        if ("default", name) in self.table_identifiers():
+            progress = find(self.catalog.catalog.load_table(("default", name)).metadata)
+        return all(end <= (progress.position(partition) if progress else 0) for partition, end in ends.items())
 
     def _facts_of(self, name: str) -> TopicFacts:
         return [facts for facts in self.world.ledger.topics.values() if facts.name == name and not facts.deleted][-1]
@@ -348,11 +336,13 @@ def _where(error: BaseException) -> str:
 
 
 async def _live(life: Life) -> None:
-    life.start_broker("a", life.wal)
-    keeper = life.loop.create_task(life.keep_a_broker())
+    life.supervisor.begin()
     begun = life.loop.create_task(life.begin_clients())
     await life.trouble.run()
     life.heal()
+    if life.plan.loses_commits:
+        await life.lose_commits()
+        return
     try:
         async with asyncio.timeout(QUIET_S):
             await begun
@@ -365,7 +355,7 @@ async def _live(life: Life) -> None:
                 await life.check()
         except (AssertionError, StreamLakeError, TimeoutError) as error:
             life.failures.append(f"{type(error).__name__}: {error}\n{_where(error)}")
-    keeper.cancel()
+    life.supervisor.end()
 
 
 _prepared = False
@@ -386,7 +376,7 @@ def run_seed(seed: str, *, keep_trace: bool = False, plan: Plan | None = None) -
     _prepare()
     trace = Trace(keep=keep_trace)
     loop = SimLoop(seed, order="processes", trace=trace, steps_max=STEPS_MAX)
-    drawn = plan or draw_plan(loop.derived("plan"))
+    drawn = plan or draw_plan(loop.derived)
     outcome = Outcome(seed, drawn)
     life: Life | None = None
 

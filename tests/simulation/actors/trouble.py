@@ -20,7 +20,10 @@ from pyiceberg.table.update import (
 )
 from simulation.cluster import BrokerLife
 from simulation.plan.plan import LOCAL_WAL
+from simulation.world import metadata
 from simulation.world.machine import MachineFaults
+
+from streamlake.s3stream.objects.format import object_key
 
 if TYPE_CHECKING:
     from simulation.life import Life
@@ -39,6 +42,7 @@ class Trouble:
         self._life = life
         self._loop = life.loop
         self._random = life.loop.derived("trouble")
+        self._random_of_beats = life.loop.derived("beats of zombies")
         self._later: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -57,46 +61,47 @@ class Trouble:
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     async def kill(self) -> None:
-        if (life := self._life.current) is not None:
+        if (life := self._some_broker()) is not None:
             life.process.kill_in(self._some_callbacks(2000))
 
     async def kill_at_ack(self) -> None:
         """Right when something is durable or acknowledged, or a few steps later."""
-        if (life := self._life.current) is not None and await self._moment(self._durable_moves(life)):
+        if (life := self._some_broker()) is not None and await self._moment(self._durable_moves(life)):
             life.process.kill_in(self._some_callbacks(30))
 
     async def kill_at_gap(self) -> None:
         """When an object of the WAL has landed before one that belongs in front of it."""
-        if (life := self._life.current) is not None and await self._moment(lambda: life.wal_has_gap, 3.0):
+        if (life := self._some_broker()) is not None and await self._moment(lambda: life.wal_has_gap, 3.0):
             life.process.kill()
 
     async def kill_at_upload(self) -> None:
         """Between what belongs together: object prepared, stored, committed, WAL trimmed."""
-        if (life := self._life.current) is not None and await self._moment(self._uploading, 4.0):
+        if (life := self._some_broker()) is not None and await self._moment(self._uploading, 4.0):
             await asyncio.sleep(self._random.expovariate(1 / UPLOAD_S))
             life.process.kill()
 
     async def kill_at_start(self) -> None:
         """While a broker starts: it registers, fences, drains, opens."""
-        if (life := self._life.current) is not None:
+        if (life := self._some_broker()) is not None:
             life.process.kill()
-        if await self._moment(lambda: self._life.current is not None, 3.0):
-            assert self._life.current is not None
-            self._life.current.process.kill_in(self._some_callbacks(600))
+        lives = self._life.cluster.lives
+        seen = len(lives)
+        if await self._moment(lambda: len(lives) > seen and lives[-1].process.alive, 3.0):
+            lives[-1].process.kill_in(self._some_callbacks(600))
 
     async def kill_at_disk(self) -> None:
         """In the middle of a function that works on the disk."""
-        if (life := self._life.current) is not None:
+        if (life := self._some_broker()) is not None:
             life.machine.kill_at_disk_operation(self._some_callbacks(60))
 
     async def power_cut(self) -> None:
-        if (life := self._life.current) is not None:
+        if (life := self._some_broker()) is not None:
             life.host.power_cut()
             await asyncio.sleep(self._random.uniform(0.1, 3))
             life.host.power_on()
 
     async def power_cut_at_ack(self) -> None:
-        if (life := self._life.current) is not None and await self._moment(self._durable_moves(life)):
+        if (life := self._some_broker()) is not None and await self._moment(self._durable_moves(life)):
             await asyncio.sleep(self._random.expovariate(1 / 0.01))
             await self.power_cut()
 
@@ -109,7 +114,7 @@ class Trouble:
             await self.power_cut()
 
     async def clean_stop(self) -> None:
-        if (life := self._life.current) is not None:
+        if (life := self._some_broker()) is not None:
             life.shut_down()
 
     # -- zombies -------------------------------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ class Trouble:
         """It stops in the middle of something, another process is started in its place, and it wakes: soon, much later,
         just when its successor is ready, or when a group whose commit it holds has gone on elsewhere."""
         await self._moment(lambda: bool(self._life.cluster.serving), 3.0)
-        life = self._life.current
+        life = self._some_broker()
         if life is None:
             return
         asleep_s = self._random.choice((0.5, 5, 15)) * self._random.uniform(0.5, 1.5)
@@ -136,51 +141,98 @@ class Trouble:
                     generation = group.sent_generation
                     until = lambda: group.acked_generation > generation  # noqa: E731
         life.process.pause()
-        if self._life.plan.embedded or self._life.wal == LOCAL_WAL:
+        if self._life.plan.embedded or self._life.supervisor.seat(life).wal == LOCAL_WAL:
             # Nobody else can serve its disk: whoever tries finds it locked.
             self._loop.in_world(asleep_s, life.process.resume)
             return
-        wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
-        node = self._random.choice((life.node, life.node, life.node, 1 - life.node))
-        successor = self._life.start_broker(self._random.choice(self._life.hosts), self._random.choice(wals), node)
+        successor = self._heir() or self._start_in_place_of(life)
         if until:
             await self._moment(until, MOVED_ON_S, 0.01)
-            life.process.resume()
+            self._wake(life)
         elif self._random.random() < 0.5:
             # Just when its successor sees it stand still for long enough: its beat may come between look and fence.
             self._later.append(self._loop.create_task(self._wake_when_judged(life, successor)))
         elif until_ready:
             self._later.append(self._loop.create_task(self._wake_when_ready(life, successor)))
         else:
-            self._loop.in_world(asleep_s, life.process.resume)
+            self._loop.in_world(asleep_s, self._wake, life)
+
+    async def late_commit(self) -> None:
+        """It stops when an object is stored and not committed, and wakes when its successor has gone on. What only the
+        memory of that one knew better is gone soon after."""
+        life = self._some_broker()
+        if life is None or not await self._moment(self._stored_and_not_committed, 4.0):
+            return
+        life.process.pause()
+        if self._life.supervisor.seat(life).wal == LOCAL_WAL:
+            self._loop.in_world(self._random.uniform(0, 10), life.process.resume)
+            return
+        successor = self._heir() or self._start_in_place_of(life)
+        await self._moment(lambda: self._has_succeeded(successor, life), HANDLED_S, 0.01)
+        await asyncio.sleep(self._random.expovariate(1.0))
+        self._wake(life)
+        await asyncio.sleep(self._random.uniform(0.02, 0.5))
+        successor.process.kill()
+
+    def _heir(self) -> BrokerLife | None:
+        """A broker that will notice by itself. None if there is none, or a new one shall be started."""
+        others = [life for life in self._life.supervisor.running if life.ready]
+        if not others or self._life.supervisor.together == 1 or self._random.random() < 0.4:
+            return None
+        return self._random.choice(others)
+
+    def _start_in_place_of(self, life: BrokerLife) -> BrokerLife:
+        wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
+        node = self._random.choice((life.node, life.node, life.node, self._another_node(life)))
+        return self._life.supervisor.start(self._random.choice(self._life.hosts), self._random.choice(wals), node)
+
+    async def frozen(self) -> None:
+        """It stops in the middle of a transaction of the metadata store, whose locks it holds."""
+        life = self._some_broker()
+        if life is None:
+            return
+        self._life.metadata.freeze(life.process)
+        if await self._moment(lambda: life.process.paused or not life.process.alive, 4.0):
+            asleep_s = self._random.choice((0.3, 5, 15)) * self._random.uniform(0.5, 1.5)
+            self._loop.in_world(asleep_s, self._wake, life)
 
     async def rival(self) -> None:
         """A second server is started while the first one lives: by a copied configuration, or as another node. It must
         give way. Often nobody sees a beat for a while, as the metadata store is away."""
-        life = self._life.current
+        life = self._some_broker()
         others = [host for host in self._life.hosts if life is not None and host != life.host.name]
         if life is None or not others or not await self._moment(lambda: life.serving, 3.0):
             return
         wals = [wal for wal in self._life.plan.wals if wal != LOCAL_WAL] or ["object"]
-        node = self._random.choice((life.node, 1 - life.node, 1 - life.node))
-        rival = self._life.start_broker(self._random.choice(others), self._random.choice(wals), node)
+        node = self._random.choice((life.node, self._another_node(life), self._another_node(life)))
+        rival = self._life.supervisor.start(self._random.choice(others), self._random.choice(wals), node)
         if self._random.random() < 0.8:
             await asyncio.sleep(self._random.uniform(0.2, 2))
             self._life.metadata.outage(self._random.uniform(2, 8))
         await asyncio.sleep(self._random.uniform(2, 12))
         rival.shut_down()
 
+    def _wake(self, zombie: BrokerLife) -> None:
+        """Its first beat tells it that it is fenced, within milliseconds. So its beats often have no connection yet, as
+        after a long sleep they well may: what it does until then must be harmless by itself."""
+        zombie.lose_beats(self._random_of_beats.choice((0, 1, 4)) * self._random_of_beats.random())
+        zombie.process.resume()
+
     async def _wake_when_judged(self, zombie: BrokerLife, successor: BrokerLife) -> None:
         await self._moment(lambda: successor.judges(zombie.node) or not successor.process.alive, HANDLED_S)
         zombie.process.resume()
 
     async def _wake_when_ready(self, zombie: BrokerLife, successor: BrokerLife) -> None:
-        await self._moment(lambda: successor.ready or not successor.process.alive, HANDLED_S, 0.01)
+        await self._moment(lambda: self._has_succeeded(successor, zombie), HANDLED_S, 0.01)
         await asyncio.sleep(self._random.expovariate(1 / self._random.choice((0.3, 0.3, 4.0, 12.0))))
-        zombie.process.resume()
+        self._wake(zombie)
         if self._random.random() < 0.4:  # what only the successor's memory knew better is gone
             await asyncio.sleep(self._random.expovariate(1.0))
             successor.process.kill()
+
+    def _has_succeeded(self, successor: BrokerLife, zombie: BrokerLife) -> bool:
+        """Or has failed to."""
+        return not successor.process.alive or (successor.ready and not zombie.owns_streams)
 
     async def pause_client(self) -> None:
         """A producer or a reader becomes a zombie; most often a member of the group."""
@@ -215,6 +267,26 @@ class Trouble:
             await asyncio.sleep(self._random.uniform(0.3, 1) * length_s)
             await self.kill()
 
+    async def failover(self) -> None:
+        """The metadata store moves to a standby that has all that was committed."""
+        length_s = self._random.uniform(0.2, 8)
+        self._life.metadata.fail_over(length_s)
+        await self._perhaps_kill_within(length_s)
+
+    async def parted(self) -> None:
+        """A broker loses something that it needs, or that needs it, or only one of the two hears the other."""
+        life, net = self._some_broker(), self._life.cluster.net
+        if life is None:
+            return
+        others = [host for host in self._life.hosts if host != life.host.name]
+        far = self._random.choice((metadata.HOST, metadata.HOST, self._life.bucket.name, "clients", *others[:2]))
+        pair = [life.host.name, far]
+        self._random.shuffle(pair)
+        net.partition(*pair, both=self._random.random() < 0.5)
+        length_s = self._random.choice((1, 5, 20)) * self._random.uniform(0.5, 1.5)
+        self._loop.in_world(length_s, net.heal, *pair)
+        await self._perhaps_kill_within(length_s / 2)
+
     async def partition(self) -> None:
         net, host = self._life.cluster.net, self._random.choice(self._life.hosts)
         net.partition(host, "clients")
@@ -223,7 +295,7 @@ class Trouble:
     # -- tables --------------------------------------------------------------------------------------------------------
 
     async def kill_worker(self) -> None:
-        if (life := self._life.current) is not None and life.worker is not None:
+        if (life := self._some_broker()) is not None and life.worker is not None:
             life.worker.process.kill_in(self._some_callbacks(1000))
 
     async def kill_worker_at_commit(self) -> None:
@@ -233,11 +305,11 @@ class Trouble:
             seen = len(history)
             if not await self._moment(lambda: len(history) > seen, 5.0, 0.005):  # noqa: B023
                 return
-        if (life := self._life.current) is not None and life.worker is not None:
+        if (life := self._some_broker()) is not None and life.worker is not None:
             life.worker.process.kill_in(self._some_callbacks(10))
 
     async def pause_worker(self) -> None:
-        if (life := self._life.current) is not None and life.worker is not None:
+        if (life := self._some_broker()) is not None and life.worker is not None:
             process = life.worker.process
             process.pause()
             self._loop.in_world(self._random.uniform(1, 30), process.resume)
@@ -292,6 +364,17 @@ class Trouble:
             await asyncio.sleep(look_s)
         return True
 
+    def _some_broker(self) -> BrokerLife | None:
+        """One that runs, ready or not; the newest, if there should be no more than one."""
+        running = self._life.supervisor.running
+        if len(self._life.supervisor.seats) == 1 or not running:
+            return running[-1] if running else None
+        return self._random.choice(running)
+
+    def _another_node(self, life: BrokerLife) -> int:
+        """The next one; there is none where a plan has one broker."""
+        return (life.node + 1) % len(self._life.supervisor.seats)
+
     @staticmethod
     def _durable_moves(life: BrokerLife) -> Callable[[], bool]:
         before = life.durable_position
@@ -304,6 +387,10 @@ class Trouble:
     def _uploading(self) -> bool:
         """An object is on its way, and not committed."""
         return bool(self._life.metadata.query("SELECT 1 FROM object WHERE state = 'prepared'"))
+
+    def _stored_and_not_committed(self) -> bool:
+        rows = self._life.metadata.query("SELECT id FROM object WHERE state = 'prepared'")
+        return any(f"lake/{object_key(i)}" in self._life.bucket.objects for (i,) in rows)
 
     def _some_callbacks(self, most: int) -> int:
         """Often few, sometimes many."""

@@ -2,10 +2,19 @@
 
 Not everything befalls every life: each draws a few kinds of trouble, so that in some lives the same thing happens again
 and again, and nothing else repairs or hides what it did (swarm testing).
+
+What was added when brokers became many is drawn from a source of its own, so that the lives of older seeds with one
+broker stayed what they were.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from random import Random
+
+# What the product can do with several brokers, each a switch of one line.
+TOGETHER = True  # they run at a time; else one after the other
+GROUPS_TOGETHER = False  # a group has one coordinator
+TABLES_TOGETHER = False  # a table has one worker
 
 LOCAL_WAL, SHARED_WAL = "file:///data/wal", "file:///shared/wal?shared=true"
 WALS = ("object", "object", SHARED_WAL, SHARED_WAL, LOCAL_WAL)
@@ -18,6 +27,8 @@ WITH_DISK = ("power_cut", "power_cut_at_ack", "bad_disk", "bad_disk")
 WITH_BUCKET = (
     "zombie", "zombie", "zombie", "rival", "rival", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
 )  # fmt: skip
+WITH_NETWORK = ("parted", "parted", "failover", "frozen", "late_commit", "late_commit")
+WITH_MANY = ("zombie", "zombie", "kill", "kill", "clean_stop", "kill_at_start", "rival", *WITH_NETWORK)
 WITH_TABLES = (
     "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",
 )  # fmt: skip
@@ -40,9 +51,15 @@ class Plan:
     request_timeout_s: float  # of clients
     pace: float  # of all clients: their longest pauses, in seconds
     memory_bytes: int  # of a broker
+    groups: bool = True
+    brokers: int = 1  # nodes that should run; a second life of one is another matter
+    clock_rates: float = 0.0  # see MachineFaults
+    loses_commits: bool = False  # in the end the metadata store fails over to a standby that was behind
 
 
-def draw_plan(random: Random) -> Plan:
+def draw_plan(derived: Callable[[str], Random]) -> Plan:
+    """`derived`: makes sources of chance by name, from the seed."""
+    random = derived("plan")
     embedded = random.random() < 0.25
     tables = random.random() < 0.6
     kinds = ANYWHERE + (WITH_DISK if embedded else WITH_BUCKET)
@@ -52,7 +69,7 @@ def draw_plan(random: Random) -> Plan:
     if tables:
         troubles += random.choices(WITH_TABLES, k=random.randint(1, 2))
     pace = random.choice((0.5, 1.5, 2.5))
-    return Plan(
+    plan = Plan(
         embedded=embedded,
         severity=random.choice(("calm", "mild", "mild", "wild")),
         trouble_s=random.uniform(12, 36) * (0.6 if pace < 1 else 1),
@@ -65,4 +82,28 @@ def draw_plan(random: Random) -> Plan:
         request_timeout_s=random.choice((5.0, 10.0, 30.0)),
         pace=pace,
         memory_bytes=random.choice((AMPLE, AMPLE, AMPLE, SCARCE)),
+    )
+    return plan if embedded else _with_cluster(plan, derived("plan of the cluster"))
+
+
+def _with_cluster(plan: Plan, random: Random) -> Plan:
+    """Several brokers, a network that parts, a metadata store that moves."""
+    brokers = random.choice((2, 2, 3, 3, 5)) if random.random() < 0.3 else 1
+    troubles, wals = plan.troubles, plan.wals
+    if brokers > 1:
+        kinds = [kind for kind in troubles if TABLES_TOGETHER or kind not in WITH_TABLES]
+        troubles = (*random.sample(kinds, min(2, len(kinds))), *random.choices(WITH_MANY, k=random.randint(2, 3)))
+        if not TOGETHER:  # none of them could start while the disk of another one may hold records
+            wals = tuple(wal for wal in wals if wal != LOCAL_WAL) or ("object",)
+    elif random.random() < 0.2:
+        troubles = (*troubles, random.choice(WITH_NETWORK))
+    return replace(
+        plan,
+        troubles=troubles,
+        wals=wals,
+        tables=plan.tables and (TABLES_TOGETHER or brokers == 1),
+        groups=GROUPS_TOGETHER or brokers == 1,
+        brokers=brokers,
+        clock_rates=0.02 if brokers > 1 else random.choice((0.0, 0.0, 0.02)),
+        loses_commits=random.random() < 0.05,
     )

@@ -5,7 +5,8 @@ whoever sent it may be paused, may have given up or be dead by then. Reads and l
 
 Faults, by rates: the request is lost; a 503 with nothing done; a 409 with nothing done; it is done and the answer is a
 500, a reset, or never comes; it is done much later than its sender was told that it failed; a body is cut short. In a
-storm (503 for most) and an outage (no answer at all) nothing is done. `heal` ends all of it.
+storm (503 for most) and an outage (no answer at all) nothing is done. `heal` ends all of it. On the network the bucket is
+the host of its name: what a partition stops is lost, the request or the answer.
 
 `history` has every request that landed, or was lost, for the checkers.
 """
@@ -20,6 +21,7 @@ from zlib import crc32
 
 from simulation.world.chance import Latency, Windows
 from simulation.world.loop import SimLoop, current_process
+from simulation.world.net import parted
 from simulation.world.process import Process
 
 from streamlake.s3stream.store.client import DELETE_KEYS_MAX, LIST_PAGE_KEYS, RequestFailed
@@ -70,7 +72,7 @@ class Event:
     operation: str  # put, create, get, get_range, delete, list
     key: str
     who: str
-    outcome: str  # done, missing, exists; or why nothing was done: lost, 503, 409, storm, outage
+    outcome: str  # done, missing, exists; or why nothing was done: lost, 503, 409, storm, outage, parted
     size: int
     crc: int  # CRC-32 of the body of a put
 
@@ -90,6 +92,10 @@ class Request:
         return self.process.name if self.process else "world"
 
     @property
+    def host(self) -> str:
+        return self.process.host if self.process else "world"
+
+    @property
     def abandoned(self) -> bool:
         return self.answer.cancelled() or (self.process is not None and not self.process.alive)
 
@@ -98,6 +104,7 @@ class SimBucket:
     """The state. Processes reach it through `client`."""
 
     def __init__(self, loop: SimLoop, name: str = "bucket", faults: BucketFaults = CALM) -> None:
+        self.name = name
         self.objects: dict[str, bytes] = {}
         self.history: list[Event] = []
         self.loop = loop
@@ -164,7 +171,9 @@ class SimBucket:
     def _land(self, request: Request) -> None:
         now = self.loop.time()
         nothing_done = request.fate if request.fate in ("lost", "503", "409") else ""
-        if self._outages.active(now):
+        if parted(self.loop, request.host, self.name):
+            nothing_done = "parted"
+        elif self._outages.active(now):
             nothing_done = "outage"
         elif self._storms.active(now) and self.random.random() < 0.9:
             nothing_done = "storm"
@@ -177,7 +186,7 @@ class SimBucket:
                 self._reply(request, None, RequestFailed(f"status {status}: {nothing_done}", status))
             elif nothing_done == "lost":
                 self._reply(request, None, RequestFailed("connection reset", None))
-            return  # in an outage nobody says anything: the client times out
+            return  # in an outage, or behind a partition, nobody says anything: the client times out
         if request.fate == "late":
             self.loop.in_world(self.random.random() * self.faults.late_s, self._apply, request)
             self._reply(request, None, RequestFailed("connection reset, and the request is still on its way", None))
@@ -212,6 +221,8 @@ class SimBucket:
         )
 
     def _reply(self, request: Request, value: Any, error: RequestFailed | None) -> None:
+        if parted(self.loop, self.name, request.host):
+            return
         if request.process is None:
             later = self.loop.in_world
         else:

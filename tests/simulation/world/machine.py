@@ -35,6 +35,7 @@ class MachineFaults:
     executor_latency: Latency = CALL
     sync_latency: Latency = SYNC
     skew_ms: int = 50  # clocks of hosts differ by up to so much
+    clock_rates: float = 0.0  # the fastest clock of a host is at most by this share faster than the slowest
     sync_error: float = 0.0  # chance of EIO per sync
 
 
@@ -59,12 +60,14 @@ class SimHost:
         self.random: Random = outside.loop.derived(f"host {name}")
         skew_ms = outside.faults.skew_ms
         self._skew_ms = self.random.randint(-skew_ms, skew_ms)
+        self._clock_rate = 1 + outside.loop.derived(f"clock of {name}").random() * outside.faults.clock_rates
         self._started = 0
 
     def process(self, name: str) -> "tuple[Process, SimMachine]":
         """A new process; each has a name of its own in the run: `name` and a number."""
         self._started += 1
-        process = Process(self.outside.loop, f"{self.name}/{name}-{self._started}", self.name, self._skew_ms)
+        name = f"{self.name}/{name}-{self._started}"
+        process = Process(self.outside.loop, name, self.name, self._skew_ms, self._clock_rate)
         self.processes = [p for p in self.processes if p.alive] + [process]
         disk = self.disk.session()
         process.at_end.append(lambda: disk.kill() and None)

@@ -4,19 +4,24 @@ Each process has a Database of its own (`MetadataServer.open`), as on PostgreSQL
 sound because a group of operations begins and ends inside one call that nothing interrupts; so a group is atomic, and
 only its answer can be lost.
 
-Faults: Unavailable with nothing done, OutcomeUnknown with all done, and outages. The tables are made once per Python
-process by the real migrations, and copied.
+Faults: Unavailable with nothing done, OutcomeUnknown with all done, outages, and the loss of one connection. On the
+network the store is the host HOST. It may fail over, and then to a standby that lacks the last commits. A group may
+freeze with its process before it commits: what others write waits for its locks, until it goes on or the server ends
+it. The tables are made once per Python process by the real migrations, and copied.
 """
 
+import asyncio
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from simulation.world.chance import Latency, Windows
 from simulation.world.executor import SimExecutor, take_time
-from simulation.world.loop import SimLoop
+from simulation.world.loop import SimLoop, current_process
+from simulation.world.net import parted
 from simulation.world.process import Process, SimClock
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
@@ -25,14 +30,18 @@ from streamlake.cluster.store import migrations
 from streamlake.cluster.store.database import Database, Write, _begin_immediate
 from streamlake.cluster.store.schema import FENCED, RUNNING_STATES
 from streamlake.cluster.watch import GAP_S
-from streamlake.core.clock import Clock
 from streamlake.core.errors import OutcomeUnknown, Unavailable
 from streamlake.core.tasks import Executor
 
 Outcome = tuple[Any, BaseException | None]
+T = TypeVar("T")
 
 
 GROUP = Latency(0.001, 0.01, 0.5)
+HOST = "metadata"
+FROZEN_S = 1.0  # idle_in_transaction_session_timeout, see streamlake/cluster/store/postgres.py
+LOCK_S = 0.02  # until who waits for a lock sees that it is free
+NOTHING_DONE = ("unavailable", "outage", "lost", "parted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,28 @@ class Fence:
     epoch: int  # of the process that is fenced
     ran: bool  # as far as the store knew
     by_another_node: bool
-    since_outage_s: float  # since the end of the last outage in which no watcher could look for longer than it may
+    since_outage_s: float  # since whoever did it could look again, after it could not for longer than a watch allows
+
+
+@dataclass(slots=True)
+class Silence:
+    """The last time that a process could not reach the store: all its groups failed since `answered`."""
+
+    answered: float = float("-inf")
+    began: float = float("-inf")
+    failed: float = float("-inf")
+
+    def heard(self, now: float) -> None:
+        self.answered = now
+
+    def heard_nothing(self, now: float) -> None:
+        if self.failed <= self.answered:
+            self.began = self.answered
+        self.failed = now
+
+    def since_s(self, now: float) -> float:
+        """Since the last one that was longer than a watch allows."""
+        return now - self.failed if self.failed - self.began > GAP_S else float("inf")
 
 
 class MetadataServer:
@@ -75,51 +105,96 @@ class MetadataServer:
         self.connection.execute("PRAGMA foreign_keys=ON")
         self._outages = Windows(self.random, faults.outage_gap_s, faults.outage_s)
         self.on_fence: Callable[[Fence], None] = lambda fence: None
-        self._outage_seen = (float("-inf"), float("-inf"))
+        self.silences: dict[Process | None, Silence] = defaultdict(Silence)
+        self.failovers = 0
+        self._standby = b""
+        self._to_freeze: Process | None = None
+        self._locked_by: Process | None = None
+        self._locked_until = float("-inf")
         self.connection.create_function("fence_seen", 4, self._fence_seen)
-        self.connection.execute(
-            "CREATE TEMP TRIGGER fence_seen AFTER UPDATE OF epoch ON main.broker "
-            "BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state); END"
-        )
+        self._watch_fences()
 
     async def open(self, process: Process, executor: Executor | None = None) -> Database:
         """Unavailable if there is an outage right now, as a real one would be."""
         executor = executor or SimExecutor("metadata", process)
-        database = SimDatabase(self, self._engine(), executor, process.clock)
+        database = SimDatabase(self, executor, process)
         await executor.run(database.check)
         return database
 
     def outage(self, length_s: float) -> None:
         self._outages.open(self.loop.time(), length_s)
 
+    def fail_over(self, length_s: float) -> None:
+        """The server is lost. What is under way fails, done or not; later its standby serves, which has all commits."""
+        self.failovers += 1
+        self.outage(length_s)
+
+    def copy_to_standby(self) -> None:
+        """Of what is committed from here on, an asynchronous standby knows nothing."""
+        self._standby = self.connection.serialize()
+
+    def lose_commits(self, length_s: float) -> None:
+        """Fail over to that standby."""
+        self.loop.event("metadata: the last commits are lost")
+        self.connection.execute("DROP TRIGGER fence_seen")  # it points into the schema that is replaced
+        self.connection.deserialize(self._standby)
+        self._watch_fences()
+        self.fail_over(length_s)
+
+    def freeze(self, process: Process) -> None:
+        """The process is paused in its next group of writes, before it commits."""
+        self._to_freeze = process
+
     def heal(self) -> None:
         self.faults = MetadataFaults(latency=self.faults.latency)
         self._outages.close()
+        self._to_freeze = None
 
     def close(self) -> None:
         self.connection.close()
 
     def fate(self) -> str:
-        now = self.loop.time()
-        if self._outages.active(now):
-            began, last = self._outage_seen
-            self._outage_seen = (now if now - last > GAP_S else began, now)
+        """Of whoever asks now, whatever its connection is like."""
+        if self._outages.active(self.loop.time()):
             return "outage"
         drawn = self.random.random()
         if drawn < self.faults.unavailable:
             return "unavailable"
         return "unknown" if drawn < self.faults.unavailable + self.faults.unknown else "done"
 
+    def _watch_fences(self) -> None:
+        self.connection.execute(
+            "CREATE TEMP TRIGGER fence_seen AFTER UPDATE OF epoch ON main.broker "
+            "BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state); END"
+        )
+
     def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
-        began, last = self._outage_seen
-        since_s = self.loop.time() - last if last - began > GAP_S else float("inf")
+        since_s = self.silences[current_process()].since_s(self.loop.time())
         self.on_fence(Fence(node, epoch, before in RUNNING_STATES, after == FENCED, since_s))
+
+    def freezes(self, process: Process) -> bool:
+        if process is not self._to_freeze:
+            return False
+        self._to_freeze, self._locked_by = None, process
+        self._locked_until = self.loop.time() + FROZEN_S
+        return True
+
+    def unlock(self, process: Process) -> bool:
+        """It goes on. False if its transaction is over."""
+        if self._locked_by is not process or self.loop.time() >= self._locked_until:
+            return False
+        self._locked_until = float("-inf")
+        return True
+
+    def locked_s(self, process: Process) -> float:
+        """How long its writes must wait for the locks of another process."""
+        return 0.0 if process is self._locked_by else self._locked_until - self.loop.time()
 
     def query(self, sql: str, *args: Any) -> list[Any]:
         """For checkers: what is committed, at once and without faults."""
         return self.connection.execute(sql, args).fetchall()
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         dialect = _dialect_engine()
         engine = Engine(StaticPool(lambda: self.connection, reset_on_return=None), dialect.dialect, dialect.url)  # type: ignore[arg-type, return-value]
         event.listen(engine, "begin", _begin_immediate)
@@ -127,38 +202,88 @@ class MetadataServer:
 
 
 class SimDatabase(Database):
-    def __init__(self, server: MetadataServer, engine: Engine, executor: Executor, clock: Clock) -> None:
-        super().__init__(engine, executor, clock)
+    """One connection of a process. `answer_timeout_s`: as in Database; those that have one wait for no locks, because
+    nobody else locks what they write."""
+
+    def __init__(
+        self, server: MetadataServer, executor: Executor, process: Process, answer_timeout_s: float | None = None
+    ) -> None:
+        super().__init__(server.engine(), executor, process.clock, answer_timeout_s=answer_timeout_s)
         self._server = server
+        self._process = process
+        self._takes_locks = answer_timeout_s is None
+        self._lost_until = float("-inf")
+        self._parted = False
+        self._failovers = server.failovers
+
+    def lose(self, length_s: float) -> None:
+        """This connection alone is down for a while, and cannot be made anew."""
+        self._lost_until = self._server.loop.time() + length_s
 
     @property
     def is_ours_alone(self) -> bool:
         return False
 
     def beside(self, executor: Executor, answer_timeout_s: float | None = None) -> Database:
-        self._beside.append(SimDatabase(self._server, self._server._engine(), executor, self._clock))
+        self._beside.append(SimDatabase(self._server, executor, self._process, answer_timeout_s))
         return self._beside[-1]
 
     def now_ms(self, connection: Connection) -> int:
         return self._server.clock.now_ms()
 
     def check(self) -> None:
-        if self._server.fate() in ("unavailable", "outage"):
+        if self._fate() in NOTHING_DONE:
             raise Unavailable("cannot open the metadata store: it does not answer (simulated)")
 
+    async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
+        server, process = self._server, self._process
+        if self._takes_locks and fn == self._run and args[0]:
+            if server.freezes(process):
+                process.pause()
+                await asyncio.sleep(0)
+                if not server.unlock(process):
+                    ended = Unavailable("the metadata store ended a transaction that was idle (simulated)")
+                    return [(None, ended)] * sum(map(len, args))
+            while (wait_s := server.locked_s(process)) > 0:
+                await asyncio.sleep(min(wait_s, LOCK_S))
+        return await super()._on_thread(timeout_s, fn, *args)
+
     def _run(self, writes: Sequence[Write], reads: Sequence[Callable[[Connection], Any]]) -> list[Outcome]:
-        server = self._server
-        fate = server.fate()
+        server, fate = self._server, self._fate()
         server.loop.event(f"metadata: {len(writes)} writes {len(reads)} reads: {fate}")
         take_time(server.faults.latency.draw(server.random))
         nothing_done = Unavailable(f"the metadata store failed, nothing was changed: {fate} (simulated)")
-        if fate in ("unavailable", "outage"):
+        if fate in NOTHING_DONE:
             return [(None, nothing_done)] * (len(writes) + len(reads))
         outcomes = super()._run(writes, reads)
         if fate == "unknown":
             lost = OutcomeUnknown("the metadata store failed while it committed (simulated)")
             return [(None, lost)] * len(writes) + [(None, nothing_done)] * len(reads)
         return outcomes
+
+    def _fate(self) -> str:
+        """Of the next group on this connection."""
+        server = self._server
+        fate = self._fate_of_connection() or server.fate()
+        silence, now = server.silences[self._process], server.loop.time()
+        silence.heard_nothing(now) if fate in ("outage", "lost", "parted") else silence.heard(now)
+        return fate
+
+    def _fate_of_connection(self) -> str | None:
+        """None: it works."""
+        server, host = self._server, self._process.host
+        if server.loop.time() < self._lost_until:
+            return "lost"
+        if server.failovers != self._failovers:  # it was under way, as far as this connection can tell
+            self._failovers = server.failovers
+            return server.random.choice(("unknown", "lost"))
+        reaches, hears = not parted(server.loop, host, HOST), not parted(server.loop, HOST, host)
+        parted_before, self._parted = self._parted, not (reaches and hears)
+        if not self._parted:
+            return None
+        take_time(server.random.random() * self._answer_timeout_s)  # then it is cut, or the network says so
+        # No connection can be made without hearing the other side; what was open carried one more request.
+        return "unknown" if reaches and not parted_before else "parted"
 
 
 @cache

@@ -5,8 +5,8 @@ A connection is two ordered streams of segments. What is written leaves in segme
 Bytes that arrive together may be delivered together or in parts. So no code may lean on message borders.
 
 Faults: a connection may be fated to a reset in the middle of its bytes, or to fall silent for a while and then reset;
-`partition` stops the bytes between two hosts (one way, if asked), `heal` delivers them late or resets; a process that
-ends resets its connections after a while, mostly short (long: half-open); `power_off` makes a host fall silent.
+`partition` stops the bytes between two hosts (one way, if asked), `heal` delivers them late or resets (the metadata store
+and a bucket are hosts that have no sockets here, and ask `parted`); a process that ends resets its connections after a while, mostly short (long: half-open); `power_off` makes a host fall silent.
 Connections inside one host fail only by the death of a process.
 
 The transport is what asyncio's protocols expect; `stream_pair` is a socket pair as reader and writer.
@@ -50,6 +50,11 @@ class NetFaults:
 
 MILD = NetFaults(reset_rate=0.02, refuse_rate=0.01)
 WILD = NetFaults(Latency(0.001, 0.01, 1.0), reset_rate=0.15, silent_rate=0.03, refuse_rate=0.05, fate_bytes=20_000)
+
+
+def parted(loop: SimLoop, source: str, target: str) -> bool:
+    """Whether nothing gets from one host to the other, for those who need no connection."""
+    return loop.net is not None and loop.net.blocked(source, target)
 
 
 class SimSocket:

@@ -26,25 +26,28 @@ class ProcessKilled(BaseException):
 
 
 class SimClock:
-    """Implements Clock. `step` moves the wall clock of this process; boottime follows the loop."""
+    """Implements Clock. `step` moves the wall clock of this process; boottime follows the loop, `rate` times as fast."""
 
-    def __init__(self, loop: SimLoop, skew_ms: int = 0, booted_s: float = 0.0) -> None:
+    def __init__(self, loop: SimLoop, skew_ms: int = 0, booted_s: float = 0.0, rate: float = 1.0) -> None:
         self.skew_ms = skew_ms
         self._loop = loop
         self._booted_s = booted_s
+        self._rate = rate
 
     def now_ms(self) -> int:
         return EPOCH_MS + self.skew_ms + int(self._loop.time() * 1000)
 
     def boottime(self) -> float:
-        return self._loop.time() + self._booted_s
+        return self._loop.time() * self._rate + self._booted_s
 
     def step(self, ms: int) -> None:
         self.skew_ms += ms
 
 
 class Process:
-    def __init__(self, loop: SimLoop, name: str, host: str = "world", skew_ms: int = 0) -> None:
+    def __init__(
+        self, loop: SimLoop, name: str, host: str = "world", skew_ms: int = 0, clock_rate: float = 1.0
+    ) -> None:
         """`name`: unique in a run; the seeds of its ids come from it."""
         self.loop = loop
         self.name = name
@@ -54,7 +57,7 @@ class Process:
         self.guarded = False  # the loop asks `admits` before each callback
         self.returncode: int | None = None
         self.tasks = TaskList()
-        self.clock = SimClock(loop, skew_ms, loop.derived(f"boottime {host}").uniform(10, 1e6))
+        self.clock = SimClock(loop, skew_ms, loop.derived(f"boottime {host}").uniform(10, 1e6), clock_rate)
         self.ids = Ids(loop.derived(f"ids {name}").getrandbits(64))
         self.random = loop.derived(f"process {name}")
         self.context = Context()

@@ -9,6 +9,7 @@ from contracts.objectstore_contract import ObjectStoreContract
 from simulation.world.bucket import CALM, MILD, WILD, BucketFaults, SimBucket
 from simulation.world.executor import SimExecutor
 from simulation.world.loop import SimLoop
+from simulation.world.net import SimNet
 from simulation.world.process import Process
 
 from streamlake.core.errors import Exists, OutcomeUnknown, Unavailable
@@ -249,3 +250,30 @@ def test_one_seed_is_one_history() -> None:
 
     assert history(1) == history(1)
     assert history(1) != history(2)
+
+
+@pytest.mark.parametrize(("source", "target", "stored"), [("a", "bucket", False), ("bucket", "a", True)])
+def test_what_a_partition_stops_is_lost_the_request_or_the_answer(source: str, target: str, stored: bool) -> None:
+    async def main(loop: SimLoop) -> None:
+        net, bucket, told = SimNet(loop), SimBucket(loop), list[str]()
+
+        async def put(key: str) -> None:
+            try:
+                await bucket.client().put(key, b"x", create=True)
+                told.append("done")
+            except RequestFailed as failure:
+                told.append(str(failure))
+
+        process, near = Process(loop, "p", "a"), Process(loop, "q", "b")
+        net.partition(source, target, both=False)
+        process.start(put("far"))
+        near.start(put("near"))
+        await asyncio.sleep(11)
+        assert told == ["done", "no answer within 10 s"]
+        assert ("far" in bucket.objects) == stored
+        net.heal()
+        process.start(put("healed"))
+        await asyncio.sleep(1)
+        assert "healed" in bucket.objects
+
+    in_loop(main)

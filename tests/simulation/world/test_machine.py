@@ -177,6 +177,18 @@ def test_a_sync_takes_time_and_may_fail() -> None:
     assert sum(counted.values()) == 50
 
 
+def test_clocks_of_hosts_differ_and_run_at_nearly_the_same_rate() -> None:
+    async def main(outside: Outside) -> None:
+        clocks = [SimHost(name, outside).process("p")[0].clock for name in "abcdefgh"]
+        before = [clock.boottime() for clock in clocks]
+        await asyncio.sleep(1000)
+        passed = [clock.boottime() - then for clock, then in zip(clocks, before, strict=True)]
+        assert 1000 <= min(passed) < max(passed) <= 1020.1
+        assert max(passed) / min(passed) > 1.001
+
+    in_world(main, faults=MachineFaults(clock_rates=0.02))
+
+
 # -- the services of a broker, unchanged -----------------------------------------------------------------------------------
 
 KINDS = {

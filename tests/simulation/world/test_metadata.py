@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from contracts.metadata_contract import MetadataContract
+from simulation.world.executor import SimExecutor
 from simulation.world.loop import SimLoop
-from simulation.world.metadata import CALM, WILD, MetadataFaults, MetadataServer
+from simulation.world.metadata import CALM, FROZEN_S, HOST, WILD, MetadataFaults, MetadataServer, SimDatabase
+from simulation.world.net import SimNet
 from simulation.world.process import Process
 from sqlalchemy import Connection, insert, select, update
 
@@ -124,6 +126,150 @@ def test_an_outage_passes() -> None:
         assert await database.read(count) == 0
 
     in_world(main)
+
+
+def test_one_connection_may_be_lost_alone() -> None:
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        process = Process(loop, "p")
+        database = await with_counter(server, process)
+        beside = database.beside(SimExecutor("beside", process))
+        assert isinstance(beside, SimDatabase)
+        beside.lose(10)
+        with pytest.raises(Unavailable):
+            await beside.write(add_one)
+        await database.write(add_one)
+        await asyncio.sleep(10)
+        await beside.write(add_one)
+        assert await database.read(count) == 2
+
+    in_world(main)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "first", "done"),
+    [("a", HOST, Unavailable, 0), (HOST, "a", OutcomeUnknown, 1)],
+)
+def test_behind_a_partition_nothing_arrives_but_a_last_request(
+    source: str, target: str, first: type[Exception], done: int
+) -> None:
+    """One way: who is not heard changes nothing; who hears nothing has one request on the open connection."""
+
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        net = SimNet(loop)
+        database, near = await with_counter(server, Process(loop, "p", "a")), await server.open(Process(loop, "q", "b"))
+        net.partition(source, target, both=False)
+        with pytest.raises(first):
+            await database.write(add_one)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await database.write(add_one)
+        assert await near.read(count) == done
+        net.heal()
+        await database.write(add_one)
+        assert await near.read(count) == done + 1
+
+    in_world(main)
+
+
+def test_after_a_failover_all_is_there_and_what_was_under_way_is_open() -> None:
+    outcomes: Counter[tuple[str, int]] = Counter()
+    for seed in range(20):
+
+        async def main(loop: SimLoop, server: MetadataServer) -> None:
+            database = await with_counter(server, Process(loop, "p"))
+            await database.write(add_one)
+            server.fail_over(5)
+            with pytest.raises((Unavailable, OutcomeUnknown)) as error:
+                await database.write(add_one)
+            with pytest.raises(Unavailable):
+                await database.write(add_one)
+            await asyncio.sleep(5)
+            outcomes[type(error.value).__name__, await database.read(count)] += 1
+
+        in_world(main, seed=seed)
+    assert set(outcomes) == {("Unavailable", 1), ("OutcomeUnknown", 2)}
+
+
+def test_a_standby_that_was_behind_lacks_the_last_commits_and_sees_fences() -> None:
+    fences = []
+
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        process = Process(loop, "p")
+        database = await with_counter(server, process)
+        await database.write(add_one)
+        server.copy_to_standby()
+        await database.write(add_one)
+        server.lose_commits(0)
+        with pytest.raises((Unavailable, OutcomeUnknown)):
+            await database.read(count)
+        assert await database.read(count) == 1
+        server.on_fence = fences.append
+        membership = Membership(database, database, process.clock, process.ids)
+        await membership.register(1, "a", 1)
+
+    in_world(main)
+    assert [(fence.node, fence.epoch) for fence in fences] == [(1, 0)]
+
+
+@pytest.mark.parametrize(("asleep_s", "done"), [(0.5, True), (3.0, False)])
+def test_a_frozen_group_holds_its_locks_until_the_server_ends_it(asleep_s: float, done: bool) -> None:
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        zombie, other = Process(loop, "zombie"), Process(loop, "other")
+        frozen, database = await with_counter(server, zombie), await server.open(other)
+        outcome: list[str] = []
+
+        async def write() -> None:
+            try:
+                await frozen.write(add_one)
+            except Unavailable as error:
+                outcome.append(str(error))
+
+        server.freeze(zombie)
+        zombie.start(write())
+        await asyncio.sleep(0.1)
+        assert zombie.paused
+        assert await database.read(count) == 0  # reads wait for nobody
+        loop.in_world(asleep_s - 0.1, zombie.resume)
+        await database.write(add_one)
+        assert min(asleep_s, FROZEN_S) <= loop.time() < min(asleep_s, FROZEN_S) + 0.2
+        await asyncio.sleep(10)
+        assert await database.read(count) == 1 + done
+        assert bool(outcome) != done
+
+    in_world(main)
+
+
+def test_who_could_not_look_is_told_apart_when_it_fences() -> None:
+    """A fence tells how long ago the one who does it could not reach the store, whether it alone or everybody."""
+    since: list[float] = []
+
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        net = SimNet(loop)
+        a, b = Process(loop, "a", "a"), Process(loop, "b", "b")
+        memberships = []
+        for process in (a, b):
+            database = await server.open(process)
+            memberships.append(Membership(database, database, process.clock, process.ids))
+        await memberships[0].register(1, "a", 1)
+        await memberships[1].register(2, "b", 1)
+        server.on_fence = lambda fence: since.append(fence.since_outage_s)
+        net.partition("b", HOST)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await memberships[1].look()
+            await asyncio.sleep(2)
+        net.heal()
+        done: list[int] = []
+
+        async def fence(membership: Membership, node: int) -> None:
+            done.append(await membership.take_over(node, Sign(1, 0)))
+
+        b.start(fence(memberships[1], 1))
+        await asyncio.sleep(0.5)
+        assert done == [1]
+
+    in_world(main)
+    assert len(since) == 1 and since[0] < 25
 
 
 def test_a_group_of_a_killed_process_is_done_whole_or_not_at_all() -> None:

@@ -1,0 +1,72 @@
+"""Supervisors: a broker runs wherever one should, and comes back where its records are."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from simulation import supervisor
+from simulation.life import Life
+from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
+from simulation.world.loop import SimLoop
+
+
+def in_life(main: Callable[[Life], Coroutine[Any, Any, Any]], **changes: Any) -> None:
+    loop = SimLoop(1)
+    drawn = draw_plan(loop.derived)
+    defaults: dict[str, Any] = {"embedded": False, "severity": "calm", "tables": False, "wals": ("object",)}
+    plan: Plan = replace(drawn, **{**defaults, **changes})
+
+    async def run() -> None:
+        life = Life(loop, plan)
+        life.supervisor.begin()
+        await main(life)
+        assert not life.cluster.violations
+
+    try:
+        loop.run_until_complete(run())
+        assert not loop.failures
+    finally:
+        loop.close()
+
+
+async def until(has_come: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not has_come():
+            await asyncio.sleep(0.1)
+
+
+def test_another_node_follows_when_the_first_one_dies() -> None:
+    async def main(life: Life) -> None:
+        seen: dict[int, None] = {}
+        while len(seen) < 3:
+            await until(lambda: len(life.cluster.serving) == 1 == len(life.supervisor.running))
+            (serving,) = life.cluster.serving
+            seen[serving.node] = None
+            assert serving.host.name == life.supervisor.seat(serving).host
+            serving.process.kill()
+
+    in_life(main, brokers=3)
+
+
+def test_a_wal_on_a_disk_of_its_own_binds_a_node_to_its_host() -> None:
+    async def main(life: Life) -> None:
+        for _ in range(5):
+            await until(lambda: bool(life.cluster.serving))
+            life.cluster.serving[0].process.kill()
+        assert {broker.host.name for broker in life.cluster.lives} == {"a"}
+
+    in_life(main, wals=(LOCAL_WAL,), brokers=1)
+
+
+def test_all_seats_are_filled_at_once_where_brokers_serve_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product refuses to: so this looks at who was started, not at who serves."""
+    monkeypatch.setattr(supervisor, "TOGETHER", True)
+
+    async def main(life: Life) -> None:
+        await until(lambda: {broker.node for broker in life.supervisor.running} == {0, 1, 2})
+        hosts = [broker.host.name for broker in life.supervisor.running]
+        assert len(set(hosts)) == 3
+
+    in_life(main, brokers=3)
