@@ -115,6 +115,8 @@ def leader_hint(ctx: Context, code: ErrorCode, topic: TopicInfo | ErrorCode, ind
     fenced = code == ErrorCode.FENCED_LEADER_EPOCH
     if isinstance(topic, ErrorCode) or not (fenced or code == ErrorCode.NOT_LEADER_OR_FOLLOWER):
         return NOBODY
+    if index >= len(topic.partitions):
+        return NOBODY  # the topic was made anew, with fewer partitions, since the request was begun
     leader = leader_of(ctx, topic, index)
     if leader.node == ctx.brokers.node and not fenced:
         return NOBODY  # this broker does not lead it, or not any more, and does not know yet who does

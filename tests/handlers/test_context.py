@@ -89,6 +89,7 @@ def test_who_asks_the_wrong_broker_is_told_the_right_one(monkeypatch, leader, co
 
 def test_there_is_no_hint_for_a_topic_that_is_not_there() -> None:
     assert leader_hint(CTX, ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_ID, 0) == NOBODY
+    assert leader_hint(CTX, ErrorCode.NOT_LEADER_OR_FOLLOWER, TOPIC, len(TOPIC.partitions)) == NOBODY, "made anew"
 
 
 def test_the_brokers_of_hints() -> None:
