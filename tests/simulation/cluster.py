@@ -16,7 +16,7 @@ from simulation.checks.history import Violation
 from simulation.world.disk import SimDisk
 from simulation.world.loop import SimLoop
 from simulation.world.machine import Outside, SimHost, SimMachine
-from simulation.world.metadata import Fence
+from simulation.world.metadata import Assignment, Fence
 from simulation.world.net import SimNet
 from simulation.world.process import Process
 
@@ -334,12 +334,13 @@ class BrokerLife:
         self.cluster.loop.event(f"ended by {type(error).__name__}: {error}")
         if isinstance(error, Corrupt) and not self.cluster.may_find_damage:
             self.cluster.violation(f"{name} found its data damaged: {error}", error)
-        if isinstance(error, Fenced) and not self._was_fenced() and not self.cluster.may_find_damage:
+        if isinstance(error, Fenced) and not self.was_fenced and not self.cluster.may_find_damage:
             self.cluster.violation(f"{name} says that it was fenced, by nobody: {error}", error)
         if not isinstance(error, StreamLakeError | OSError):
             self.cluster.violation(f"{name} ended by {error!r}", error)
 
-    def _was_fenced(self) -> bool:
+    @property
+    def was_fenced(self) -> bool:
         """Its own node was, or was registered anew. Whatever happens to other nodes is no reason to end."""
         rows = self.cluster.outside.metadata.query("SELECT epoch FROM broker WHERE node = ?", self.node)
         return bool(rows) and self.epoch is not None and rows[0][0] > self.epoch
@@ -358,6 +359,7 @@ class SimCluster:
         self.violations: list[Violation] = []
         self.may_find_damage = False  # the metadata store has lost commits: not even a registration is sure to be there
         outside.metadata.on_fence = self._check_fence
+        outside.metadata.on_assign = self._check_assignment
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
     def start(self, host: str, config: Config) -> BrokerLife:
@@ -394,6 +396,14 @@ class SimCluster:
         if life is not None:
             # A beat that came before the fence may be answered after it, and renew the lease.
             self.loop.in_world(ANSWERED_S, self._check_lease, life, life.process.clock.boottime() + LEASE_S - still_s)
+
+    def _check_assignment(self, assignment: Assignment) -> None:
+        controller = (assignment.controller_node, assignment.controller_epoch)
+        for life in self.lives:
+            if life.process is assignment.by and (life.node, life.epoch) != controller:
+                self.violation(
+                    f"{life.process.name} assigns partitions or drains, though its term as controller is over"
+                )
 
     def _check_lease(self, life: BrokerLife, until: float) -> None:
         if life.services.membership._lease.deadline > until:

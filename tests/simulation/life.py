@@ -40,6 +40,7 @@ from simulation.world.metadata import MetadataServer
 from simulation.world.net import NetFaults, SimNet
 from simulation.world.process import Process, SimClock
 
+from streamlake.broker import controller
 from streamlake.core.errors import Corrupt, StreamLakeError
 from streamlake.handlers.apis import HANDLERS
 from streamlake.protocol.requests import prepare
@@ -50,6 +51,7 @@ from streamlake.table.commit.progress import find
 QUIET_S = 600.0  # the longest that a healed cluster may take to finish what it owes
 NOTICED_S = 15.0  # within that time every broker notices that the metadata store went back
 RENEWED_S = 20.0  # within that time every broker has tried to renew its lease
+PART_BYTES = 4096  # the WALs of a life are small, and are to be drained in parts all the same
 STEPS_MAX = 6_000_000
 AVRO_TABLE = {
     "streamlake.table.enable": "true",
@@ -367,6 +369,7 @@ def _prepare() -> None:
     if not _prepared:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         prepare([handler.api for handler in HANDLERS])
+        controller.PART_BYTES = PART_BYTES
         ExecutorFactory._instance, ExecutorFactory._instance_pid = Inline(), os.getpid()
         _prepared = True
 

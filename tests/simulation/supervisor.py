@@ -22,6 +22,7 @@ class Seat:
         self.host = host
         self.wal = wal
         self.random = random
+        self.starts = 0
 
 
 class Supervisor:
@@ -66,14 +67,14 @@ class Supervisor:
     def start(self, host: str, wal: str, node: int = 0) -> BrokerLife:
         """Whether or not one runs. The seat of the node is there from now on."""
         seat = self._of(node)
-        seat.host, seat.wal = host, wal
+        seat.host, seat.wal, seat.starts = host, wal, seat.starts + 1
         self.loop.event(f"start of node {node} on {host} with {wal}")
         return self.cluster.start(host, self.config(node, wal))
 
     async def _keep(self, seat: Seat) -> None:
         while True:
             await asyncio.sleep(seat.random.uniform(0.2, 2))
-            if self._is_empty(seat) and len(self.seats) > 1:
+            if self._is_empty(seat) and len(self.seats) > 1 and seat.starts:
                 await asyncio.sleep(seat.random.choice(ABSENT_S) * seat.random.random())
             if self._is_empty(seat):
                 self.start(*self._next_place(seat), seat.node)

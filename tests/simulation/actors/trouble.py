@@ -36,6 +36,15 @@ MOVED_ON_S = 120.0  # members lose a request timeout to each broker that is paus
 HANDLED_S = 60.0  # when a successor is not ready by then, its zombie wakes all the same
 
 
+# Nodes that have a part in what is under way between brokers.
+WITH_A_PART = """
+SELECT node FROM controller
+UNION SELECT by_node FROM drain WHERE NOT done
+UNION SELECT p.node FROM partition p JOIN stream s ON s.id = p.stream_id WHERE s.owner <> p.node
+UNION SELECT s.owner FROM partition p JOIN stream s ON s.id = p.stream_id WHERE s.owner <> p.node
+"""
+
+
 class Trouble:
     def __init__(self, life: "Life") -> None:
         self.happened: dict[str, int] = {}
@@ -135,7 +144,7 @@ class Trouble:
             case 1:
                 await self._moment(self._uploading, 4.0)
                 await asyncio.sleep(self._random.expovariate(1 / UPLOAD_S))
-            case 2:
+            case 2 if self._life.plan.groups:
                 group = self._life.world.ledger.group("group")
                 if await self._moment(lambda: group.under_way > 0 and life.writes_wait, 10.0, COMMIT_S / 2):
                     generation = group.sent_generation
@@ -173,6 +182,26 @@ class Trouble:
         self._wake(life)
         await asyncio.sleep(self._random.uniform(0.02, 0.5))
         successor.process.kill()
+
+    async def paused_controller(self) -> None:
+        """It stops in the middle of what it does about a broker that has died, and wakes when another one followed it."""
+        controller, term, running = self._controller(), self._term(), self._life.supervisor.running
+        if controller is None or len(running) < 3:
+            return
+        victim = self._random.choice([life for life in running if life is not controller])
+        victim.process.kill()
+        if not await self._moment(lambda: victim.was_fenced or not controller.process.alive, 6.0):
+            return
+        controller.process.pause()
+
+        # Early enough, its beat comes between the election and the fence: then it lives, and is not the controller.
+        if self._random.random() < 0.3:
+            others = [life for life in self._life.supervisor.running if life.ready]
+            await self._moment(lambda: any(life.judges(controller.node) for life in others), HANDLED_S)
+        else:
+            await self._moment(lambda: self._term() > term, HANDLED_S)
+            await asyncio.sleep(self._random.choice((0.0, 0.0, 0.005, 1.0)) * self._random.random())
+        self._wake(controller)
 
     def _heir(self) -> BrokerLife | None:
         """A broker that will notice by itself. None if there is none, or a new one shall be started."""
@@ -365,11 +394,24 @@ class Trouble:
         return True
 
     def _some_broker(self) -> BrokerLife | None:
-        """One that runs, ready or not; the newest, if there should be no more than one."""
+        """One that runs, ready or not; the newest, if there should be no more than one. Of many often one on which
+        others wait: the controller, a drainer, source or target of a move."""
         running = self._life.supervisor.running
         if len(self._life.supervisor.seats) == 1 or not running:
             return running[-1] if running else None
+        if self._random.random() < 0.5:
+            nodes = {node for (node,) in self._life.metadata.query(WITH_A_PART)}
+            running = [life for life in running if life.node in nodes] or running
         return self._random.choice(running)
+
+    def _term(self) -> int:
+        """The number of the term of the controller."""
+        return max((epoch for (epoch,) in self._life.metadata.query("SELECT epoch FROM controller")), default=0)
+
+    def _controller(self) -> BrokerLife | None:
+        """If it runs."""
+        rows = self._life.metadata.query("SELECT node, broker_epoch FROM controller")
+        return next((life for life in self._life.supervisor.running if [(life.node, life.epoch)] == rows), None)
 
     def _another_node(self, life: BrokerLife) -> int:
         """The next one; there is none where a plan has one broker."""

@@ -28,7 +28,10 @@ WITH_BUCKET = (
     "zombie", "zombie", "zombie", "rival", "rival", "bucket_outage", "bucket_outage", "bucket_storm", "bucket_storm", "partition",
 )  # fmt: skip
 WITH_NETWORK = ("parted", "parted", "failover", "frozen", "late_commit", "late_commit")
-WITH_MANY = ("zombie", "zombie", "kill", "kill", "clean_stop", "kill_at_start", "rival", *WITH_NETWORK)
+WITH_MANY = (
+    "zombie", "zombie", "kill", "kill", "clean_stop", "kill_at_start", "rival", "paused_controller", "paused_controller",
+    *WITH_NETWORK,
+)  # fmt: skip
 WITH_TABLES = (
     "kill_worker", "kill_worker_at_commit", "pause_worker", "catalog_outage", "foreign_commits", "fade_schema",
 )  # fmt: skip
@@ -101,6 +104,8 @@ def _with_cluster(plan: Plan, random: Random) -> Plan:
         plan,
         troubles=troubles,
         wals=wals,
+        gap_s=plan.gap_s if brokers == 1 else 1.0,
+        trouble_s=plan.trouble_s + (0 if brokers == 1 else 10),
         tables=plan.tables and (TABLES_TOGETHER or brokers == 1),
         groups=GROUPS_TOGETHER or brokers == 1,
         brokers=brokers,

@@ -71,6 +71,23 @@ class Fence:
     since_outage_s: float  # since whoever did it could look again, after it could not for longer than a watch allows
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A partition was given to another node, or a drain to another broker."""
+
+    by: Process | None
+    controller_node: int | None  # of the current term
+    controller_epoch: int | None
+
+
+CONTROLLER = "(SELECT node FROM main.controller), (SELECT broker_epoch FROM main.controller)"
+TRIGGERS = {
+    "fence_seen": "UPDATE OF epoch ON main.broker BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state)",
+    "assign_seen": f"UPDATE OF node ON main.partition BEGIN SELECT assign_seen({CONTROLLER})",
+    "drain_seen": f"UPDATE OF by_node ON main.drain BEGIN SELECT assign_seen({CONTROLLER})",
+}
+
+
 @dataclass(slots=True)
 class Silence:
     """The last time that a process could not reach the store: all its groups failed since `answered`."""
@@ -105,6 +122,7 @@ class MetadataServer:
         self.connection.execute("PRAGMA foreign_keys=ON")
         self._outages = Windows(self.random, faults.outage_gap_s, faults.outage_s)
         self.on_fence: Callable[[Fence], None] = lambda fence: None
+        self.on_assign: Callable[[Assignment], None] = lambda assignment: None
         self.silences: dict[Process | None, Silence] = defaultdict(Silence)
         self.failovers = 0
         self._standby = b""
@@ -112,7 +130,8 @@ class MetadataServer:
         self._locked_by: Process | None = None
         self._locked_until = float("-inf")
         self.connection.create_function("fence_seen", 4, self._fence_seen)
-        self._watch_fences()
+        self.connection.create_function("assign_seen", 2, self._assign_seen)
+        self._watch_changes()
 
     async def open(self, process: Process, executor: Executor | None = None) -> Database:
         """Unavailable if there is an outage right now, as a real one would be."""
@@ -136,9 +155,10 @@ class MetadataServer:
     def lose_commits(self, length_s: float) -> None:
         """Fail over to that standby."""
         self.loop.event("metadata: the last commits are lost")
-        self.connection.execute("DROP TRIGGER fence_seen")  # it points into the schema that is replaced
+        for name in TRIGGERS:
+            self.connection.execute(f"DROP TRIGGER {name}")  # it points into the schema that is replaced
         self.connection.deserialize(self._standby)
-        self._watch_fences()
+        self._watch_changes()
         self.fail_over(length_s)
 
     def freeze(self, process: Process) -> None:
@@ -162,11 +182,12 @@ class MetadataServer:
             return "unavailable"
         return "unknown" if drawn < self.faults.unavailable + self.faults.unknown else "done"
 
-    def _watch_fences(self) -> None:
-        self.connection.execute(
-            "CREATE TEMP TRIGGER fence_seen AFTER UPDATE OF epoch ON main.broker "
-            "BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state); END"
-        )
+    def _watch_changes(self) -> None:
+        for name, event_and_call in TRIGGERS.items():
+            self.connection.execute(f"CREATE TEMP TRIGGER {name} AFTER {event_and_call}; END")
+
+    def _assign_seen(self, node: int | None, broker_epoch: int | None) -> None:
+        self.on_assign(Assignment(current_process(), node, broker_epoch))
 
     def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
         since_s = self.silences[current_process()].since_s(self.loop.time())

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from streamlake.cli import cluster
-from streamlake.cli.cluster import Cluster, ask, check
+from streamlake.cli.kafka import Cluster, ask, check
 from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.peers.offsets import EARLIEST, LATEST
 from streamlake.protocol.errors import ErrorCode

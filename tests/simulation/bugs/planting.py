@@ -1,10 +1,4 @@
-"""Known bugs, planted into the product on demand: a simulation that does not find them proves nothing.
-
-Each is one wrong decision of a kind that real systems have shipped (those of our own hazard analysis are numbered C…),
-put in by replacing a function or two, and taken out again afterwards: the product has no hooks for it. `found_by` are
-words of the violations that tell of this very decision, not of a consequence in the harness. bugs.py has those that one
-broker can have, cluster_bugs.py those of several.
-"""
+"""The list of planted bugs: each replaces a function or two of the product, and puts them back afterwards."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
