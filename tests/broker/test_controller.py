@@ -6,11 +6,11 @@ import pytest
 from support.broker_lives import DATA, NO_ACK_S, Life, World
 
 from streamlake.broker import controller as module
-from streamlake.cluster.store.controllers import elect
+from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.drains import drains_of
 from streamlake.cluster.store.schema import FENCED
 from streamlake.cluster.store.slots import SLOTS, SlotStore
-from streamlake.cluster.watch import LOOK_INTERVAL_S
+from streamlake.cluster.watch import LOOK_INTERVAL_S, Sign
 from streamlake.core.errors import Conflict, Fenced, StreamLakeError
 from streamlake.s3stream.stream import Stream
 
@@ -38,7 +38,6 @@ async def pass_time(world: World, lives: list[Life], seconds: float) -> None:
         world.clock.advance(LOOK_INTERVAL_S)
         for life in lives:
             await life.membership.beat()
-            await life.topics.refresh()
             await life.controller.round()
 
 
@@ -73,6 +72,26 @@ async def test_what_a_dead_broker_had_goes_on_elsewhere() -> None:
         await dead.append(b"lost", NO_ACK_S)
     await owner.append(b"more")
     assert await owner.everything() == [b"keep", b"more"]
+
+
+async def test_a_controller_that_is_followed_in_the_middle_of_a_round_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still lives, and must not take the other one's term for its own."""
+    world, (first, second, _) = await cluster("object", "object", "object")
+    take_over = first.membership.take_over
+
+    async def and_be_followed(term: Term, node: int, sign: Sign) -> int:
+        epoch = await take_over(term, node, sign)
+        await elect(world.database, second.membership.identity, term)
+        return epoch
+
+    monkeypatch.setattr(first.membership, "take_over", and_be_followed)
+    while await state_of(first, 2) != (2, FENCED):
+        world.clock.advance(LOOK_INTERVAL_S)
+        for life in (first, second):
+            await life.membership.beat()
+        await first.controller.round()
+    assert not first.controller.is_active
+    assert await world.database.read(drains_of) == []
 
 
 async def test_a_large_wal_is_drained_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +220,14 @@ async def test_slots_are_spread_and_those_of_the_dead_go_on_elsewhere() -> None:
     _, after = await SlotStore(one.world.database, one.membership.identity).load()
     assert all(new == old for old, new in zip(before, after, strict=True) if old.node != 2), "no others have moved"
     assert all(new.epoch == old.epoch + 1 for old, new in zip(before, after, strict=True) if old.node == 2)
+
+
+async def test_slots_are_read_only_when_something_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, lives = await cluster("object", "object")
+    await pass_time(world, lives, 1)
+    active = lives[0].controller
+    monkeypatch.setattr(active._slots, "load", lambda: pytest.fail("nothing has changed"))
+    await pass_time(world, lives, 1)
 
 
 async def test_a_controller_that_was_replaced_assigns_no_slots() -> None:
