@@ -24,7 +24,7 @@ from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
-from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.image import CatchUp, keep_fresh
 from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
@@ -226,6 +226,7 @@ class Services:
         return Context(
             brokers=self.brokers,
             topics=self.topics,
+            catch_up=CatchUp(self.database, self.topics),
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,

@@ -10,15 +10,24 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from sqlalchemy import select
+
+from streamlake.cluster.store import schema
+from streamlake.cluster.store.database import Database
+from streamlake.core.errors import StreamLakeError
 from streamlake.core.retry import TRANSIENT
 
 RETRY_S = 1.0
+CATCH_UP_INTERVAL_S = 0.1
+CATCH_UP_TIMEOUT_S = 1.0  # then the image counts, however old it is: the metadata store may be away
 
 
 class Image(Protocol):
     revision: int
     """It has all changes up to this revision of the metadata store."""
     stale: asyncio.Event
+
+    async def refresh(self) -> None: ...
 
 
 async def keep_fresh(stale: asyncio.Event, refresh: Callable[[], Awaitable[None]]) -> None:
@@ -29,3 +38,35 @@ async def keep_fresh(stale: asyncio.Event, refresh: Callable[[], Awaitable[None]
             await refresh()
         except TRANSIENT:
             await asyncio.sleep(RETRY_S)
+
+
+class CatchUp:
+    """For who asks for something that the image does not have: another broker may have made it a moment ago, before our
+    next beat, and many clients do not ask again for minutes."""
+
+    def __init__(self, database: Database, image: Image) -> None:
+        self._database = database
+        self._image = image
+        self._looked_at = float("-inf")
+        self._next: asyncio.Task[None] | None = None  # a look that has not begun
+
+    async def __call__(self) -> None:
+        """On return the image has what was there when this was called, unless the metadata store does not answer. All
+        who wait share one look; there is one each 100 ms at most."""
+        if self._database.is_ours_alone:
+            return
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._look(), name="catch up")
+        await asyncio.wait([self._next], timeout=CATCH_UP_TIMEOUT_S)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._looked_at + CATCH_UP_INTERVAL_S - loop.time()))
+        self._looked_at, self._next = loop.time(), None  # who asks from here on needs another look
+        try:
+            query = select(schema.cluster.c.revision)
+            revision = await self._database.read(lambda connection: connection.execute(query).scalar_one())
+            if self._image.revision < revision:
+                await self._image.refresh()
+        except StreamLakeError:
+            self._image.stale.set()  # keep_fresh tries again

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.image import CatchUp
 from streamlake.cluster.slots import Slots
 from streamlake.cluster.store.membership import BrokerInfo
 from streamlake.cluster.store.resource_configs import ResourceConfigs
@@ -36,6 +37,7 @@ TIMEOUT_MS_MAX = 600_000
 class Context:
     brokers: Brokers
     topics: Topics
+    catch_up: CatchUp  # of topics
     broker_configs: BrokerConfigs
     resource_configs: ResourceConfigs
     logs: LogManager

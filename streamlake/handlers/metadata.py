@@ -4,6 +4,7 @@ Behavior: a topic that does not exist is created if both the broker (auto.create
 it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that it is
 assigned to; replicas are that broker alone, because the object store keeps the copies. Of a partition of another broker
 this one does not know the leader epoch: it is -1, as in the answers of brokers that know no epochs.
+A topic that is unknown here is looked for in the metadata store first: another broker may just have made it.
 A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
 Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version
 10, requests from 12: one with an id before that, or with neither name nor id, is refused as a whole. Operations (8 and
@@ -40,14 +41,14 @@ async def handle(ctx: Context, exchange: Exchange) -> MetadataResponse:
         rows = [MetadataResponseTopic(refused, t.name or "", t.topic_id) for t in request.topics]
         return MetadataResponse(topics=tuple(rows), error_code=refused)
     else:
+        if any(isinstance(_find(ctx, wanted), ErrorCode) for wanted in request.topics):
+            await ctx.catch_up()
         topics = []
         for wanted in dict.fromkeys(request.topics):
-            topic: TopicInfo | ErrorCode
+            topic = _find(ctx, wanted)
             if wanted.topic_id is not None:
-                topic = find_topic(ctx, "", wanted.topic_id)
                 unknown = MetadataResponseTopic(name=None, topic_id=wanted.topic_id)
             else:
-                topic = find_by_name(ctx, wanted.name or "")
                 unknown = MetadataResponseTopic(name=wanted.name, topic_authorized_operations=allowed)
             if topic is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and request.allow_auto_topic_creation:
                 topic = await _create(ctx, wanted.name or "")
@@ -72,6 +73,11 @@ def _refusal(version: int, topics: Sequence[MetadataRequestTopic]) -> ErrorCode:
     if any(t.name is None and t.topic_id is None for t in topics):
         return ErrorCode.UNKNOWN_SERVER_ERROR  # as in Kafka, which has no word for it
     return ErrorCode.NONE
+
+
+def _find(ctx: Context, wanted: MetadataRequestTopic) -> TopicInfo | ErrorCode:
+    """By id if it is given: it counts more than a name."""
+    return find_by_name(ctx, wanted.name or "") if wanted.topic_id is None else find_topic(ctx, "", wanted.topic_id)
 
 
 def find_by_name(ctx: Context, name: str) -> TopicInfo | ErrorCode:

@@ -15,13 +15,16 @@ from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Services
 from streamlake.broker.table_worker import TableWorker
 from streamlake.server.connection import Counters
-from streamlake.table.task.control import TableReport
+from streamlake.table.task.control import TableReport, WorkerSettings
 from streamlake.telemetry.loop_lag import LoopLag
 from streamlake.telemetry.metrics import Metrics
 
 REPORT = TableReport(
     "orders", UUID(int=1), "db.orders", "running", rows=9, dead_letters=2, commits=4, lag=7, maintenance_failures=3
 )
+
+
+SETTINGS = WorkerSettings("127.0.0.1", 1, 0, "http://127.0.0.1:2", "c", 1, 1, "info", False, {}, "")
 
 
 class ReportedOnce(TableWorker):
@@ -60,7 +63,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     services = Services(loaded, machine, failures.append)
     await services.start("127.0.0.1", 9092)
     worker = ReportedOnce(
-        None, services.topics, services.configs, services.progress, services.logs, machine.clock, machine.ids, None
+        SETTINGS, services.topics, services.configs, services.progress, services.logs, machine.clock, machine.ids, None
     )
     site = Site(services, Counters(), worker)
     site.connections.requests = {"produce": 5, "fetch": 6}

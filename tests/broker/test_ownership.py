@@ -311,6 +311,9 @@ async def test_retention_stops_at_the_hold(site) -> None:
     await until(lambda: life.logs.get(free.id, 0).log_start_offset == 5)
     assert life.logs.get(held.id, 0).log_start_offset == 0
     life.logs.get(held.id, 0).release(TABLE_HOLD)
+    await life.logs.retain(life.logs.get(held.id, 0))
+    assert life.logs.get(held.id, 0).log_start_offset == 0, "the hold in the metadata store counts"
+    await life.topics.alter_configs("held", {"streamlake.table.enable": "false"})
     await until(lambda: life.logs.get(held.id, 0).log_start_offset == 5)
 
 
