@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -313,7 +314,7 @@ def revision_out_of_order(replace: Replace) -> None:
     """Changes of topics are applied to the broker's image when word of them arrives, not in their order (C20)."""
 
     def apply(topics: Topics, change: Any) -> None:
-        topics.revision = change.revision
+        topics.revision = max(topics.revision, change.revision)  # so that nobody reads all of it again
         for gone in (change.before, change.after):
             if gone is not None:
                 topics._by_name.pop(gone.name, None)
