@@ -80,7 +80,7 @@ bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the sim
 differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, Maven) and to StreamLake, answers compared (ONLY=name)
 	$(BIN)/python tests/differ/run.py $(if $(ONLY),--only $(ONLY))
 
-catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Maven), and its table (ONLY=hive,glue)
+catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Java 21 for Nessie, Maven), and its table (ONLY=hive,glue)
 	CATALOGS=$(or $(ONLY),all) CATALOG_TABLE=$(if $(ONLY),,docs/catalog-behaviour.md) $(BIN)/python -m pytest -q tests/catalogs
 
 engines-all: $(ENGINES_STAMP) ## every engine on tables of a real server, Spark and Trino too (Java 17 and 24, Maven), and the table of docs/guides/engines.md (ONLY=spark,trino)

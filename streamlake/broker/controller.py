@@ -7,7 +7,7 @@ where it stopped; messages are not needed. A round does, in order:
     who is dead      its epoch is raised, so that it changes nothing any more
     its WALs         are given to brokers that serve, in parts if they are large, to be drained (takeover.py)
     its partitions   are assigned to others, which open them when the WAL is drained (ownership.py)
-    its slots        are assigned to others, which coordinate their groups from then on (coordinator/)
+    its slots        are assigned to others, which read the groups at once (coordinator/groups.py)
 
 A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
 waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
@@ -24,16 +24,15 @@ import structlog
 
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
-from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.placement import place
-from streamlake.cluster.store.controller_view import ControllerView, read_view
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import Drains
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import BrokerInfo, ClusterView, Membership
+from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.schema import SERVING
 from streamlake.cluster.store.slots import SLOTS, SlotStore
+from streamlake.cluster.store.view import ClusterView, read_view
 from streamlake.cluster.store.wals import WalRow
 from streamlake.cluster.topics import Topics
 from streamlake.cluster.watch import LOOK_INTERVAL_S
@@ -59,9 +58,7 @@ class Controller:
         database: Database,
         beats: Database,
         membership: Membership,
-        brokers: Brokers,
         topics: Topics,
-        slots: SlotStore,
         clock: Clock,
         host: str,
     ) -> None:
@@ -73,12 +70,12 @@ class Controller:
         self._beats = beats
         self._membership = membership
         self._identity = membership.identity
-        self._brokers = brokers
         self._topics = topics
-        self._slots = slots
         self._clock = clock
         self._host = host
         self._drains = Drains(database, membership.identity)
+        self._slots = SlotStore(database, membership.identity)
+        self._slots_placed: tuple[int, set[int]] | None = None  # at this revision, for these available nodes
 
     @property
     def is_active(self) -> bool:
@@ -101,19 +98,21 @@ class Controller:
                     return  # another one began the next term meanwhile: what follows is written under that one's number
             await self._give_drains(view)
             await self._assign(view)
+            await self._assign_slots(view)
         except (Conflict, NotFound, *TRANSIENT) as error:
             log.info("a round of the controller was not finished", reason=str(error))
 
-    async def _look(self) -> ControllerView:
+    async def _look(self) -> ClusterView:
         asked_at = self._clock.boottime()
         view = await read_view(self._beats)
         signs = {node: broker.sign for node, broker in view.brokers.items()}
         self._membership.watch.look(signs, asked_at, self._clock.boottime())
         self.term = view.term
-        self._brokers.seen(ClusterView(view.revision, tuple(view.brokers.values())))
+        if self._topics.revision < view.revision:
+            self._topics.stale.set()
         return view
 
-    async def _begin_term(self, view: ControllerView) -> bool:
+    async def _begin_term(self, view: ClusterView) -> bool:
         term = view.term
         if term is not None and view.is_running(term.node, term.broker_epoch) and not self._has_ended(term.node):
             return False
@@ -126,7 +125,7 @@ class Controller:
 
     # -- dead brokers --------------------------------------------------------------------------------------------------
 
-    async def _fence_dead(self, view: ControllerView) -> bool:
+    async def _fence_dead(self, view: ClusterView) -> bool:
         """Whether anybody was fenced."""
         assert self.term is not None
         fenced = False
@@ -139,7 +138,7 @@ class Controller:
             fenced = True
         return fenced
 
-    async def _is_to_be_fenced(self, view: ControllerView, broker: BrokerInfo) -> bool:
+    async def _is_to_be_fenced(self, view: ClusterView, broker: BrokerInfo) -> bool:
         wals = [row for row in view.wals if (row.node, row.epoch) == (broker.node, broker.epoch)]
         if not broker.may_run:
             # It stopped cleanly, and its WAL is still listed: nobody may write to it any more.
@@ -157,7 +156,7 @@ class Controller:
 
     # -- their WALs ----------------------------------------------------------------------------------------------------
 
-    async def _give_drains(self, view: ControllerView) -> None:
+    async def _give_drains(self, view: ClusterView) -> None:
         assert self.term is not None
         for row in view.wals:
             if self._is_waiting(view, row):
@@ -167,7 +166,7 @@ class Controller:
                 log.info("a WAL was given out to be drained", node=row.node, wal=row.uri, to=[t.node for t in takers])
                 self._takeover.look()
 
-    def _is_waiting(self, view: ControllerView, row: WalRow) -> bool:
+    def _is_waiting(self, view: ClusterView, row: WalRow) -> bool:
         """Whether somebody has to be given this WAL, or a part of it."""
         owner = view.brokers.get(row.node)
         if owner is None or owner.epoch <= row.epoch or not self._can_be_drained(row):
@@ -182,7 +181,7 @@ class Controller:
         uri = self._opener.parse(row.uri)
         return uri.kind == "object" or uri.shared or row.node == self._identity.node
 
-    def _takers(self, view: ControllerView) -> list[BrokerIdentity]:
+    def _takers(self, view: ClusterView) -> list[BrokerIdentity]:
         """This broker first, then the others that serve."""
         ours = self._identity
         others = [b for b in view.brokers.values() if b.state == SERVING and b.node != ours.node]
@@ -198,13 +197,13 @@ class Controller:
             return 1
         return max(1, math.ceil(size / PART_BYTES))
 
-    # -- partitions and slots ----------------------------------------------------------------------------------------
+    # -- partitions ----------------------------------------------------------------------------------------------------
 
-    async def _assign(self, view: ControllerView) -> None:
+    async def _assign(self, view: ClusterView) -> None:
         assert self.term is not None
         if self._topics.revision < view.revision:
             return  # not by an old picture
-        available = {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}
+        available = self._available(view)
         kept = {row.node for row in view.wals if row.node not in available and not self._can_be_drained(row)}
         partitions: dict[tuple[UUID, int], int | None] = {
             (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
@@ -212,6 +211,19 @@ class Controller:
         if changes := place(partitions, available, kept):
             await self._topics.assign(self.term, changes)
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
-        if moved := place({slot: view.slots.get(slot) for slot in range(SLOTS)}, available):
-            await self._slots.assign(self.term, moved)
-            log.info("slots of groups were assigned", slots=len(moved), nodes=sorted(set(moved.values())))
+
+    async def _assign_slots(self, view: ClusterView) -> None:
+        """Also to brokers that have come: a group stays stable when its slot moves."""
+        assert self.term is not None
+        available = self._available(view)
+        if self._slots_placed == (view.revision, available):
+            return  # nobody has assigned any since
+        _, rows = await self._slots.load()
+        slots: dict[int, int | None] = dict.fromkeys(range(SLOTS)) | {row.id: row.node for row in rows}
+        if changes := place(slots, available):
+            await self._slots.assign(self.term, changes)
+            log.info("slots of groups were assigned", slots=len(changes), nodes=sorted(set(changes.values())))
+        self._slots_placed = view.revision, available
+
+    def _available(self, view: ClusterView) -> set[int]:
+        return {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}

@@ -189,16 +189,7 @@ class Services:
         self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.controller = Controller(
-            self._opener,
-            self.takeover,
-            self.database,
-            self._beats,
-            self.membership,
-            self.brokers,
-            self.topics,
-            SlotStore(self.database, self.identity),
-            clock,
-            host,
+            self._opener, self.takeover, self.database, self._beats, self.membership, self.topics, clock, host
         )
         await self.controller.round()  # a broker alone takes over what is left, and assigns it to itself
         await self.takeover.drain_given()

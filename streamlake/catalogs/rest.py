@@ -2,13 +2,18 @@
 
 pyiceberg sets no timeout, so a catalog that hangs would hang a thread for ever; and a commit that an adapter
 retries may conflict with its own first attempt, which landed. Whether a commit is sent again is the committer's choice.
+
+Commits that add a schema say `last-column-id`. It is deprecated and optional in the REST specification, and pyiceberg
+has dropped it, but some servers refuse a commit without it, such as Nessie until the autumn of 2025 (its issue 11341).
 """
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from pyiceberg.catalog.rest import API_PREFIX, SIGV4_MAX_RETRIES, Endpoint, HttpMethod, RestCatalog
 from pyiceberg.io import S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT
+from pyiceberg.schema import Schema
 from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
@@ -19,6 +24,7 @@ from streamlake.core.disk import Disk
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+ADD_SCHEMA = "add-schema"
 TRANSACTIONS = Endpoint(http_method=HttpMethod.POST, path=f"{API_PREFIX}/transactions/commit")
 
 
@@ -52,7 +58,7 @@ class TimedRestCatalog(RestCatalog):
 
 
 class TimedAdapter(BaseAdapter):
-    """Another adapter (plain, or one that signs) with a time limit."""
+    """Another adapter (plain, or one that signs) with a time limit, and the last column id in new schemas."""
 
     def __init__(self, inner: BaseAdapter) -> None:
         super().__init__()
@@ -67,8 +73,21 @@ class TimedAdapter(BaseAdapter):
         cert: Any = None,
         proxies: dict[str, str] | None = None,
     ) -> Response:
+        if isinstance(request.body, bytes) and ADD_SCHEMA.encode() in request.body:
+            request.prepare_body(with_last_column_ids(request.body), None)
         limit = timeout if timeout is not None else (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         return self._inner.send(request, stream=stream, timeout=limit, verify=verify, cert=cert, proxies=proxies)
 
     def close(self) -> None:
         self._inner.close()
+
+
+def with_last_column_ids(body: bytes) -> bytes:
+    """A commit as JSON, whose new schemas say the highest column id that the table then has given out."""
+    commit = json.loads(body)
+    assigned = [known.get("last-assigned-field-id", 0) for known in commit.get("requirements", ())]
+    for update in commit.get("updates", ()):
+        if update.get("action") == ADD_SCHEMA:
+            added = Schema.model_validate(update["schema"]).highest_field_id
+            update.setdefault("last-column-id", max(added, *assigned, 0))
+    return json.dumps(commit).encode()

@@ -156,7 +156,11 @@ class Trial:
         assert head is not None, "an earlier step committed it"
         requirement = AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head)  # type: ignore[call-arg]
         tag = SetSnapshotRefUpdate(ref_name=TAG, type=SnapshotRefType.TAG, snapshot_id=head)  # type: ignore[call-arg]
-        self._opened.commit_table(table, (requirement,), (tag,))
+        try:
+            self._opened.commit_table(table, (requirement,), (tag,))
+        except Exception:
+            if self._known.keeps_tags:
+                raise
         kept = TAG in self._opened.load_table(self._identifier).metadata.refs
         return self._verdict(
             kept, self._known.keeps_tags, "a foreign tool may expire the snapshot that a tag would hold"

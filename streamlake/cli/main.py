@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 COMMANDS = {
     "server": "Run the server.",
+    "cluster": "Run several brokers on this machine; show the brokers of a cluster.",
     "topic": "Create, list, describe and delete topics; produce and consume records.",
     "table": "List tables and show how far they are.",
     "catalog": "List the configured catalogs, and check that one works.",

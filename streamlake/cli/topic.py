@@ -6,8 +6,8 @@ import typer
 
 from streamlake.cli import topic_consume, topic_produce
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
-from streamlake.cli.cluster import METADATA_VERSION, Cluster, ask, check
 from streamlake.cli.console import AsOutput, Output, Usage, group, say, show, show_json
+from streamlake.cli.kafka import METADATA_VERSION, Cluster, ask, check
 from streamlake.cluster.config.formats import CONVERT_TYPES, ConvertType
 from streamlake.cluster.config.table import PREFIX
 from streamlake.peers.offsets import EARLIEST, LATEST

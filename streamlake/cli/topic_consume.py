@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
-from streamlake.cli.cluster import Cluster, ask, check
 from streamlake.cli.console import Usage, note
+from streamlake.cli.kafka import Cluster, ask, check
 from streamlake.cli.record_format import FIELDS, MODIFIERS, Row, compile_format
 from streamlake.core.clock import SystemClock
 from streamlake.core.errors import Invalid, Unavailable

@@ -13,8 +13,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from streamlake.cli.addresses import DEFAULT_BOOTSTRAP, Bootstrap
-from streamlake.cli.cluster import Cluster, check
 from streamlake.cli.console import Usage, note
+from streamlake.cli.kafka import Cluster, check
 from streamlake.cli.partitioner import partition_of
 from streamlake.cli.record_format import unescape
 from streamlake.core.clock import SystemClock

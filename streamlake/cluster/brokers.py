@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from streamlake.cluster.image import Image
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import BrokerInfo, ClusterView
+from streamlake.cluster.store.membership import BeatView, BrokerInfo
 from streamlake.cluster.store.schema import SERVING
 
 
@@ -42,7 +42,7 @@ class Brokers:
         """All that clients can be sent to, by node."""
         return list(self._serving.values())
 
-    def seen(self, view: ClusterView) -> None:
+    def seen(self, view: BeatView) -> None:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.
         found = {b.node: replace(b, beat=0) for b in view.brokers if b.state == SERVING or b.node == self.node}
         found[self.node] = self._own

@@ -93,20 +93,20 @@ def default_partitions(ctx: Context) -> int:
 
 
 class Leader(NamedTuple):
-    node: int  # -1: nobody shall lead it
-    epoch: int  # -1: it does not lead it yet
+    node: int
+    epoch: int  # -1: only the leader itself knows it
 
 
 NOBODY = Leader(-1, -1)
 
 
 def leader_of(ctx: Context, topic: TopicInfo, index: int) -> Leader:
-    """Which broker has, or shall have, the partition open. The epoch of another broker is not known here."""
+    """The broker that is to have the partition open; NOBODY if it cannot be asked yet."""
     node = topic.partitions[index].node
-    if node is None or ctx.brokers.get(node) is None:
-        return NOBODY
-    partition = ctx.logs.get(topic.id, index) if node == ctx.brokers.node else None
-    return Leader(node, -1 if partition is None else partition.leader_epoch)
+    if node == ctx.brokers.node:
+        partition = ctx.logs.get(topic.id, index)
+        return NOBODY if partition is None else Leader(node, partition.leader_epoch)
+    return NOBODY if node is None or ctx.brokers.get(node) is None else Leader(node, -1)
 
 
 def leader_hint(ctx: Context, code: ErrorCode, topic: TopicInfo | ErrorCode, index: int) -> Leader:
@@ -115,10 +115,12 @@ def leader_hint(ctx: Context, code: ErrorCode, topic: TopicInfo | ErrorCode, ind
     fenced = code == ErrorCode.FENCED_LEADER_EPOCH
     if isinstance(topic, ErrorCode) or not (fenced or code == ErrorCode.NOT_LEADER_OR_FOLLOWER):
         return NOBODY
+    if index >= len(topic.partitions):
+        return NOBODY  # the topic was made anew since the request was begun
     leader = leader_of(ctx, topic, index)
     if leader.node == ctx.brokers.node and not fenced:
         return NOBODY  # this broker does not lead it, or not any more, and does not know yet who does
-    return leader if leader.epoch >= 0 and ctx.brokers.get(leader.node) else NOBODY
+    return leader
 
 
 def hinted_brokers(ctx: Context, nodes: Collection[int]) -> list[BrokerInfo]:

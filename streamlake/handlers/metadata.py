@@ -1,8 +1,9 @@
 """Metadata (3): brokers, topics and their leaders.
 
 Behavior: a topic that does not exist is created if both the broker (auto.create.topics.enable) and the request allow
-it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that has it open;
-replicas are that broker alone, because the object store keeps the copies.
+it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that it is
+assigned to; replicas are that broker alone, because the object store keeps the copies. Of a partition of another broker
+this one does not know the leader epoch: it is -1, as in the answers of brokers that know no epochs.
 A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
 Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version
 10, requests from 12: one with an id before that, or with neither name nor id, is refused as a whole. Operations (8 and
@@ -88,15 +89,15 @@ def describe(ctx: Context, topic: TopicInfo, allowed: int = operations.NOT_ASKED
     partitions = []
     for info in topic.partitions:
         leader = leader_of(ctx, topic, info.index)
-        leads = leader.node >= 0 and (leader.epoch >= 0 or leader.node != ctx.brokers.node)
+        replicas = (ctx.brokers.node if info.node is None else info.node,)
         partitions.append(
             MetadataResponsePartition(
-                error_code=ErrorCode.NONE if leads else ErrorCode.LEADER_NOT_AVAILABLE,
+                error_code=ErrorCode.NONE if leader.node >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,
                 partition_index=info.index,
-                leader_id=leader.node if leads else -1,
+                leader_id=leader.node,
                 leader_epoch=leader.epoch,
-                replica_nodes=(leader.node,) if leader.node >= 0 else (),
-                isr_nodes=(leader.node,) if leader.node >= 0 else (),
+                replica_nodes=replicas,
+                isr_nodes=replicas,
             )
         )
     return MetadataResponseTopic(

@@ -21,6 +21,7 @@ from streamlake.iceberg_rest import namespaces, table_properties, topic_guard
 from streamlake.iceberg_rest.errors import Problem, bad_request
 from streamlake.iceberg_rest.request import NO_CONTENT, NO_STORE, Reply, Request, page
 from streamlake.iceberg_rest.s3.access import Grant
+from streamlake.table.commit.expiry import may_remove
 
 SNAPSHOTS_ALL, SNAPSHOTS_REFS = "all", "refs"
 
@@ -120,7 +121,8 @@ def rename(catalog: Catalog, request: Request) -> Reply:
 
 def drop(catalog: Catalog, request: Request) -> Reply:
     topic_guard.check_removal(request, request.table, "dropped")
-    if request.query.get("purgeRequested", "").lower() == "true":
+    purge = request.query.get("purgeRequested", "").lower() == "true"
+    if purge and may_remove(catalog.load_table(request.table).metadata):
         # The catalog forgets the table first, then its files go: dying in between leaves files and no broken table.
         catalog.purge_table(request.table)
     else:

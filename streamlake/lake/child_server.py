@@ -42,19 +42,20 @@ os.register_at_fork(after_in_child=_close_pipes)
 
 
 class ChildServer:
-    """Runs when it is made; `bootstrap` and `http` are its addresses, on free ports. Unavailable, Invalid.
+    """Runs when it is made; `bootstrap` and `http` are its addresses. Unavailable, Invalid.
 
     Its settings are `config` and the defaults, never STREAMLAKE_* variables: a shell that is set up for another server
     must not send what is meant for this one there."""
 
-    def __init__(self, data_dir: Path, config: Path | None = None) -> None:
+    def __init__(self, data_dir: Path, config: Path | None = None, ports: tuple[int, int] = (0, 0)) -> None:
+        """`ports`: for Kafka and HTTP; 0 takes a free one."""
         self._data_dir, self._parent = data_dir, os.getpid()
         self.log_file = data_dir / LOG_FILE
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("ab") as log:
                 self._log_start = log.tell()
-                self._process = _launch(data_dir, config, log)
+                self._process = _launch(data_dir, config, ports, log)
         except OSError as error:
             raise Invalid(f"{data_dir} cannot be used as a data directory: {error.strerror}") from None
         try:
@@ -128,9 +129,9 @@ def _unquoted(text: str) -> str:
     return str(ast.literal_eval(text)) if text.startswith(("'", '"')) else text
 
 
-def _launch(data_dir: Path, config: Path | None, log: Any) -> subprocess.Popen[bytes]:
+def _launch(data_dir: Path, config: Path | None, ports: tuple[int, int], log: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "streamlake.cli.main", "server", "--data-dir", str(data_dir)]
-    command += ["--port", "0", "--http-port", "0", "--until-stdin-closes"]
+    command += ["--port", str(ports[0]), "--http-port", str(ports[1]), "--until-stdin-closes"]
     if config is not None:
         command += ["--config", str(config)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIX)}

@@ -9,8 +9,9 @@ from streamlake.broker import controller as module
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.drains import drains_of
 from streamlake.cluster.store.schema import FENCED
+from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.watch import LOOK_INTERVAL_S, Sign
-from streamlake.core.errors import Fenced, StreamLakeError
+from streamlake.core.errors import Conflict, Fenced, StreamLakeError
 from streamlake.s3stream.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("brokers_on_several_machines")
@@ -197,3 +198,43 @@ async def test_a_new_broker_gets_its_share_of_partitions() -> None:
     await pass_time(world, lives, 1)
     nodes = [p.node for topic in lives[0].topics.all() for p in topic.partitions]
     assert sorted(nodes) == [0] * 5 + [1] * 5
+
+
+async def slots_of(life: Life) -> dict[int, int]:
+    """How many each node has."""
+    _, rows = await SlotStore(life.world.database, life.membership.identity).load()
+    nodes = [row.node for row in rows]
+    return {node: nodes.count(node) for node in set(nodes)}
+
+
+async def test_slots_are_spread_and_those_of_the_dead_go_on_elsewhere() -> None:
+    world, (one, two, dead) = await cluster("object", "object", "object")
+    await pass_time(world, [one, two, dead], 1)
+    counts = await slots_of(one)
+    assert counts.keys() == {0, 1, 2}
+    assert sum(counts.values()) == SLOTS
+    assert max(counts.values()) - min(counts.values()) <= SLOTS / 20
+    _, before = await SlotStore(one.world.database, one.membership.identity).load()
+    await pass_time(world, [one, two], 10)
+    assert (await slots_of(one)).keys() == {0, 1}
+    _, after = await SlotStore(one.world.database, one.membership.identity).load()
+    assert all(new == old for old, new in zip(before, after, strict=True) if old.node != 2), "no others have moved"
+    assert all(new.epoch == old.epoch + 1 for old, new in zip(before, after, strict=True) if old.node == 2)
+
+
+async def test_slots_are_read_only_when_something_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, lives = await cluster("object", "object")
+    await pass_time(world, lives, 1)
+    active = lives[0].controller
+    monkeypatch.setattr(active._slots, "load", lambda: pytest.fail("nothing has changed"))
+    await pass_time(world, lives, 1)
+
+
+async def test_a_controller_that_was_replaced_assigns_no_slots() -> None:
+    world, lives = await cluster("object", "object")
+    await pass_time(world, lives, 1)
+    old = lives[0].controller
+    assert old.term is not None
+    await elect(lives[1].world.database, lives[1].membership.identity, old.term)
+    with pytest.raises(Conflict, match="not the controller any more"):
+        await old._slots.assign(old.term, {0: 1})

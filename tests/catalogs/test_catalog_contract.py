@@ -3,14 +3,16 @@
 from collections.abc import Callable
 
 import pytest
-from contracts.catalog_contract import SCHEMA, CatalogContract
+from contracts.catalog_contract import SCHEMA, CatalogContract, numbers
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StructType
-from support.catalog_kinds import REFUSED, CatalogKind, RunningCatalog
+from support.catalog_kinds import NAME, REFUSED, CatalogKind, RunningCatalog
 
+from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.kinds import capabilities_of
+from streamlake.catalogs.trial import Trial
 from streamlake.table.commit.iceberg import IcebergTable
 
 pytestmark = pytest.mark.whole
@@ -22,13 +24,21 @@ LONG_TYPE = StructType(
 
 
 class TestCatalogContract(CatalogContract):
-    @pytest.fixture(autouse=True)
-    def names_of_the_kind(self, kind: CatalogKind) -> None:
-        self.table_name = kind.table_name
-
     @pytest.fixture
-    def catalog(self, running: RunningCatalog) -> Catalog:
-        return running.connect()
+    def catalog(self, running: RunningCatalog, kind: CatalogKind) -> Catalog:
+        catalog = running.connect()
+        self.table_name = kind.table_name
+        self.capabilities = capabilities_of(running.kind, catalog)
+        return catalog
+
+    async def test_a_stale_first_commit_is_refused(self, handle: IcebergTable, kind: CatalogKind, saw: Saw) -> None:
+        if kind.fences_first_commit:
+            await super().test_a_stale_first_commit_is_refused(handle)
+            return
+        await handle.create(SCHEMA)
+        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+            await self.check_stale_commit(handle, [])
+        saw("it lands")
 
     def test_what_our_capabilities_say_is_so(
         self, running: RunningCatalog, catalog: Catalog, kind: CatalogKind
@@ -38,6 +48,7 @@ class TestCatalogContract(CatalogContract):
         assert said.folds_case == kind.folds_case
         assert kind.nested_namespaces or not said.nested_namespaces
         assert kind.create_of_existing_is_refused or not said.create_is_conditional
+        assert (said.keeps_tags, said.keeps_history) == (kind.keeps_tags, kind.keeps_history)
 
     async def test_what_a_create_of_an_existing_table_answers(
         self, handle: IcebergTable, catalog: Catalog, kind: CatalogKind, saw: Saw
@@ -76,3 +87,11 @@ class TestCatalogContract(CatalogContract):
             await handle.create(schema)
         assert await handle.load() is None
         saw(REFUSED)
+
+
+def test_the_check_of_a_catalog_says_what_it_does_wrong(running: RunningCatalog, kind: CatalogKind, saw: Saw) -> None:
+    config = CatalogConfig(running.kind, NAME, running.properties)
+    wrong = [step.name for step in Trial(config, f"streamlake_trial_{next(numbers)}").run() if not step.passed]
+    assert wrong == ([] if kind.fences_first_commit else ["stale commit"])
+    if wrong:
+        saw(", ".join(wrong))

@@ -13,6 +13,7 @@ import requests
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
+from requests.adapters import BaseAdapter
 from support.rest_endpoint import serve
 from support.wait import DEADLINE_S
 
@@ -169,6 +170,61 @@ def test_nothing_is_sent_twice_by_an_adapter() -> None:
         assert adapter.max_retries.total == 0
     timed = rest.TimedAdapter(requests.adapters.HTTPAdapter())
     assert timed._inner.max_retries.total == 0
+
+
+def commit(*updates: dict[str, Any], assigned: int | None = None) -> dict[str, Any]:
+    requirements: list[dict[str, Any]] = [{"type": "assert-table-uuid", "uuid": "u"}]
+    if assigned is not None:
+        requirements.append({"type": "assert-last-assigned-field-id", "last-assigned-field-id": assigned})
+    return {"requirements": requirements, "updates": list(updates)}
+
+
+def new_schema(*ids: int, **more: Any) -> dict[str, Any]:
+    fields = [{"id": n, "name": f"c{n}", "type": "long", "required": False} for n in ids]
+    return {"action": "add-schema", "schema": {"type": "struct", "schema-id": 1, "fields": fields}, **more}
+
+
+@pytest.mark.parametrize(
+    ("sent", "last_column_id"),
+    [
+        (commit(new_schema(1, 2)), 2),
+        (commit({"action": "set-properties", "updates": {}}, new_schema(1, 2), assigned=1), 2),
+        (commit(new_schema(1, 2), assigned=7), 7),  # columns 3 to 7 were dropped: their ids are never used again
+        (commit(new_schema(1, 2, **{"last-column-id": 9})), 9),
+        (commit(new_schema()), 0),
+    ],
+)
+def test_new_schemas_say_the_last_column_id(sent: dict[str, Any], last_column_id: int) -> None:
+    found = json.loads(rest.with_last_column_ids(json.dumps(sent).encode()))
+    (added,) = (update for update in found["updates"] if update["action"] == "add-schema")
+    assert added.pop("last-column-id") == last_column_id
+    for update in sent["updates"]:
+        update.pop("last-column-id", None)
+    assert found == sent
+
+
+class Kept(BaseAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[requests.PreparedRequest] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        self.requests.append(request)
+        answer = requests.Response()
+        answer.status_code = 200
+        return answer
+
+
+def test_commits_are_sent_with_the_last_column_id() -> None:
+    session, kept = requests.Session(), Kept()
+    session.mount("http://", rest.TimedAdapter(kept))
+    plain = b'{"updates": []}'
+    for body in (json.dumps(commit(new_schema(1))).encode(), plain):
+        session.post("http://catalog/t", data=body)
+    with_schema, without = kept.requests
+    assert json.loads(with_schema.body)["updates"][0]["last-column-id"] == 1
+    assert without.body == plain
+    assert [r.headers["Content-Length"] for r in kept.requests] == [str(len(r.body)) for r in kept.requests]
 
 
 def test_vended_credentials_reach_the_files_of_a_table(seaweedfs: "SeaweedFS", tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import BooleanType
 from support.catalog_kinds import CREATED_ONLY, FOLDED, KEPT, NAMES, REFUSED, CatalogKind, RunningCatalog
 from support.table_world import BAD, Pause, World, drain, good
 
+from streamlake.catalogs.kinds import capabilities_of
 from streamlake.core.errors import Conflict, Fenced, Invalid
 from streamlake.core.tasks import ThreadExecutor
+from streamlake.table.commit import expiry
+from streamlake.table.commit.progress import TAG
+from streamlake.table.upkeep.maintenance import Maintenance
 
 pytestmark = pytest.mark.whole
 
@@ -34,7 +37,9 @@ Saw = Callable[[str], None]
 def new_world(running: RunningCatalog) -> NewWorld:
     def make(partitions: int = 1, **options: object) -> World:
         defaults = {"catalog": running.connect(), "topic": f"topic{next(numbers)}", "namespace": "topics"}
-        return World(partitions, **{**defaults, **options})  # type: ignore[arg-type]
+        world = World(partitions, **{**defaults, **options})  # type: ignore[arg-type]
+        world.capabilities = capabilities_of(running.kind, world.catalog.inner)
+        return world
 
     return make
 
@@ -66,6 +71,42 @@ async def test_a_topic_evolves_over_two_lives(new_world: NewWorld) -> None:
     assert life.table.main.progress.rows == 45
     assert "note" in table.schema().column_names
     assert len(list(table.scan("n = 3").plan_files())) < len(list(table.scan().plan_files()))
+
+
+async def test_what_is_not_kept_is_in_the_status(new_world: NewWorld, kind: CatalogKind, saw: Saw) -> None:
+    world = new_world()
+    life = await world.opened()
+    await life.rounds(3)
+    metadata = world.load().metadata
+    assert (TAG in metadata.refs) == kind.keeps_tags
+    assert (len(metadata.snapshots) > 1) == kind.keeps_history
+    lost = [what for what, kept in (("tags", kind.keeps_tags), ("history", kind.keeps_history)) if not kept]
+    assert ("keeps no" in life.table.note) == bool(lost)
+    assert all(f"no {what}" in life.table.note for what in lost)
+    if lost:
+        saw(f"no {', no '.join(lost)}")
+
+
+async def test_files_of_expired_snapshots(
+    new_world: NewWorld, kind: CatalogKind, saw: Saw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go, unless the catalog has uses for them that we cannot see."""
+    monkeypatch.setattr(expiry, "KEEP_DEFAULT", 2)
+    world = new_world()
+    life = await world.opened()
+    await life.rounds(1)
+    upkeep = Maintenance(life.table.main, world.clock, grace_ms=0)
+    lists = set()
+    for _ in range(4):
+        await life.rounds(1)
+        upkeep.observe(world.load())
+        lists.add(world.load().current_snapshot().manifest_list)
+    assert upkeep.due
+    await upkeep.sweep(world.load())
+    left = {found for found in lists if world.load().io.new_input(found).exists()}
+    assert world.load().current_snapshot().manifest_list in left
+    assert (left < lists) == kind.lets_remove
+    saw("are removed" if kind.lets_remove else "stay: gc.enabled is false")
 
 
 @pytest.mark.parametrize("label", NAMES)
@@ -188,6 +229,30 @@ async def test_a_zombie_wakes_in_the_middle_of_its_commit(new_world: NewWorld) -
     world.check()
 
 
+async def test_a_zombie_wakes_in_the_middle_of_its_first_commit(
+    new_world: NewWorld, kind: CatalogKind, saw: Saw
+) -> None:
+    """Where that lands, its successor fills up again what it hides."""
+    world = new_world()
+    zombie = await world.opened()
+    world.log.produce(0, good([1, 2]))
+    pause = Pause(world.executor, "_commit")  # which claims the table that it has made
+    woken = asyncio.ensure_future(zombie.round())
+    await pause.reached.wait()
+    world.executor.before = None
+    successor = await world.opened()
+    world.log.produce(0, good([3]))
+    await successor.rounds(2)
+    pause.go.set()
+    outcome = (await asyncio.gather(woken, return_exceptions=True))[0]
+    assert isinstance(outcome, Conflict | Fenced) if kind.fences_first_commit else outcome is True
+    world.log.produce(0, good([4]))
+    await drain(world)
+    world.check()
+    if outcome is True:
+        saw("it lands, and is mended")
+
+
 async def test_committers_of_one_table_at_once(new_world: NewWorld, threads: ThreadExecutor) -> None:
     """Each takes the table over from the one before it, while that goes on; they create it and its namespace at once."""
     world = new_world(namespace="created_at_once")
@@ -224,7 +289,7 @@ async def test_topics_that_share_a_catalog(
 
 
 async def test_engines_append_to_the_table_beside_us(
-    new_world: NewWorld, running: RunningCatalog, threads: ThreadExecutor
+    new_world: NewWorld, running: RunningCatalog, kind: CatalogKind, threads: ThreadExecutor
 ) -> None:
     world = new_world()
     world.executor = threads  # type: ignore[assignment]
@@ -238,7 +303,7 @@ async def test_engines_append_to_the_table_beside_us(
                 try:
                     table.append(table.scan(limit=1).to_arrow().slice(0, 1))
                     break
-                except CommitFailedException:
+                except kind.append_overtaken:
                     pass
 
     async def commit() -> None:

@@ -8,8 +8,11 @@ import itertools
 from random import Random
 
 import pytest
+from pyiceberg.catalog import Catalog
 from support.catalog_kinds import CatalogKind, RunningCatalog, chosen
 from support.table_world import BAD, World, drain, good
+
+from streamlake.catalogs.kinds import capabilities_of
 
 pytestmark = pytest.mark.whole
 
@@ -27,14 +30,16 @@ OF_CREATES = {"reset_before", "reset_after", "error", "applied_error"} | {
 CREATE_FAULTS = [param for param in FAULTS if param.values[1] in OF_CREATES]
 
 
-def new_world(catalog: object) -> World:
-    return World(catalog=catalog, topic=f"topic{next(numbers)}", namespace="unclear")  # type: ignore[arg-type]
+def new_world(kind: str, catalog: Catalog) -> World:
+    world = World(catalog=catalog, topic=f"topic{next(numbers)}", namespace="unclear")
+    world.capabilities = capabilities_of(kind, catalog)
+    return world
 
 
 @pytest.mark.parametrize(("kind", "fault"), FAULTS, indirect=["kind"])
 async def test_unclear_commit(kind: CatalogKind, running: RunningCatalog, fault: str) -> None:
     with running.faulty() as (catalog, faults):
-        world = new_world(catalog)
+        world = new_world(running.kind, catalog)
         world.log.produce(0, [*good(range(3)), BAD])
         life = world.life()
         await life.drain()
@@ -58,7 +63,7 @@ async def test_unclear_commit(kind: CatalogKind, running: RunningCatalog, fault:
 @pytest.mark.parametrize(("kind", "fault"), CREATE_FAULTS, indirect=["kind"])
 async def test_unclear_create(kind: CatalogKind, running: RunningCatalog, fault: str) -> None:
     with running.faulty() as (catalog, faults):
-        world = new_world(catalog)
+        world = new_world(running.kind, catalog)
         world.log.produce(0, [*good(range(3)), BAD])
         for table in (world.topic + "__dlq", world.topic):
             faults.plan("create", table, fault)
@@ -71,7 +76,7 @@ async def test_many_faults_in_a_row(kind: CatalogKind, running: RunningCatalog) 
     """At any request of the committer, the look back after a fault included."""
     random = Random(1)
     with running.faulty() as (catalog, faults):
-        world = new_world(catalog)
+        world = new_world(running.kind, catalog)
         tables = (world.topic + "__dlq", world.topic)
         life = await world.opened()
         for n in range(STORM_ROUNDS):

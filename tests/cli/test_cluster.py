@@ -1,63 +1,60 @@
-"""Brokers as commands find them."""
+"""`streamlake cluster`: several brokers in one terminal, and what they look like from outside."""
 
-import socket
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.wait import DEADLINE_S, wait_until
 
-from streamlake.cli import cluster
-from streamlake.cli.cluster import Cluster, ask, check
-from streamlake.core.errors import Invalid, NotFound, Unavailable
-from streamlake.peers.offsets import EARLIEST, LATEST
-from streamlake.protocol.errors import ErrorCode
+STREAMLAKE = [sys.executable, "-m", "streamlake.cli.main", "cluster"]
 
 
-def test_the_first_broker_that_answers(lake):
-    async def question(there: Cluster) -> object:
-        return await there.leaders("cli-cluster-none")
-
-    with pytest.raises(NotFound):
-        ask(f"127.0.0.1:1,{lake.http.removeprefix('http://')},{lake.bootstrap}", question)
-
-
-async def test_none_that_answers_is_told_with_all_reasons(lake, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        with pytest.raises(Unavailable) as told:
-            await Cluster(f"127.0.0.1:1,127.0.0.1:{port},nowhere.invalid").__aenter__()
-    assert "127.0.0.1:1: Connection refused" in str(told.value)
-    assert f"127.0.0.1:{port}: no answer within 1 s" in str(told.value)
-    assert "nowhere.invalid:9092: " in str(told.value)
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where `nobody` may go, as whom PostgreSQL runs for root."""
+    with tempfile.TemporaryDirectory(prefix="cluster-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "data"
 
 
-async def test_offsets_and_leaders(run, lake):
-    assert run("topic", "create", "cli-offsets", "-p", "3").returncode == 0
-    assert run("topic", "produce", "cli-offsets", "-p", "1", text="a\nb\n").returncode == 0
-    async with Cluster(lake.bootstrap) as there:
-        assert [peer.address for peer in (await there.leaders("cli-offsets")).values()] == [lake.bootstrap] * 3
-        assert await there.offsets("cli-offsets", [0, 1, 2], LATEST) == {0: 0, 1: 2, 2: 0}
-        assert await there.offsets("cli-offsets", [1], EARLIEST) == {1: 0}
-        assert await there.offsets("cli-offsets", [0, 1], 1 << 50) == {0: -1, 1: -1}
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*STREAMLAKE, *arguments], capture_output=True, text=True, timeout=DEADLINE_S)
 
 
-@pytest.mark.parametrize(
-    ("code", "message", "kind", "says"),
-    [
-        (ErrorCode.TOPIC_ALREADY_EXISTS, "topic hello exists already", Invalid, "topic hello exists already"),
-        (ErrorCode.TOPIC_ALREADY_EXISTS, "it is there", Invalid, "topic hello: it is there"),
-        (ErrorCode.TOPIC_ALREADY_EXISTS, None, Invalid, "topic hello: topic already exists"),
-        (ErrorCode.LEADER_NOT_AVAILABLE, None, Unavailable, "topic hello: leader not available"),
-        (
-            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-            "this topic does not exist",
-            NotFound,
-            "topic hello does not exist: `streamlake topic list` shows what there is",
-        ),
-        (12_345, None, Invalid, "topic hello: error code 12345"),
-    ],
-)
-def test_what_codes_mean_to_a_person_is_said_once(code, message, kind, says):
-    with pytest.raises(kind) as told:
-        check("topic hello", code, message)
-    assert str(told.value) == says
-    check("topic hello", 0, "no error")
+@pytest.mark.slow
+@pytest.mark.whole
+def test_a_cluster_runs_until_ctrl_c(directory: Path) -> None:
+    command = [*STREAMLAKE, "up", "--brokers", "2", "--data-dir", str(directory)]
+    cluster = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert cluster.stdout is not None
+    word, bootstrap = cluster.stdout.readline().split()
+    assert word == "bootstrap"
+    assert json.loads((directory / "cluster.json").read_text())["bootstrap"] == bootstrap
+
+    def shown() -> list[dict[str, object]]:
+        return json.loads(run("brokers", "--bootstrap", bootstrap, "-o", "json").stdout)
+
+    wait_until(lambda: [broker["node"] for broker in shown()] == [0, 1])
+    assert sum(bool(broker["controller"]) for broker in shown()) == 1
+    assert "controller" in run("brokers", "--bootstrap", bootstrap).stdout
+    pids = [broker["pid"] for broker in json.loads((directory / "cluster.json").read_text())["brokers"]]
+    cluster.send_signal(signal.SIGINT)
+    _, told = cluster.communicate(timeout=DEADLINE_S)
+    assert cluster.returncode == 0 and "stopping" in told
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_number_of_brokers_that_cannot_be(tmp_path: Path) -> None:
+    refused = run("up", "--brokers", "0", "--data-dir", str(tmp_path / "x"))
+    assert refused.returncode == 1 and "give a number from 1 to" in refused.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_broker_answers() -> None:
+    refused = run("brokers", "--bootstrap", "127.0.0.1:1")
+    assert refused.returncode == 3 and "no Kafka broker answers" in refused.stderr

@@ -8,8 +8,8 @@ from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import FENCED, LEFT, BrokerInfo, ClusterView, Membership
-from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.membership import BeatView, BrokerInfo, Membership
+from streamlake.cluster.store.schema import FENCED, LEFT, SERVING
 from streamlake.core.ids import Ids
 
 OWN = BrokerInfo(1, 4, 0, SERVING, "one", 9001)
@@ -19,8 +19,8 @@ def brokers() -> Brokers:
     return Brokers(BrokerIdentity("c", OWN.node, OWN.epoch), OWN.host, OWN.port)
 
 
-def view(*others: BrokerInfo, revision: int = 0) -> ClusterView:
-    return ClusterView(revision, tuple(sorted((OWN, *others), key=lambda broker: broker.node)))
+def view(*others: BrokerInfo, revision: int = 0) -> BeatView:
+    return BeatView(revision, tuple(sorted((OWN, *others), key=lambda broker: broker.node)))
 
 
 def broker(node: int, state: str = SERVING, epoch: int = 1, beat: int = 0) -> BrokerInfo:
@@ -51,7 +51,7 @@ def test_clients_are_told_of_brokers_that_serve() -> None:
 def test_this_broker_is_always_among_them() -> None:
     """Whoever asks it has found it, whatever the metadata store says of it."""
     image = brokers()
-    image.seen(ClusterView(0, (BrokerInfo(1, 5, 0, LEFT, "another", 1),)))
+    image.seen(BeatView(0, (BrokerInfo(1, 5, 0, LEFT, "another", 1),)))
     assert image.serving() == [OWN]
 
 
@@ -89,13 +89,12 @@ async def of(cluster, node: int) -> tuple[Membership, Brokers]:
 async def test_brokers_see_each_other_by_their_beats(cluster) -> None:
     first, seen_by_first = await of(cluster, 1)
     second, seen_by_second = await of(cluster, 2)
-    await second.beat()
     await first.beat()
-    assert [b.node for b in seen_by_first.serving()] == [1], "nobody is sent to a broker that only starts"
+    assert seen_by_first.get(2) is None, "its port does not answer yet"
+    await second.serve()
+    await first.serve()
     for membership in (first, second):
-        await membership.serve()
-    await first.beat()
-    await second.beat()
+        await membership.beat()
     nodes = [[b.node for b in image.serving()] for image in (seen_by_first, seen_by_second)]
     assert nodes == [[1, 2]] * 2
     assert seen_by_first.get(2).host == "host-2"

@@ -11,6 +11,7 @@ from engines.engine import NAMESPACE, Dialect, Engine, Lake
 from engines.queries import Ask
 from pyiceberg.catalog.rest import RestCatalog
 from support.trino import Trino as Server
+from support.wait import wait_until
 
 
 class TrinoDialect(Dialect):
@@ -63,6 +64,17 @@ class Trino(Engine):
         self.connection = trino.dbapi.connect(
             host="127.0.0.1", port=self.server.port, user="streamlake", catalog="lake", schema=NAMESPACE, timezone="UTC"
         )
+        wait_until(self._has_nodes)
+
+    def _has_nodes(self) -> bool:
+        """The server says that it has started a moment before its only node can be given work."""
+        try:
+            self.connection.cursor().execute("SELECT count(*) FROM information_schema.schemata").fetchall()
+        except trino.exceptions.TrinoQueryError as error:
+            if error.error_name != "NO_NODES_AVAILABLE":
+                raise
+            return False
+        return True
 
     def answer(self, ask: Ask) -> list[tuple[Any, ...]]:
         then = ""

@@ -1,98 +1,109 @@
-"""A server on PostgreSQL that shares it with a neighbour: here the test, which writes what another broker would."""
+"""Two servers on one PostgreSQL: groups follow their slots when a broker comes, and when one is killed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
 from support import postgres as support
 from support.postgres import Postgres
-from support.server import Server, serve
+from support.server import Server
 from support.wait import wait_until
-from support.wire import Client
+from support.wire import Client, Member
 
-from streamlake.cluster.store.slots import slot_of
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.describe_cluster import DescribeClusterRequest
-from streamlake.protocol.messages.find_coordinator import Coordinator, FindCoordinatorRequest
+from streamlake.protocol.messages.find_coordinator import FindCoordinatorRequest
 from streamlake.protocol.messages.heartbeat import HeartbeatRequest
 from streamlake.protocol.messages.list_groups import ListGroupsRequest
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 
-NEIGHBOUR, PORT = 7, 19092
-CONFIG = "[storage]\nmetadata_url = '{url}'\n[tables]\nenabled = false\n[groups]\ninitial_rebalance_delay_ms = 0\n"
+CONFIG = """
+[server]
+node_id = {node}
+[storage]
+metadata_url = '{metadata}'
+url = '{objects}'
+[tables]
+enabled = false
+[groups]
+initial_rebalance_delay_ms = 0
+"""
+GROUPS = [f"group-{number}" for number in range(30)]
 
 
 @pytest.fixture
-def store() -> Iterator[str]:
-    """The URL of a metadata store."""
+def start(tmp_path: Path) -> Iterator[Callable[[int], tuple[Server, Client]]]:
+    """Starts the server of this node."""
     if reason := support.missing():
         pytest.skip(reason)
-    with Postgres() as server:
-        yield server.url(server.database())
+    with ExitStack() as stack:
+        postgres = stack.enter_context(Postgres())
+        metadata, objects = postgres.url(postgres.database()), (tmp_path / "objects").as_uri()
+
+        def start(node: int) -> tuple[Server, Client]:
+            config = CONFIG.format(node=node, metadata=metadata, objects=objects)
+            server = Server(tmp_path / str(node), config).start()
+            stack.callback(server.kill)
+            return server, stack.enter_context(Client(server.port))
+
+        yield start
 
 
-@pytest.fixture
-def server(store: str, tmp_path: Path) -> Iterator[Server]:
-    yield from serve(Server(tmp_path, CONFIG.format(url=store)))
+def coordinators(client: Client) -> dict[str, int]:
+    """The node of each group, as this broker knows; -1 if there is none at present."""
+    request = FindCoordinatorRequest(coordinator_keys=tuple(GROUPS))
+    return {c.key: c.node_id for c in client.newest(ApiKey.FIND_COORDINATOR, request).coordinators}
 
 
-def neighbour(store: str, *statements: str) -> None:
-    with psycopg.connect(store) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-
-REGISTERED = f"INSERT INTO broker (node, epoch, host, port, state) VALUES ({NEIGHBOUR}, 1, 'there', {PORT}, 'running')"
-CHANGED = "UPDATE cluster SET revision = revision + 1"
-
-
-def assigned(group: str, node: int) -> tuple[str, str, str]:
-    mine = f"WHERE id = {slot_of(group)}"
-    lock = f"SELECT 1 FROM slot {mine} FOR UPDATE"
-    return lock, f"UPDATE slot SET node = {node}, epoch = epoch + 1 {mine}", CHANGED
-
-
-def coordinator(client: Client, group: str) -> Coordinator:
-    (found,) = client.newest(ApiKey.FIND_COORDINATOR, FindCoordinatorRequest(coordinator_keys=(group,))).coordinators
-    return found
-
-
-def heartbeat(client: Client, group: str, member_id: str, generation: int) -> int:
-    request = HeartbeatRequest(group, generation, member_id)
+def heartbeat(client: Client, member: Member) -> int:
+    request = HeartbeatRequest(member.group, member.generation, member.id)
     return client.newest(ApiKey.HEARTBEAT, request).error_code
 
 
-def test_groups_follow_their_slots(store: str, server: Server) -> None:
-    with Client(server.port) as client:
-        moves, stays = (client.join_alone(group) for group in ("moves", "stays"))
-        assert slot_of("moves") != slot_of("stays")
-        neighbour(store, REGISTERED, *assigned("moves", NEIGHBOUR))
-        wait_until(lambda: coordinator(client, "moves").node_id == NEIGHBOUR)
-        assert (coordinator(client, "moves").host, coordinator(client, "moves").port) == ("there", PORT)
-        assert heartbeat(client, "moves", moves.id, moves.generation) == ErrorCode.NOT_COORDINATOR
-        assert (coordinator(client, "stays").node_id, coordinator(client, "stays").port) == (0, server.port)
-        assert heartbeat(client, "stays", stays.id, stays.generation) == 0
-        assert [g.group_id for g in client.newest(ApiKey.LIST_GROUPS, ListGroupsRequest()).groups] == ["stays"]
-
-        neighbour(store, *assigned("moves", 0))
-        wait_until(lambda: heartbeat(client, "moves", moves.id, moves.generation) == 0)
-        assert coordinator(client, "moves").node_id == 0
+def listed(client: Client) -> set[str]:
+    return {group.group_id for group in client.newest(ApiKey.LIST_GROUPS, ListGroupsRequest()).groups}
 
 
-def test_clients_are_told_of_neighbours_and_their_topics(store: str, server: Server) -> None:
-    with Client(server.port) as client:
-        topic = "INSERT INTO topic (id, name) VALUES (gen_random_uuid(), 'made-there')"
-        neighbour(store, REGISTERED, topic, CHANGED)
+def test_groups_follow_their_slots_and_stay_stable(start: Callable[[int], tuple[Server, Client]]) -> None:
+    _, first = start(0)
+    members = [first.join_alone(group) for group in GROUPS]
+    assert set(coordinators(first).values()) == {0}
 
-        def nodes() -> list[tuple[int, str, int]]:
-            brokers = client.newest(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest()).brokers
-            return [(b.broker_id, b.host, b.port) for b in brokers]
+    killed, second = start(1)
+    wait_until(lambda: set(coordinators(first).values()) == {0, 1} and coordinators(first) == coordinators(second))
+    where = coordinators(first)
+    for node, here, there in ((0, first, second), (1, second, first)):
+        mine = [member for member in members if where[member.group] == node]
+        wait_until(lambda here=here, mine=mine: {heartbeat(here, member) for member in mine} == {0})
+        assert {heartbeat(there, member) for member in mine} == {ErrorCode.NOT_COORDINATOR}
+        assert listed(here) == {member.group for member in mine}
 
-        wait_until(lambda: nodes() == [(0, "127.0.0.1", server.port), (NEIGHBOUR, "there", PORT)])
-        asked = MetadataRequest((MetadataRequestTopic(name="made-there"),), allow_auto_topic_creation=False)
-        wait_until(lambda: client.newest(ApiKey.METADATA, asked).topics[0].error_code == 0)
-        assert [b.node_id for b in client.newest(ApiKey.METADATA, asked).brokers] == [0, NEIGHBOUR]
-        neighbour(store, f"UPDATE broker SET state = 'left' WHERE node = {NEIGHBOUR}")
-        wait_until(lambda: [node for node, _, _ in nodes()] == [0])
+    killed.kill()
+    wait_until(lambda: set(coordinators(first).values()) == {0})
+    wait_until(lambda: {heartbeat(first, member) for member in members} == {0})
+    assert listed(first) == set(GROUPS)
+
+
+def test_clients_are_told_of_all_brokers_and_their_topics(start: Callable[[int], tuple[Server, Client]]) -> None:
+    (one, first), (other, second) = start(0), start(1)
+    both = [(0, "127.0.0.1", one.port), (1, "127.0.0.1", other.port)]
+
+    def nodes(client: Client) -> list[tuple[int, str, int]]:
+        brokers = client.newest(ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest()).brokers
+        return [(b.broker_id, b.host, b.port) for b in brokers]
+
+    wait_until(lambda: nodes(first) == nodes(second) == both)
+    topic = second.create_topic(partitions=4)
+    asked = MetadataRequest((MetadataRequestTopic(name=topic.name),), allow_auto_topic_creation=False)
+
+    def leaders(client: Client) -> list[int]:
+        (described,) = client.newest(ApiKey.METADATA, asked).topics
+        return sorted(p.leader_id for p in described.partitions)
+
+    wait_until(lambda: leaders(first) == leaders(second) == [0, 0, 1, 1])
+    assert [b.node_id for b in first.newest(ApiKey.METADATA, asked).brokers] == [0, 1]
+    assert other.stop() == 0
+    wait_until(lambda: nodes(first) == both[:1])
+    wait_until(lambda: leaders(first) == [0] * 4)

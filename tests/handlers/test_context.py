@@ -1,5 +1,6 @@
 """Where a request's topic and partition lead."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from streamlake.handlers.context import (
 from streamlake.protocol.errors import ErrorCode
 
 TOPIC = TopicInfo(
-    "t", UUID(int=1), {}, tuple(PartitionInfo(at, 10 + at, node) for at, node in enumerate((1, 1, 2, 3, None)))
+    "t", UUID(int=1), {}, (*(PartitionInfo(n, n, OWN.node) for n in range(2)), PartitionInfo(2, 12, OTHER.node))
 )
 OPEN = SimpleNamespace(leader_epoch=5)
 CTX = SimpleNamespace(
@@ -49,7 +50,7 @@ def test_a_topic_by_name_or_id() -> None:
         (0, 6, ErrorCode.UNKNOWN_LEADER_EPOCH),
         (1, -1, ErrorCode.NOT_LEADER_OR_FOLLOWER),
         (2, -1, ErrorCode.NOT_LEADER_OR_FOLLOWER),
-        (5, -1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (3, -1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         (-1, -1, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
     ],
 )
@@ -61,12 +62,20 @@ def test_what_is_wrong_with_the_topic_is_told_of_its_partitions() -> None:
     assert find_partition(CTX, ErrorCode.UNKNOWN_TOPIC_ID, 0) == Located(ErrorCode.UNKNOWN_TOPIC_ID, None)
 
 
-def test_a_partition_is_led_by_the_broker_that_it_is_assigned_to() -> None:
-    assert leader_of(CTX, TOPIC, 0) == Leader(1, 5)
-    assert leader_of(CTX, TOPIC, 1) == Leader(1, -1), "not open yet"
-    assert leader_of(CTX, TOPIC, 2) == Leader(2, -1), "its epoch is not known here"
-    assert leader_of(CTX, TOPIC, 3) == NOBODY, "that broker does not serve"
-    assert leader_of(CTX, TOPIC, 4) == NOBODY
+@pytest.mark.parametrize(
+    ("index", "node", "leader"),
+    [
+        (0, 1, Leader(1, 5)),
+        (1, 1, NOBODY),  # it is not open yet
+        (0, 2, Leader(2, -1)),  # it is to be closed here
+        (1, 2, Leader(2, -1)),
+        (1, 3, NOBODY),  # that broker does not serve
+        (1, None, NOBODY),
+    ],
+)
+def test_the_broker_leads_to_which_a_partition_is_assigned(index: int, node: int | None, leader: Leader) -> None:
+    partitions = [replace(partition, node=node) for partition in TOPIC.partitions]
+    assert leader_of(CTX, replace(TOPIC, partitions=tuple(partitions)), index) == leader
 
 
 @pytest.mark.parametrize(
@@ -76,8 +85,7 @@ def test_a_partition_is_led_by_the_broker_that_it_is_assigned_to() -> None:
         (Leader(2, 7), ErrorCode.FENCED_LEADER_EPOCH, Leader(2, 7)),
         (Leader(1, 5), ErrorCode.FENCED_LEADER_EPOCH, Leader(1, 5)),
         (Leader(1, 5), ErrorCode.NOT_LEADER_OR_FOLLOWER, NOBODY),  # we say that we do not lead it
-        (Leader(2, -1), ErrorCode.NOT_LEADER_OR_FOLLOWER, NOBODY),  # it does not lead it yet
-        (Leader(3, 7), ErrorCode.NOT_LEADER_OR_FOLLOWER, NOBODY),  # it does not serve
+        (NOBODY, ErrorCode.NOT_LEADER_OR_FOLLOWER, NOBODY),
         (Leader(2, 7), ErrorCode.UNKNOWN_LEADER_EPOCH, NOBODY),
         (Leader(2, 7), ErrorCode.NONE, NOBODY),
     ],
@@ -89,6 +97,7 @@ def test_who_asks_the_wrong_broker_is_told_the_right_one(monkeypatch, leader, co
 
 def test_there_is_no_hint_for_a_topic_that_is_not_there() -> None:
     assert leader_hint(CTX, ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.UNKNOWN_TOPIC_ID, 0) == NOBODY
+    assert leader_hint(CTX, ErrorCode.NOT_LEADER_OR_FOLLOWER, TOPIC, 3) == NOBODY, "nor for one that was made anew"
 
 
 def test_the_brokers_of_hints() -> None:

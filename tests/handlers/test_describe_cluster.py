@@ -8,7 +8,7 @@ from support.wire import Client, ends
 
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import BrokerInfo, ClusterView
+from streamlake.cluster.store.membership import BeatView, BrokerInfo
 from streamlake.cluster.store.schema import SERVING
 from streamlake.handlers import metadata, operations
 from streamlake.handlers.describe_cluster import handle
@@ -46,7 +46,7 @@ def test_operations_are_told_if_asked_for(client: Client, version: int) -> None:
 async def test_all_that_serve() -> None:
     """Metadata says the same."""
     brokers = Brokers(BrokerIdentity("c", 2, 1), "two", 9002)
-    brokers.seen(ClusterView(0, (BrokerInfo(1, 1, 0, SERVING, "one", 9001),)))
+    brokers.seen(BeatView(0, (BrokerInfo(1, 1, 0, SERVING, "one", 9001),)))
     ctx = SimpleNamespace(brokers=brokers)
     told = await handle(ctx, SimpleNamespace(version=1, body=DescribeClusterRequest()))
     assert (told.cluster_id, told.controller_id) == ("c", 2)

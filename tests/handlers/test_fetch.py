@@ -181,7 +181,7 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.
     """KIP-951, through the codec: a partition that is open elsewhere, and one that nobody has."""
     leaders = {0: Leader(OTHER.node, 7)}
     monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: leaders.get(index, NOBODY))
-    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 1), PartitionInfo(1, 2, 1)))
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 2), PartitionInfo(1, 2, 1)))
     ctx = SimpleNamespace(
         brokers=two_brokers(),
         fetch_sessions=FetchSessions(Ids(1)),

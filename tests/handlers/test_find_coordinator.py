@@ -8,8 +8,8 @@ from support.wire import Client, newest
 
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import LEFT, BrokerInfo, ClusterView
-from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.membership import BeatView, BrokerInfo
+from streamlake.cluster.store.schema import LEFT, SERVING
 from streamlake.handlers.find_coordinator import handle
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
@@ -50,7 +50,7 @@ def test_what_is_not_there_yet(client: Client, kind: int) -> None:
 async def test_other_brokers_coordinate_too() -> None:
     brokers = Brokers(BrokerIdentity("c", 1, 1), "one", 9001)
     others = BrokerInfo(2, 1, 0, SERVING, "two", 9002), BrokerInfo(3, 1, 0, LEFT, "three", 9003)
-    brokers.seen(ClusterView(0, others))
+    brokers.seen(BeatView(0, others))
     nodes = {"ours": 1, "theirs": 2, "left": 3, "unseen": 4}
     ctx = SimpleNamespace(brokers=brokers, slots=SimpleNamespace(coordinator_of=nodes.get))
     request = FindCoordinatorRequest(coordinator_keys=(*nodes, "nobody"))

@@ -181,6 +181,16 @@ def test_drop_keeps_files_and_purge_does_not(rest: RestCatalog, table: Table) ->
     assert [path for path in files_of(table) if path.suffix == ".parquet"] == []
 
 
+def test_purge_keeps_files_that_other_tables_may_use(rest: RestCatalog, table: Table) -> None:
+    """As of a table that Spark's procedure `snapshot` made: Trino asks for a purge with each DROP TABLE."""
+    with table.transaction() as transaction:
+        transaction.set_properties({"gc.enabled": "false"})
+    before = files_of(table)
+    rest.purge_table("a.t")
+    assert rest.list_tables("a") == []
+    assert files_of(table) == before
+
+
 def test_lists_come_in_pages(http: httpx.Client, rest: RestCatalog) -> None:
     rest.create_namespace("a")
     for name in "cab":

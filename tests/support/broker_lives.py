@@ -14,10 +14,8 @@ from streamlake.broker.controller import Controller
 from streamlake.broker.registration import Registration
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
-from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
-from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics
 from streamlake.cluster.watch import LOOK_INTERVAL_S
@@ -113,11 +111,8 @@ class Life:
         self.wal, self.key = await opener.open_wal(await self.takeover.drain_own())
         clock: Any = self.world.clock
         self.topics = Topics(database, identity, clock, self.machine.ids)
-        brokers = Brokers(identity, "localhost", 9092)
-        brokers.images.append(self.topics)
-        slots = SlotStore(database, identity)
         self.controller = Controller(
-            opener, self.takeover, database, database, self.membership, brokers, self.topics, slots, clock, "localhost"
+            opener, self.takeover, database, database, self.membership, self.topics, clock, "localhost"
         )
 
     async def start_streams(self) -> None:

@@ -12,12 +12,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, RESTError
+from pyiceberg.exceptions import CommitFailedException, RESTError, ValidationException
 from support.catalog_faults import CatalogFaults, GlueFaults, HttpCatalogFaults, RestFaults, SqliteFaults
 from support.hive_metastore import HiveMetastore
 from support.iceberg_rest import IcebergRest
+from support.nessie import Nessie
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
 from support.strict_glue import StrictGlue
@@ -69,7 +71,10 @@ class RunningCatalog:
 @dataclass(frozen=True, slots=True)
 class CatalogKind:
     """`names`: what becomes of those of NAMES that are not kept as they are. `faults`: what can happen to a request.
-    `sent_again`: those after which PyIceberg, or a library of its, sends a commit once more by itself."""
+    `lets_remove`: its tables do not say `gc.enabled = false`. `fences_first_commit`: a commit that demands a table
+    without a snapshot is refused if there is one. `append_overtaken`: what PyIceberg's own append raises if another
+    commit was faster. `sent_again`: those faults after which PyIceberg, or a library of its, sends a commit once more
+    by itself."""
 
     title: str
     serve: Callable[[Path], AbstractContextManager[RunningCatalog]]
@@ -79,6 +84,11 @@ class CatalogKind:
     nested_namespaces: bool = True
     long_types: bool = True
     create_of_existing_is_refused: bool = True
+    keeps_tags: bool = True
+    keeps_history: bool = True
+    lets_remove: bool = True
+    fences_first_commit: bool = True
+    append_overtaken: tuple[type[Exception], ...] = (CommitFailedException,)
     commit_to_dropped: type[Exception] = CommitFailedException
     sent_again: frozenset[str] = frozenset()
 
@@ -167,7 +177,7 @@ def over_http(
     @contextmanager
     def faulty() -> Iterator[tuple[Catalog, CatalogFaults]]:
         with proxy(properties[key]) as faults:
-            yield connect(kind, {**properties, key: faults.endpoint}), faults
+            yield connect(kind, {**properties, key: faults.endpoint + urlsplit(properties[key]).path}), faults
 
     return RunningCatalog(kind, properties, faulty)
 
@@ -242,6 +252,20 @@ def reference_rest(directory: Path) -> Iterator[RunningCatalog]:
 
 
 @contextmanager
+def nessie(directory: Path) -> Iterator[RunningCatalog]:
+    with SeaweedFS(directory / "s3") as s3, Nessie(directory, s3) as server:
+        properties = {
+            "uri": server.uri,
+            "warehouse": server.warehouse,
+            "s3.endpoint": s3.s3_endpoint,
+            "s3.access-key-id": s3.access_key,
+            "s3.secret-access-key": s3.secret_key,
+            "s3.region": s3.region,
+        }
+        yield over_http("rest", properties, "uri", RestFaults)
+
+
+@contextmanager
 def hive(directory: Path) -> Iterator[RunningCatalog]:
     with HiveMetastore(directory) as server:
         properties = {
@@ -309,6 +333,22 @@ KINDS = (
         reference_rest,
         HTTP_FAULTS,
         slow=True,
+        commit_to_dropped=RESTError,
+        sent_again=REST_SENDS_AGAIN,
+    ),
+    CatalogKind(
+        "REST (Nessie)",
+        nessie,
+        HTTP_FAULTS,
+        slow=True,
+        keeps_tags=False,
+        keeps_history=False,
+        lets_remove=False,
+        fences_first_commit=False,  # until Nessie 0.101.1
+        append_overtaken=(
+            CommitFailedException,
+            ValidationException,
+        ),  # which looks for what came between in the history
         commit_to_dropped=RESTError,
         sent_again=REST_SENDS_AGAIN,
     ),

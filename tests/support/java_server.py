@@ -6,6 +6,7 @@ its source: that takes a JDK. `Missing` says what is not there.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -91,6 +92,18 @@ class JavaServer(JavaProcess):
         (source,) = self._folder.glob("*.java")
         self.start(["java", HEAP, *self._jvm, "-cp", path, str(source), str(self.port), *self._arguments])
         return self
+
+
+def find_java(version_min: int, program: str) -> str:
+    """A Java that is new enough for `program`: that of the PATH, or one of those that Linux distributions install.
+    Missing."""
+    installed = (str(path) for path in sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True))
+    for java in filter(None, (shutil.which("java"), *installed)):
+        told = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        version = re.search(r'version "(\d+)', told)
+        if version and int(version[1]) >= version_min:
+            return java
+    raise Missing(f"no Java {version_min} or newer, which {program} needs")
 
 
 def free_port() -> int:

@@ -16,11 +16,11 @@ from support.deliver import deliver
 from support.fake_stream import FakeStream
 from support.log_bench import NOW_MS, TOPIC, Bench
 from support.raw_kafka import signed
-from support.two_brokers import two_brokers
+from support.two_brokers import OWN, two_brokers
 from support.wire import Topic, encoded, newest, produce_request
 from support.wire_stub import FakeTransport
 
-from streamlake.cluster.topics import PartitionInfo
+from streamlake.cluster.topics import PartitionInfo, TopicInfo
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.tasks import InlineExecutor
@@ -121,7 +121,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
     return Server(connection, transport, counters, bench, partitions, streams, room.room, began)
 
 
-_INFO: Any = SimpleNamespace(id=TOPIC, partitions=[PartitionInfo(at, at, 1) for at in range(PARTITIONS)])
+_INFO = TopicInfo(TOPIC_NAMED.name, TOPIC, {}, tuple(PartitionInfo(n, n, OWN.node) for n in range(PARTITIONS)))
 
 
 async def settle() -> None:

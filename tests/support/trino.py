@@ -3,9 +3,7 @@
 It needs Java 24 or newer, and a gigabyte of disk for what Maven brings and what is unpacked of it, beside the jars.
 """
 
-import re
 import shutil
-import subprocess
 import tarfile
 import urllib.error
 import urllib.request
@@ -13,8 +11,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from support.java_server import JAVA, JavaProcess
-from support.maven import Missing, jars_of
+from support.java_server import JAVA, JavaProcess, find_java
+from support.maven import jars_of
 from support.wait import DEADLINE_S
 
 JAVA_MIN = 24
@@ -51,7 +49,7 @@ class Trino(JavaProcess):
         self._catalog = catalog
 
     def __enter__(self) -> "Trino":
-        java, home = find_java(), unpacked()
+        java, home = find_java(JAVA_MIN, "Trino"), unpacked()
         catalogs = self.directory / "catalogs"
         catalogs.mkdir(parents=True)
         (catalogs / "lake.properties").write_text("".join(f"{key}={value}\n" for key, value in self._catalog.items()))
@@ -67,17 +65,6 @@ class Trino(JavaProcess):
                 return b'"starting":false' in answer.read().replace(b" ", b"")
         except (urllib.error.URLError, OSError):
             return False
-
-
-def find_java() -> str:
-    """A Java that is new enough: that of the PATH, or one of those that Linux distributions install. Missing."""
-    installed = (str(path) for path in sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True))
-    for java in filter(None, (shutil.which("java"), *installed)):
-        told = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
-        version = re.search(r'version "(\d+)', told)
-        if version and int(version[1]) >= JAVA_MIN:
-            return java
-    raise Missing(f"no Java {JAVA_MIN} or newer, which Trino needs")
 
 
 def unpacked() -> Path:

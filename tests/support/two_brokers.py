@@ -2,7 +2,7 @@
 
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import BrokerInfo, ClusterView
+from streamlake.cluster.store.membership import BeatView, BrokerInfo
 from streamlake.cluster.store.schema import SERVING
 
 OWN = BrokerInfo(1, 1, 0, SERVING, "one", 9001)
@@ -11,5 +11,5 @@ OTHER = BrokerInfo(2, 4, 0, SERVING, "two", 9002)
 
 def two_brokers() -> Brokers:
     brokers = Brokers(BrokerIdentity("c", OWN.node, OWN.epoch), OWN.host, OWN.port)
-    brokers.seen(ClusterView(0, (OWN, OTHER)))
+    brokers.seen(BeatView(0, (OWN, OTHER)))
     return brokers

@@ -64,7 +64,7 @@ class BrokerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterView:
+class BeatView:
     """What a beat sees of the cluster."""
 
     revision: int  # of topics, configs and slots
@@ -100,7 +100,7 @@ class Membership:
         self._ids = ids
         self._lease = LeaseTerm(LEASE_S)
         self._granted = asyncio.Event()
-        self.listeners: list[Callable[[ClusterView], None]] = []  # called on the loop after each beat; must not raise
+        self.listeners: list[Callable[[BeatView], None]] = []  # called on the loop after each beat; must not raise
         self.watch = Watch(LEASE_S)
         self._left = False
         self._beat = 0  # the last one that was acknowledged
@@ -165,7 +165,7 @@ class Membership:
         identity, acknowledged = self.identity, self._beat
         counting = _mine(identity).values(beat=schema.broker.c.beat + 1).returning(schema.broker.c.beat)
 
-        def run(connection: Connection) -> tuple[int, ClusterView]:
+        def run(connection: Connection) -> tuple[int, BeatView]:
             beat: int | None = connection.execute(counting).scalar()
             if beat is None:
                 raise _not_mine(connection, identity)
@@ -174,7 +174,7 @@ class Membership:
                     f"the metadata store went back: it counts beat {beat} of node {identity.node}, and had acknowledged"
                     f" beat {acknowledged}. {LOST_COMMITS}"
                 )
-            return beat, view_of(connection)
+            return beat, _view(connection)
 
         try:
             self._beat, view = await self._beats.write(run)
@@ -264,7 +264,12 @@ class Membership:
 
     async def brokers(self) -> list[BrokerInfo]:
         """All brokers that ever registered, by node."""
-        return await self._beats.read(lambda connection: list(view_of(connection).brokers))
+        return await self._beats.read(brokers_of)
+
+
+def brokers_of(connection: Connection) -> list[BrokerInfo]:
+    """All brokers that ever registered, by node."""
+    return [BrokerInfo(*row) for row in connection.execute(_BROKERS)]
 
 
 LOST_COMMITS = (
@@ -290,15 +295,13 @@ def _take_epoch(connection: Connection, node: int, host: str, port: int, former:
 
 # One statement, so that all is of one moment, and a beat costs one round trip more. Made once: each beat needs it.
 _b = schema.broker.c
-_VIEW = select(
-    select(schema.cluster.c.revision).scalar_subquery(), _b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port
-).order_by(_b.node)
+_BROKERS = select(_b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port).order_by(_b.node)
+_VIEW = _BROKERS.add_columns(select(schema.cluster.c.revision).scalar_subquery())
 
 
-def view_of(connection: Connection) -> ClusterView:
-    """The revision is -1 before the first registration."""
-    rows = connection.execute(_VIEW).all()
-    return ClusterView(rows[0][0] if rows else -1, tuple(BrokerInfo(*row[1:]) for row in rows))
+def _view(connection: Connection) -> BeatView:
+    rows = connection.execute(_VIEW).all()  # this broker at least
+    return BeatView(rows[0][-1], tuple(BrokerInfo(*row[:-1]) for row in rows))
 
 
 def _locked_brokers(connection: Connection, nodes: Collection[int]) -> dict[int, RowMapping]:

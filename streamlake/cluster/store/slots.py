@@ -47,12 +47,15 @@ class SlotStore:
 
         def run(connection: Connection) -> tuple[int, list[SlotRow]]:
             revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
-            return revision, slots_of(connection)
+            s = schema.slot.c
+            rows = connection.execute(select(s.id, s.node, s.epoch).order_by(s.id))
+            return revision, [SlotRow(*row) for row in rows]
 
         return await self._database.read(run)
 
     async def assign(self, term: Term, nodes: Mapping[int, int]) -> None:
-        """As the controller. Conflict if another broker is the controller."""
+        """As the controller: these slots belong to these nodes from now on. Conflict if another broker is the
+        controller."""
 
         def run(connection: Connection) -> None:
             lock_revision(connection)
@@ -79,12 +82,6 @@ class SlotStore:
             return len(free)
 
         return await self._database.write(run, identity)
-
-
-def slots_of(connection: Connection) -> list[SlotRow]:
-    """Those that were assigned, by id."""
-    s = schema.slot.c
-    return [SlotRow(*row) for row in connection.execute(select(s.id, s.node, s.epoch).order_by(s.id))]
 
 
 def assign(connection: Connection, nodes: Mapping[int, int]) -> None:

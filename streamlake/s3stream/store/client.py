@@ -10,17 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import from_url
+from obstore.store import S3Store, from_url
 
 from streamlake.core.errors import Invalid
 from streamlake.s3stream.store.port import Buffer, ObjectMeta
 
-SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss", "azure")
+S3_SCHEMES = ("s3", "s3a")
+SCHEMES = (*S3_SCHEMES, "gs", "az", "abfs", "abfss", "azure")
 LIST_PAGE_KEYS = 1000  # S3's limit
 DELETE_KEYS_MAX = 1000  # S3's limit
 MULTIPART_BYTES_MIN = 64 << 20
@@ -175,31 +177,43 @@ def connect(url: str, options: S3Options) -> Any:
         raise Invalid(
             f"object store URL {url!r}: the scheme is one of {', '.join(SCHEMES)}, or file for a local directory"
         )
-    config: Mapping[str, Any] = {}
-    if scheme in ("s3", "s3a"):
-        config = {
-            "endpoint": options.endpoint,
-            "region": options.region,
-            "access_key_id": options.access_key,
-            "secret_access_key": options.secret_key,
-            # The server checks what arrives: without it SeaweedFS keeps an empty object of an upload that was cut off.
-            # Costs nothing: the same digest signs the request.
-            "checksum_algorithm": "SHA256",
-        }
-        config = {k: v for k, v in config.items() if v} | {"virtual_hosted_style_request": not options.path_style}
+    connection: dict[str, Any] = {
+        "client_options": {
+            "allow_http": options.allow_http,
+            "timeout": timedelta(seconds=options.request_timeout_s),
+            "connect_timeout": timedelta(seconds=options.connect_timeout_s),
+        },
+        "retry_config": {"max_retries": 0},
+    }
     try:
-        return from_url(
-            url,
-            config=config,  # type: ignore[call-overload]
-            client_options={
-                "allow_http": options.allow_http,
-                "timeout": timedelta(seconds=options.request_timeout_s),
-                "connect_timeout": timedelta(seconds=options.connect_timeout_s),
-            },
-            retry_config={"max_retries": 0},
-        )
+        return _s3(url, options, connection) if scheme in S3_SCHEMES else from_url(url, **connection)
     except (BaseError, ValueError) as error:
         raise Invalid(f"object store {url!r}: {brief(error)}") from error
+
+
+def _s3(url: str, options: S3Options, connection: Mapping[str, Any]) -> Any:
+    """What the options say wins over the environment."""
+    place = urlsplit(url)
+    if not place.netloc:
+        raise ValueError("it names no bucket: write s3://BUCKET, or s3://BUCKET/PREFIX")
+    credentials: Any = None
+    if options.access_key and options.secret_key:
+        # Not in `config`: a session token of the environment would be added to them.
+        keys = {"access_key_id": options.access_key, "secret_access_key": options.secret_key, "expires_at": None}
+        credentials = partial(dict, keys)
+    config: dict[str, Any] = {
+        "endpoint": options.endpoint,
+        "aws_endpoint_url_s3": options.endpoint,  # of the two this one wins, and it may be in the environment
+        "region": options.region,
+        "access_key_id": "" if credentials else options.access_key,
+        "secret_access_key": "" if credentials else options.secret_key,
+        # The server checks what arrives: without it SeaweedFS keeps an empty object of an upload that was cut off.
+        # Costs nothing: the same digest signs the request.
+        "checksum_algorithm": "SHA256",
+    }
+    known: Any = {k: v for k, v in config.items() if v} | {"virtual_hosted_style_request": not options.path_style}
+    prefix = unquote(place.path).strip("/") or None
+    return S3Store(place.netloc, prefix=prefix, config=known, credential_provider=credentials, **connection)
 
 
 def failed(error: Exception) -> RequestFailed:

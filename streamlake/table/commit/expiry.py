@@ -2,7 +2,8 @@
 
 Kept: the newest `snapshots` of branch main, whatever a branch or tag points to, the history of other branches, and one
 snapshot an hour for a day, pinned by a tag `streamlake-<hour>` that any engine can time-travel to. Snapshots outside
-main's history are removed if they are ours or older than Iceberg's own default; ../upkeep removes the files.
+main's history are removed if they are ours or older than Iceberg's own default; ../upkeep removes the files. Nothing is
+removed from a table with `gc.enabled = false`, as Nessie makes them: other branches of Nessie may use the same files.
 """
 
 import re
@@ -19,6 +20,7 @@ from streamlake.table.commit.progress import PROGRESS, TAG
 
 KEEP = "history.expire.min-snapshots-to-keep"  # Iceberg's own table property
 KEEP_DEFAULT = 20
+GC_ENABLED = "gc.enabled"  # Iceberg's own, too
 HOURLY_TAGS = 24
 HOUR_MS = 3_600_000
 FOREIGN_AGE_MS = 5 * 24 * HOUR_MS  # Iceberg's default of history.expire.max-snapshot-age-ms
@@ -50,10 +52,15 @@ def expire(metadata: TableMetadata, now_ms: int) -> Expiry:
     for name in sorted(filter(_HOURLY.match, pinned))[:-HOURLY_TAGS]:
         del pinned[name]
         updates.append(RemoveSnapshotRefUpdate(ref_name=name))  # type: ignore[call-arg]
-    gone = _removable(metadata, head, pinned, now_ms)
+    gone = _removable(metadata, head, pinned, now_ms) if may_remove(metadata) else []
     if gone:
         updates.append(RemoveSnapshotsUpdate(snapshot_ids=gone))  # type: ignore[call-arg]
     return Expiry(tuple(updates), frozenset(gone))
+
+
+def may_remove(metadata: TableMetadata) -> bool:
+    """Whether snapshots and files of the table may be removed."""
+    return metadata.properties.get(GC_ENABLED, "true").lower() != "false"
 
 
 def hourly_tag(timestamp_ms: int) -> str:

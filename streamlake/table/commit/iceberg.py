@@ -23,8 +23,16 @@ from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.update import (
+    RemoveSnapshotRefUpdate,
+    RemoveSnapshotsUpdate,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, Invalid
 from streamlake.core.ids import Ids
@@ -66,7 +74,14 @@ class IcebergTable:
     """One table of `catalog`, written by the committer of `epoch`. `identifier`: its namespaces and its name."""
 
     def __init__(
-        self, catalog: Catalog, identifier: tuple[str, ...], epoch: int, executor: Executor, clock: Clock, ids: Ids
+        self,
+        catalog: Catalog,
+        identifier: tuple[str, ...],
+        epoch: int,
+        executor: Executor,
+        clock: Clock,
+        ids: Ids,
+        capabilities: Capabilities,
     ) -> None:
         self.identifier = identifier
         self.executor = executor
@@ -74,6 +89,7 @@ class IcebergTable:
         self._epoch = epoch
         self._clock = clock
         self._ids = ids
+        self._capabilities = capabilities
         self._manifests: tuple[int, tuple[ManifestFile, ...]] | None = None  # of the snapshot we committed last
 
     @property
@@ -125,7 +141,8 @@ class IcebergTable:
     ) -> Table:
         """The one request. The caller has put all of `staged`: were this machine to die right after the catalog said
         yes, every file that the new snapshot names is durable."""
-        committed = await waited_for(self.executor.run(self._commit, table, requirements, updates))
+        kept = tuple(update for update in updates if _is_kept(update, self._capabilities))
+        committed = await waited_for(self.executor.run(self._commit, table, requirements, kept))
         self._manifests = (staged.snapshot.snapshot_id, staged.manifests)
         return committed
 
@@ -185,6 +202,17 @@ class IcebergTable:
         return Table(
             table.name(), response.metadata, response.metadata_location, table.io, self._catalog, config=table.config
         )
+
+
+def _is_kept(update: TableUpdate, capabilities: Capabilities) -> bool:
+    """False: the catalog would drop it, or refuse a commit with it. What decides, head and progress, is never among
+    those."""
+    match update:
+        case SetSnapshotRefUpdate(type=SnapshotRefType.TAG) | RemoveSnapshotRefUpdate():
+            return capabilities.keeps_tags
+        case RemoveSnapshotsUpdate():
+            return capabilities.keeps_history
+    return True
 
 
 async def waited_for(call: Coroutine[Any, Any, T]) -> T:

@@ -5,6 +5,8 @@ waits in the table property `streamlake.partition.pending`, and joins the spec i
 Rows of too many partitions for one commit are written without partitions, and so are those with a number so low that
 truncated it leaves its type.
 
+-0.0 lies in the partition of 0.0: they are equal in SQL, but Java's engines look for each in a partition of its own.
+
 Transforms of time run on whole columns; bucket and truncate run pyiceberg's own transform once for each distinct
 value, so the hash is the specification's. See the Iceberg specification, "Partitioning".
 """
@@ -293,7 +295,7 @@ def _values(table: Any, schema: Schema, field: PartitionField) -> Any:
         return _time(values, transform)
     stored = _stored(values)
     if isinstance(transform, IdentityTransform):
-        return stored
+        return pc.add(stored, pa.scalar(0.0, stored.type)) if pa.types.is_floating(stored.type) else stored
     encoded = stored.dictionary_encode()
     apply = transform.transform(type)
     results = [apply(value) for value in encoded.dictionary.to_pylist()]

@@ -71,7 +71,9 @@ class TopicTable:
     @staticmethod
     def _committer(namespace: str, name: str, owner: Owner, committed_once: bool, tools: Tools) -> Committer:
         identifier = (*namespace.split("."), name)
-        handle = IcebergTable(tools.catalog, identifier, owner.epoch, tools.executor, tools.clock, tools.ids)
+        handle = IcebergTable(
+            tools.catalog, identifier, owner.epoch, tools.executor, tools.clock, tools.ids, tools.capabilities
+        )
         return Committer(handle, owner, committed_once, tools.ids)
 
     @property

@@ -4,7 +4,8 @@ It never runs in the path of a commit or of an error. Each of its three jobs may
 - `merge`: fifty manifests of a size class become one, in a fenced commit of its own with the same rows;
 - `sweep`: what expiry left behind (manifest lists, their manifests, old metadata files), after a grace for readers;
 - `remove_orphans`: files of failed attempts, whose names tell that they are ours and how old they are.
-Before a job deletes, it asks what the retained snapshots still refer to. Data compaction is left to other engines.
+Before a job deletes, it asks what the retained snapshots still refer to, and nothing is deleted of a table with
+`gc.enabled = false`. Data compaction is left to other engines.
 """
 
 import re
@@ -21,6 +22,7 @@ from streamlake.catalogs.files.folders import Folders, delete_files, folders_of,
 from streamlake.core.clock import Clock
 from streamlake.table.commit import snapshot
 from streamlake.table.commit.committer import Committer
+from streamlake.table.commit.expiry import may_remove
 from streamlake.table.commit.progress import Progress
 from streamlake.table.commit.snapshot import Staged
 
@@ -100,12 +102,14 @@ class Maintenance:
     async def sweep(self, table: Table) -> None:
         """Remove garbage older than the grace. `table` is as the catalog has it now."""
         if due := self.due:
-            self.files_removed += await self._handle.executor.run(_remove_garbage, table, due)
+            if may_remove(table.metadata):
+                self.files_removed += await self._handle.executor.run(_remove_garbage, table, due)
             self._garbage = [g for g in self._garbage if g not in due]
 
     async def remove_orphans(self, table: Table) -> None:
         """List the table's files and remove those of failed attempts, in stores that can be listed."""
-        if folders := folders_of(table.io):
+        folders = folders_of(table.io)
+        if folders and may_remove(table.metadata):
             now_ms = self._clock.now_ms()
             self.files_removed += await self._handle.executor.run(_remove_orphans, table, folders, now_ms)
 

@@ -13,8 +13,8 @@ from streamlake.cluster.store.membership import (
     LEASE_S,
     LEFT,
     STARTING,
+    BeatView,
     BrokerInfo,
-    ClusterView,
     LeaseTerm,
     Membership,
 )
@@ -110,7 +110,7 @@ async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(da
     await member.register(3, "three", 9093)
     await other.register(1, "one", 9091)
     await other.leave()
-    views: list[ClusterView] = []
+    views: list[BeatView] = []
     member.listeners.append(views.append)
     statements: list[str] = []
 
@@ -124,7 +124,7 @@ async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(da
     await database.write(next_revision)
     await member.beat()
     brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, STARTING, "three", 9093))
-    assert views == [ClusterView(0, brokers), ClusterView(1, (brokers[0], replace(brokers[1], beat=2)))]
+    assert views == [BeatView(0, brokers), BeatView(1, (brokers[0], replace(brokers[1], beat=2)))]
 
 
 async def test_a_beat_that_fails_shows_nothing(database, clock) -> None:

@@ -43,6 +43,36 @@ class TestOnSeaweedFS(ObjectStoreContract):
             await store.create("a", [b"x"])
         assert store.retries == 0, "it would not help"
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("AWS_SESSION_TOKEN", "of other keys"),
+            ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+            ("AWS_ACCESS_KEY_ID", "another"),
+        ],
+    )
+    async def test_what_is_configured_wins_over_the_environment(
+        self, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        url = f"s3://{seaweedfs.folder()}"
+        monkeypatch.setenv(name, value)
+        store = on_seaweedfs(seaweedfs, url)
+        await store.put("a", [b"x"])
+        assert await store.get("a") == b"x"
+
+    @pytest.mark.parametrize("endpoint", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+    async def test_what_is_not_configured_comes_from_the_environment(
+        self, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch, endpoint: str
+    ) -> None:
+        url = f"s3://{seaweedfs.folder()}"
+        monkeypatch.setenv(endpoint, seaweedfs.s3_endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.secret_key)
+        store = on_seaweedfs(seaweedfs, url, endpoint="", access_key="", secret_key="")
+        await store.put("a", [b"x"])
+        assert await store.get("a") == b"x"
+
     async def test_a_missing_bucket_is_not_a_missing_object(self, seaweedfs: SeaweedFS) -> None:
         missing = on_seaweedfs(seaweedfs, "s3://no-such-bucket")
         for call in (missing.get("a"), missing.get_range("a", 0, 1), keys(missing)):

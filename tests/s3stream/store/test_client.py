@@ -8,7 +8,14 @@ from support.fake_s3 import FakeS3, give_up_s
 
 from streamlake.core.errors import Invalid
 from streamlake.s3stream.store import client as client_module
-from streamlake.s3stream.store.client import NO_SUCH_BUCKET, ObstoreClient, RequestFailed, S3Options, put_requests
+from streamlake.s3stream.store.client import (
+    NO_SUCH_BUCKET,
+    ObstoreClient,
+    RequestFailed,
+    S3Options,
+    connect,
+    put_requests,
+)
 from streamlake.s3stream.store.port import ObjectMeta
 
 
@@ -166,11 +173,25 @@ async def test_a_large_put_goes_in_parts_but_a_large_create_does_not(
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///tmp", "http://host/bucket", "bucket", "memory:///", "az://container", "s3://"]
+    "url",
+    ["file:///tmp", "http://host/bucket", "bucket", "memory:///", "az://container", "s3://", "s3:///x"],
 )
 def test_urls_that_are_no_object_store_are_invalid(url: str) -> None:
     with pytest.raises(Invalid):
         ObstoreClient(url, S3Options())
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://bucket", "bucket", None),
+        ("s3a://Old_Bucket/", "Old_Bucket", None),
+        ("s3://bucket/a%20b/c/", "bucket", "a b/c"),
+    ],
+)
+def test_bucket_and_prefix_of_a_url(url: str, bucket: str, prefix: str | None) -> None:
+    store = connect(url, S3Options(region="x"))
+    assert (store.config["bucket"], store.prefix) == (bucket, prefix)
 
 
 def test_other_clouds_by_url() -> None:

@@ -18,7 +18,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def committer(world: World, epoch: int = 1, committed_once: bool = False) -> Committer:
-    handle = IcebergTable(world.catalog, ("ns", "t"), epoch, world.executor, world.clock, world.ids)
+    handle = IcebergTable(world.catalog, ("ns", "t"), epoch, world.executor, world.clock, world.ids, world.capabilities)
     return Committer(handle, Owner("c", "t", "i", epoch), committed_once, world.ids)
 
 

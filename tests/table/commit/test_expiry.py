@@ -11,7 +11,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate, update_table_metadata
 
-from streamlake.table.commit.expiry import FOREIGN_AGE_MS, HOUR_MS, HOURLY_TAGS, KEEP, expire, hourly_tag
+from streamlake.table.commit.expiry import FOREIGN_AGE_MS, GC_ENABLED, HOUR_MS, HOURLY_TAGS, KEEP, expire, hourly_tag
 from streamlake.table.commit.progress import PROGRESS, TAG
 
 NOW = 1_700_000_000_000 // HOUR_MS * HOUR_MS + HOUR_MS // 2
@@ -60,6 +60,12 @@ def test_the_number_is_icebergs_own_property(setting: str, gone: int) -> None:
     found = expire(metadata(line(25), {KEEP: setting}, main=main(25)), NOW)
     assert len(found.snapshot_ids) == gone
     assert 25 not in found.snapshot_ids
+
+
+def test_nothing_is_removed_if_the_table_says_so() -> None:
+    for setting, gone in (("false", 0), ("FALSE", 0), ("true", 6)):
+        found = expire(metadata(line(25), {GC_ENABLED: setting}, main=main(25)), NOW)
+        assert len(found.snapshot_ids) == gone
 
 
 def test_tags_and_branches_of_others_are_spared() -> None:

@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 from pyiceberg.exceptions import CommitFailedException, NoSuchIcebergTableError, NoSuchPropertyException
 from pyiceberg.schema import Schema
+from pyiceberg.table.update import SetSnapshotRefUpdate
 from pyiceberg.types import LongType, NestedField
 from support.table_world import Executor, Pause, World
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.errors import Conflict, Invalid
+from streamlake.table.commit import expiry
 from streamlake.table.commit.iceberg import Change, IcebergTable, waited_for
 from streamlake.table.commit.progress import beginning
 
@@ -15,7 +18,8 @@ SCHEMA = Schema(NestedField(1, "id", LongType()))
 
 
 def handle(world: World, name: str = "t", executor: Executor | None = None) -> IcebergTable:
-    return IcebergTable(world.catalog, ("ns", name), 3, executor or world.executor, world.clock, world.ids)
+    runs = executor or world.executor
+    return IcebergTable(world.catalog, ("ns", name), 3, runs, world.clock, world.ids, world.capabilities)
 
 
 async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
@@ -31,7 +35,7 @@ async def test_load_of_nothing_is_none_and_create_is_idempotent() -> None:
 
 async def test_each_level_of_a_namespace_is_made() -> None:
     world = World()
-    table = IcebergTable(world.catalog, ("a", "b", "t"), 3, world.executor, world.clock, world.ids)
+    table = IcebergTable(world.catalog, ("a", "b", "t"), 3, world.executor, world.clock, world.ids, world.capabilities)
     await table.create(SCHEMA)
     assert (await table.load()).name() == ("a", "b", "t")
     assert world.catalog.list_namespaces() == [("a",)]
@@ -109,6 +113,32 @@ async def test_all_files_are_there_before_the_commit() -> None:
     after = await table.put_and_commit(loaded, Change(beginning("c", "t", "i", 3), {"memory://data": b"x"}))
     needed = {"memory://data", after.metadata.current_snapshot().manifest_list}
     assert needed <= seen[0]
+
+
+@pytest.mark.parametrize("keeps_tags", [True, False])
+@pytest.mark.parametrize("keeps_history", [True, False])
+async def test_what_a_catalog_does_not_keep_is_not_asked_for(
+    keeps_tags: bool, keeps_history: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nessie refuses a commit that sets a tag or removes a snapshot, and says that it is a conflict."""
+    monkeypatch.setattr(expiry, "KEEP_DEFAULT", 1)
+    world = World()
+    world.capabilities = Capabilities(keeps_tags=keeps_tags, keeps_history=keeps_history)
+    asked: set[str] = set()
+    commit_table = world.catalog.commit_table
+
+    def commit(table: Any, requirements: Any, updates: Any) -> Any:
+        asked.update(u.type.value if isinstance(u, SetSnapshotRefUpdate) else u.action for u in updates)
+        return commit_table(table, requirements, updates)
+
+    world.catalog.commit_table = commit  # type: ignore[method-assign]
+    table = handle(world)
+    await table.create(SCHEMA)
+    for _ in range(3):
+        world.clock.ms += expiry.HOUR_MS
+        await table.put_and_commit(await table.load(), Change(beginning("c", "t", "i", 3)))
+    kept = ({"tag"} if keeps_tags else set()) | ({"remove-snapshots"} if keeps_history else set())
+    assert asked == {"add-snapshot", "branch", "set-properties"} | kept
 
 
 async def test_remembered_manifests_are_not_used_on_a_foreign_head() -> None:

@@ -29,7 +29,9 @@ from pyiceberg.types import (
     BooleanType,
     DateType,
     DecimalType,
+    DoubleType,
     FixedType,
+    FloatType,
     IntegerType,
     ListType,
     LongType,
@@ -153,6 +155,18 @@ def test_values_equal_pyicebergs(transform, column, data) -> None:
         expected.setdefault(repr(key[0]), []).append(value)
     parts = split(table(**{column: values}), SCHEMA, found)
     assert {repr(record[0]): part[column].to_pylist() for record, part in parts} == expected
+
+
+@pytest.mark.parametrize("type", [FloatType(), DoubleType()])
+def test_zero_has_one_partition_and_keeps_its_sign_in_the_rows(type) -> None:
+    schema = Schema(NestedField(1, "x", type))
+    values = [0.0, -0.0, None, float("nan"), -1.5, -0.0, float("inf")]
+    rows = pa.table({"x": pa.array(values, table_schema(schema).field("x").type)})
+    found, _ = partition_spec(schema, items("x"))
+    parts = {repr(record[0]): [repr(v) for v in part["x"].to_pylist()] for record, part in split(rows, schema, found)}
+    assert parts == {
+        "0.0": ["0.0", "-0.0", "-0.0"], "None": ["None"], "nan": ["nan"], "-1.5": ["-1.5"], "inf": ["inf"],
+    }  # fmt: skip
 
 
 def test_several_fields_and_nested_sources() -> None:

@@ -12,11 +12,13 @@ from pyiceberg.types import LongType, NestedField
 from support.seaweedfs import SeaweedFS
 from support.table_world import Clock, Executor, World, good
 
+from streamlake.catalogs.capabilities import Capabilities
 from streamlake.catalogs.config import CatalogConfig, embedded
 from streamlake.catalogs.kinds import load
 from streamlake.core.ids import Ids
 from streamlake.table.commit.committer import Committer
-from streamlake.table.commit.iceberg import IcebergTable
+from streamlake.table.commit.expiry import GC_ENABLED
+from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 from streamlake.table.upkeep import maintenance
 from streamlake.table.upkeep.maintenance import MERGE_AT, ORPHAN_AGE_MS, Maintenance
@@ -94,6 +96,28 @@ async def test_nothing_that_a_branch_or_tag_needs_is_swept(monkeypatch: pytest.M
     world.check()
 
 
+async def test_nothing_is_removed_of_a_table_that_says_so(tmp_path: Path) -> None:
+    """`gc.enabled = false`: other tables use the files too, as branches of Nessie do, whose tables all say it."""
+    lake = Lake(tmp_path)
+    await lake.open(**{GC_ENABLED: "false"})
+    upkeep = Maintenance(lake.committer, lake.clock, grace_ms=0)
+    upkeep.observe(lake.committer.table)
+    orphan = lake.put(f"metadata/snap-77-1-{lake.clock.ms - ORPHAN_AGE_MS - 1:011x}-{'0' * 32}.avro")
+    expired = lake.committer.table.metadata.snapshots[0].manifest_list
+    for _ in range(2):
+        assert await lake.committer.commit(Change(lake.committer.progress.advanced(1, {}, {})))
+    table = lake.committer.table
+    only_the_head = {"snapshots": [table.metadata.current_snapshot()]}  # as in Nessie after each commit
+    table.metadata = table.metadata.model_copy(update=only_the_head)
+    upkeep.observe(table)
+    assert expired in {garbage.location for garbage in upkeep.due}
+    before = files_of(tmp_path)
+    await upkeep.sweep(table)
+    await upkeep.remove_orphans(table)
+    assert (files_of(tmp_path), upkeep.due) == (before, [])
+    assert orphan in before
+
+
 async def test_a_file_that_is_gone_already_does_no_harm() -> None:
     world = World()
     life = await world.opened()
@@ -144,7 +168,7 @@ async def test_orphans_are_removed_where_they_lie(tmp_path: Path) -> None:
     paths = {"write.data.path": "s3://lake/data", "write.metadata.path": "gs://lake/t/metadata"}
     table = catalog.create_table(("ns", "t"), Schema(NestedField(1, "id", LongType())), properties=paths)
     clock = Clock()
-    iceberg = IcebergTable(catalog, ("ns", "t"), 1, Executor(), clock, Ids(1))
+    iceberg = IcebergTable(catalog, ("ns", "t"), 1, Executor(), clock, Ids(1), Capabilities())
     committer = Committer(iceberg, Owner("c", "t", "i", 1), False, Ids(1))
     old = f"{clock.ms - ORPHAN_AGE_MS - 1:011x}-{'0' * 32}"
     orphans = [data / f"streamlake-{table.metadata.table_uuid}-1-{old}-0.parquet", metadata / f"snap-77-1-{old}.avro"]
@@ -162,11 +186,11 @@ class Lake:
         self.path = path
         self.clock = Clock()
         self.catalog: Catalog = load(config or embedded(path, None))
-        self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1))
+        self.handle = IcebergTable(self.catalog, ("default", "t"), 1, Executor(), self.clock, Ids(1), Capabilities())
         self.committer = Committer(self.handle, Owner("c", "t", "i", 1), False, Ids(1))
 
-    async def open(self) -> None:
-        await self.handle.create(Schema(NestedField(1, "id", LongType())))
+    async def open(self, **properties: str) -> None:
+        await self.handle.create(Schema(NestedField(1, "id", LongType())), properties=properties)
         await self.committer.load()
         await self.committer.claim()
 
@@ -175,6 +199,10 @@ class Lake:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
         return path
+
+
+def files_of(path: Path) -> set[Path]:
+    return {file for file in (path / "warehouse").rglob("*") if file.is_file()}
 
 
 async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
@@ -197,7 +225,7 @@ async def test_orphans_go_by_age_and_by_our_names(tmp_path: Path) -> None:
         lake.put("metadata/snap-1-foreign.avro"),
         lake.put("metadata/00000-11111111-1111-1111-1111-111111111111.metadata.json"),  # versions are few yet
     ]
-    needed = [p for p in (tmp_path / "warehouse").rglob("*") if p.is_file() and p not in gone]
+    needed = files_of(tmp_path) - {*gone}
     lake.clock.ms += 1
     await Maintenance(lake.committer, lake.clock).remove_orphans(table)
     assert not [p for p in gone if p.exists()]
@@ -229,6 +257,6 @@ async def test_what_the_table_needs_is_no_orphan_however_old(tmp_path: Path) -> 
     lake = Lake(tmp_path)
     await lake.open()
     lake.clock.ms += 10 * ORPHAN_AGE_MS
-    files = {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()}
+    files = files_of(tmp_path)
     await Maintenance(lake.committer, lake.clock).remove_orphans(lake.committer.table)
-    assert {p for p in (tmp_path / "warehouse").rglob("*") if p.is_file()} == files
+    assert files_of(tmp_path) == files

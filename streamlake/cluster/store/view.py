@@ -3,24 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, term_of
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import DrainRow, drains_of
-from streamlake.cluster.store.membership import BrokerInfo, view_of
-from streamlake.cluster.store.slots import slots_of
+from streamlake.cluster.store.membership import BrokerInfo, brokers_of
 from streamlake.cluster.store.wals import WalRow, wals_of
 
 
 @dataclass(frozen=True, slots=True)
-class ControllerView:
-    revision: int  # of topics, configs and slots
+class ClusterView:
+    revision: int  # of topics and configs
     brokers: Mapping[int, BrokerInfo]  # all that ever registered, by node
     term: Term | None
     wals: list[WalRow]
     drains: list[DrainRow]
-    slots: Mapping[int, int]  # id → node; those that were assigned
 
     def is_running(self, node: int, epoch: int) -> bool:
         """Whether this life of the node may run, as far as anybody knows."""
@@ -28,16 +27,14 @@ class ControllerView:
         return broker is not None and broker.epoch == epoch and broker.may_run
 
 
-async def read_view(database: Database) -> ControllerView:
-    def run(connection: Connection) -> ControllerView:
-        seen = view_of(connection)
-        return ControllerView(
-            revision=seen.revision,
-            brokers={broker.node: broker for broker in seen.brokers},
+async def read_view(database: Database) -> ClusterView:
+    def run(connection: Connection) -> ClusterView:
+        return ClusterView(
+            revision=connection.execute(select(schema.cluster.c.revision)).scalar_one(),
+            brokers={broker.node: broker for broker in brokers_of(connection)},
             term=term_of(connection),
             wals=wals_of(connection),
             drains=drains_of(connection),
-            slots={slot.id: slot.node for slot in slots_of(connection)},
         )
 
     return await database.read(run)

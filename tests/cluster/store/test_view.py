@@ -1,9 +1,8 @@
 from support.members import controller, fence
 
-from streamlake.cluster.store.controller_view import read_view
 from streamlake.cluster.store.drains import DrainPart, DrainRow, Drains
 from streamlake.cluster.store.schema import FENCED
-from streamlake.cluster.store.slots import SlotStore
+from streamlake.cluster.store.view import read_view
 from streamlake.cluster.store.wals import WalRow, Wals
 
 
@@ -18,11 +17,8 @@ async def test_a_view_shows_all_that_a_controller_decides_by(cluster) -> None:
     await Drains(cluster.database, us.identity).give(term, key, [us.identity])
     topics = await cluster.topics(us.identity)
     await topics.create("t", 1, {})
-    await SlotStore(cluster.database, us.identity).assign(term, {0: 1, 7: 5})
-    await topics.refresh()
     view = await read_view(cluster.database)
     assert view.revision == topics.revision > before.revision
     assert (view.term, view.wals) == (term, [WalRow(5, "object", 1, 0)])
     assert view.drains == [DrainRow(DrainPart(key, 0, 1), 1, us.identity.epoch, False)]
-    assert (before.slots, view.slots) == ({}, {0: 1, 7: 5})
     assert view.brokers[5].state == FENCED and not view.is_running(5, 2)
