@@ -20,7 +20,7 @@ FOUND_BY = {
     "ack-after-lease": 79,
     "commit-without-cas": 33,
     "duplicate-before-original": 85,
-    "zombie-commits-offsets": 11,
+    "zombie-commits-offsets": 8,
     "main-before-dead-letters": 8,
     "progress-not-found-is-zero": 30,
     "retry-of-pyiceberg": 3,
