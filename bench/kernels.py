@@ -21,6 +21,7 @@ from uuid import UUID
 
 import fastavro
 import pyarrow as pa
+from google.protobuf.message_factory import GetMessageClass
 
 from streamlake.cli.bench_table import NOON, SCHEMA
 from streamlake.cluster.config.table import PREFIX, TableSettings
@@ -33,11 +34,15 @@ from streamlake.record.batch import HEADER_BYTES, BatchHeader, frames
 from streamlake.record.compression import decompress
 from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
+from streamlake.registry.protobuf.files import pool_of, with_imports
+from streamlake.registry.protobuf.schema import parse_schema
 from streamlake.s3stream.wal.file.flusher import Flusher
 from streamlake.s3stream.wal.file.native_flusher import NativeFlusher
 from streamlake.table.formats.avro import native as avro_native
 from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.port import WriterSchema
+from streamlake.table.formats.protobuf import native as protobuf_native
+from streamlake.table.formats.protobuf.convert import ProtobufReader
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.rows import pipeline
 
@@ -46,11 +51,38 @@ ROUNDS = 5
 FLUSHES = 300
 BATCH_ROWS = 500
 NO_LIMIT = 1 << 30
+PROTO = """
+syntax = "proto3";
+import "google/protobuf/timestamp.proto";
+message Order {
+  int64 id = 1; string user = 2; double amount = 3; int32 quantity = 4; bool paid = 5;
+  google.protobuf.Timestamp ordered_at = 6; string due = 7; uint64 price = 8;
+  enum Status { NEW = 0; SENT = 1; DONE = 2; } Status status = 9;
+  optional string note = 10; optional double score = 11; bytes trace = 12; repeated string tags = 13;
+  map<string, int32> counts = 14; message Place { double lat = 1; double lon = 2; } Place place = 15; string body = 16;
+}
+"""
 
 
 class OneSchema:
     def get(self, schema_id: int) -> WriterSchema:
         return WriterSchema("AVRO", json.dumps(SCHEMA))
+
+
+class OneFile:
+    def get(self, schema_id: int) -> WriterSchema:
+        return WriterSchema("PROTOBUF", PROTO)
+
+
+def protobuf_twin() -> SchemaCache:
+    """Compiled while there is no kernel."""
+    kernel, cache = protobuf_native._kernel, SchemaCache(OneFile())
+    protobuf_native._kernel = None
+    reader = cache.get(1)
+    assert isinstance(reader, ProtobufReader)
+    reader.codec((0,))
+    protobuf_native._kernel = kernel
+    return cache
 
 
 class TwinOnly(SchemaCache):
@@ -82,6 +114,36 @@ def message(rng: random.Random, parsed: Any, n: int) -> bytes:
     }
     fastavro.schemaless_writer(out, parsed, order)
     return b"\0\0\0\0\1" + out.getvalue()
+
+
+def protobuf_message(kind: Any, rng: random.Random, n: int) -> bytes:
+    """The same order, as far as Protobuf has the types."""
+    order = kind(
+        id=n,
+        user=f"user-{rng.randrange(10_000)}",
+        amount=rng.random(),
+        quantity=rng.randrange(1_000),
+        paid=n % 2 == 0,
+        ordered_at={"seconds": 1_704_110_400 + n},
+        due=f"2024-01-{1 + n % 28:02}",
+        price=rng.randrange(10**8),
+        status=n % 3,
+        note=None if n % 3 else f"note {n}",
+        score=None if n % 5 == 0 else rng.random(),
+        trace=rng.getrandbits(128).to_bytes(16, "big"),
+        tags=["a", "bb"],
+        counts={"x": n},
+        place={"lat": 1.5, "lon": 2.5},
+        body=f"{rng.getrandbits(4 * 390):x}",
+    )
+    return b"\0\0\0\0\1\0" + order.SerializeToString()
+
+
+def protobuf_values(rows: int, rng: random.Random) -> list[bytes]:
+    compiled = parse_schema(PROTO, {}).compiled
+    assert compiled is not None
+    kind = GetMessageClass(pool_of(list(with_imports(compiled, {}))).FindMessageTypeByName("Order"))
+    return [protobuf_message(kind, rng, n) for n in range(rows)]
 
 
 def fetched(values: list[bytes]) -> bytes:
@@ -140,7 +202,7 @@ def bench_produce() -> None:
     show("Produce: check and place 1 KB records", sum(map(len, batches)), twin, kernel)
 
 
-def bench_table(values: list[bytes]) -> None:
+def bench_table(what: str, values: list[bytes], schemas: SchemaCache, twins: SchemaCache) -> None:
     data = fetched(values)
     settings = TableSettings.from_configs(
         {
@@ -149,7 +211,6 @@ def bench_table(values: list[bytes]) -> None:
             PREFIX + "transform.value.type": "flatten",
         }
     )
-    schemas, twins = SchemaCache(OneSchema()), TwinOnly(OneSchema())
     partition = pa.field("partition", pa.int32(), nullable=False)
     records = decode_fetched(data, 0, (), NO_LIMIT).table
     records = records.append_column(partition, pa.array([0] * len(values), pa.int32()))
@@ -158,7 +219,7 @@ def bench_table(values: list[bytes]) -> None:
         return pipeline.translate(records, settings, cache, "orders")
 
     twin, kernel = best_ms(lambda: translate(twins), lambda: translate(schemas))
-    show("Avro -> Arrow, all of a table's translation", sum(map(len, values)), twin, kernel)
+    show(f"{what} -> Arrow, all of a table's translation", sum(map(len, values)), twin, kernel)
 
 
 class BusyLoop:
@@ -205,13 +266,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     rows = parser.parse_args().rows
-    if not (columns._kernel and avro_native._kernel):
+    if not (columns._kernel and avro_native._kernel and protobuf_native._kernel):
         raise SystemExit("no kernels: install StreamLake with a C compiler at hand")
     rng, parsed = random.Random(1), fastavro.parse_schema(SCHEMA)
     values = [message(rng, parsed, n) for n in range(rows)]
     bench_records(values)
     bench_produce()
-    bench_table(values)
+    bench_table("Avro", values, SchemaCache(OneSchema()), TwinOnly(OneSchema()))
+    bench_table("Protobuf", protobuf_values(rows, rng), SchemaCache(OneFile()), protobuf_twin())
     with TemporaryDirectory() as directory:
         bench_flusher(directory)
 

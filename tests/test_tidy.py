@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "core/deferred_buffer.py": "tests/record/test_run.py",
     "broker/broker.py": "tests/broker/test_process.py",
     "table/formats/port.py": "tests/table/formats/test_kinds.py",
+    "registry/port.py": "tests/registry/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",
     "coordinator/machine.py": "tests/coordinator/test_shell.py",
     "broker/services.py": "tests/broker/test_process.py",

@@ -75,6 +75,7 @@ class Controller:
         self._host = host
         self._drains = Drains(database, membership.identity)
         self._slots = SlotStore(database, membership.identity)
+        self._failing = False  # the last round was not finished
         self._slots_placed: tuple[int, set[int]] | None = None  # at this revision, for these available nodes
 
     @property
@@ -82,25 +83,33 @@ class Controller:
         return self.term is not None and self.term.is_of(self._identity)
 
     async def run(self) -> None:
-        while not self._database.is_ours_alone:
+        """A broker alone has nothing to watch once a round is finished: nothing changes but by itself."""
+        while not self._database.is_ours_alone or self._failing:
             await asyncio.sleep(LOOK_INTERVAL_S if self.is_active else FOLLOW_INTERVAL_S)
             await self.round()
 
     async def round(self) -> None:
         """One look, and what follows from it. What fails is tried again in the next one."""
         try:
-            view = await self._look()
-            if not self.is_active and not await self._begin_term(view):
-                return
-            if await self._fence_dead(view):
-                view = await self._look()
-                if not self.is_active:
-                    return  # another one began the next term meanwhile: what follows is written under that one's number
-            await self._give_drains(view)
-            await self._assign(view)
-            await self._assign_slots(view)
+            await self._round()
         except (Conflict, NotFound, *TRANSIENT) as error:
-            log.info("a round of the controller was not finished", reason=str(error))
+            if not self._failing:
+                log.info("a round of the controller was not finished, trying again", reason=str(error))
+            self._failing = True
+        else:
+            self._failing = False
+
+    async def _round(self) -> None:
+        view = await self._look()
+        if not self.is_active and not await self._begin_term(view):
+            return
+        if await self._fence_dead(view):
+            view = await self._look()
+            if not self.is_active:
+                return  # another one began the next term meanwhile: what follows is written under that one's number
+        await self._give_drains(view)
+        await self._assign(view)
+        await self._assign_slots(view)
 
     async def _look(self) -> ClusterView:
         asked_at = self._clock.boottime()

@@ -6,7 +6,7 @@ and `limit`. The mode is always READWRITE; contexts, guids, metadata and rules o
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -16,11 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from streamlake.cluster.store.schemas import GLOBAL
+from streamlake.cluster.store.schemas import AVRO, GLOBAL, SchemaRow
 from streamlake.core.errors import StreamLakeError
 from streamlake.registry import errors
 from streamlake.registry.errors import RegistryError
-from streamlake.registry.schema_registry import AVRO, NewSchema, RegisteredSchema, SchemaRegistry
+from streamlake.registry.kinds import KINDS
+from streamlake.registry.schema_registry import NewSchema, Reference, RegisteredSchema, SchemaRegistry, shown_text
+from streamlake.registry.subjects import VERSION_NUMBER_MAX
 
 BODY_BYTES_MAX = 1024 * 1024
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -33,10 +35,16 @@ Handler = Callable[[SchemaRegistry, Request], Awaitable[Any]]
 log = structlog.get_logger(__name__)
 
 
+class ReferenceBody(msgspec.Struct):
+    name: str
+    subject: str
+    version: Annotated[int, msgspec.Meta(ge=-1, le=VERSION_NUMBER_MAX)]
+
+
 class SchemaBody(msgspec.Struct, rename="camel"):
     schema: str
     schema_type: str | None = None
-    references: list[Any] | None = None
+    references: list[ReferenceBody] | None = None
 
 
 class ConfigBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,21 +143,21 @@ async def _register(registry: SchemaRegistry, request: Request) -> dict[str, int
 
 async def _lookup(registry: SchemaRegistry, request: Request) -> dict[str, Any]:
     found = await registry.lookup(_subject(request), await _schema(request), _flag(request, "deleted"))
-    return _registered(found)
+    return _registered(found, _format(request))
 
 
 async def _get_version(registry: SchemaRegistry, request: Request) -> dict[str, Any]:
-    return _registered(await registry.version(_subject(request), _version(request), _flag(request, "deleted")))
+    found = await registry.version(_subject(request), _version(request), _flag(request, "deleted"))
+    return _registered(found, _format(request))
 
 
 async def _get_version_text(registry: SchemaRegistry, request: Request) -> bytes:
     found = await registry.version(_subject(request), _version(request), _flag(request, "deleted"))
-    return found.text.encode()
+    return shown_text(found.schema, _format(request)).encode()
 
 
 async def _referenced_by(registry: SchemaRegistry, request: Request) -> list[int]:
-    await registry.version(_subject(request), _version(request), deleted=False)
-    return []  # schemas with references are not accepted
+    return _page(request, await registry.referring(_subject(request), _version(request)))
 
 
 async def _delete_subject(registry: SchemaRegistry, request: Request) -> list[int]:
@@ -164,15 +172,15 @@ async def _delete_version(registry: SchemaRegistry, request: Request) -> int:
 
 
 async def _list_types(registry: SchemaRegistry, request: Request) -> list[str]:
-    return [AVRO]
+    return sorted(KINDS)
 
 
 async def _get_schema(registry: SchemaRegistry, request: Request) -> dict[str, Any]:
-    return {"schema": await registry.schema(_schema_id(request))}
+    return _shown(await registry.schema(_schema_id(request)), _format(request))
 
 
 async def _get_schema_text(registry: SchemaRegistry, request: Request) -> bytes:
-    return (await registry.schema(_schema_id(request))).encode()
+    return shown_text(await registry.schema(_schema_id(request)), _format(request)).encode()
 
 
 async def _subjects_of_schema(registry: SchemaRegistry, request: Request) -> list[str]:
@@ -268,7 +276,8 @@ def _page(request: Request, items: Sequence[Any]) -> list[Any]:
 
 async def _schema(request: Request) -> NewSchema:
     body = await _decoded(request, SchemaBody, errors.INVALID_SCHEMA)
-    return NewSchema(body.schema, body.schema_type or AVRO, bool(body.references), _flag(request, "normalize"))
+    references = tuple(Reference(one.name, one.subject, one.version) for one in body.references or ())
+    return NewSchema(body.schema, body.schema_type or AVRO, references, _flag(request, "normalize"))
 
 
 async def _decoded(request: Request, kind: type[T], code: int) -> T:
@@ -291,6 +300,21 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _registered(found: RegisteredSchema) -> dict[str, Any]:
-    """Without `schemaType`, as Confluent leaves it out for Avro."""
-    return {"subject": found.subject, "version": found.version, "id": found.schema_id, "schema": found.text}
+def _format(request: Request) -> str:
+    return str(request.query_params.get("format", ""))
+
+
+def _registered(found: RegisteredSchema, format: str) -> dict[str, Any]:
+    row = {"subject": found.subject, "version": found.version, "id": found.schema_id}
+    return row | _shown(found.schema, format)
+
+
+def _shown(schema: SchemaRow, format: str) -> dict[str, Any]:
+    """Without `schemaType`, as Confluent leaves it out for Avro, and without references if there are none."""
+    shown: dict[str, Any] = {"schema": shown_text(schema, format)}
+    if schema.kind != AVRO:
+        shown["schemaType"] = schema.kind
+    if schema.references:
+        references = [{"name": one.name, "subject": one.subject, "version": one.version} for one in schema.references]
+        shown["references"] = references
+    return shown

@@ -3,15 +3,19 @@
 import asyncio
 
 import pytest
+from sqlalchemy import update
 from support.broker_lives import DATA, NO_ACK_S, Life, World
+from support.wait import DEADLINE_S
 
 from streamlake.broker import controller as module
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, elect
+from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import drains_of
 from streamlake.cluster.store.schema import FENCED
 from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.watch import LOOK_INTERVAL_S, Sign
-from streamlake.core.errors import Conflict, Fenced, StreamLakeError
+from streamlake.core.errors import Conflict, Fenced, Full, StreamLakeError
 from streamlake.s3stream.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("brokers_on_several_machines")
@@ -238,3 +242,35 @@ async def test_a_controller_that_was_replaced_assigns_no_slots() -> None:
     await elect(lives[1].world.database, lives[1].membership.identity, old.term)
     with pytest.raises(Conflict, match="not the controller any more"):
         await old._slots.assign(old.term, {0: 1})
+
+
+async def test_a_round_that_fails_is_done_again_by_a_broker_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of its metadata was full at its start: its partitions must not wait for the next one."""
+    monkeypatch.setattr(Database, "is_ours_alone", True)
+    monkeypatch.setattr(module, "LOOK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(module, "FOLLOW_INTERVAL_S", 0.001)
+    world = await World().open()
+    life = await world.life(0, "object")
+    await life.open_wal()
+    await life.start_streams()
+    assign, failures = life.topics.assign, 3
+
+    async def fail_at_first(*arguments):
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise Full("no space left")
+        await assign(*arguments)
+
+    life.topics.assign = fail_at_first
+    await life.topics.create("t", 1, {})
+    forget = update(schema.partition).values(node=None)
+    await world.database.write(lambda connection: connection.execute(forget).rowcount)
+    life.topics.stale.set()
+    life.topics.revision = -1
+    await life.topics.refresh()
+    await life.controller.round()
+    assert life.topics.get("t").partitions[0].node is None
+    async with asyncio.timeout(DEADLINE_S):
+        await life.controller.run()
+    assert life.topics.get("t").partitions[0].node == 0

@@ -16,8 +16,9 @@ import pyarrow as pa
 from fuzz.target import MIB, Target
 
 from streamlake.core.errors import Invalid, NotFound
-from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.compatibility import incompatibilities
 from streamlake.registry.avro.schema import parse_schema
+from streamlake.registry.levels import Level
 from streamlake.table.formats import by_schema_id
 from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import compile_schema
@@ -124,7 +125,7 @@ def check_value(data: bytes) -> None:
     neighbour = value_seeds()[data[4] % 5] if len(data) > 4 else b""
     column = pa.array([data, neighbour, None], pa.binary())
     found = by_schema_id.convert(column, Reason.INVALID_VALUE, _CACHE)
-    _same(found, by_schema_id.convert(column, Reason.INVALID_VALUE, _TWINS))
+    same(found, by_schema_id.convert(column, Reason.INVALID_VALUE, _TWINS))
     rows = sorted(row for group in found.groups for row in group.rows.to_pylist())
     assert sorted(rows + [error.row for error in found.errors]) == [0, 1]
     assert neighbour == b"" or 1 in rows
@@ -140,7 +141,7 @@ def check_value(data: bytes) -> None:
         assert ours == theirs or (ours != ours and theirs != theirs)
 
 
-def _same(native: Converted, twin: Converted) -> None:
+def same(native: Converted, twin: Converted) -> None:
     assert [(e.row, e.reason) for e in native.errors] == [(e.row, e.reason) for e in twin.errors]
     for ours, theirs in zip(native.groups, twin.groups, strict=True):
         ours.values.validate(full=True)

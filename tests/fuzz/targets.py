@@ -8,6 +8,7 @@ from pathlib import Path
 from fuzz import (
     avro_targets,
     control_targets,
+    protobuf_targets,
     record_targets,
     registry_targets,
     server_targets,
@@ -22,6 +23,7 @@ _MODULES = (
     wire_targets,
     record_targets,
     avro_targets,
+    protobuf_targets,
     registry_targets,
     storage_targets,
     control_targets,

@@ -3,10 +3,12 @@ import json
 
 import httpx
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from support.protobuf import Classes
 
 from streamlake.http.registry import BODY_BYTES_MAX, MEDIA_TYPE
 
@@ -66,7 +68,7 @@ async def test_client_registers_and_reads(client):
     latest = await client.get_latest_version("s-value")
     assert (latest.version, latest.schema.schema_str) == (1, read.schema_str)
     assert (await client.get_version("s-value", 1)).schema_id == schema_id
-    assert await client.get_schema_types() == ["AVRO"]
+    assert await client.get_schema_types() == ["AVRO", "PROTOBUF"]
     assert await client.get_subjects_by_schema_id(schema_id) == ["s-value"]
     versions = await client.get_schema_versions(schema_id)
     assert [(v.subject, v.version) for v in versions] == [("s-value", 1)]
@@ -140,11 +142,60 @@ async def test_client_mode(client):
     await refused(42204, client.update_global_mode("SIDEWAYS"))
 
 
+MONEY = 'syntax = "proto3"; package common; message Money { int64 units = 1; }'
+ORDER = """
+syntax = "proto3"; import "common/money.proto"; import "google/protobuf/timestamp.proto";
+message Header { message Id { string id = 1; } }
+message Order { common.Money price = 1; google.protobuf.Timestamp at = 2; map<string, int32> counts = 3; }
+"""
+
+
+async def test_client_registers_protobuf_with_references(client, http):
+    money = await client.register_schema("common/money.proto", Schema(MONEY, "PROTOBUF"))
+    reference = SchemaReference("common/money.proto", "common/money.proto", 1)
+    order = await client.register_schema("orders-value", Schema(ORDER, "PROTOBUF", [reference]))
+    read = await client.get_schema(order)
+    assert (read.schema_str, read.schema_type, read.references) == (ORDER, "PROTOBUF", [reference])
+    found = await client.lookup_schema("orders-value", Schema(ORDER, "PROTOBUF", [reference]))
+    assert (found.version, found.schema_id, found.schema.references) == (1, order, [reference])
+    assert await client.get_referenced_by("common/money.proto", 1) == [order]
+    await refused(42206, client.delete_subject("common/money.proto"))
+    await refused(42201, client.register_schema("s", Schema(ORDER, "PROTOBUF")))
+    assert await client.test_compatibility("common/money.proto", Schema(MONEY.replace("int64", "int32"), "PROTOBUF"))
+    texts = Schema(MONEY.replace("int64", "string"), "PROTOBUF")
+    assert not await client.test_compatibility("common/money.proto", texts)
+    await refused(409, client.register_schema("common/money.proto", texts))
+    assert (await http.get(f"/schemas/ids/{money}/schema")).text == MONEY
+    serialized = (await http.get(f"/schemas/ids/{money}", params={"format": "serialized"})).json()["schema"]
+    again = await client.register_schema("again", Schema(serialized, "PROTOBUF"))
+    assert again == money, "a descriptor is the same schema as its text"
+
+
+async def test_confluents_protobuf_serializers_work_unmodified(url, http):
+    classes = Classes({"common/money.proto": MONEY, "order.proto": ORDER})
+    order = classes["Order"](price={"units": 5}, counts={"a": 1})
+    order.at.seconds = 7
+    header = classes["Header.Id"](id="x")
+
+    def both_ways(message, topic):
+        with SchemaRegistryClient({"url": url, "max.retries": 0}) as client:
+            context = SerializationContext(topic, MessageField.VALUE)
+            data = ProtobufSerializer(type(message), client)(message, context)
+            assert ProtobufDeserializer(type(message), {}, client)(data, context) == message
+            return data
+
+    assert (await asyncio.to_thread(both_ways, order, "orders"))[:7] == b"\0\0\0\0\x02\x02\x02", "message 1"
+    assert (await asyncio.to_thread(both_ways, header, "headers"))[:8] == b"\0\0\0\0\x02\x04\0\0", "message 0, in it 0"
+    assert (await http.get("/subjects")).json() == ["common/money.proto", "headers-value", "orders-value"]
+    text = (await http.get("/schemas/ids/2")).json()
+    assert text["schema"].startswith('syntax = "proto3";\nimport "common/money.proto";')
+    assert text["references"] == [{"name": "common/money.proto", "subject": "common/money.proto", "version": 1}]
+
+
 async def test_client_errors(client):
     await refused(40401, client.get_latest_version("none"))
     await refused(40403, client.get_schema(99))
     await refused(42201, client.register_schema("s", Schema("{", "AVRO")))
-    await refused(42201, client.register_schema("s", Schema('syntax = "proto3";', "PROTOBUF")))
     await refused(42201, client.register_schema("s", Schema("{}", "JSON")))
     await refused(42202, client.get_version("s", "sideways"))
 
@@ -212,6 +263,9 @@ HOSTILE_BODIES = [
     (b'{"schema":5}', 42201),
     (b'{"schema":"\\"string\\"","schemaType":5}', 42201),
     (b'{"schema":"\\"string\\"","references":[{"name":"a","subject":"b","version":1}]}', 42201),
+    (b'{"schema":"\\"string\\"","references":[{"name":"a","subject":"b","version":-2}]}', 42201),
+    (b'{"schema":"message M {","schemaType":"PROTOBUF"}', 42201),
+    (b'{"schema":"AAAA","schemaType":"PROTOBUF"}', 42201),
     (b'{"x":' + b"[" * 100_000, 400),
     (b'{"schema":"' + b"[" * 100_000 + b'"}', 42201),
     (b'{"schema":"' + b"x" * BODY_BYTES_MAX + b'"}', 413),

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -7,9 +8,10 @@ from streamlake.cluster.store.schemas import GLOBAL
 from streamlake.core.errors import Conflict
 from streamlake.core.tasks import InlineExecutor
 from streamlake.registry import errors
-from streamlake.registry.avro.compatibility import Level
 from streamlake.registry.errors import RegistryError
-from streamlake.registry.schema_registry import BLOCKING_WAITING_MAX, NewSchema, SchemaRegistry
+from streamlake.registry.kinds import KINDS
+from streamlake.registry.levels import Level
+from streamlake.registry.schema_registry import BLOCKING_WAITING_MAX, FILES_MAX, NewSchema, Reference, SchemaRegistry
 
 
 def schema(*fields: str, **options) -> NewSchema:
@@ -62,12 +64,12 @@ async def test_compatibility_is_checked_again_after_a_conflict(store):
         def __getattr__(self, name):
             return getattr(store, name)
 
-        async def register(self, subject, text, latest_version):
+        async def register(self, subject, row, latest_version):
             if not self.done:
                 self.done = True
                 other = SchemaRegistry(store, InlineExecutor())
                 await other.register(subject, schema("x"))
-            return await store.register(subject, text, latest_version)
+            return await store.register(subject, row, latest_version)
 
     registry = SchemaRegistry(Meanwhile(), InlineExecutor())
     await refused(errors.INCOMPATIBLE, registry.register("s", REQUIRED))
@@ -131,7 +133,7 @@ async def test_schemas_stay_readable_for_ever(registry):
     schema_id = await registry.register("s", schema("x"))
     await registry.delete_subject("s", permanent=False)
     assert await registry.delete_subject("s", permanent=True) == [1]
-    assert "x" in await registry.schema(schema_id)
+    assert "x" in (await registry.schema(schema_id)).text
     assert await registry.versions_of_schema(schema_id, True) == []
     assert await registry.register("other", schema("x")) == schema_id
 
@@ -188,7 +190,7 @@ async def test_what_is_no_schema_here(registry):
         NewSchema("{"),
         NewSchema('"string"', schema_type="PROTOBUF"),
         NewSchema('"string"', schema_type="JSON"),
-        NewSchema('"string"', has_references=True),
+        NewSchema('"string"', references=(Reference("a", "nobody", 1),)),
     ]:
         await refused(errors.INVALID_SCHEMA, registry.register("s", bad))
 
@@ -215,3 +217,94 @@ async def test_too_many_schemas_at_once_are_pushed_back(registry):
     refusals = [r for r in results if isinstance(r, RegistryError)]
     assert {r.code for r in refusals} == {errors.TOO_MANY_REQUESTS}
     assert len(refusals) == 5
+
+
+# --- Protobuf
+
+
+def proto(text: str, *references: Reference, **options) -> NewSchema:
+    return NewSchema(f'syntax = "proto3"; {text}', "PROTOBUF", references, **options)
+
+
+MONEY = proto("package common; message Money { int64 units = 1; }")
+ORDER = 'import "common/money.proto"; message Order { common.Money price = 1; }'
+MONEY_V1 = Reference("common/money.proto", "money", 1)
+
+
+async def test_a_protobuf_schema_is_the_same_in_any_spelling(registry) -> None:
+    first = await registry.register("s", proto("package a; message M { int32 x = 1; message N {} N n = 2; }"))
+    again = proto("/* as before */ package a;\nmessage M {\n  message N {}\n  int32 x = 1; .a.M.N n = 2; }")
+    assert await registry.register("s", again) == first
+    assert await registry.register("t", again) == first
+    row = await registry.schema(first)
+    assert (row.kind, "as before" in row.text) == ("PROTOBUF", False), "the first text stays as it is"
+    assert await registry.register("s", proto("package a; message M { int64 x = 1; message N {} N n = 2; }")) != first
+
+
+async def test_a_schema_may_refer_to_others(registry) -> None:
+    money = await registry.register("money", MONEY)
+    await refused(errors.INVALID_SCHEMA, registry.register("order", proto(ORDER)))
+    order = await registry.register("order", proto(ORDER, MONEY_V1))
+    assert order != money
+    assert await registry.register("order", proto(ORDER, MONEY_V1._replace(version=-1))) == order
+    assert [(one.subject, one.version) for one in (await registry.schema(order)).references] == [("money", 1)]
+    assert (await registry.lookup("order", proto(ORDER, MONEY_V1), False)).version == 1
+    assert await registry.referring("money", "latest") == [order]
+    everything = proto('import "order.proto"; message All { Order order = 1; }', Reference("order.proto", "order", 1))
+    await registry.register("all", everything)
+    await refused(errors.REFERENCE_EXISTS, registry.delete_subject("money", permanent=False))
+    await refused(errors.REFERENCE_EXISTS, registry.delete_version("money", "1", permanent=False))
+    assert await registry.versions("money", False, False) == [1]
+
+
+async def test_references_that_cannot_be(registry) -> None:
+    await registry.register("money", MONEY)
+    await registry.register("avro", schema("x"))
+    await registry.register("other", proto("package common; message Money { string s = 1; }"))
+    await registry.register("order", proto(ORDER, MONEY_V1))
+    for references in (
+        [Reference("common/money.proto", "money", 2)],
+        [Reference("common/money.proto", "nobody", 1)],
+        [Reference("common/money.proto", "avro", 1)],
+        [Reference("../common/money.proto", "money", 1)],
+        [Reference("/common/money.proto", "money", 1)],
+        [MONEY_V1, MONEY_V1._replace(subject="other")],
+        [MONEY_V1._replace(subject="other"), Reference("order.proto", "order", 1)],
+        [Reference(f"{n}.proto", "money", 1) for n in range(FILES_MAX + 1)],
+    ):
+        text = ORDER if len(references) == 1 else "message M {}"
+        await refused(errors.INVALID_SCHEMA, registry.register("s", proto(text, *references)))
+
+
+async def test_protobuf_schemas_are_compared(registry) -> None:
+    await registry.register("money", MONEY)
+    await registry.register("money", proto("package common; message Money { int64 units = 1; int32 nanos = 2; }"))
+    await registry.set_level("money", "NONE")
+    await registry.register("money", proto("package common; message Money { string units = 1; }"))
+    await registry.register("order", proto(ORDER, MONEY_V1))
+    await registry.register("order", proto(ORDER, MONEY_V1._replace(version=2)))
+    error = await refused(errors.INCOMPATIBLE, registry.register("order", proto(ORDER, MONEY_V1._replace(version=3))))
+    assert "field 1 of Money (units) was integer, and is text or bytes now" in str(error)
+
+
+async def test_the_kind_of_a_subject_does_not_change(registry) -> None:
+    await registry.register("s", schema("x"))
+    error = await refused(errors.INCOMPATIBLE, registry.register("s", MONEY))
+    assert "the new schema is PROTOBUF, and version 1 is AVRO" in str(error)
+    await registry.set_level("s", "NONE")
+    await registry.register("s", MONEY)
+
+
+async def test_normalized_protobuf(registry) -> None:
+    one = proto("message M { int32 b = 2; int32 a = 1; }", normalize=True)
+    other = proto("message M { int32 a = 1; int32 b = 2; }", normalize=True)
+    assert await registry.register("s", one) == await registry.register("s", other)
+
+
+async def test_many_clients_that_start_together_cost_one_parse(registry, monkeypatch) -> None:
+    calls = []
+    real = KINDS["PROTOBUF"]
+    counting = replace(real, parse=lambda *args: (calls.append(args), real.parse(*args))[1])
+    monkeypatch.setitem(KINDS, "PROTOBUF", counting)
+    ids = await asyncio.gather(*[registry.register("s", MONEY) for _ in range(BLOCKING_WAITING_MAX)])
+    assert (set(ids), len(calls)) == ({1}, 1)

@@ -201,7 +201,7 @@ class Life:
         return await self.cluster.ask(lambda services: services.registry.register(subject, NewSchema(text)))
 
     async def _lookup(self, schema_id: int) -> str:
-        return await self.cluster.ask(lambda services: services.registry.schema(schema_id))
+        return (await self.cluster.ask(lambda services: services.registry.schema(schema_id))).text
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

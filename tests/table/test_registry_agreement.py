@@ -25,14 +25,15 @@ from support.avro_random import RandomAvro, sized, zigzag
 from support.table_world import World
 
 from streamlake.core.errors import Invalid
-from streamlake.registry.avro.compatibility import Level, incompatibilities
+from streamlake.registry.avro.compatibility import incompatibilities
 from streamlake.registry.avro.schema import parse_schema
 from streamlake.registry.avro.types import LEVELS_MAX, understood
+from streamlake.registry.levels import Level
 from streamlake.table.formats.avro.convert import AvroReader
 from streamlake.table.formats.avro.schema import AvroSchema, compile_schema
 from streamlake.table.formats.converted import row_numbers
 
-# docs/guides/tables.md has these, and no others.
+# docs/guides/types.md has these, and no others.
 UNSUPPORTED = re.compile(
     r"contains itself|a (list of|map to) null or|more than Iceberg's 38 digits|at most 65536 bytes"
 )
@@ -106,7 +107,7 @@ def fastavro_reads(plain: Any, body: bytes) -> Any:
 
 def rows_of(form: AvroSchema, bodies: list[bytes]) -> tuple[list[int], list[Any]]:
     column = pa.array([HEADER + body for body in bodies], pa.binary())
-    group, errors = AvroReader(form).read(column, row_numbers(len(bodies)), len(HEADER))
+    (group,), errors, _ = AvroReader(form).read(column, row_numbers(len(bodies)), len(HEADER))
     group.values.validate(full=True)
     assert all("decimal" in message or "digits" in message for _, message in errors), errors
     return group.rows.to_pylist(), group.values.to_pylist()

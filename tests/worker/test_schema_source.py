@@ -20,6 +20,7 @@ class Registry(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         self.answer = b""
+        self.answers: dict[str, bytes] = {}  # by path without query: instead of the other
         self.asked: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -27,19 +28,24 @@ class Registry(socketserver.ThreadingTCPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def says(self, body: object, status: str = "200 OK") -> None:
+    def says(self, body: object, status: str = "200 OK", at: str | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+        answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+        if at is None:
+            self.answer = answer
+        else:
+            self.answers[at] = answer
 
 
 class Handler(socketserver.StreamRequestHandler):
     server: Registry
 
     def handle(self) -> None:
-        self.server.asked.append(self.rfile.readline().decode().split(" ")[1])
+        path = self.rfile.readline().decode().split(" ")[1]
+        self.server.asked.append(path)
         while self.rfile.readline() not in (b"\r\n", b""):
             pass
-        self.wfile.write(self.server.answer)
+        self.wfile.write(self.server.answers.get(path.partition("?")[0], self.server.answer))
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def source(registry: Registry) -> HttpSchemaSource:
 def test_a_schema_by_its_id(registry: Registry, source: HttpSchemaSource, extra: dict[str, str]) -> None:
     registry.says({"schema": '"string"', **extra})
     assert source.get(7) == WriterSchema("AVRO", '"string"')
-    assert registry.asked == ["/schemas/ids/7"]
+    assert registry.asked == ["/schemas/ids/7?format=serialized"]
 
 
 def test_one_that_nobody_knows(registry: Registry, source: HttpSchemaSource) -> None:
@@ -70,17 +76,59 @@ def test_one_that_nobody_knows(registry: Registry, source: HttpSchemaSource) -> 
         source.get(8)
 
 
+def protobuf(text: str, *references: tuple[str, str, int]) -> dict[str, object]:
+    found = [{"name": name, "subject": subject, "version": version} for name, subject, version in references]
+    return {"schema": text, "schemaType": "PROTOBUF", "references": found}
+
+
 def test_one_of_another_kind_and_its_references(registry: Registry, source: HttpSchemaSource) -> None:
-    references = [{"name": "other.proto", "subject": "other", "version": 3}]
-    registry.says({"schema": "syntax = ...", "schemaType": "PROTOBUF", "references": references})
-    found = WriterSchema("PROTOBUF", "syntax = ...", (Reference("other.proto", "other", 3),))
-    assert source.get(1) == found
+    """Those that several refer to are asked for once."""
+    registry.says(protobuf("main", ("a/b.proto", "a/b", 3), ("c.proto", "c", 1)), at="/schemas/ids/1")
+    registry.says(protobuf("b", ("c.proto", "c", 1)), at="/subjects/a%2Fb/versions/3")
+    registry.says(protobuf("c"), at="/subjects/c/versions/1")
+    c = Reference("c.proto", "c", 1, WriterSchema("PROTOBUF", "c"))
+    b = Reference("a/b.proto", "a/b", 3, WriterSchema("PROTOBUF", "b", (c,)))
+    assert source.get(1) == WriterSchema("PROTOBUF", "main", (b, c))
+    assert registry.asked[1:] == [
+        "/subjects/a%2Fb/versions/3?deleted=true&format=serialized",
+        "/subjects/c/versions/1?deleted=true&format=serialized",
+    ]
+
+
+def test_references_of_other_kinds_are_not_asked_for(registry: Registry, source: HttpSchemaSource) -> None:
+    registry.says({**protobuf('"int"', ("x", "x", 1)), "schemaType": "AVRO"})
+    assert source.get(1) == WriterSchema("AVRO", '"int"', (Reference("x", "x", 1),))
+    assert len(registry.asked) == 1
+
+
+def test_references_that_cannot_be_had(
+    registry: Registry, source: HttpSchemaSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.says(protobuf("main", ("a", "a", 1)), at="/schemas/ids/1")
+    registry.says({}, "404 Not Found", at="/subjects/a/versions/1")
+    with pytest.raises(Invalid, match="schema 1 refers to version 1 of subject 'a', and the schema registry has no"):
+        source.get(1)
+    registry.says(protobuf("a", ("b", "b", 1)), at="/subjects/a/versions/1")
+    registry.says(protobuf("b", ("a", "a", 1)), at="/subjects/b/versions/1")
+    with pytest.raises(Invalid, match="refers to itself by way of 'a'"):
+        source.get(1)
+    registry.says(protobuf("b"), at="/subjects/b/versions/1")
+    registry.says(protobuf("main", ("a", "a", 1), ("b", "b", 1)), at="/schemas/ids/1")
+    monkeypatch.setattr(schema_source, "REFERENCES_MAX", 1)
+    with pytest.raises(Invalid, match="refers to more than 1 schemas"):
+        source.get(1)
+    registry.says({}, "500 Internal Server Error", at="/subjects/a/versions/1")
+    with pytest.raises(Unavailable):
+        source.get(1)
+    registry.says(protobuf("main", ("a", "a", "1")), at="/schemas/ids/1")  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="references that are none"):
+        source.get(1)
 
 
 @pytest.mark.parametrize("answer", [{"schema": "…", "schemaType": None}, {"schema": {"type": "string"}}])
 def test_one_that_is_no_text(registry: Registry, source: HttpSchemaSource, answer: dict[str, object]) -> None:
     registry.says(answer)
-    with pytest.raises(Invalid, match="schema 1 has type"):
+    with pytest.raises(Invalid, match="schema with id 1 has type"):
         source.get(1)
 
 

@@ -243,8 +243,24 @@ schema = Table(
     Column("id", Integer, autoincrement=False, nullable=False),
     Column("text", Text, nullable=False),
     Column("hash", Text, nullable=False),
+    Column("kind", Text, nullable=False, server_default="AVRO"),
+    Column("compiled", LargeBinary, nullable=True),
     PrimaryKeyConstraint("id", name="pk_schema"),
     UniqueConstraint("hash", name="uq_schema_hash"),
+)
+
+schema_reference = Table(
+    "schema_reference",
+    metadata,
+    Column("schema_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("referenced_id", Integer, nullable=False),
+    PrimaryKeyConstraint("schema_id", "name", name="pk_schema_reference"),
+    ForeignKeyConstraint(["schema_id"], ["schema.id"], name="fk_schema_reference_schema"),
+    ForeignKeyConstraint(["referenced_id"], ["schema.id"], name="fk_schema_reference_referenced"),
+    Index("ix_schema_reference_subject", "subject", "version"),
 )
 
 subject_version = Table(

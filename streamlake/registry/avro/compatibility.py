@@ -1,13 +1,10 @@
 """May this schema follow those? Avro's resolution rules under Confluent's compatibility levels.
 
-BACKWARD: who reads with the new schema understands what was written with the one before. FORWARD: who still reads with
-the one before understands what is written with the new one. FULL: both. _TRANSITIVE: not only the one before, but all.
 The rules themselves (defaults, promotions, unions, enums, aliases, recursion) are Apache's `avro.compatibility`.
 Call it through an Executor: large schemas and long histories take milliseconds.
 """
 
 from collections.abc import Sequence
-from enum import Enum
 
 import avro.schema
 from avro.compatibility import (
@@ -19,7 +16,9 @@ from avro.compatibility import (
 )
 
 from streamlake.core.errors import Invalid
+from streamlake.registry import levels
 from streamlake.registry.avro.schema import read_schema
+from streamlake.registry.levels import Level
 
 FIELDS_TOLD_MAX = 20  # of one record; more that are wrong would not be read
 
@@ -34,46 +33,15 @@ KINDS = {
 }
 
 
-class Level(Enum):
-    NONE = "NONE"
-    BACKWARD = "BACKWARD"
-    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
-    FORWARD = "FORWARD"
-    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
-    FULL = "FULL"
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"
-
-    @property
-    def backward(self) -> bool:
-        return self.value.startswith(("BACKWARD", "FULL"))
-
-    @property
-    def forward(self) -> bool:
-        return self.value.startswith(("FORWARD", "FULL"))
-
-    @property
-    def transitive(self) -> bool:
-        return self.value.endswith("_TRANSITIVE")
-
-
-DEFAULT_LEVEL = Level.BACKWARD
-
-
 def incompatibilities(level: Level, candidate: str, earlier: Sequence[tuple[int, str]]) -> list[str]:
-    """What speaks against `candidate`, one message for each version and direction; none: it is compatible.
-
-    `earlier` are (version, canonical text), oldest first. Invalid if the schemas nest too deeply to be compared."""
+    """What speaks against `candidate`, as registry.levels says. `earlier` are (version, canonical text), oldest first.
+    Invalid if the schemas nest too deeply to be compared."""
     if level is Level.NONE or not earlier:
         return []
-    new = read_schema(candidate)
-    found = []
-    for version, text in reversed(earlier if level.transitive else earlier[-1:]):
-        old = read_schema(text)
-        if level.backward and (why := _cannot_read(reader=new, writer=old)):
-            found.append(f"the new schema cannot read data written with version {version}: {why}")
-        if level.forward and (why := _cannot_read(reader=old, writer=new)):
-            found.append(f"version {version} cannot read data written with the new schema: {why}")
-    return found
+    compared = earlier if level.transitive else earlier[-1:]
+    return levels.incompatibilities(
+        level, read_schema(candidate), [(version, read_schema(text)) for version, text in compared], _cannot_read
+    )
 
 
 def _cannot_read(reader: avro.schema.Schema, writer: avro.schema.Schema) -> str:

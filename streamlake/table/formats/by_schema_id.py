@@ -32,10 +32,12 @@ def convert(column: Any, reason: Reason, schemas: Schemas) -> Converted:
             else:
                 errors += row_errors(rows.to_pylist(), Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {error}")
         else:
-            group, bad = reader.read(column, rows, HEADER_BYTES)
-            groups.append(group)
-            for row, message in bad:
+            read = reader.read(column, rows, HEADER_BYTES)
+            groups += read.groups
+            for row, message in read.errors:
                 errors += row_errors([row], reason, f"not a value of schema {id}: {message}")
+            for row, message in read.unsupported:
+                errors += row_errors([row], Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {message}")
     return Converted(tuple(groups), tuple(errors))
 
 

@@ -10,6 +10,7 @@ from streamlake.core.errors import Invalid
 from streamlake.table.formats import by_schema_id, raw, string
 from streamlake.table.formats.avro import convert as avro
 from streamlake.table.formats.port import Compile, Convert, ValueReader, WriterSchema
+from streamlake.table.formats.protobuf import convert as protobuf
 
 CONVERT_TYPES: Mapping[str, Convert] = {
     "raw": raw.convert,
@@ -19,6 +20,7 @@ CONVERT_TYPES: Mapping[str, Convert] = {
 
 SCHEMA_KINDS: Mapping[str, Compile] = {
     "AVRO": avro.compile_reader,
+    "PROTOBUF": protobuf.compile_reader,
 }
 
 

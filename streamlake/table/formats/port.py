@@ -12,16 +12,18 @@ from streamlake.table.formats.converted import Converted, Group, Reason
 
 
 class Reference(NamedTuple):
-    """A schema that another one uses under `name`."""
+    """A schema that another one uses under `name`. `schema` is None if its kind has no use for it here."""
 
     name: str
     subject: str
     version: int
+    schema: "WriterSchema | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class WriterSchema:
-    """A schema that values were written with, as the registry has it. `kind` is the registry's `schemaType`."""
+    """A schema that values were written with, as the registry has it. `kind` is the registry's `schemaType`; the text
+    may be what the registry shows as `format=serialized`."""
 
     kind: str
     text: str
@@ -36,12 +38,21 @@ class SchemaSource(Protocol):
         ...
 
 
+class ReadValues(NamedTuple):
+    """The good rows, a group for each type that the schema has; and (row, what is wrong) of each other one: with its
+    bytes, or with the type that they are of, which no table can hold."""
+
+    groups: Sequence[Group]
+    errors: Sequence[tuple[int, str]] = ()
+    unsupported: Sequence[tuple[int, str]] = ()
+
+
 class ValueReader(Protocol):
     """A compiled schema."""
 
-    def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Group, Sequence[tuple[int, str]]]:
-        """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from byte `skip_bytes`.
-        The good rows, and (row, what is wrong) of each other one."""
+    def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
+        """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from its byte
+        `skip_bytes`."""
         ...
 
 

@@ -30,7 +30,7 @@ from streamlake.cluster.store.membership import (
     Membership,
 )
 from streamlake.cluster.store.schema import id_block, take_ids
-from streamlake.cluster.store.schemas import SchemaStore
+from streamlake.cluster.store.schemas import SchemaRow, SchemaStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
@@ -142,7 +142,8 @@ async def test_equal_schemas_from_two_brokers(postgres, clock) -> None:
     ]
     for n in range(5):
         outcomes = await asyncio.gather(
-            *[s.register(f"{at}-{n}", f'"text {n}"', 0) for at, s in enumerate(stores)], return_exceptions=True
+            *[s.register(f"{at}-{n}", SchemaRow(f'"text {n}"'), 0) for at, s in enumerate(stores)],
+            return_exceptions=True,
         )
         assert {type(o).__name__ for o in outcomes} <= {"VersionRow", "Conflict"}
         assert any(not isinstance(o, Conflict) for o in outcomes)

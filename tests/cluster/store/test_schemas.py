@@ -2,10 +2,11 @@ import asyncio
 
 import pytest
 
-from streamlake.cluster.store.schemas import GLOBAL, SchemaStore, VersionRow
-from streamlake.core.errors import Conflict, Fenced
+from streamlake.cluster.store.schemas import GLOBAL, ReferenceRow, SchemaRow, SchemaStore, VersionRow
+from streamlake.core.errors import Conflict, Fenced, Invalid
 
-A, B = '"string"', '"long"'
+A, B = SchemaRow('"string"'), SchemaRow('"long"')
+INT = SchemaRow('"int"')
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ async def test_equal_schemas_share_an_id(store) -> None:
     assert await store.versions("x-value") == [first, second]
     assert await store.versions_of_schema(1) == [first, again]
     assert await store.schemas([1, 2, 3]) == {1: A, 2: B}
-    assert (await store.schema_id(A), await store.schema_id(B), await store.schema_id('"int"')) == (1, 2, None)
+    assert (await store.schema_id(A), await store.schema_id(B), await store.schema_id(INT)) == (1, 2, None)
     assert await store.subjects() == [("x-value", False), ("y-value", False)]
 
 
@@ -58,7 +59,45 @@ async def test_purged_versions_leave_the_schemas(store) -> None:
     assert await store.subjects() == []
     assert await store.schemas([1, 2]) == {1: A, 2: B}
     assert (await store.register("x", B, 0)).schema_id == 2
-    assert (await store.register("x", '"int"', 1)).schema_id == 3
+    assert (await store.register("x", INT, 1)).schema_id == 3
+
+
+def referring(text: str, *references: ReferenceRow) -> SchemaRow:
+    return SchemaRow(text, "PROTOBUF", references, b"compiled", f"PROTOBUF {references} {text}")
+
+
+async def test_a_schema_with_references(store) -> None:
+    first = await store.register("a", A, 0)
+    row = referring("x", ReferenceRow("a.proto", "a", 1, first.schema_id))
+    found = await store.register("x", row, 0)
+    assert await store.schemas([found.schema_id]) == {2: SchemaRow("x", "PROTOBUF", row.references, b"compiled")}
+    assert await store.register("y", row, 0) == VersionRow("y", 1, found.schema_id, deleted=False)
+    assert await store.schema_id(row) == found.schema_id
+    assert await store.schema_id(referring("x")) is None, "other references, another schema"
+    assert (await store.referring("a", 1), await store.referring("a", 2)) == ([2], [])
+
+
+async def test_versions_that_are_referred_to_stay(store) -> None:
+    """A schema is read by its id for ever, and cannot be read without what it refers to."""
+    first = await store.register("a", A, 0)
+    await store.register("x", referring("x", ReferenceRow("a.proto", "a", 1, first.schema_id)), 0)
+    with pytest.raises(Invalid, match="references exist to version 1 of subject 'a'"):
+        await store.soft_delete("a", [1])
+    await store.soft_delete("x", [1])
+    await store.soft_delete("a", [1])
+    await store.purge("x", [1])
+    with pytest.raises(Invalid, match="references exist to version 1 of subject 'a'"):
+        await store.purge("a", [1])
+    assert await store.versions("a") == [VersionRow("a", 1, 1, deleted=True)]
+
+
+async def test_nothing_refers_to_a_version_that_is_gone(store) -> None:
+    first = await store.register("a", A, 0)
+    await store.soft_delete("a", [1])
+    for version in (1, 2):
+        with pytest.raises(Conflict, match=f"version {version} of subject 'a' is gone"):
+            await store.register("x", referring("x", ReferenceRow("a.proto", "a", version, first.schema_id)), 0)
+    assert await store.versions("x") == []
 
 
 async def test_levels(store) -> None:

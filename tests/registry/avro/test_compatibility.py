@@ -5,8 +5,9 @@ import fastavro
 import pytest
 
 from streamlake.core.errors import Invalid
-from streamlake.registry.avro.compatibility import DEFAULT_LEVEL, Level, incompatibilities
+from streamlake.registry.avro.compatibility import incompatibilities
 from streamlake.registry.avro.schema import parse_schema
+from streamlake.registry.levels import DEFAULT_LEVEL, Level
 
 
 def record(*fields, name="R", **others):

@@ -14,8 +14,9 @@ def test_every_convert_type_can_be_configured_and_read() -> None:
 
 def test_a_schema_by_its_kind() -> None:
     assert kinds.compile_reader(WriterSchema("AVRO", '"int"'))
-    with pytest.raises(Invalid, match="its type is PROTOBUF: only AVRO can be a table yet"):
-        kinds.compile_reader(WriterSchema("PROTOBUF", "syntax = …"))
+    assert kinds.compile_reader(WriterSchema("PROTOBUF", 'syntax = "proto3"; message M {}'))
+    with pytest.raises(Invalid, match="its type is JSON: only AVRO, PROTOBUF can be a table yet"):
+        kinds.compile_reader(WriterSchema("JSON", "{}"))
 
 
 def test_references_are_refused() -> None:

@@ -7,18 +7,16 @@ value does not fit its column; the caller finds out whose value it was.
 Dates and timestamps outside the years 1 to 9999 do not fit: SQL engines and Python cannot read them back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Context
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Build: TypeAlias = Callable[[list[Any]], Any]
-
-BAD_VALUE = (ValueError, ArithmeticError, LookupError, TypeError, pa.ArrowException)
+from streamlake.table.formats.twin import Build
 
 DAY_MIN, DAY_MAX = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31
 MICROS_A_DAY = 86_400_000_000

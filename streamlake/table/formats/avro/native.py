@@ -7,15 +7,15 @@ wrong with those that the kernel refuses, is convert.py's business.
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 
 from streamlake.core import native
+from streamlake.table.formats.buffers import Buffers, int64_bytes, int64s
+from streamlake.table.formats.twin import NativeReader
 
 _kernel = native.load("streamlake.table.formats.avro.kernel")
-
-Buffers: TypeAlias = tuple[int, int, Any, Any, Any]  # length, nulls, validity or None, offsets, data
 
 
 class Op(IntEnum):
@@ -60,14 +60,6 @@ class Plan:
 NOTHING = Plan(Op.NOTHING)
 
 
-class NativeReader(Protocol):
-    def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Any, Any, Any]:
-        """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from byte `skip_bytes`.
-
-        (rows taken, rows refused: int64 arrays; an array of the taken rows' values)."""
-        ...
-
-
 def compile_plan(plan: Plan) -> NativeReader | None:
     """None if there is no kernel, or nothing to make a column of."""
     return _Compiled(plan) if _kernel and plan.type is not None else None
@@ -101,14 +93,8 @@ class _Compiled:
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Any, Any, Any]:
         _, offsets, data = column.buffers()
-        wanted = memoryview(rows.buffers()[1])[8 * rows.offset : 8 * (rows.offset + len(rows))]
-        taken, refused, columns = self._reader.read(offsets, data or b"", column.offset, wanted, skip_bytes)
-        return _int64s(taken), _int64s(refused), _array(self._plan, columns)
-
-
-def _int64s(block: Any) -> Any:
-    buffer = pa.py_buffer(block)
-    return pa.Array.from_buffers(pa.int64(), buffer.size // 8, [None, buffer], 0)
+        taken, refused, columns = self._reader.read(offsets, data or b"", column.offset, int64_bytes(rows), skip_bytes)
+        return int64s(taken), int64s(refused), _array(self._plan, columns)
 
 
 def _array(plan: Plan, columns: list[Buffers]) -> Any:

@@ -7,7 +7,7 @@ bytes (null, empty records), and a union of several types as a union of one-fiel
 which branch it took. Types with a union of several types become a struct with one optional field for each branch.
 
 Refused, with Invalid: recursive types, lists and maps of nothing, decimals of more than 38 digits, fixed types of more
-than 64 KiB, and schemas too wide or too deep. See the Avro 1.12 specification and docs/guides/tables.md.
+than 64 KiB, and schemas too wide or too deep. See the Avro 1.12 specification and docs/guides/types.md.
 """
 
 import itertools
@@ -39,8 +39,7 @@ from pyiceberg.types import (
 from streamlake.core.errors import Invalid
 from streamlake.registry.avro.types import LEVELS_MAX, branch_name, check_types, understood
 from streamlake.table.formats.avro import columns
-from streamlake.table.formats.avro.columns import Build
-from streamlake.table.formats.avro.native import NOTHING, NativeReader, Op, Plan, compile_plan
+from streamlake.table.formats.avro.native import NOTHING, Op, Plan, compile_plan
 from streamlake.table.formats.source_schema import (
     SourceField,
     SourceList,
@@ -49,6 +48,7 @@ from streamlake.table.formats.source_schema import (
     SourceType,
     arrow_type,
 )
+from streamlake.table.formats.twin import Build, NativeReader
 
 DECIMAL_PRECISION_MAX = 38
 FIXED_BYTES_MAX = 64 * 1024  # a null takes as much in a column, and one byte on the wire

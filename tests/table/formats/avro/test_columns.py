@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from streamlake.table.formats.avro import columns
-from streamlake.table.formats.avro.columns import BAD_VALUE
+from streamlake.table.formats.twin import BAD_VALUE
 
 
 def test_scalars() -> None:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from support.avro_cases import LEAVES, TYPES, schema_text
 from support.table_records import Registry, record, wire
 
-from streamlake.table.formats import by_schema_id
-from streamlake.table.formats.avro import convert as convert_avro
+from streamlake.table.formats import by_schema_id, twin
 from streamlake.table.formats.converted import Reason
 from streamlake.table.formats.resolve import SchemaCache
 
@@ -67,8 +66,8 @@ def test_bytes_from_anywhere_never_spoil_a_neighbour(case_and_value, data) -> No
 
 
 def test_chunks_join_and_keep_their_order(monkeypatch) -> None:
-    monkeypatch.setattr(convert_avro, "CHUNK_ROWS", 3)
-    monkeypatch.setattr(convert_avro, "CHUNK_BYTES", 20)
+    monkeypatch.setattr(twin, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(twin, "CHUNK_BYTES", 20)
     values = [wire(1, POINT, {"x": i, "s": "a" * (i * 5 % 17)}) for i in range(20)]
     values[11] = values[11] + b"!"
     assert [v["x"] for v in by_row(convert(values, {1: POINT})).values()] == [i for i in range(20) if i != 11]

@@ -27,7 +27,7 @@ def twin_and_kernel(schema, bodies):
     rows = row_numbers(len(bodies))
     results = []
     for form in (replace(compiled, native=None), compiled):
-        group, errors = AvroReader(form).read(column, rows, len(HEADER))
+        (group,), errors, _ = AvroReader(form).read(column, rows, len(HEADER))
         group.values.validate(full=True)
         results.append((group.rows.to_pylist(), group.values, sorted(errors)))
     taken, refused, values = compiled.native.read(column, rows, len(HEADER))
