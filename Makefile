@@ -71,8 +71,8 @@ crash: $(STAMP) ## kill -9 of server and worker again and again under load, on b
 	$(BIN)/python tests/support/crash.py --wal object --rounds $(or $(ROUNDS),10)
 	$(BIN)/python tests/support/crash.py --demo
 
-sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100 FIRST=1, or SEED=n)
-	$(BIN)/python tests/simulation/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))
+sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100 FIRST=1, SEVERAL=1 for those of several brokers, or SEED=n)
+	$(BIN)/python tests/simulation/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(SEVERAL),--several) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))
 
 bugs: $(STAMP) ## plant known bugs one by one, and count the lives until the simulation finds each (at most 200)
 	$(BIN)/python tests/simulation/run.py --bugs

@@ -67,8 +67,8 @@ class Takeover:
         own: WalRow | None = None
         former = []
         for row in await all_wals(self._database):
-            if row.node != self._identity.node or row.epoch == self._identity.epoch:
-                continue
+            if row.node != self._identity.node or row.epoch >= self._identity.epoch:
+                continue  # a later life has overtaken this start, whose first write is Fenced
             if self._parsed(row.uri) == uri:
                 own = row
                 if uri.continues:

@@ -66,6 +66,15 @@ async def test_a_wall_clock_that_was_set_ends_no_lease() -> None:
     assert await two.everything() == [b"aaaa"]
 
 
+async def test_a_start_that_was_overtaken_is_fenced() -> None:
+    """It finds the WAL of the life that overtook it, which it must not take for one of an earlier life."""
+    world = await World().open()
+    slow = await world.life(1, "object")
+    await world.serving(1, "object")
+    with pytest.raises(Fenced):
+        await slow.open_wal()
+
+
 async def test_a_broker_that_sleeps_before_it_has_a_wal_is_fenced_too() -> None:
     world = await World().open()
     store = world.stores.setdefault(DATA, MemoryStore())

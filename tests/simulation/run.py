@@ -2,12 +2,13 @@
 `python tests/simulation/run.py --seed 17 --trace 17.txt`.
 
 Seeds are spread over all cores, each in a process that lives many of them. A seed that fails is printed with what was
-violated and how to live it again. `--check` lives each seed twice and compares. `--bug NAME` plants a bug (bugs.py);
-`--bugs` lives the seeds with every one of them, until one finds it, and prints what it took. Exit code: 0 if all is
-well, 1 if a seed failed or a bug was not found, 130 after Ctrl-C.
+violated and how to live it again. `--check` lives each seed twice and compares. `--several` leaves out lives with one
+broker. `--bug NAME` plants a bug (bugs/); `--bugs` lives the seeds with every one of them, until one finds it, and prints
+what it took. Exit code: 0 if all is well, 1 if a seed failed or a bug was not found, 130 after Ctrl-C.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -126,11 +128,19 @@ def show(result: Result, bug: str | None, console: Console) -> None:
     console.print(f"live it again: {again(result['seed'], bug)}", markup=False)
 
 
-def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first: bool) -> int:
+def with_several_brokers(first: int) -> Iterator[int]:
+    """The seeds from `first` on whose plans have more than one."""
+    from simulation.plan.plan import draw_plan
+
+    return (n for n in itertools.count(first) if draw_plan(lambda name: Random(f"{n}/{name}")).brokers > 1)  # noqa: B023
+
+
+def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first: bool, several: bool = False) -> int:
     totals: Counter[str] = Counter()
     failed: list[str] = []
     lived, code = 0, 0
-    tasks = [(str(n), bug, twice) for n in range(first, first + count)]
+    seeds = with_several_brokers(first) if several else itertools.count(first)
+    tasks = [(str(n), bug, twice) for n in itertools.islice(seeds, count)]
     with Teller("lives", count) as teller:
         try:
             for result in on_all_cores(one, tasks, SEEDS_PER_PROCESS):
@@ -200,8 +210,9 @@ def main() -> int:
     parser.add_argument("--seed", nargs="+", help="live these only; print what they did and what is violated")
     parser.add_argument("--trace", type=Path, help="with --seed: write every step to this file")
     parser.add_argument("--check", action="store_true", help="live each seed twice and compare the traces")
-    parser.add_argument("--bug", help="plant one of the bugs of bugs.py")
+    parser.add_argument("--bug", help="plant one of the bugs of bugs/")
     parser.add_argument("--bugs", action="store_true", help="plant each of them, and count the lives that find it")
+    parser.add_argument("--several", action="store_true", help="leave out seeds whose plan has one broker only")
     parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
     arguments = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order of their own in every process
@@ -210,7 +221,8 @@ def main() -> int:
         return max([single(seed, arguments.bug or None, arguments.trace) for seed in arguments.seed])
     if arguments.bugs:
         return all_bugs(arguments.first, arguments.seeds or 200)
-    return campaign(arguments.first, arguments.seeds or 100, arguments.bug or None, arguments.check, arguments.stop)
+    count, bug = arguments.seeds or 100, arguments.bug or None
+    return campaign(arguments.first, count, bug, arguments.check, arguments.stop, arguments.several)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
 from simulation import run
+from simulation.plan.plan import draw_plan
 
 
 def lived(seed: str, *violations: str) -> run.Result:
@@ -64,3 +66,16 @@ def test_the_table_of_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert run.all_bugs(1, 9) == 1
     told = capsys.readouterr().out
     assert "lost is record 5" in told and "1 not found by 9 seeds from 1" in told
+
+
+def test_lives_of_one_broker_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def on_all_cores(_: Any, tasks: list[tuple[str, None, bool]], __: int) -> Iterator[run.Result]:
+        asked.extend(seed for seed, _, _ in tasks)
+        yield from (lived(seed) for seed in asked)
+
+    monkeypatch.setattr(run, "on_all_cores", on_all_cores)
+    assert run.campaign(1, 5, None, False, False, several=True) == 0
+    assert len(asked) == 5
+    assert all(draw_plan(lambda name, seed=seed: Random(f"{seed}/{name}")).brokers > 1 for seed in asked)  # type: ignore[misc]

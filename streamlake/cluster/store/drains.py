@@ -62,7 +62,8 @@ class Drains:
         self._identity = identity
 
     async def claim_own(self, keys: Sequence[WalKey]) -> None:
-        """Take WALs of earlier lives of this node that nobody was given yet, each as one part."""
+        """Take WALs of earlier lives of this node that nobody was given yet, each as one part; and of those that were
+        given, the parts of other earlier lives of this node."""
         identity = self._identity
         assert all(key.node == identity.node and key.epoch < identity.epoch for key in keys)
 
@@ -70,6 +71,10 @@ class Drains:
             for key in keys:
                 if row_of(connection, key, lock=True) is not None and not _rows(connection, key):
                     _insert(connection, key, [identity])
+                # Safe if such a life still runs: it is fenced, and what it commits to the drain finds another owner.
+                d = schema.drain.c
+                left = at(d, key) & (d.by_node == identity.node) & ~d.done
+                connection.execute(update(schema.drain).where(left).values(by_epoch=identity.epoch))
 
         await self._database.write(run, identity)
 

@@ -156,6 +156,16 @@ async def test_a_node_takes_the_wals_of_its_former_lives_unless_they_were_given(
     assert await world.drains(0).mine() == [DrainPart(world.wal, 0, 1)]
 
 
+async def test_a_node_goes_on_with_what_its_former_lives_were_given(world: World) -> None:
+    """Else it would serve, though it cannot read what it has to drain: a WAL on the disk of another machine."""
+    back = await world.cluster.member(DEAD)
+    await Drains(world.database, back.identity).claim_own([world.wal])
+    again = await world.cluster.member(DEAD)
+    await Drains(world.database, again.identity).claim_own([world.wal])
+    assert await Drains(world.database, again.identity).mine() == [DrainPart(world.wal, 0, 1)]
+    assert await Drains(world.database, back.identity).mine() == []
+
+
 async def test_a_wal_that_goes_on_is_drained_by_nobody(world: World) -> None:
     """A node that was to be drained starts with its old configuration again."""
     node = await world.cluster.member(7)

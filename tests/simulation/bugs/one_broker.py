@@ -17,7 +17,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
-from streamlake.cluster.topics import Topics
+from streamlake.cluster.topics import Topics, _alike
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.classic.group import Group
@@ -311,16 +311,26 @@ def offsets_acked_before_durable(replace: Replace) -> None:
 
 @bug("is now", "is back", "is gone")
 def revision_out_of_order(replace: Replace) -> None:
-    """Changes of topics are applied to the broker's image when word of them arrives, not in their order (C20)."""
+    """Changes of topics are applied to the broker's image when word of them arrives, not in their order, and nobody
+    reads all of it again (C20)."""
+    reloaded = Topics._reloaded
+
+    def read_once(self: Topics, reading: Any) -> None:
+        if "was_read" not in self.__dict__:
+            reloaded(self, reading)
+        self.stale.clear()
+        self.__dict__["was_read"] = True
 
     def apply(topics: Topics, change: Any) -> None:
-        topics.revision = change.revision
+        topics.revision = max(topics.revision, change.revision)
         for gone in (change.before, change.after):
             if gone is not None:
                 topics._by_name.pop(gone.name, None)
                 topics._by_id.pop(gone.id, None)
+                topics._by_alike.pop(_alike(gone.name), None)
         if change.after is not None:
             topics._by_name[change.after.name] = topics._by_id[change.after.id] = change.after
+            topics._by_alike[_alike(change.after.name)] = change.after.name
         for listener in topics.listeners:
             listener(change)
 
@@ -337,6 +347,7 @@ def revision_out_of_order(replace: Replace) -> None:
             await self.refresh()
             raise
 
+    replace(Topics, "_reloaded", read_once)
     replace(Topics, "_committed", committed)
     replace(Topics, "_change", change)
 

@@ -13,8 +13,8 @@ from random import Random
 
 # What the product can do with several brokers, each a switch of one line.
 TOGETHER = True  # they run at a time; else one after the other
-GROUPS_TOGETHER = False  # a group has one coordinator
-TABLES_TOGETHER = False  # a table has one worker
+GROUPS_TOGETHER = True  # a group has one coordinator
+TABLES_TOGETHER = True  # a table has one worker
 
 LOCAL_WAL, SHARED_WAL = "file:///data/wal", "file:///shared/wal?shared=true"
 WALS = ("object", "object", SHARED_WAL, SHARED_WAL, LOCAL_WAL)

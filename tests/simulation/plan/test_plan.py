@@ -2,7 +2,9 @@
 
 from random import Random
 
+import pytest
 from simulation.actors.trouble import Trouble
+from simulation.plan import plan
 from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
 
 
@@ -31,5 +33,8 @@ def test_one_host_has_one_broker_and_nothing_to_fail_over() -> None:
     assert all((plan.brokers, plan.loses_commits, plan.wals) == (1, False, ("file",)) for plan in embedded)
 
 
-def test_brokers_that_serve_one_after_the_other_leave_no_records_on_a_disk_of_their_own() -> None:
+def test_brokers_that_serve_one_after_the_other_leave_no_records_on_a_disk_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "TOGETHER", False)
     assert all(LOCAL_WAL not in plan.wals for plan in plans() if plan.brokers > 1)

@@ -13,6 +13,7 @@ from simulation.world.net import SimNet
 from simulation.world.process import Process
 from sqlalchemy import Connection, insert, select, update
 
+from streamlake.cluster.store.controllers import elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.schema import id_block, take_ids
@@ -262,8 +263,9 @@ def test_who_could_not_look_is_told_apart_when_it_fences() -> None:
         done: list[int] = []
 
         async def fence(membership: Membership, node: int) -> None:
-            done.append(await membership.take_over(node, Sign(1, 0)))
+            done.append(await membership.take_over(term, node, Sign(1, 0)))
 
+        term = await elect(database, memberships[1].identity, None)
         b.start(fence(memberships[1], 1))
         await asyncio.sleep(0.5)
         assert done == [1]
