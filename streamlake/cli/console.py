@@ -7,7 +7,7 @@ import json
 import sys
 import unicodedata
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -111,7 +111,9 @@ def as_table(title: str, columns: list[str], rows: list[list[Any]], numbers: tup
     table = Table(title=Text(visible(title), "bold") if title else None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         header = Text(visible(column))
-        table.add_column(header, justify="right" if column in numbers else "left", header_style="dim", overflow="fold")
+        justify: Literal["right", "left"] = "right" if column in numbers else "left"
+        # Folding, where nothing is folded, would still take a space from the end of text with characters of no width.
+        table.add_column(header, justify=justify, header_style="dim", overflow="fold", no_wrap=out.width >= WIDE)
     for row in rows:
         table.add_row(*(value if isinstance(value, Text) else Text(visible(text(value))) for value in row))
     return table

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ class Postgres:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if os.geteuid() == 0:  # it refuses to run as root
+                _require_reach(directory)
                 for path in (directory, self._socket):
                     shutil.chown(path, "nobody", "nogroup")
         except (OSError, LookupError) as error:
@@ -114,6 +116,15 @@ def _programs() -> Path:
         )
     (programs, *_) = sorted(Path(found.origin).parent.glob("pginstall*/bin"), reverse=True)
     return programs
+
+
+def _require_reach(directory: Path) -> None:
+    for parent in directory.absolute().parents:
+        if not parent.stat().st_mode & stat.S_IXOTH:
+            raise Invalid(
+                f"PostgreSQL does not run as root, and the user it runs as instead, nobody, cannot enter {parent}: "
+                f"chmod o+x {parent}, give a data directory elsewhere, or run this as an ordinary user"
+            )
 
 
 def _end_with_parent() -> None:

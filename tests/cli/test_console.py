@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.text import Text
 
@@ -70,6 +70,7 @@ def test_markup_is_data_wherever_it_comes(capsys, text):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
+@example("00\u1be6\xa0")
 def test_any_text_comes_out_as_it_is(text):
     with console.out.capture() as captured:
         console.say(text)

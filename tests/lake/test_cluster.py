@@ -1,0 +1,155 @@
+"""A cluster on one machine: real brokers on PostgreSQL, killed while they are produced to."""
+
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from support.wait import DEADLINE_S, wait_until
+
+from streamlake.core.errors import Invalid
+from streamlake.lake.cluster import CLUSTER_FILE, LocalCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.whole]
+
+PARTITIONS = 6
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where `nobody` may go, as whom PostgreSQL runs for root."""
+    with tempfile.TemporaryDirectory(prefix="cluster-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "data"
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cluster(directory: Path, told: list[str]) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(directory, 3, tell=told.append)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+def announced(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / CLUSTER_FILE).read_text())
+
+
+class Load:
+    """An idempotent producer to all partitions, until it is stopped."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.acked: set[tuple[int, int, bytes]] = set()
+        self.failed: list[str] = []
+        self._producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.is_set():
+            for partition in range(PARTITIONS):
+                self._producer.produce("t", b"%d" % number, partition=partition, on_delivery=self._delivered)
+                number += 1
+            self._producer.poll(0.02)
+        assert self._producer.flush(DEADLINE_S) == 0
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self.failed.append(str(error))
+        else:
+            self.acked.add((message.partition(), message.offset(), message.value()))
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def everything(bootstrap: str, count: int) -> list[tuple[int, int, bytes]]:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "g", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["t"])
+    found: list[tuple[int, int, bytes]] = []
+    until = time.monotonic() + DEADLINE_S
+    while len(found) < count and time.monotonic() < until:
+        for message in consumer.consume(1000, 0.5):
+            if message.error() is None:
+                found.append((message.partition(), message.offset(), message.value()))
+    consumer.close()
+    return found
+
+
+def test_brokers_that_are_killed_lose_and_repeat_nothing(
+    cluster: LocalCluster, directory: Path, told: list[str]
+) -> None:
+    facts = announced(directory)
+    assert [broker["node"] for broker in facts["brokers"]] == [0, 1, 2]
+    assert facts["bootstrap"] == cluster.bootstrap == ",".join(b["bootstrap"] for b in facts["brokers"])
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    wait_until(lambda: len(admin.list_topics(timeout=DEADLINE_S).brokers) == 3)
+    for made in admin.create_topics([NewTopic("t", PARTITIONS, 1)]).values():
+        made.result(DEADLINE_S)
+    leaders = {p.leader for p in admin.list_topics("t", timeout=DEADLINE_S).topics["t"].partitions.values()}
+    assert leaders == {0, 1, 2}
+    load = Load(cluster.bootstrap)
+    for victim in (1, 0):
+        before = len(load.acked)
+        (pid,) = [b["pid"] for b in announced(directory)["brokers"] if b["node"] == victim]
+        os.kill(pid, signal.SIGKILL)
+        # Not started again before the others have taken over: partitions of all brokers go on.
+        wait_until(lambda before=before: len({p for p, _, _ in _since(load, before)}) == PARTITIONS)
+        wait_until(lambda victim=victim: _runs_again(cluster, directory, victim))
+        assert any(f"broker {victim} has ended, and is started again" in line for line in told)
+    load.stop()
+    assert load.failed == []
+    found = everything(cluster.bootstrap, len(load.acked))
+    assert set(found) == load.acked and len(found) == len(set(found))
+    assert len({value for _, _, value in found}) == len(found), "a record is there once"
+
+
+def _since(load: Load, count: int) -> list[tuple[int, int, bytes]]:
+    return sorted(load.acked, key=lambda record: int(record[2]))[count:]
+
+
+def _runs_again(cluster: LocalCluster, directory: Path, node: int) -> bool:
+    cluster.watch()
+    return node in [broker["node"] for broker in announced(directory)["brokers"]]
+
+
+def test_a_cluster_that_was_stopped_has_everything_when_it_starts_again(directory: Path) -> None:
+    first = LocalCluster(directory, 2)
+    first.start()
+    admin = AdminClient({"bootstrap.servers": first.bootstrap})
+    for made in admin.create_topics([NewTopic("t", PARTITIONS, 1)]).values():
+        made.result(DEADLINE_S)
+    load = Load(first.bootstrap)
+    wait_until(lambda: len(load.acked) > 100)
+    load.stop()
+    first.stop()
+    assert not (directory / CLUSTER_FILE).exists()
+    again = LocalCluster(directory, 2)
+    again.start()
+    assert set(everything(again.bootstrap, len(load.acked))) == load.acked
+    again.stop()
+
+
+def test_what_cannot_be_started_leaves_nothing_behind(directory: Path) -> None:
+    with pytest.raises(Invalid, match="give a number from 1 to"):
+        LocalCluster(directory, 0)
+    wrong = LocalCluster(directory, 2, metadata_url="postgresql://nobody@127.0.0.1:1/x")
+    with pytest.raises(Exception, match="metadata"):
+        wrong.start()
+    assert not (directory / CLUSTER_FILE).exists()
