@@ -26,9 +26,12 @@ from streamlake.table.formats import by_schema_id
 from streamlake.table.formats.converted import Reason
 from streamlake.table.formats.port import ValueReader
 from streamlake.table.formats.protobuf.convert import ProtobufReader
+from streamlake.table.formats.protobuf.indexes import read_prefix
 from streamlake.table.formats.protobuf.schema import compile_message, message_at
 
 FILES = [compiled(every_kind()), *(plain(RandomProtobuf(random.Random(seed)).file()) for seed in range(12))]
+# The others refuse text that is not UTF-8 also where the field comes again; a table looks at the last.
+_PROTO2 = {n for n, data in enumerate(FILES) if not FileDescriptorProto.FromString(data).syntax}
 
 
 class _Readers:
@@ -78,9 +81,10 @@ def check_value(data: bytes) -> None:
     rows = sorted(row for group in found.groups for row in group.rows.to_pylist())
     assert sorted(rows + [error.row for error in found.errors]) == [0, 1]
     assert 1 in rows
-    if 0 in rows and data[5:6] == b"\x02":
-        reader = _NATIVE.reader(int.from_bytes(data[1:5], "big"))
-        GetMessageClass(message_at(reader._file, (data[6] // 2,))).FromString(data[7:])
+    if 0 in rows and (schema_id := int.from_bytes(data[1:5], "big")) in _PROTO2:
+        path, size_bytes = read_prefix(data[5:])
+        message = message_at(_NATIVE.reader(schema_id)._file, path)
+        GetMessageClass(message).FromString(data[5 + size_bytes :])
 
 
 def check_descriptor(data: bytes) -> None:

@@ -58,9 +58,9 @@ def _run(task: Task) -> Answer:
     said = _NOISE.sub("", done.stderr.decode(errors="replace")).replace(f"{task.folder}/", "").strip()
     if done.returncode == REFUSED:
         raise Invalid(f"not a valid Protobuf schema: {said[:ERROR_CHARS_MAX]}")
-    raise Invalid(
-        f"the schema takes more memory or time to parse than it may: make it smaller ({done.returncode}: {said[-200:]})"
-    )
+    if done.returncode < 0 or "MemoryError" in said:
+        raise Invalid("the schema takes more memory or time to parse than it may: make it smaller")
+    raise Invalid(f"the schema cannot be parsed, because the parser failed: {said[-ERROR_CHARS_MAX:]}")
 
 
 def _check_name(name: str) -> None:

@@ -30,7 +30,7 @@ from streamlake.cluster.store.membership import (
     Membership,
 )
 from streamlake.cluster.store.schema import id_block, take_ids
-from streamlake.cluster.store.schemas import SchemaRow, SchemaStore
+from streamlake.cluster.store.schemas import ReferenceRow, SchemaRow, SchemaStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams
 from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
@@ -147,6 +147,24 @@ async def test_equal_schemas_from_two_brokers(postgres, clock) -> None:
         )
         assert {type(o).__name__ for o in outcomes} <= {"VersionRow", "Conflict"}
         assert any(not isinstance(o, Conflict) for o in outcomes)
+
+
+async def test_a_version_is_not_deleted_while_a_schema_comes_to_refer_to_it(postgres, clock) -> None:
+    """One of both goes first, and the other sees it: the lock of the version, and the look after it."""
+    one, other = [
+        SchemaStore(d, (await member(d, clock, n))[1])
+        for n, d in enumerate([await postgres.open(), await postgres.open()])
+    ]
+    for n in range(8):
+        version = await one.register(f"used-{n}", SchemaRow(f'"text {n}"'), 0)
+        refers = SchemaRow("x", "PROTOBUF", (ReferenceRow("a", f"used-{n}", 1, version.schema_id),), b"", f"x {n}")
+        outcomes = await asyncio.gather(
+            other.register(f"using-{n}", refers, 0), one.soft_delete(f"used-{n}", [1]), return_exceptions=True
+        )
+        assert {type(outcomes[0]).__name__, type(outcomes[1]).__name__} in (
+            {"VersionRow", "Invalid"},
+            {"Conflict", "NoneType"},
+        )
 
 
 async def test_offsets_of_a_topic_that_is_being_deleted_are_dropped(postgres, clock, monkeypatch) -> None:

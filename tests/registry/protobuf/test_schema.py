@@ -52,9 +52,18 @@ def test_hostile_texts_are_refused(text: str) -> None:
     assert len(str(raised.value)) < 1_200
 
 
-def test_a_helper_that_breaks_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HELPER", "streamlake.no_such_module")
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "raise MemoryError"])
+def test_a_helper_that_breaks_its_limits(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dying_helper.py").write_text(f"import os\n{end}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(module, "HELPER", "dying_helper")
     with pytest.raises(Invalid, match="more memory or time"):
+        parse_schema(TEXT, {})
+
+
+def test_a_helper_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELPER", "streamlake.no_such_module")
+    with pytest.raises(Invalid, match=r"the parser failed: .*No module named"):
         parse_schema(TEXT, {})
 
 
