@@ -62,19 +62,16 @@ class Drains:
         self._identity = identity
 
     async def claim_own(self, keys: Sequence[WalKey]) -> None:
-        """Take WALs of earlier lives of this node that nobody was given yet, each as one part; and of those that were
-        given, the parts of other earlier lives of this node."""
+        """Take WALs of earlier lives of this node that nobody was given yet, each as one part, and parts of drainers
+        whose lives are over: a WAL on a disk of this node's own nobody else can drain."""
         identity = self._identity
         assert all(key.node == identity.node and key.epoch < identity.epoch for key in keys)
 
         def run(connection: Connection) -> None:
             for key in keys:
-                if row_of(connection, key, lock=True) is not None and not _rows(connection, key):
-                    _insert(connection, key, [identity])
-                # Safe if such a life still runs: it is fenced, and what it commits to the drain finds another owner.
-                d = schema.drain.c
-                left = at(d, key) & (d.by_node == identity.node) & ~d.done
-                connection.execute(update(schema.drain).where(left).values(by_epoch=identity.epoch))
+                if row_of(connection, key, lock=True) is not None:
+                    # Safe if such a life still runs: it is fenced, and what it commits finds another drainer there.
+                    _hand_out(connection, key, [identity])
 
         await self._database.write(run, identity)
 
@@ -87,18 +84,7 @@ class Drains:
             if row_of(connection, key, lock=True) is None:
                 return  # it is drained
             _require_over(connection, key)
-            rows = _rows(connection, key)
-            if not rows:
-                _insert(connection, key, to)
-                return
-            lost = [row for row in rows if not _is_current(connection, row.by_node, row.by_epoch)]
-            if not (unfinished := [row for row in lost if not row.done]) and all(row.done for row in rows):
-                unfinished = lost[:1]  # all is in objects; somebody has to discard the WAL
-            for number, row in enumerate(unfinished):
-                taker = to[number % len(to)]
-                this = at(schema.drain.c, key) & (schema.drain.c.part == row.part)
-                given = {"by_node": taker.node, "by_epoch": taker.epoch, "done": False}
-                connection.execute(update(schema.drain).where(this).values(given))
+            _hand_out(connection, key, to)
 
         await self._database.write(run, self._identity)
 
@@ -159,6 +145,22 @@ def require_drainer(connection: Connection, part: DrainPart, identity: BrokerIde
     row = connection.execute(query).one_or_none()
     if row is None or (row.by_node, row.by_epoch) != (identity.node, identity.epoch) or row.done:
         raise Fenced(f"the drain of {part} was given to another broker, or is done: stop acting for it")
+
+
+def _hand_out(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -> None:
+    """A WAL that nobody was given, or the parts of it whose drainers' lives are over."""
+    rows = _rows(connection, key)
+    if not rows:
+        _insert(connection, key, to)
+        return
+    lost = [row for row in rows if not _is_current(connection, row.by_node, row.by_epoch)]
+    if not (unfinished := [row for row in lost if not row.done]) and all(row.done for row in rows):
+        unfinished = lost[:1]  # all is in objects; somebody has to discard the WAL
+    for number, row in enumerate(unfinished):
+        taker = to[number % len(to)]
+        this = at(schema.drain.c, key) & (schema.drain.c.part == row.part)
+        given = {"by_node": taker.node, "by_epoch": taker.epoch, "done": False}
+        connection.execute(update(schema.drain).where(this).values(given))
 
 
 def _insert(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -> None:
