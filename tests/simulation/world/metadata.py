@@ -84,7 +84,8 @@ CONTROLLER = "(SELECT node FROM main.controller), (SELECT broker_epoch FROM main
 TRIGGERS = {
     "fence_seen": "UPDATE OF epoch ON main.broker BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state)",
     "assign_seen": f"UPDATE OF node ON main.partition BEGIN SELECT assign_seen({CONTROLLER})",
-    "drain_seen": f"UPDATE OF by_node ON main.drain BEGIN SELECT assign_seen({CONTROLLER})",
+    # A node may take the drains of its own former lives.
+    "drain_seen": f"UPDATE OF by_node ON main.drain WHEN new.by_node <> new.node BEGIN SELECT assign_seen({CONTROLLER})",
 }
 
 
