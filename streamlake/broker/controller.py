@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 FOLLOW_INTERVAL_S = 0.5  # between two looks of a broker that is not the controller; below watch.GAP_S
 SUSPECT_S = 1.0  # without a beat
+PROBE_S = 0.3  # for the answer of a suspect's port; with LOOK_INTERVAL_S well below watch.GAP_S
 PART_BYTES = 64 * MIB  # of a WAL that one broker drains
 
 
@@ -138,10 +139,11 @@ class Controller:
     async def _fence_dead(self, view: ClusterView) -> bool:
         """Whether anybody was fenced."""
         assert self.term is not None
+        others = [broker for broker in view.brokers.values() if broker.node != self._identity.node]
+        # All at once: a look that comes late begins the watch of everybody anew.
+        found = await asyncio.gather(*(self._is_to_be_fenced(view, broker) for broker in others))
         fenced = False
-        for broker in view.brokers.values():
-            if broker.node == self._identity.node or not await self._is_to_be_fenced(view, broker):
-                continue
+        for broker in [broker for broker, is_over in zip(others, found, strict=True) if is_over]:
             # Durable before its WALs are read and its partitions opened: what it writes from here on changes nothing.
             await self._membership.take_over(self.term, broker.node, broker.sign)
             log.warning("a broker was fenced", node=broker.node, epoch=broker.epoch, state=broker.state)
@@ -162,7 +164,7 @@ class Controller:
             return False
         # Of a loopback address nothing is known unless ours is one, too: then all brokers are on this machine.
         known = not is_loopback(broker.host) or is_loopback(self._host)
-        return known and await refuses(broker.host, broker.port)
+        return known and await refuses(broker.host, broker.port, PROBE_S)
 
     # -- their WALs ----------------------------------------------------------------------------------------------------
 

@@ -48,11 +48,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def refuses(host: str, port: int) -> bool:
-    """Whether this address answers that nobody listens there. No answer, or an address that is not there any more, is
-    no refusal: what listens may still reach others."""
+async def refuses(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
+    """Whether this address answers that nobody listens there. No answer in time, or an address that is not there any
+    more, is no refusal: what listens may still reach others."""
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
         return True

@@ -162,7 +162,7 @@ async def test_who_refuses_is_fenced_before_its_lease_is_over(
 ) -> None:
     """Behind an object WAL only: with a shared disk nothing but the lease keeps it from acknowledging."""
 
-    async def answer(host: str, port: int) -> bool:
+    async def answer(host: str, port: int, timeout_s: float) -> bool:
         return refuses
 
     monkeypatch.setattr(module, "refuses", answer)
@@ -172,6 +172,24 @@ async def test_who_refuses_is_fenced_before_its_lease_is_over(
     assert await state_of(one, 1) == ((2, FENCED) if refuses and wal == "object" else (1, "serving"))
     await pass_time(world, [one], 3)
     assert await state_of(one, 1) == (2, FENCED)
+
+
+async def test_hosts_that_are_lost_are_fenced_though_their_ports_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for their answers must not be late for the next look: nobody would ever be watched for a whole lease."""
+    world, (one, *lost) = await cluster("object", "object", "object", "object")
+    asked = 0.0
+
+    async def no_answer(host: str, port: int, timeout_s: float) -> bool:
+        nonlocal asked
+        if asked < world.clock.boot:  # those that wait at once wait together
+            world.clock.advance(timeout_s)
+            asked = world.clock.boot
+        return False
+
+    monkeypatch.setattr(module, "refuses", no_answer)
+    await pass_time(world, [one, *lost], 1)
+    await pass_time(world, [one], 6)
+    assert [await state_of(one, life.membership.identity.node) for life in lost] == [(2, FENCED)] * 3
 
 
 async def test_a_controller_that_was_paused_changes_nothing() -> None:

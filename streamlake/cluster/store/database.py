@@ -31,13 +31,12 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from streamlake.cluster.store import migrations, postgres
-from streamlake.cluster.store.fences import Fence, fallen
+from streamlake.cluster.store.fences import Fallen, Fence, fallen
 from streamlake.core.clock import Clock
 from streamlake.core.errors import (
     Closed,
     Conflict,
     Corrupt,
-    Fenced,
     Full,
     Invalid,
     OutcomeUnknown,
@@ -286,7 +285,7 @@ class Database:
         self, connection: Connection, writes: Sequence[Write], last_try: bool
     ) -> tuple[list[Outcome], Transaction]:
         """The outcomes of the writes before the first one to retry, and the transaction that holds their effects."""
-        fenced: dict[Fence, Fenced] = {}
+        fenced: dict[Fence, Fallen] = {}
         while True:
             transaction = connection.begin()
             outcomes: list[Outcome] = []
@@ -357,7 +356,7 @@ def _take(queue: deque[_Operation]) -> list[_Operation]:
     return [operation for operation in group if not operation.answer.cancelled()]
 
 
-def _fenced_by(write: Write, fenced: Mapping[Fence, Fenced]) -> Fenced | None:
+def _fenced_by(write: Write, fenced: Mapping[Fence, Fallen]) -> Fallen | None:
     return next((fenced[fence] for fence in write.fences if fence in fenced), None)
 
 

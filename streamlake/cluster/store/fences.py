@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy import Column, Connection, Select, bindparam, literal, select, union_all
 
 from streamlake.cluster.store import schema
-from streamlake.core.errors import Fenced
+from streamlake.core.errors import Corrupt, Fenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,12 @@ class SlotEpoch:
 
 
 Fence = BrokerIdentity | SlotEpoch
+Fallen = Fenced | Corrupt  # why a fence does not stand
+
+LOST_COMMITS = (
+    "A failover to a standby that was behind, or a restored backup, has lost commits: nothing may be built on what is"
+    " left. Restore the newest state of the metadata store, then start again"
+)
 
 
 def _epochs(kind: int, key: "Column[int]", epoch: "Column[int]", keys: str) -> "Select[int, int, int]":
@@ -55,7 +61,7 @@ _BROKERS = _epochs(_BROKER, schema.broker.c.node, schema.broker.c.epoch, "nodes"
 _BOTH = union_all(select(_SLOTS.cte("slots")), select(_BROKERS.cte("brokers")))
 
 
-def fallen(connection: Connection, fences: Collection[Fence]) -> dict[Fence, Fenced]:
+def fallen(connection: Connection, fences: Collection[Fence]) -> dict[Fence, Fallen]:
     """Those of the fences that do not stand, each with its error. The others cannot fall before the commit."""
     keys: dict[str, list[int]] = {}
     if slots := {fence.slot for fence in fences if isinstance(fence, SlotEpoch)}:
@@ -66,7 +72,7 @@ def fallen(connection: Connection, fences: Collection[Fence]) -> dict[Fence, Fen
         return {}
     query = _BOTH if slots and nodes else _SLOTS if slots else _BROKERS
     epochs: dict[tuple[int, int], int] = {(kind, key): epoch for kind, key, epoch in connection.execute(query, keys)}
-    found: dict[Fence, Fenced] = {}
+    found: dict[Fence, Fallen] = {}
     for fence in fences:
         if isinstance(fence, SlotEpoch):
             if (epoch := epochs.get((_SLOT, fence.slot))) != fence.epoch:
@@ -76,8 +82,13 @@ def fallen(connection: Connection, fences: Collection[Fence]) -> dict[Fence, Fen
     return found
 
 
-def taken_over(fence: BrokerIdentity, epoch: int | None) -> Fenced:
-    """The error of a process whose node is at `epoch` now."""
+def taken_over(fence: BrokerIdentity, epoch: int | None) -> Fallen:
+    """The error of a process whose node is at `epoch` now, which is another than its own."""
+    if epoch is None or epoch < fence.epoch:
+        return Corrupt(
+            f"the metadata store went back: node {fence.node} has epoch {epoch} there, and this process was given"
+            f" {fence.epoch}. {LOST_COMMITS}"
+        )
     return Fenced(
         f"node {fence.node} was taken over: its epoch is {epoch}, this process has {fence.epoch}. "
         "Another server runs with the same node id; this one must stop"

@@ -28,7 +28,7 @@ from sqlalchemy import Connection, RowMapping, Update, select, update
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity, taken_over
+from streamlake.cluster.store.fences import LOST_COMMITS, BrokerIdentity, taken_over
 from streamlake.cluster.store.schema import FENCED, LEFT, RUNNING_STATES, SERVING, STARTING, insert_into
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.core.clock import Clock
@@ -272,12 +272,6 @@ def brokers_of(connection: Connection) -> list[BrokerInfo]:
     return [BrokerInfo(*row) for row in connection.execute(_BROKERS)]
 
 
-LOST_COMMITS = (
-    "A failover to a standby that was behind, or a restored backup, has lost commits: nothing may be built on what is"
-    " left. Restore the newest state of the metadata store, then start again"
-)
-
-
 def _take_epoch(connection: Connection, node: int, host: str, port: int, former: Sign | None) -> int:
     """The next epoch. The row is created first, so that it can be locked: of two processes that register one node at
     the same time, one comes first."""
@@ -325,9 +319,4 @@ def _not_mine(connection: Connection, identity: BrokerIdentity) -> Fenced | Corr
     """Why there is no row of this identity."""
     b = schema.broker.c
     epoch: int | None = connection.execute(select(b.epoch).where(b.node == identity.node)).scalar()
-    if epoch is None or epoch < identity.epoch:
-        return Corrupt(
-            f"the metadata store went back: node {identity.node} has epoch {epoch} there, and this process was given"
-            f" {identity.epoch}. {LOST_COMMITS}"
-        )
     return taken_over(identity, epoch)

@@ -10,7 +10,7 @@ import asyncio
 
 import pytest
 from contracts.metadata_contract import put, rows
-from sqlalchemy import event, update
+from sqlalchemy import delete, event, update
 from support.locks import Held, until, waiting_for_a_lock
 from support.members import controller, next_process, sign_of
 
@@ -21,7 +21,7 @@ from streamlake.cluster.store.fences import BrokerIdentity, Fence, SlotEpoch
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.slots import assign
 from streamlake.cluster.watch import Sign
-from streamlake.core.errors import Fenced
+from streamlake.core.errors import Corrupt, Fenced
 from streamlake.core.ids import Ids
 
 
@@ -185,3 +185,15 @@ async def test_groups_that_name_slots_in_any_order_do_not_wait_in_a_circle(postg
         ]
         assert await asyncio.gather(*writes) == [1] * 16
     assert [database.retries for database in databases] == [0] * 4
+
+
+@pytest.mark.parametrize("left", [None, 1])
+async def test_a_store_that_went_back_is_damage_and_no_fence(cluster, left: int | None) -> None:
+    """A failover lost the registration of this process, perhaps with all that was built on it."""
+    await cluster.register(7)
+    identity = await cluster.register(7)
+    row = schema.broker.c.node == 7
+    lost = delete(schema.broker).where(row) if left is None else update(schema.broker).where(row).values(epoch=left)
+    await cluster.database.write(lambda connection: connection.execute(lost).rowcount)
+    with pytest.raises(Corrupt, match=f"went back: node 7 has epoch {left} there, and this process was given 2"):
+        await cluster.database.write(lambda connection: None, identity)

@@ -78,11 +78,6 @@ async def test_a_node_that_may_run_is_not_registered_again(database, clock) -> N
     assert (await new.register(0, "localhost", 9093)).epoch == 2
 
 
-async def test_unknown_nodes_are_fenced(database, clock, cluster) -> None:
-    with pytest.raises(Fenced):
-        await database.write(lambda c: None, replace(cluster.identity, node=9))
-
-
 def test_there_is_no_identity_before_registration(clock) -> None:
     with pytest.raises(Closed):
         _ = Membership(None, None, clock, Ids(1)).identity
