@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from streamlake.cli import cluster
+from streamlake.cli import kafka
 from streamlake.cli.kafka import Cluster, ask, check
 from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.peers.offsets import EARLIEST, LATEST
@@ -20,7 +20,7 @@ def test_the_first_broker_that_answers(lake):
 
 
 async def test_none_that_answers_is_told_with_all_reasons(lake, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(kafka, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(Unavailable) as told:

@@ -122,7 +122,7 @@ class Broker:
         counters, transport = Counters(), FakeTransport()
         transport.abort = lambda: None  # type: ignore[method-assign]
         connection = Connection(
-            self.services.context("localhost", 9092),
+            self.services.context(),
             self._handlers,
             FRAME_BYTES_MAX,
             counters,

@@ -206,7 +206,7 @@ async def serve(process: Process, machine: SimMachine, network: SimNet, kind: st
         process.exit(1)
         return
     listener = Listener(network.bind("a", 9092), 100, 1 << 20)  # type: ignore[arg-type]
-    await listener.start(services.context("a", 9092), HANDLERS, services.connection_memory)
+    await listener.start(services.context(), HANDLERS, services.connection_memory)
 
 
 async def produce(count: int, told: Counter[str]) -> None:
