@@ -101,7 +101,8 @@ class SqlStreamMetadata:
         def run(connection: Connection) -> list[StreamState]:
             ids = None if stream_ids is None else sorted(set(stream_ids))
             history = _histories(connection, ids)
-            return [_state(row, history.get(i, ())) for i, row in _rows_by_id(connection, ids).items()]
+            rows = self._of_drained(connection, _rows_by_id(connection, ids))
+            return [_state(row, history.get(i, ())) for i, row in rows.items()]
 
         return await self._database.read(run)
 
@@ -140,6 +141,8 @@ class SqlStreamMetadata:
             _require_prepared(connection, object_id)
             streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
             kept = [r for r in ranges if r.stream_id in streams]
+            if lost := streams.keys() - self._of_drained(connection, streams).keys():
+                raise Fenced(f"streams {sorted(lost)} do not belong to the lives whose WAL is drained any more")
             ends = _new_ends(streams, kept)
             blob = object_ranges.encode(kept)
             this = schema.object_.c.id == object_id
@@ -181,6 +184,18 @@ class SqlStreamMetadata:
     async def wal_trim(self) -> int:
         wal = self._bound_wal()
         return await self._database.read(lambda connection: trim_of(connection, wal, lock=False))
+
+    def _of_drained(self, connection: Connection, rows: dict[int, RowMapping]) -> dict[int, RowMapping]:
+        """A drain is about the streams that the lives on its WAL have open, and no others. On a shared disk a zombie of
+        theirs may still add records, which it never acknowledges, after a first drain has given its streams free: a
+        drain that is done again must not put them into a stream that somebody else has opened since."""
+        if self._drained is None:
+            return rows
+        wal = self._drained.wal
+        since = since_epoch_of(connection, wal)
+        return {
+            i: row for i, row in rows.items() if row["owner"] == wal.node and since <= row["owner_epoch"] <= wal.epoch
+        }
 
     def _move_trim(self, connection: Connection, wal: WalKey, position: int) -> None:
         if self._drained is None:

@@ -194,3 +194,22 @@ async def test_what_may_be_swept_lies_below_every_wal_that_is_listed(world: Worl
     assert await drains.first_undrained(DEAD) == world.wal.epoch
     await drains.forget(world.wal)
     assert await drains.first_undrained(DEAD) == back.identity.epoch
+
+
+async def test_a_drain_that_is_done_again_adds_nothing_to_streams_of_others(world: World) -> None:
+    """Found by simulation: on a shared disk a zombie had added records, which it never acknowledged, after the drain
+    that gave its streams free. A second drain, as the answer to the first one was lost, found them."""
+    await fence(world.members[0], DEAD)
+    await world.give(1)
+    (part,) = await world.drains(1).mine()
+    await world.drains(1).finish(part)
+    wal = await Wals(world.database, world.members[0].identity).adopt("object", continues=False)
+    (state, _) = await opened(world.of(world.members[0], wal), world.streams[:2], [0, 0])
+    await fence(world.members[0], 1)
+    await world.give(0)
+    again = world.of(world.members[0], None, part)
+    assert await again.stream_states() == [], "nothing of it is to be drained"
+    object_id = await again.prepare_object(1000)
+    for stream_id, epoch in ((world.streams[0], state.epoch), (world.streams[2], world.epochs[2])):
+        with pytest.raises(Fenced, match="do not belong to the lives whose WAL is drained"):
+            await again.commit_object(object_id, 1, [StreamRange(stream_id, epoch, 0, 10)], [], 0)
