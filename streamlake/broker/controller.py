@@ -27,7 +27,7 @@ from streamlake.broker.wal import WalOpener
 from streamlake.cluster.placement import place
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.drains import Drains
+from streamlake.cluster.store.drains import Drains, orphaned
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.schema import LEFT, SERVING
@@ -186,8 +186,7 @@ class Controller:
         drains = [d for d in view.drains if d.part.wal == row.key]
         if not drains:
             return not owner.may_run  # else its next life takes it
-        lost = [d for d in drains if not view.is_running(d.by_node, d.by_epoch)]
-        return any(not d.done for d in lost) or (bool(lost) and all(d.done for d in drains))
+        return bool(orphaned(drains, view.is_running))
 
     def _can_be_drained(self, row: WalRow) -> bool:
         uri = self._opener.parse(row.uri)

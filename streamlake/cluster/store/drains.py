@@ -10,7 +10,7 @@ A WAL whose parts are all done is still listed until its objects are deleted; sh
 part is given anew, and finds no records.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -43,15 +43,27 @@ class DrainRow:
     done: bool
 
 
-def drains_of(connection: Connection) -> list[DrainRow]:
-    """All, by node, URI, epoch and part."""
+def drains_of(connection: Connection, key: WalKey | None = None, *, lock: bool = False) -> list[DrainRow]:
+    """All of a WAL, or of all, by node, URI, epoch and part; `lock` locks them until the commit."""
     d = schema.drain.c
     query = select(d.node, d.uri, d.epoch, d.part, d.parts, d.by_node, d.by_epoch, d.done)
     query = query.order_by(d.node, d.uri, d.epoch, d.part)
+    if key is not None:
+        query = query.where(at(d, key))
+    if lock:
+        query = query.with_for_update()
     return [
         DrainRow(DrainPart(WalKey(node, uri, epoch), part, parts), by_node, by_epoch, done)
         for node, uri, epoch, part, parts, by_node, by_epoch, done in connection.execute(query)
     ]
+
+
+def orphaned(rows: Sequence[DrainRow], is_running: Callable[[int, int], bool]) -> list[DrainRow]:
+    """Those of a WAL that somebody has to be given anew, as their drainers' lives, a node and a broker epoch, are over.
+    If all is in objects, one of these: somebody has to discard the WAL."""
+    over = [row for row in rows if not is_running(row.by_node, row.by_epoch)]
+    unfinished = [row for row in over if not row.done]
+    return over[:1] if all(row.done for row in rows) else unfinished
 
 
 class Drains:
@@ -120,7 +132,7 @@ class Drains:
             connection.execute(update(schema.stream).where(held).values(owner=None))
             this = at(schema.drain.c, key) & (schema.drain.c.part == part.part)
             connection.execute(update(schema.drain).where(this).values(done=True))
-            return all(row.done for row in _rows(connection, key))
+            return all(row.done for row in drains_of(connection, key, lock=True))
 
         # Durable before anybody opens these streams: only this says that no WAL holds more of them. Streams that the
         # node has opened in a later life have a later owner epoch, and are left alone.
@@ -130,9 +142,8 @@ class Drains:
         """All parts are done, and the objects or files of the WAL are gone."""
 
         def run(connection: Connection) -> None:
-            if all(row.done for row in _rows(connection, key)):
-                connection.execute(delete(schema.drain).where(at(schema.drain.c, key)))
-                connection.execute(delete(schema.wal).where(at(schema.wal.c, key)))
+            if all(row.done for row in drains_of(connection, key, lock=True)):
+                connection.execute(delete(schema.wal).where(at(schema.wal.c, key)))  # and its drains with it
 
         # Safe at a crash before: the part is given anew, finds nothing that is not in objects, and comes here again.
         await self._database.write(run, self._identity)
@@ -149,16 +160,13 @@ def require_drainer(connection: Connection, part: DrainPart, identity: BrokerIde
 
 def _hand_out(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -> None:
     """A WAL that nobody was given, or the parts of it whose drainers' lives are over."""
-    rows = _rows(connection, key)
+    rows = drains_of(connection, key, lock=True)
     if not rows:
         _insert(connection, key, to)
         return
-    lost = [row for row in rows if not _is_current(connection, row.by_node, row.by_epoch)]
-    if not (unfinished := [row for row in lost if not row.done]) and all(row.done for row in rows):
-        unfinished = lost[:1]  # all is in objects; somebody has to discard the WAL
-    for number, row in enumerate(unfinished):
+    for number, row in enumerate(orphaned(rows, lambda node, epoch: _is_running(connection, node, epoch))):
         taker = to[number % len(to)]
-        this = at(schema.drain.c, key) & (schema.drain.c.part == row.part)
+        this = at(schema.drain.c, key) & (schema.drain.c.part == row.part.part)
         given = {"by_node": taker.node, "by_epoch": taker.epoch, "done": False}
         connection.execute(update(schema.drain).where(this).values(given))
 
@@ -169,21 +177,7 @@ def _insert(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -
     connection.execute(insert(schema.drain), rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    part: int
-    by_node: int
-    by_epoch: int
-    done: bool
-
-
-def _rows(connection: Connection, key: WalKey) -> list[_Row]:
-    d = schema.drain.c
-    query = select(d.part, d.by_node, d.by_epoch, d.done).where(at(d, key)).order_by(d.part).with_for_update()
-    return [_Row(*row) for row in connection.execute(query)]
-
-
-def _is_current(connection: Connection, node: int, epoch: int) -> bool:
+def _is_running(connection: Connection, node: int, epoch: int) -> bool:
     """Whether this life of the node may still run."""
     b = schema.broker.c
     row = connection.execute(select(b.epoch, b.state).where(b.node == node)).one_or_none()
