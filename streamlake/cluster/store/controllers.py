@@ -6,7 +6,7 @@ the commit, so a controller that was replaced while it was paused changes nothin
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
@@ -54,16 +54,19 @@ async def elect(database: Database, identity: BrokerIdentity, former: Term | Non
 
 def require_controller(connection: Connection, term: Term) -> None:
     """Conflict unless the term is the current one; it is until the commit."""
-    c = schema.controller.c
-    query = select(c.node, c.broker_epoch, c.epoch).where(c.id == CONTROLLER_ROW)
-    row = connection.execute(query.with_for_update(read=True, key_share=False)).one_or_none()
-    if row is None or Term(*row) != term:
+    if _found(connection, _CURRENT.with_for_update(read=True)) != term:
         raise Conflict(f"this broker is not the controller any more: its term was {term.epoch}")
 
 
 def term_of(connection: Connection, lock: bool = False) -> Term | None:
     """The current term; None before the first one."""
-    c = schema.controller.c
-    query = select(c.node, c.broker_epoch, c.epoch).where(c.id == CONTROLLER_ROW)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    return _found(connection, _CURRENT.with_for_update() if lock else _CURRENT)
+
+
+_c = schema.controller.c
+_CURRENT = select(_c.node, _c.broker_epoch, _c.epoch).where(_c.id == CONTROLLER_ROW)
+
+
+def _found(connection: Connection, query: "Select[int, int, int]") -> Term | None:
+    row = connection.execute(query).one_or_none()
     return None if row is None else Term(*row)
