@@ -193,9 +193,7 @@ class SqlStreamMetadata:
             return rows
         wal = self._drained.wal
         since = since_epoch_of(connection, wal)
-        return {
-            i: row for i, row in rows.items() if row["owner"] == wal.node and since <= row["owner_epoch"] <= wal.epoch
-        }
+        return {i: row for i, row in rows.items() if _is_open_in(row, wal.node, since, wal.epoch)}
 
     def _move_trim(self, connection: Connection, wal: WalKey, position: int) -> None:
         if self._drained is None:
@@ -357,8 +355,12 @@ def _refusal(row: RowMapping, start_offset: int, identity: BrokerIdentity, since
 
 
 def _is_elsewhere(row: RowMapping, identity: BrokerIdentity, since_epoch: int) -> bool:
-    owner, owner_epoch = row["owner"], row["owner_epoch"]
-    return owner is not None and not (owner == identity.node and since_epoch <= owner_epoch <= identity.epoch)
+    return row["owner"] is not None and not _is_open_in(row, identity.node, since_epoch, identity.epoch)
+
+
+def _is_open_in(row: RowMapping, node: int, first_epoch: int, last_epoch: int) -> bool:
+    """Whether one of these lives of the node has the stream open."""
+    return bool(row["owner"] == node and first_epoch <= row["owner_epoch"] <= last_epoch)
 
 
 def _is_open(row: RowMapping, stream_epoch: int) -> bool:
