@@ -27,7 +27,7 @@ from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
+from streamlake.cluster.store.schema import current_revision, in_lists, lock_revision, next_revision, upsert
 from streamlake.core.errors import Invalid, OutcomeUnknown
 
 ALL_BROKERS = -1  # node of the rows that apply to every broker
@@ -227,7 +227,7 @@ def check_static(static: Mapping[str, str]) -> dict[str, str]:
 
 def _load(connection: Connection) -> Loaded:
     """The revision is read first: the configs are never older than it."""
-    revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
+    revision = current_revision(connection)
     c = schema.broker_config.c
     loaded: Rows = {}
     for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):

@@ -10,10 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from sqlalchemy import select
-
-from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.schema import current_revision
 from streamlake.core.errors import StreamLakeError
 from streamlake.core.retry import TRANSIENT
 
@@ -64,8 +62,7 @@ class CatchUp:
         await asyncio.sleep(max(0.0, self._looked_at + CATCH_UP_INTERVAL_S - loop.time()))
         self._looked_at, self._next = loop.time(), None  # who asks from here on needs another look
         try:
-            query = select(schema.cluster.c.revision)
-            revision = await self._database.read(lambda connection: connection.execute(query).scalar_one())
+            revision = await self._database.read(current_revision)
             if self._image.revision < revision:
                 await self._image.refresh()
         except StreamLakeError:

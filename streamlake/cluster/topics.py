@@ -23,7 +23,7 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.schema import in_lists, lock_revision, next_revision, upsert
+from streamlake.cluster.store.schema import current_revision, in_lists, lock_revision, next_revision, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
 from streamlake.cluster.store.table_progress import begin_table, extend_table, has_committed, release_holds
 from streamlake.core.clock import Clock
@@ -51,6 +51,11 @@ class TopicInfo:
     @property
     def is_table(self) -> bool:
         return boolean(self.configs.get("streamlake.table.enable", "false"))
+
+    @property
+    def table_node(self) -> int | None:
+        """The broker that writes the topic's table: the one that has its first partition."""
+        return self.partitions[0].node
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +423,7 @@ def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
 
 def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
     """The revision, and all topics by name. The revision is read first: the topics are never older than it."""
-    revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
+    revision = current_revision(connection)
     t, c, p = schema.topic.c, schema.topic_config.c, schema.partition.c
     configs: dict[UUID, dict[str, str]] = {}
     for topic_id, key, value in connection.execute(select(c.topic_id, c.key, c.value).order_by(c.key)):

@@ -174,7 +174,7 @@ class Membership:
                     f"the metadata store went back: it counts beat {beat} of node {identity.node}, and had acknowledged"
                     f" beat {acknowledged}. {LOST_COMMITS}"
                 )
-            return beat, _view(connection)
+            return beat, beat_view(connection)
 
         try:
             self._beat, view = await self._beats.write(run)
@@ -293,7 +293,7 @@ _BROKERS = select(_b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port).order_
 _VIEW = _BROKERS.add_columns(select(schema.cluster.c.revision).scalar_subquery())
 
 
-def _view(connection: Connection) -> BeatView:
+def beat_view(connection: Connection) -> BeatView:
     rows = connection.execute(_VIEW).all()  # this broker at least
     return BeatView(rows[0][-1], tuple(BrokerInfo(*row[:-1]) for row in rows))
 

@@ -335,6 +335,12 @@ def lock_revision(connection: Connection) -> None:
     connection.execute(select(cluster.c.revision).with_for_update())
 
 
+def current_revision(connection: Connection) -> int:
+    """Read it before what is to be as new as it."""
+    revision: int = connection.execute(select(cluster.c.revision)).scalar_one()
+    return revision
+
+
 def next_revision(connection: Connection) -> int:
     """Increment the revision. The LAST call in a change of topics, configs or slots: the row lock is held until the
     commit, so revisions become visible in their order, and a watcher at 6 cannot have missed 5."""

@@ -17,7 +17,7 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
-from streamlake.cluster.store.schema import RUNNING_STATES, lock_revision, next_revision, upsert
+from streamlake.cluster.store.schema import RUNNING_STATES, current_revision, lock_revision, next_revision, upsert
 
 SLOTS = 256  # fixed: `consumer_group.slot` depends on it
 
@@ -46,7 +46,7 @@ class SlotStore:
         """The revision, and the slots that were assigned, by id. They are never older than the revision."""
 
         def run(connection: Connection) -> tuple[int, list[SlotRow]]:
-            revision = connection.execute(select(schema.cluster.c.revision)).scalar_one()
+            revision = current_revision(connection)
             s = schema.slot.c
             rows = connection.execute(select(s.id, s.node, s.epoch).order_by(s.id))
             return revision, [SlotRow(*row) for row in rows]

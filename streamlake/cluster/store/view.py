@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, term_of
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import DrainRow, drains_of
-from streamlake.cluster.store.membership import BrokerInfo, brokers_of
+from streamlake.cluster.store.membership import BrokerInfo, beat_view
 from streamlake.cluster.store.wals import WalRow, wals_of
 
 
@@ -29,9 +28,10 @@ class ClusterView:
 
 async def read_view(database: Database) -> ClusterView:
     def run(connection: Connection) -> ClusterView:
+        seen = beat_view(connection)
         return ClusterView(
-            revision=connection.execute(select(schema.cluster.c.revision)).scalar_one(),
-            brokers={broker.node: broker for broker in brokers_of(connection)},
+            revision=seen.revision,
+            brokers={broker.node: broker for broker in seen.brokers},
             term=term_of(connection),
             wals=wals_of(connection),
             drains=drains_of(connection),
