@@ -218,7 +218,7 @@ class Partitions:
             topic
             for topic in self._topics.all()
             if topic.is_table
-            and topic.partitions[0].node != self._node
+            and topic.table_node != self._node
             and any(self._logs.get(topic.id, info.index) for info in topic.partitions)
         ]
         if written_elsewhere:

@@ -167,7 +167,7 @@ class TableWorker:
         return topic.is_table and self._is_here(topic)
 
     def _is_here(self, topic: TopicInfo) -> bool:
-        return topic.partitions[0].node == self._node
+        return topic.table_node == self._node
 
     async def _run_once(self) -> int:
         self._epochs.clear()  # a worker that was killed may have sent a commit that still lands
@@ -311,8 +311,8 @@ class TableWorker:
             table = f"{namespace}.{spec.configs[PREFIX + 'name'] or topic.name}"
             report = TableReport(topic.name, topic.id, table, "starting")
         if not self._is_here(topic):
-            node = topic.partitions[0].node
-            report = replace(report, state="elsewhere", message=f"broker {node} writes this table: ask that one")
+            message = f"broker {topic.table_node} writes this table: ask that one"
+            report = replace(report, state="elsewhere", message=message)
         partitions = []
         for info in topic.partitions:
             partition = self._logs.get(topic.id, info.index)
