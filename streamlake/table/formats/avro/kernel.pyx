@@ -9,7 +9,7 @@ here, the twin takes too, and makes the same of it. Every byte is checked to be 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from streamlake.record.kernel cimport (
     NO_MEMORY,
@@ -22,16 +22,11 @@ from streamlake.record.kernel cimport (
     push,
     push_bit,
     push_zeros,
-    reserve,
     take,
     take_column,
 )
 from streamlake.table.formats.avro.leaves cimport *
-
-cdef enum:
-    FEW_KEYS = 8
-    PROBES_MAX = 32
-    SAMPLE_VALUES = 256
+from streamlake.table.formats.columns cimport SAMPLE_VALUES, cut, distinct, make_room, push_fixed, push_offset
 
 cdef int64_t DAY_MIN = -719162
 cdef int64_t DAY_MAX = 2932896
@@ -100,11 +95,7 @@ cdef void truncate(Run* run, int index, int64_t length) noexcept nogil:
         if node.op == CHOICE:
             return
     column = &run.columns[node.column]
-    if column.validity.data != NULL:
-        for i in range(length, column.length):
-            column.nulls -= not (column.validity.data[i >> 3] >> (i & 7)) & 1
-        column.validity.size = <size_t>((length + 7) >> 3)
-    column.length = length
+    cut(column, length)
     if node.op == LIST or node.op == BYTES or node.op == TEXT:
         column.offsets.size = <size_t>(length + 1) * sizeof(int64_t)
         i = (<const int64_t*>column.offsets.data)[length]
@@ -190,7 +181,7 @@ cdef int read_map(Run* run, const Node* node) noexcept nogil:
                 return outcome
     if keys.length > INT32_MAX:
         return REFUSED
-    outcome = distinct(run, keys, first)
+    outcome = distinct(&run.slots, keys, 0, first)
     if outcome != OK:
         return outcome
     end = <int32_t>keys.length
@@ -209,51 +200,6 @@ cdef int read_block(Run* run, int64_t* count) noexcept nogil:
             return REFUSED
         count[0] = -count[0]
     return OK if count[0] <= run.end - run.at else REFUSED
-
-
-cdef inline bint same_key(const Column* keys, int64_t one, int64_t other) noexcept nogil:
-    cdef const int64_t* ends = <const int64_t*>keys.offsets.data
-    cdef int64_t size = ends[one + 1] - ends[one]
-    return size == ends[other + 1] - ends[other] and (
-        size == 0 or memcmp(keys.data.data + ends[one], keys.data.data + ends[other], <size_t>size) == 0
-    )
-
-
-cdef int distinct(Run* run, const Column* keys, int64_t first) noexcept nogil:
-    """REFUSED if a key from `first` on comes twice: only the twin knows which of its values counts."""
-    cdef int64_t count = keys.length - first, one, other
-    cdef const int64_t* ends
-    cdef int64_t* slots
-    cdef uint64_t hash, mask = 16
-    cdef int probes
-    if count <= FEW_KEYS:
-        for one in range(first + 1, keys.length):
-            for other in range(first, one):
-                if same_key(keys, one, other):
-                    return REFUSED
-        return OK
-    while mask < <uint64_t>count * 2:
-        mask *= 2
-    run.slots.size = 0
-    if push_zeros(&run.slots, mask * sizeof(int64_t)) != OK:
-        return NO_MEMORY
-    mask -= 1
-    slots = <int64_t*>run.slots.data
-    ends = <const int64_t*>keys.offsets.data
-    for one in range(first, keys.length):
-        hash = <uint64_t>0xCBF29CE484222325  # FNV-1a
-        for other in range(ends[one], ends[one + 1]):
-            hash = (hash ^ keys.data.data[other]) * <uint64_t>0x100000001B3
-        hash ^= hash >> 32
-        probes = 0
-        while slots[hash & mask]:
-            probes += 1
-            # Keys made to collide must not cost their square.
-            if probes > PROBES_MAX or same_key(keys, one, slots[hash & mask] - 1):
-                return REFUSED
-            hash += 1
-        slots[hash & mask] = one + 1
-    return OK
 
 
 cdef int read_value(Run* run, int index) noexcept nogil:
@@ -396,7 +342,7 @@ cdef class Reader:
             if outcome == NO_MEMORY:
                 return NO_MEMORY
             if i == SAMPLE_VALUES:
-                self._reserve(run, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
+                make_room(run.columns, self._columns, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
             run.at = data + offsets[rows[i]] + skip_bytes
             run.end = data + offsets[rows[i] + 1]
             outcome = read_value(run, self._root) if run.at <= run.end else REFUSED
@@ -407,17 +353,6 @@ cdef class Reader:
                 truncate(run, self._root, done)
                 outcome = push(refused, &rows[i], sizeof(int64_t))
         return outcome
-
-    cdef void _reserve(self, Run* run, int64_t count, int64_t input_bytes) noexcept nogil:
-        """Room for what the first values let expect, because growing bit by bit costs more than reading. No more than
-        for what fits the input, and no harm if it cannot be had."""
-        cdef Column* column
-        cdef size_t times = <size_t>(count // SAMPLE_VALUES) + 1
-        cdef int i
-        for i in range(self._columns):
-            column = &run.columns[i]
-            reserve(&column.offsets, min(column.offsets.size * times, <size_t>count * sizeof(int64_t)))
-            reserve(&column.data, min(column.data.size * times, <size_t>(input_bytes + count * DECIMAL_BYTES)))
 
     cdef int _begin(self, Run* run) noexcept nogil:
         """Offsets begin with a zero."""

@@ -11,11 +11,11 @@ from streamlake.record.kernel cimport (
     Vec,
     count_value,
     is_utf8,
-    push,
     push_bit,
     unzigzag,
     varint,
 )
+from streamlake.table.formats.columns cimport DECIMAL_BYTES, push_bytes, push_fixed
 
 cdef extern from *:
     """
@@ -58,7 +58,6 @@ cdef enum:
     MAP = 19
 
 cdef enum:
-    DECIMAL_BYTES = 16
     UUID_BYTES = 16
     UUID_CHARS = 36
     NO_DIGIT = 16
@@ -100,22 +99,6 @@ cdef inline int read_size(Run* run, int64_t* out) noexcept nogil:
     if read_long(run, out) != OK or out[0] < 0 or out[0] > run.end - run.at:
         return REFUSED
     return OK
-
-
-cdef inline int push_fixed(Column* column, const void* value, size_t size) noexcept nogil:
-    if push(&column.data, value, size) != OK:
-        return NO_MEMORY
-    return count_value(column, True)
-
-
-cdef inline int push_offset(Column* column, int64_t end) noexcept nogil:
-    return push(&column.offsets, &end, sizeof(end))
-
-
-cdef inline int push_bytes(Column* column, const uint8_t* data, int64_t size) noexcept nogil:
-    if push(&column.data, data, <size_t>size) != OK or push_offset(column, <int64_t>column.data.size) != OK:
-        return NO_MEMORY
-    return count_value(column, True)
 
 
 cdef inline int read_decimal(Run* run, const Node* node) noexcept nogil:
@@ -182,7 +165,7 @@ cdef inline int read_bytes(Run* run, const Node* node) noexcept nogil:
     if node.op == TEXT and not is_utf8(run.at, <size_t>size):
         return REFUSED
     run.at += size
-    return push_bytes(&run.columns[node.column], run.at - size, size)
+    return push_bytes(&run.columns[node.column], run.at - size, <size_t>size)
 
 
 cdef inline int read_fixed(Run* run, const Node* node, int64_t size) noexcept nogil:

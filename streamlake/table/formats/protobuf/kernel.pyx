@@ -13,7 +13,7 @@ field, and then each column gets its value. Elements of lists and maps go to the
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from streamlake.record.kernel cimport (
     NO_MEMORY,
@@ -27,11 +27,20 @@ from streamlake.record.kernel cimport (
     push,
     push_bit,
     push_zeros,
-    reserve,
     take,
     take_column,
     unzigzag,
     varint,
+)
+from streamlake.table.formats.columns cimport (
+    DECIMAL_BYTES,
+    SAMPLE_VALUES,
+    cut,
+    distinct,
+    make_room,
+    push_bytes,
+    push_fixed,
+    push_offset,
 )
 
 # As in native.Op.
@@ -63,12 +72,6 @@ cdef enum:
     SIZED = 2
     GROUP = 3
     FOUR = 5
-
-cdef enum:
-    DECIMAL_BYTES = 16
-    FEW_KEYS = 8
-    PROBES_MAX = 32
-    SAMPLE_VALUES = 256
 
 cdef int64_t SECONDS_MIN = -62135596800
 cdef int64_t SECONDS_MAX = 253402300799
@@ -273,18 +276,16 @@ cdef int end_elements(Run* run, const Node* node) noexcept nogil:
     """The end of a LIST or MAP, whose elements are in their columns."""
     cdef Column* column = &run.columns[node.column]
     cdef const Column* keys
-    cdef int64_t end
     cdef int32_t short_end
     cdef int outcome
     if node.op == LIST:
-        end = run.columns[run.nodes[node.child].column].length
-        if push(&column.offsets, &end, sizeof(end)) != OK:
+        if push_offset(column, run.columns[run.nodes[node.child].column].length) != OK:
             return NO_MEMORY
         return count_value(column, True)
     keys = &run.columns[key_node(run, node).column]
     if keys.length > INT32_MAX:
         return REFUSED
-    outcome = distinct(run, key_node(run, node), keys, (<const int32_t*>column.offsets.data)[column.length])
+    outcome = distinct_keys(run, key_node(run, node), keys, (<const int32_t*>column.offsets.data)[column.length])
     if outcome != OK:
         return outcome
     short_end = <int32_t>keys.length
@@ -312,7 +313,7 @@ cdef int push_value(Run* run, const Node* node, const Slot* slot) noexcept nogil
     if op == TEXT or op == BYTES:
         if op == TEXT and not is_utf8(slot.at, <size_t>slot.bits):
             return REFUSED
-        return push_bytes(column, slot)
+        return push_bytes(column, slot.at, <size_t>slot.bits)
     if op == INT64 or op == DOUBLE:
         return push_fixed(column, &slot.bits, 8)
     if op == INT32 or op == ENUM or op == FLOAT:
@@ -341,22 +342,6 @@ cdef int push_value(Run* run, const Node* node, const Slot* slot) noexcept nogil
         wide[1] = 0
         return push_fixed(column, wide, DECIMAL_BYTES)
     return REFUSED  # OPAQUE
-
-
-cdef inline int push_fixed(Column* column, const void* value, size_t size) noexcept nogil:
-    if push(&column.data, value, size) != OK:
-        return NO_MEMORY
-    return count_value(column, True)
-
-
-cdef inline int push_bytes(Column* column, const Slot* slot) noexcept nogil:
-    cdef int64_t end
-    if push(&column.data, slot.at, <size_t>slot.bits) != OK:
-        return NO_MEMORY
-    end = <int64_t>column.data.size
-    if push(&column.offsets, &end, sizeof(end)) != OK:
-        return NO_MEMORY
-    return count_value(column, True)
 
 
 cdef int read_timestamp(Column* column, const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -409,7 +394,6 @@ cdef int push_null(Run* run, int index) noexcept nogil:
     """A null in the column of a node, and in those below it that are as long."""
     cdef const Node* node = &run.nodes[index]
     cdef Column* column
-    cdef int64_t end
     cdef int32_t short_end
     cdef int i
     if node.column < 0:
@@ -422,16 +406,14 @@ cdef int push_null(Run* run, int index) noexcept nogil:
             if push_null(run, run.fields[i].node) != OK:
                 return NO_MEMORY
     elif node.op == LIST:
-        end = run.columns[run.nodes[node.child].column].length
-        if push(&column.offsets, &end, sizeof(end)) != OK:
+        if push_offset(column, run.columns[run.nodes[node.child].column].length) != OK:
             return NO_MEMORY
     elif node.op == MAP:
         short_end = <int32_t>run.columns[key_node(run, node).column].length
         if push(&column.offsets, &short_end, sizeof(short_end)) != OK:
             return NO_MEMORY
     elif node.op == TEXT or node.op == BYTES or node.op == OPAQUE:
-        end = <int64_t>column.data.size
-        if push(&column.offsets, &end, sizeof(end)) != OK:
+        if push_offset(column, <int64_t>column.data.size) != OK:
             return NO_MEMORY
     elif node.op == BOOL:
         if push_bit(&column.data, column.length, False) != OK:
@@ -462,11 +444,7 @@ cdef void truncate(Run* run, int index, int64_t length) noexcept nogil:
     if node.op == MESSAGE:
         for child in range(node.first_field, node.first_field + node.fields):
             truncate(run, run.fields[child].node, length)
-    if column.validity.data != NULL:
-        for i in range(length, column.length):
-            column.nulls -= not (column.validity.data[i >> 3] >> (i & 7)) & 1
-        column.validity.size = <size_t>((length + 7) >> 3)
-    column.length = length
+    cut(column, length)
     if node.op == LIST or node.op == TEXT or node.op == BYTES or node.op == OPAQUE:
         column.offsets.size = <size_t>(length + 1) * sizeof(int64_t)
         i = (<const int64_t*>column.offsets.data)[length]
@@ -485,61 +463,17 @@ cdef void truncate(Run* run, int index, int64_t length) noexcept nogil:
         column.data.size = <size_t>length * width(node)
 
 
-cdef inline bint same_key(const Node* node, const Column* keys, int64_t one, int64_t other) noexcept nogil:
-    cdef const int64_t* ends = <const int64_t*>keys.offsets.data
-    cdef int64_t size
+cdef int distinct_keys(Run* run, const Node* node, const Column* keys, int64_t first) noexcept nogil:
+    """As columns.distinct, of the keys of a map, which may be any value but a message or a float."""
+    cdef const uint8_t* bits = keys.data.data
+    cdef int64_t count = keys.length - first
     if node.op == BOOL:
-        return (keys.data.data[one >> 3] >> (one & 7)) & 1 == (keys.data.data[other >> 3] >> (other & 7)) & 1
-    if node.op != TEXT:
-        size = <int64_t>width(node)
-        return memcmp(keys.data.data + one * size, keys.data.data + other * size, <size_t>size) == 0
-    size = ends[one + 1] - ends[one]
-    return size == ends[other + 1] - ends[other] and (
-        size == 0 or memcmp(keys.data.data + ends[one], keys.data.data + ends[other], <size_t>size) == 0
-    )
-
-
-cdef int distinct(Run* run, const Node* node, const Column* keys, int64_t first) noexcept nogil:
-    """REFUSED if a key from `first` on comes twice: only the twin knows which of its values counts."""
-    cdef int64_t count = keys.length - first, one, other, start, end
-    cdef int64_t* slots
-    cdef uint64_t hash, mask = 16
-    cdef int probes
-    if count <= FEW_KEYS:
-        for one in range(first + 1, keys.length):
-            for other in range(first, one):
-                if same_key(node, keys, one, other):
-                    return REFUSED
+        if count < 2:
+            return OK
+        if count > 2 or (bits[first >> 3] >> (first & 7)) & 1 == (bits[(first + 1) >> 3] >> ((first + 1) & 7)) & 1:
+            return REFUSED
         return OK
-    if node.op == BOOL:
-        return REFUSED
-    while mask < <uint64_t>count * 2:
-        mask *= 2
-    run.hashes.size = 0
-    if push_zeros(&run.hashes, mask * sizeof(int64_t)) != OK:
-        return NO_MEMORY
-    mask -= 1
-    slots = <int64_t*>run.hashes.data
-    for one in range(first, keys.length):
-        if node.op == TEXT:
-            start = (<const int64_t*>keys.offsets.data)[one]
-            end = (<const int64_t*>keys.offsets.data)[one + 1]
-        else:
-            start = one * <int64_t>width(node)
-            end = start + <int64_t>width(node)
-        hash = <uint64_t>0xCBF29CE484222325  # FNV-1a
-        for other in range(start, end):
-            hash = (hash ^ keys.data.data[other]) * <uint64_t>0x100000001B3
-        hash ^= hash >> 32
-        probes = 0
-        while slots[hash & mask]:
-            probes += 1
-            # Keys made to collide must not cost their square.
-            if probes > PROBES_MAX or same_key(node, keys, one, slots[hash & mask] - 1):
-                return REFUSED
-            hash += 1
-        slots[hash & mask] = one + 1
-    return OK
+    return distinct(&run.hashes, keys, 0 if node.op == TEXT else <int64_t>width(node), first)
 
 
 cdef class Reader:
@@ -644,7 +578,7 @@ cdef class Reader:
             if outcome == NO_MEMORY:
                 return NO_MEMORY
             if i == SAMPLE_VALUES:
-                self._reserve(run, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
+                make_room(run.columns, self._columns, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
             at = data + offsets[rows[i]] + skip_bytes
             end = data + offsets[rows[i] + 1]
             outcome = read_message(run, &run.nodes[self._root], at, end) if at <= end else REFUSED
@@ -655,17 +589,6 @@ cdef class Reader:
                 truncate(run, self._root, done)
                 outcome = push(refused, &rows[i], sizeof(int64_t))
         return outcome
-
-    cdef void _reserve(self, Run* run, int64_t count, int64_t input_bytes) noexcept nogil:
-        """Room for what the first values let expect, because growing bit by bit costs more than reading. No more than
-        for what fits the input, and no harm if it cannot be had."""
-        cdef Column* column
-        cdef size_t times = <size_t>(count // SAMPLE_VALUES) + 1
-        cdef int i
-        for i in range(self._columns):
-            column = &run.columns[i]
-            reserve(&column.offsets, min(column.offsets.size * times, <size_t>count * sizeof(int64_t)))
-            reserve(&column.data, min(column.data.size * times, <size_t>(input_bytes + count * DECIMAL_BYTES)))
 
     cdef int _begin(self, Run* run) noexcept nogil:
         """Offsets begin with a zero."""
