@@ -18,6 +18,7 @@ from pyiceberg import io as keys
 from pyiceberg.utils.properties import get_first_property_value, property_as_bool
 
 from streamlake.core.errors import Invalid
+from streamlake.s3stream.store.client import CHECKSUM, given_endpoint, given_keys
 
 S3_SCHEMES = ("s3", "s3a", "s3n")
 GCS_SCHEMES = ("gs", "gcs")
@@ -117,13 +118,12 @@ def _s3(bucket: str, properties: dict[str, str]) -> Any:
         "skip_signature": property_as_bool(properties, keys.S3_ANONYMOUS, False),
         "server_side_encryption": properties.get(keys.S3_SERVER_SIDE_ENCRYPTION),
         "sse_kms_key_id": properties.get(keys.S3_SSE_KMS_KEY_ID),
-        # The server checks what arrives: see s3stream/store/client.py.
-        "checksum_algorithm": "SHA256",
+        "checksum_algorithm": CHECKSUM,
     }
     if endpoint is not None:
         url = urlsplit(endpoint)
         whole = f"{url.scheme}://{bucket}.{url.netloc}" if by_host else endpoint
-        config |= {"endpoint": whole, "aws_endpoint_url_s3": whole}  # the second wins, also one of the environment
+        config |= given_endpoint(whole)
     return obstore.store.S3Store(
         bucket,
         config={key: value for key, value in config.items() if value is not None},  # type: ignore[arg-type]
@@ -149,14 +149,12 @@ def _region_of(bucket: str) -> str:
 
 
 def _s3_credentials(properties: dict[str, str]) -> Callable[[], Any] | None:
-    """None: obstore looks for them. A function and no config, because a session token of the environment would be added
-    to keys that are given without one."""
+    """None: obstore looks for them."""
     key = _first(properties, keys.S3_ACCESS_KEY_ID, keys.AWS_ACCESS_KEY_ID)
     secret = _first(properties, keys.S3_SECRET_ACCESS_KEY, keys.AWS_SECRET_ACCESS_KEY)
     if key is None or secret is None:
         return None
-    token = _first(properties, keys.S3_SESSION_TOKEN, keys.AWS_SESSION_TOKEN)
-    return lambda: {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
+    return given_keys(key, secret, _first(properties, keys.S3_SESSION_TOKEN, keys.AWS_SESSION_TOKEN))
 
 
 def _gcs(bucket: str, properties: dict[str, str]) -> Any:

@@ -7,7 +7,7 @@ AlreadyExists. It holds no tasks; its connections end with it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,6 +25,9 @@ S3_SCHEMES = ("s3", "s3a")
 SCHEMES = (*S3_SCHEMES, "gs", "az", "abfs", "abfss", "azure")
 LIST_PAGE_KEYS = 1000  # S3's limit
 DELETE_KEYS_MAX = 1000  # S3's limit
+# The server checks what arrives: without it SeaweedFS keeps an empty object of an upload that was cut off. Costs
+# nothing: the same digest signs the request.
+CHECKSUM = "SHA256"
 MULTIPART_BYTES_MIN = 64 << 20
 MULTIPART_CHUNK_BYTES = 16 << 20
 NO_SUCH_BUCKET = "the bucket does not exist"  # the reason that tells this 404 from a missing object's
@@ -196,24 +199,31 @@ def _s3(url: str, options: S3Options, connection: Mapping[str, Any]) -> Any:
     place = urlsplit(url)
     if not place.netloc:
         raise ValueError("it names no bucket: write s3://BUCKET, or s3://BUCKET/PREFIX")
-    credentials: Any = None
-    if options.access_key and options.secret_key:
-        # Not in `config`: a session token of the environment would be added to them.
-        keys = {"access_key_id": options.access_key, "secret_access_key": options.secret_key, "expires_at": None}
-        credentials = partial(dict, keys)
+    given = bool(options.access_key and options.secret_key)
+    credentials: Any = given_keys(options.access_key, options.secret_key) if given else None
     config: dict[str, Any] = {
-        "endpoint": options.endpoint,
-        "aws_endpoint_url_s3": options.endpoint,  # of the two this one wins, and it may be in the environment
+        **given_endpoint(options.endpoint),
         "region": options.region,
-        "access_key_id": "" if credentials else options.access_key,
-        "secret_access_key": "" if credentials else options.secret_key,
-        # The server checks what arrives: without it SeaweedFS keeps an empty object of an upload that was cut off.
-        # Costs nothing: the same digest signs the request.
-        "checksum_algorithm": "SHA256",
+        "access_key_id": "" if given else options.access_key,
+        "secret_access_key": "" if given else options.secret_key,
+        "checksum_algorithm": CHECKSUM,
     }
     known: Any = {k: v for k, v in config.items() if v} | {"virtual_hosted_style_request": not options.path_style}
     prefix = unquote(place.path).strip("/") or None
     return S3Store(place.netloc, prefix=prefix, config=known, credential_provider=credentials, **connection)
+
+
+def given_endpoint(endpoint: str) -> dict[str, str]:
+    """obstore's config for an S3 endpoint that wins over the environment: of the two keys the second one does, and it
+    may be there."""
+    return {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+
+
+def given_keys(access_key: str, secret_key: str, token: str | None = None) -> Callable[[], Any]:
+    """obstore's credentials of S3. A function and no config, because a session token of the environment would be added
+    to keys that are given without one."""
+    keys = {"access_key_id": access_key, "secret_access_key": secret_key, "token": token, "expires_at": None}
+    return partial(dict, keys)
 
 
 def failed(error: Exception) -> RequestFailed:
