@@ -137,17 +137,19 @@ class WalDirectory:
         return Recovered(live, spares, next_position)
 
     def discard(self, segments: list[Segment]) -> None:
-        """Remove the files of these segments, durably; one that is gone already is no error. They stay open.
+        """Remove the files of these segments, given in the order of their use, durably; one that is gone already is no
+        error. They stay open.
 
-        Safe because all their records are trimmed, and durably so. If the machine dies in between, any of the files may
-        come back: a recovery from that trim finds nothing above it in whichever are left.
+        Safe because all their records are in committed objects, and the newest goes first, each durably before the
+        next. If the machine dies in between, the next drain, which begins at the same trim as this one, finds the
+        first of the records and no hole; all of them are in objects, and it comes here again.
         """
-        for segment in segments:
+        for segment in reversed(segments):
             try:
                 self._disk.unlink(segment.path)
             except FileNotFoundError:
                 pass
-        self._disk.sync_dir(self.path)
+            self._disk.sync_dir(self.path)
 
     def make_segment(self) -> Segment:
         """A new file of zeros with a header; all of it durable."""

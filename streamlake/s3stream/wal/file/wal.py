@@ -213,7 +213,7 @@ class FileWal:
                 f"the WAL in {self._directory.path} holds records {self._trimmed_position + 1} to "
                 f"{self.durable_position} that are not trimmed: it cannot be discarded"
             )
-        segments = [*self._live, *self._spares, *self._freed]
+        segments = [*self._freed, *self._live, *self._spares]
         try:
             await self._executor.run(self._directory.discard, segments)
         except OSError as error:

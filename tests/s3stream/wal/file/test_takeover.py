@@ -273,7 +273,10 @@ async def test_what_is_not_trimmed_is_not_discarded() -> None:
     await again.close()
 
 
-async def test_a_power_cut_while_discarding_loses_and_resurrects_nothing() -> None:
+@pytest.mark.parametrize("knows_trim", [True, False])
+async def test_a_power_cut_while_discarding_loses_and_resurrects_nothing(knows_trim: bool) -> None:
+    """Drains by several brokers leave the trim where it was: whoever begins anew reads from there, and may find the
+    first of the records, but no hole between them."""
     found = set()
     for seed in range(60):
         random = Random(seed)
@@ -282,7 +285,7 @@ async def test_a_power_cut_while_discarding_loses_and_resurrects_nothing() -> No
         disk = disk.kill()
         wal = make(disk)
         trim = await drained(wal)
-        left = random.randrange(8)
+        left = random.randrange(12)
 
         def cut(operation: str, path: str) -> None:
             nonlocal left
@@ -299,7 +302,10 @@ async def test_a_power_cut_while_discarding_loses_and_resurrects_nothing() -> No
         await wal.close()
         found.add(len(segments(disk)))
         again = make(disk, must_exist=True)
-        assert await drained(again, trim) == trim, f"seed {seed}: something came back"
+        if knows_trim:
+            assert await drained(again, trim) == trim, f"seed {seed}: something came back"
+        else:
+            assert await drained(again) <= trim
         await again.discard()
         await again.close()
         assert segments(disk) == []
