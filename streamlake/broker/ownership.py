@@ -20,6 +20,7 @@ import structlog
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.wals import WalKey, Wals
 from streamlake.cluster.topics import PartitionInfo, TopicChange, TopicInfo, Topics
 from streamlake.core.errors import Corrupt, NotFound, StreamLakeError
 from streamlake.core.retry import TRANSIENT
@@ -75,8 +76,12 @@ class Partitions:
         """How many partitions could not be opened."""
         return len(self._unopened)
 
-    async def start(self) -> None:
+    async def start(self, wals: Wals, wal: WalKey) -> None:
+        """`wal`: that of this life, which may hold records of former ones."""
         await self._apply([topic.id for topic in self._topics.all()])
+        # What our former lives had open is open again by now, or lies in our WAL and is being closed, or is assigned to
+        # others, also if it was while this broker started: nobody else can give that up.
+        await wals.release_unrecovered(wal, self._streams.held())
         self._topics.listeners.append(self.topic_changed)
         self._configs.listeners.append(lambda _keys: self._look_again(t.id for t in self._topics.all()))
         self._topics.followers.append(self.settled)

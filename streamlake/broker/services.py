@@ -150,7 +150,6 @@ class Services:
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
-        await Wals(self.database, identity).release_unrecovered(self.wal_key, self.streams.held())
         self._opener = opener
         self.connection_memory = ConnectionMemory(budget.take_rest("connections"))
 
@@ -204,7 +203,7 @@ class Services:
         self.partitions = Partitions(
             self.identity.node, self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
         )
-        await self.partitions.start()
+        await self.partitions.start(Wals(self.database, self.identity), self.wal_key)
 
     async def _start_coordinator(self) -> None:
         clock, ids, groups = self._machine.clock, self._machine.ids, self._config.groups

@@ -104,8 +104,7 @@ class Life:
         await self.topics.refresh()
         await self.configs.refresh()
         await self.streams.start()
-        await wals.release_unrecovered(wal, self.streams.held())
-        await self.partitions.start()
+        await self.partitions.start(wals, wal)
         self.is_running = True
 
     async def stop(self) -> None:

@@ -1,12 +1,13 @@
 """Partitions follow their topics: opened, configured, held for tables, closed; and one that is sick harms no other."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from support.wait import DEADLINE_S, until
 
 from streamlake.broker import ownership as module
-from streamlake.broker.ownership import TABLE_HOLD
+from streamlake.broker.ownership import TABLE_HOLD, Partitions
 from streamlake.cluster.store.table_progress import Reported
 from streamlake.core.errors import Closed, Corrupt, NotFound, Unavailable
 from streamlake.log.manager import Opening
@@ -264,6 +265,24 @@ async def test_what_was_moved_while_its_broker_was_down_is_given_up_by_its_next_
         assert one.logs.get(topic.id, index) is None
     assert two.logs.get(topic.id, 0).high_watermark == 3
     assert two.partitions.unopened == 0
+
+
+async def test_what_is_moved_while_its_broker_starts_again_is_given_up(site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own round as the controller, for one: then it has never opened in this life what it is to give up."""
+    one, two = await site.start(), await site.start(node=1)
+    topic = await one.create("t")
+    await one.stop()
+    start = Partitions.start
+
+    async def late(self: Partitions, *args: Any) -> None:
+        await site.move(topic, 0, 1)
+        await self._topics.refresh()
+        await start(self, *args)
+
+    monkeypatch.setattr(Partitions, "start", late)
+    one = await site.start()
+    await until(has(two, topic))
+    assert not one.streams.held()
 
 
 # -- holds -----------------------------------------------------------------------------------------------------------
