@@ -93,8 +93,9 @@ class Takeover:
                 pass
 
     async def drain_given(self) -> None:
-        """All that this broker is given now. What cannot be read is told, and tried again by `run`."""
-        for part in await self._drains.mine():
+        """All that this broker is given now. What fails is told, and tried again by `run`: also what is done already,
+        as far as others know, when it failed after that: the WAL may have to be discarded."""
+        for part in dict.fromkeys([*self.failing, *await self._drains.mine()]):
             await self._try(part)
 
     def look(self) -> None:

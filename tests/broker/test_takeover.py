@@ -6,14 +6,17 @@ tests/simulation.
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 from simulation.world.disk import SimDisk
 from support.broker_lives import DATA, NO_ACK_S, SHARED, World
 from support.memory_store import MemoryStore
 
+from streamlake.cluster.store.drains import Drains
+from streamlake.cluster.store.wals import all_wals
 from streamlake.cluster.watch import LOOK_INTERVAL_S
-from streamlake.core.errors import Corrupt, Fenced, Invalid, StreamLakeError, Unavailable
+from streamlake.core.errors import Corrupt, Fenced, Invalid, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.s3stream.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("brokers_on_several_machines")
@@ -180,6 +183,29 @@ async def test_a_drain_that_cannot_be_done_keeps_no_broker_from_serving() -> Non
     assert other.takeover.failing == {}
     (stream,) = await other.streams.open([await world.topic_of(other.topics)])
     assert isinstance(stream, Stream) and stream.durable_offset == 1
+
+
+@pytest.mark.parametrize("step", ["finish", "forget"])
+async def test_a_drain_whose_last_answers_are_lost_is_ended_all_the_same(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World().open()
+    await (await world.serving(0, "object")).append(b"keep")
+    original, lost = getattr(Drains, step), [1]
+
+    async def answer_lost(self: Drains, *args: Any) -> Any:
+        found = await original(self, *args)
+        if lost:
+            lost.pop()
+            raise OutcomeUnknown("the answer was lost")
+        return found
+
+    monkeypatch.setattr(Drains, step, answer_lost)
+    one = await world.serving(1, "object")
+    assert await one.everything() == [b"keep"] and not lost
+    await one.takeover.drain_given()
+    assert not one.takeover.failing
+    assert [row.node for row in await all_wals(world.database)] == [1]
 
 
 async def test_nothing_is_left_of_a_dead_node_whose_drain_was_interrupted() -> None:

@@ -118,14 +118,15 @@ class Drains:
         return await self._database.read(run)
 
     async def finish(self, part: DrainPart) -> bool:
-        """All records of the part lie in committed objects: nobody owns its streams any more. True if that was the
-        last part; then the WAL is to be discarded and forgotten. Fenced if the part is not ours any more."""
+        """All records of the part lie in committed objects: nobody owns its streams any more. True if all parts are
+        done; then the WAL is to be discarded and forgotten. Fenced if the part is not ours any more, or the WAL is
+        forgotten. It may be repeated, as its answer may be lost."""
         key, identity = part.wal, self._identity
         s = schema.stream.c
 
         def run(connection: Connection) -> bool:
             wal = row_of(connection, key, lock=True)  # of two parts that end at once, one comes last
-            require_drainer(connection, part, identity)
+            has_ended(connection, part, identity)
             assert wal is not None
             held = (s.owner == key.node) & s.owner_epoch.between(wal["since_epoch"], key.epoch)
             held &= s.id % part.parts == part.part
@@ -150,12 +151,21 @@ class Drains:
 
 
 def require_drainer(connection: Connection, part: DrainPart, identity: BrokerIdentity) -> None:
-    """Fenced unless this broker has the part. Its row is locked until the commit."""
+    """Fenced unless this broker has the part, and has not ended it. Its row is locked until the commit."""
+    if has_ended(connection, part, identity):
+        raise Fenced(f"the drain of {part} is done: stop acting for it")
+
+
+def has_ended(connection: Connection, part: DrainPart, identity: BrokerIdentity) -> bool:
+    """Whether this broker, which has the part, has ended it; Fenced if it does not have it. Its row is locked until the
+    commit."""
     d = schema.drain.c
     query = select(d.by_node, d.by_epoch, d.done).where(at(d, part.wal) & (d.part == part.part)).with_for_update()
     row = connection.execute(query).one_or_none()
-    if row is None or (row.by_node, row.by_epoch) != (identity.node, identity.epoch) or row.done:
-        raise Fenced(f"the drain of {part} was given to another broker, or is done: stop acting for it")
+    if row is None or (row.by_node, row.by_epoch) != (identity.node, identity.epoch):
+        raise Fenced(f"the drain of {part} was given to another broker, or its WAL is discarded: stop acting for it")
+    done: bool = row.done
+    return done
 
 
 def _hand_out(connection: Connection, key: WalKey, to: Sequence[BrokerIdentity]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.drains import DrainPart, require_drainer
+from streamlake.cluster.store.drains import DrainPart, has_ended, require_drainer
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.schema import in_lists, take_ids
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
@@ -176,7 +176,11 @@ class SqlStreamMetadata:
         wal = self._bound_wal()
 
         def run(connection: Connection) -> None:
-            self._move_trim(connection, wal, position)
+            if self._drained is None:
+                move_trim(connection, wal, position)
+            else:
+                # As in a commit, the trim stays. A part that is done may be drained again, to discard the WAL.
+                has_ended(connection, self._drained, self._identity)
 
         # Durable before the WAL deletes the records: recovery never looks for deleted ones.
         await self._database.write(run, self._identity)

@@ -79,6 +79,19 @@ async def test_parts_are_given_done_and_forgotten(world: World) -> None:
     assert await all_wals(world.database) == [] == await world.database.read(drains_of)
 
 
+async def test_the_end_of_a_part_may_be_told_again(world: World) -> None:
+    """The answer to the first time may be lost: whoever told the last one has to discard the WAL all the same."""
+    await fence(world.members[0], DEAD)
+    await world.give(0, 1)
+    (first,), (second,) = await world.drains(0).mine(), await world.drains(1).mine()
+    assert [await world.drains(0).finish(first) for _ in range(2)] == [False, False]
+    assert [await world.drains(1).finish(second) for _ in range(2)] == [True, True]
+    assert await world.drains(0).finish(first), "two that discard it do no harm"
+    await world.drains(1).forget(world.wal)
+    with pytest.raises(Fenced, match="discarded"):
+        await world.drains(0).finish(first)
+
+
 async def test_a_part_is_given_anew_when_its_drainer_is_dead(world: World) -> None:
     await fence(world.members[0], DEAD)
     await world.give(0, 1)
