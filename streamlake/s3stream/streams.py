@@ -137,8 +137,10 @@ class Streams:
         before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
         openings = [OpenAt(i, self._end_of(i, before.get(i))) for i in stream_ids]
         states = await self._take_epochs(openings)
+        # Before anything else can fail: they are ours now, to be uploaded under these epochs, and to be given up.
+        opened = [state if isinstance(state, StreamLakeError) else self._opened(state) for state in states]
         await self._refresh([state for state in states if isinstance(state, StreamState)])
-        return [state if isinstance(state, StreamLakeError) else self._opened(state) for state in states]
+        return opened
 
     async def _take_epochs(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by

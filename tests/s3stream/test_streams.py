@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from streamlake.core.errors import Closed, Fenced, Invalid, NotFound, StreamLakeError
+from streamlake.core.errors import Closed, Fenced, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.s3stream.stream import Stream
 
 
@@ -418,3 +418,26 @@ async def test_a_lost_answer_to_an_open_does_not_fence_us_ourselves(media, fault
     await broker.streams.flush()
     assert not broker.fatal
     assert media.tables.streams[1].epoch == stream.epoch
+
+
+async def test_an_open_that_fails_when_it_has_raised_the_epochs(media, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened is uploaded under its new epoch, and can be given up, whether or not it is asked for again."""
+    media.tables.create(1, 2)
+    first = media.broker()
+    (stream,) = await first.start(1)
+    await first.append(stream, b"tail", 10)
+    await first.crash()
+    broker = media.broker()
+    await broker.streams.start()
+
+    async def away(states: object) -> None:
+        raise Unavailable("the metadata store is away: the objects of a stream that came from elsewhere are not known")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.streams, "_refresh", away)
+        with pytest.raises(Unavailable):
+            await broker.streams.open([1, 2])
+    await broker.streams.flush()
+    assert not broker.fatal
+    await broker.streams.close_streams()
+    assert media.tables.owners == {}
