@@ -1,10 +1,10 @@
 """Run simulated lives: `make sim SEEDS=2000`, or one again: `make sim SEED=17`, with every step of it in a file:
 `python tests/simulation/run.py --seed 17 --trace 17.txt`.
 
-Seeds are spread over all cores, each in a process that lives many of them. A seed that fails is printed with what was
-violated and how to live it again. `--check` lives each seed twice and compares. `--several` leaves out lives with one
-broker. `--bug NAME` plants a bug (bugs/); `--bugs` lives the seeds with every one of them, until one finds it, and prints
-what it took. Exit code: 0 if all is well, 1 if a seed failed or a bug was not found, 130 after Ctrl-C.
+Seeds are spread over all cores (`--processes`), each in a process that lives many of them. A seed that fails is printed
+with what was violated and how to live it again; one whose process died has failed, too. `--check` lives each seed twice
+and compares. `--several` leaves out lives with one broker. `--bug NAME` plants a bug (bugs/); `--bugs` lives the seeds
+with every one of them, until one finds it, and prints what it took. Exit code: 0 if all is well, 1 if a seed failed or a bug was not found, 130 after Ctrl-C.
 """
 
 import argparse
@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,6 +33,7 @@ SHOWN_CHARS = 4000
 SHOWN_VIOLATIONS = 3
 TOLD_EVERY_S = 10.0
 INTERRUPTED = 130
+DIED = "the process that lived it died: no violation, and nobody knows why (too little memory?)"
 
 Result = dict[str, Any]
 
@@ -49,6 +52,10 @@ def one(task: tuple[str, str | None, bool]) -> Result:
     return {"seed": seed, "violations": violations, "facts": outcome.facts, "plan": str(outcome.plan)}
 
 
+def died(task: tuple[str, str | None, bool]) -> Result:
+    return {"seed": task[0], "violations": [DIED], "facts": {}, "plan": "its plan was not told"}
+
+
 def hunt(task: tuple[str, int, int]) -> Result:
     """The first of these seeds that finds this bug, in a worker process."""
     from simulation import bugs
@@ -62,18 +69,64 @@ def hunt(task: tuple[str, int, int]) -> Result:
     return {"bug": name, "seed": None, "lives": count, "violation": "not found"}
 
 
-def on_all_cores(work: Callable[[Any], Result], tasks: list[Any], per_process: int) -> Iterator[Result | None]:
-    """Results as they come; None now and then while none comes."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(os.cpu_count(), _ignore_interrupts, maxtasksperchild=per_process) as pool:
-        results = pool.imap_unordered(work, tasks)
-        for _ in tasks:
-            while True:
+def hunt_died(task: tuple[str, int, int]) -> Result:
+    return {"bug": task[0], "seed": None, "lives": task[2], "violation": DIED}
+
+
+class Lane:
+    """A process that works on one task at a time, so that it is known on which one it died."""
+
+    def __init__(self, work: Callable[[Any], Result], tasks_max: int) -> None:
+        """After `tasks_max` a fresh process follows."""
+        self._work = work
+        self._tasks_max = tasks_max
+        self._pool: ProcessPoolExecutor | None = None
+        self._begun = 0
+
+    def begin(self, task: Any) -> "Future[Result]":
+        if self._pool is None or self._begun == self._tasks_max:
+            self.close()
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _ignore_interrupts)
+        self._begun += 1
+        return self._pool.submit(self._work, task)
+
+    def close(self) -> None:
+        """What it is working on is given up."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown()
+        self._pool, self._begun = None, 0
+
+
+def on_all_cores(
+    work: Callable[[Any], Result], died: Callable[[Any], Result], tasks: Sequence[Any], per_process: int, processes: int
+) -> Iterator[Result | None]:
+    """Results as they come; None now and then while none comes. `died`: the result of a task whose process did, as one
+    does that takes too much memory; the others go on."""
+    waiting, lanes = iter(tasks), [Lane(work, per_process) for _ in range(min(processes, len(tasks)))]
+    running: dict[Future[Result], tuple[Lane, Any]] = {}
+    try:
+        for lane in lanes:
+            task = next(waiting)
+            running[lane.begin(task)] = lane, task
+        while running:
+            done, _ = wait(running, TOLD_EVERY_S, FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                lane, task = running.pop(future)
                 try:
-                    yield results.next(timeout=TOLD_EVERY_S)
-                    break
-                except multiprocessing.TimeoutError:
-                    yield None
+                    result = future.result()
+                except BrokenProcessPool:
+                    lane.close()
+                    result = died(task)
+                for following in itertools.islice(waiting, 1):
+                    running[lane.begin(following)] = lane, following
+                yield result
+    finally:
+        for lane in lanes:
+            lane.close()
 
 
 def _ignore_interrupts() -> None:
@@ -135,7 +188,9 @@ def with_several_brokers(first: int) -> Iterator[int]:
     return (n for n in itertools.count(first) if draw_plan(lambda name: Random(f"{n}/{name}")).brokers > 1)  # noqa: B023
 
 
-def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first: bool, several: bool = False) -> int:
+def campaign(
+    first: int, count: int, bug: str | None, twice: bool, stop_at_first: bool, several: bool = False, processes: int = 1
+) -> int:
     totals: Counter[str] = Counter()
     failed: list[str] = []
     lived, code = 0, 0
@@ -143,7 +198,7 @@ def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first
     tasks = [(str(n), bug, twice) for n in itertools.islice(seeds, count)]
     with Teller("lives", count) as teller:
         try:
-            for result in on_all_cores(one, tasks, SEEDS_PER_PROCESS):
+            for result in on_all_cores(one, died, tasks, SEEDS_PER_PROCESS, processes):
                 if result is not None:
                     lived += 1
                     totals.update(result["facts"])
@@ -164,14 +219,15 @@ def campaign(first: int, count: int, bug: str | None, twice: bool, stop_at_first
     return code or (1 if failed else 0)
 
 
-def all_bugs(first: int, count: int) -> int:
+def all_bugs(first: int, count: int, processes: int = 1) -> int:
     """Every planted bug against the same seeds, each until one finds it."""
     from simulation.bugs import BUGS
 
+    tasks = [(name, first, count) for name in BUGS]
     missed, code = 0, 0
     with Teller("bugs", len(BUGS)) as teller:
         try:
-            for result in on_all_cores(hunt, [(name, first, count) for name in BUGS], 1):
+            for result in on_all_cores(hunt, hunt_died, tasks, 1, processes):
                 if result is not None:
                     missed += result["seed"] is None
                     lives = "-" if result["seed"] is None else result["lives"]
@@ -213,6 +269,7 @@ def main() -> int:
     parser.add_argument("--bug", help="plant one of the bugs of bugs/")
     parser.add_argument("--bugs", action="store_true", help="plant each of them, and count the lives that find it")
     parser.add_argument("--several", action="store_true", help="leave out seeds whose plan has one broker only")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at a time: as many as there are cores")
     parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
     arguments = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order of their own in every process
@@ -220,9 +277,10 @@ def main() -> int:
     if arguments.seed:
         return max([single(seed, arguments.bug or None, arguments.trace) for seed in arguments.seed])
     if arguments.bugs:
-        return all_bugs(arguments.first, arguments.seeds or 200)
+        return all_bugs(arguments.first, arguments.seeds or 200, arguments.processes)
     count, bug = arguments.seeds or 100, arguments.bug or None
-    return campaign(arguments.first, count, bug, arguments.check, arguments.stop, arguments.several)
+    how = arguments.check, arguments.stop, arguments.several, arguments.processes
+    return campaign(arguments.first, count, bug, *how)
 
 
 if __name__ == "__main__":

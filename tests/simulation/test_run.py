@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -59,6 +61,29 @@ def test_progress_is_told_where_there_is_no_terminal(
     assert "1 of 2 lives, 0 failed" in capsys.readouterr().out
 
 
+def end_of(task: int) -> run.Result:
+    """Runs in a process of its own."""
+    if task == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"task": task, "process": os.getpid()}
+
+
+def test_a_process_that_dies_is_told_and_the_others_go_on() -> None:
+    results = run.on_all_cores(end_of, lambda task: {"task": task, "process": None}, range(1, 6), 2, 1)
+    found = [result for result in results if result is not None]
+    assert [result["task"] for result in found] == [1, 2, 3, 4, 5]
+    assert [result["process"] is None for result in found] == [False, True, False, False, False]
+    assert found[2]["process"] == found[3]["process"] != found[4]["process"], "a fresh one after two tasks"
+
+
+def test_a_seed_whose_process_dies_has_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, lived("1"), run.died(("2", None, False)))
+    assert run.campaign(1, 2, None, False, False) == 1
+    assert "seed 2 fails" in (told := capsys.readouterr().out) and "the process that lived it died" in told
+
+
 def test_the_table_of_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hit = {"bug": "fence-deleted", "seed": 7, "lives": 7, "violation": "lost is record 5"}
     missed = {"bug": "ack-after-lease", "seed": None, "lives": 9, "violation": "not found"}
@@ -71,7 +96,7 @@ def test_the_table_of_bugs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 def test_lives_of_one_broker_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def on_all_cores(_: Any, tasks: list[tuple[str, None, bool]], __: int) -> Iterator[run.Result]:
+    def on_all_cores(_: Any, __: Any, tasks: list[tuple[str, None, bool]], *___: int) -> Iterator[run.Result]:
         asked.extend(seed for seed, _, _ in tasks)
         yield from (lived(seed) for seed in asked)
 
