@@ -6,6 +6,8 @@ append, one future and one buffer of answers. A run of one is the ordinary case.
 that must wait for capacity or for a thread, are read one by one: produce.py.
 """
 
+import asyncio
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +28,7 @@ from streamlake.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from streamlake.protocol.pipeline import Slot
 from streamlake.protocol.requests import Api, Call, encode_response, parse
 from streamlake.protocol.wire import Buffer
 from streamlake.record.run import Run
@@ -40,15 +43,15 @@ ROUTE_ADMISSION = 8  # when there are more heads than that, one in so many that 
 _BASE_OFFSET, _LOG_START_OFFSET, _APPEND_TIME_MS = 0x5EED_BA5E_0FF5_E7A1, 0x5EED_57A2_70FF_5E7B, 0x5EED_A99E_4D71_3E00
 
 
-class RunReply(Protocol):
-    """Takes the answers of requests that were begun together to their client."""
+class Replies(Protocol):
+    """Takes the answers of requests that were begun together to their client, who has a slot for them."""
 
-    def answer(self, buffers: list[Buffer] | None) -> None:
+    def finish(self, slot: Slot, buffers: list[Buffer] | None) -> None:
         """All answers, in order, or None if there are none. Called once."""
         ...
 
-    def fail(self, error: Exception) -> None:
-        """Instead of `answer`."""
+    def fail(self, slot: Slot, error: Exception) -> None:
+        """Instead of `finish`."""
         ...
 
 
@@ -74,6 +77,8 @@ class Runs:
         self._served = served
         self._frame_bytes_max = frame_bytes_max
         self._routes: dict[bytes, Route | None] = {}
+        # Those of the routes that were open. One that is found closed was deleted, or is led by another broker.
+        self._partitions: dict[bytes, weakref.ref[Partition]] = {}
         self._missed = 0  # heads for which there was no place
         self._alone = 0  # requests that could not be appended together, and are now begun one by one
 
@@ -86,13 +91,17 @@ class Runs:
         route = self._routes[head] if head in self._routes else self._learn(head, received, at)
         if route is None:
             return None
-        topic = find_topic(self._ctx, route.name, route.topic_id)
-        partition = None if isinstance(topic, ErrorCode) else self._ctx.logs.get(topic.id, route.index)
-        if partition is None:
-            return None
+        known = self._partitions.get(head)
+        partition = known() if known is not None else None
+        if partition is None or partition.is_closed:
+            topic = find_topic(self._ctx, route.name, route.topic_id)
+            partition = None if isinstance(topic, ErrorCode) else self._ctx.logs.get(topic.id, route.index)
+            if partition is None:
+                return None
+            self._partitions[head] = weakref.ref(partition)
         begun = self._begin(received, at, end, head, route, partition)
-        if begun is not None and begun.is_refused and len(begun) > 1:
-            self._alone = len(begun)  # each gets its own answer
+        if begun is not None and begun.is_refused and begun.count > 1:
+            self._alone = begun.count  # each gets its own answer
             begun = self._begin(received, at, end, head, route, partition)
         if self._alone:
             self._alone -= 1
@@ -114,11 +123,15 @@ class Runs:
         except StreamLakeError:
             return None
         outcome: Appended | Failure
-        with produce.Reservation(self._ctx.streams, run.size_bytes) as reservation:
-            try:
-                outcome = reservation.append(partition, run)
-            except StreamLakeError as error:
-                outcome = failure(error, LOG)
+        unused_bytes = run.size_bytes
+        try:
+            outcome = partition.append(run)
+            unused_bytes -= outcome.appended_bytes
+        except StreamLakeError as error:
+            outcome = failure(error, LOG)
+        finally:  # after a bug too, as `produce.Reservation`
+            if unused_bytes:
+                self._ctx.streams.release(unused_bytes)
         return PendingReply(self._ctx, route, frames, run, frames.end - at, outcome)
 
     def _learn(self, head: bytes, received: bytes | memoryview, at: int) -> Route | None:
@@ -126,7 +139,9 @@ class Runs:
             self._missed += 1
             if self._missed % ROUTE_ADMISSION:
                 return None
-            del self._routes[next(iter(self._routes))]
+            oldest = next(iter(self._routes))
+            del self._routes[oldest]
+            self._partitions.pop(oldest, None)
         size = int.from_bytes(received[at : at + 4], "big")
         route = self._routes[head] = _route(parse(self._served, bytes(received[at + 4 : at + 4 + size])))
         return route
@@ -138,10 +153,14 @@ class PendingReply:
     __slots__ = (
         "_ctx",
         "_frames",
+        "_is_done",
         "_offsets",
         "_outcome",
-        "_reply",
+        "_replies",
         "_route",
+        "_slot",
+        "_tick",
+        "count",
         "is_refused",
         "size_bytes",
         "work_bytes",
@@ -152,6 +171,7 @@ class PendingReply:
     ) -> None:
         self.size_bytes = size_bytes  # of what was received
         self.work_bytes = size_bytes + run.unpacked_bytes
+        self.count = len(frames)  # of requests
         self._ctx = ctx
         self._route = route
         self._frames = frames
@@ -159,25 +179,33 @@ class PendingReply:
         self.is_refused = isinstance(outcome, Failure)  # nothing was appended
         self._offsets = b"" if isinstance(outcome, Failure) else run.base_offsets(outcome.base_offset)
 
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def reply_to(self, reply: RunReply) -> None:
-        self._reply = reply
+    def reply_to(self, replies: Replies, slot: Slot) -> None:
+        self._replies, self._slot = replies, slot
+        self._is_done = False
         if self._route.acks == 0:
-            reply.answer(None)
+            replies.finish(slot, None)
         elif isinstance(self._outcome, Failure):
             self._answer()
         else:
-            produce.Later([self._outcome.durable], self._route.timeout_s, self._ctx.deadlines, self._answer)
+            self._tick = self._ctx.deadlines.add(self, self._route.timeout_s)
+            self._outcome.durable.add_done_callback(self._durable)
+
+    def _durable(self, durable: "asyncio.Future[None]") -> None:
+        if not self._is_done:
+            self._ctx.deadlines.remove(self, self._tick)
+            self._answer()
+
+    def time_is_up(self) -> None:
+        self._answer()
 
     def _answer(self) -> None:
+        self._is_done = True  # what becomes durable after the timeout comes too late for this answer
         try:
             answers = self._answers()
         except Exception as error:
-            self._reply.fail(error)
+            self._replies.fail(self._slot, error)
         else:
-            self._reply.answer(answers)
+            self._replies.finish(self._slot, answers)
 
     def _answers(self) -> list[Buffer]:
         route, outcome = self._route, self._outcome

@@ -97,7 +97,7 @@ class Partition:
         self._producers = checkpoint.decode(stream.checkpoint, settings.producers_max)
         self._unacked: deque[tuple[int, asyncio.Future[None]]] = deque()  # (end offset, durable), in order
         self._holds: dict[str, int] = {}
-        self._closed = False
+        self.is_closed = False
 
     @classmethod
     async def open(
@@ -165,7 +165,7 @@ class Partition:
         The caller has reserved run.size_bytes and gives back what `appended_bytes` does not use, all of it on an error.
         Raises the errors of Producers.check, AppendOneByOne, InvalidTimestamp, Invalid, Closed, Fenced; then nothing
         was done, and of several batches the first may be innocent: append them one by one."""
-        if self._closed:
+        if self.is_closed:
             raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
         if run.is_transactional:
             raise Invalid("transactions are not supported yet: leave transactional.id unset")
@@ -200,7 +200,7 @@ class Partition:
         self._unacked.append((base_offset + run.records, durable))
         self._counters.count(len(run), run.records, run.size_bytes)
         told_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
-        return Appended(base_offset, told_ms, self.log_start_offset, run.size_bytes, durable)
+        return Appended(base_offset, told_ms, self.stream.start_offset, run.size_bytes, durable)
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -307,7 +307,7 @@ class Partition:
 
     def close(self) -> None:
         """No more appends; long polls wake up. The stream stays open: its last upload still asks for a checkpoint."""
-        self._closed = True
+        self.is_closed = True
         self.waiters.wake()
 
 

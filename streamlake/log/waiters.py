@@ -21,6 +21,8 @@ class Waiters:
 
     def wake(self) -> None:
         """Resolve and remove all futures. One that is done was resolved by another partition."""
+        if not self._futures:
+            return
         futures, self._futures = self._futures, {}
         for future in futures:
             if not future.done():

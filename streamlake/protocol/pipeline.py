@@ -21,8 +21,8 @@ class Slot:
 
     __slots__ = ("_answer", "_held_bytes", "_pipeline", "finished", "may_be_abandoned", "released")
 
-    def __init__(self, pipeline: "Pipeline", request_bytes: int) -> None:
-        self.released = False
+    def __init__(self, pipeline: "Pipeline", request_bytes: int, released: bool) -> None:
+        self.released = released
         self.finished = False
         self.may_be_abandoned = False  # it only waits for others, and changes nothing
         self._pipeline = pipeline
@@ -99,10 +99,10 @@ class Pipeline:
         self.count(size_bytes - self.buffered_bytes)
         self.buffered_bytes = size_bytes
 
-    def begin(self, request_bytes: int) -> Slot:
-        """Start a request; only while `may_start`."""
+    def begin(self, request_bytes: int, *, release: bool = False) -> Slot:
+        """Start a request; only while `may_start`. `release`: the next one may start before it is finished."""
         assert self.may_start, "a request starts before its time"
-        slot = Slot(self, request_bytes)
+        slot = Slot(self, request_bytes, release)
         self._slots.append(slot)
         self.held_bytes += request_bytes
         self._memory.held_bytes += request_bytes  # nobody waits for more to be held

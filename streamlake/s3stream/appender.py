@@ -45,7 +45,8 @@ class Appender:
     # -- capacity ----------------------------------------------------------------------------------------------------
 
     def try_reserve(self, size_bytes: int) -> bool:
-        self.raise_if_failed()
+        if self.failure is not None:
+            raise self.error()
         if not self._wal.try_reserve(size_bytes):
             self.on_pressure()
             return False
@@ -78,9 +79,11 @@ class Appender:
         self._cache.capacity.give(ACCOUNT, size_bytes)
 
     def _try_take(self, size_bytes: int) -> bool:
-        if self._cache.capacity.free_bytes < size_bytes:
-            self._cache.evict(size_bytes, self.durable_position)
-        return self._cache.capacity.try_take(ACCOUNT, size_bytes)
+        capacity = self._cache.capacity
+        if capacity.try_take(ACCOUNT, size_bytes):
+            return True
+        self._cache.evict(size_bytes, self.durable_position)
+        return capacity.try_take(ACCOUNT, size_bytes)
 
     async def _take(self, size_bytes: int, timeout_s: float) -> None:
         self._waiting_bytes += size_bytes
@@ -102,7 +105,8 @@ class Appender:
     ) -> "asyncio.Future[None]":
         """Give the stream's next `count` offsets to this chunk, whose capacity was reserved. Resolves when durable.
         Closed or Fenced, at once or by the future, when appends have ended."""
-        self.raise_if_failed()
+        if self.failure is not None:
+            raise self.error()
         if log.deleted:
             raise Closed(f"stream {log.stream_id} was deleted")
         if log.closed:
@@ -111,12 +115,13 @@ class Appender:
         record = WalRecord(log.stream_id, log.epoch, log.next_offset, count, max_timestamp, view)
         position = self._wal.append(record)
         future: asyncio.Future[None] = self._loop.create_future()
-        self._cache.add(log, count, max_timestamp, position, len(view))
+        size_bytes = len(view)
+        self._cache.add(log, count, max_timestamp, position, size_bytes)
         self.last_position = position
         self._pending.append((position, log, log.next_offset, future))
         self.appended_at = self._loop.time()
-        self.appended_bytes += len(view)
-        self.mark_dirty(log, len(view))
+        self.appended_bytes += size_bytes
+        self.mark_dirty(log, size_bytes)
         return future
 
     def mark_dirty(self, log: StreamLog, size_bytes: int) -> None:

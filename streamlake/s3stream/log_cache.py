@@ -29,6 +29,7 @@ SLAB_MIN_BYTES = 4 * 1024
 SLAB_MAX_BYTES = 1024 * 1024
 MAX_SPILLED_CHUNKS = 256  # per extent: what one batch of WAL reads fetches
 ACCOUNT = "log_cache"
+_BYTES = bytes, memoryview
 SPARE_BYTES_MAX = 16 << 20  # slabs that left and will be used again: those that readers still look at wait here
 
 
@@ -166,7 +167,7 @@ class LogCache:
             log.slabs.append(slab)
             self._recent[slab] = None
         begin = slab.end - slab.begin
-        if isinstance(data, bytes | memoryview):
+        if isinstance(data, _BYTES):
             slab.target[begin : begin + size] = data
         else:
             data.copy_to(slab.target, begin)

@@ -131,22 +131,6 @@ class Request:
         self.connection.fail(self.slot, error, api=self.api.name, version=self.version)
 
 
-class RequestRun:
-    """Requests that were begun together (`RunReply` in handlers/produce_runs.py)."""
-
-    __slots__ = ("connection", "slot")
-
-    def __init__(self, slot: Slot, connection: "Connection") -> None:
-        self.slot = slot
-        self.connection = connection
-
-    def answer(self, buffers: list[Buffer] | None) -> None:
-        self.connection.finish(self.slot, buffers)
-
-    def fail(self, error: Exception) -> None:
-        self.connection.fail(self.slot, error)
-
-
 class Connection(asyncio.BufferedProtocol):
     def __init__(
         self,
@@ -286,7 +270,7 @@ class Connection(asyncio.BufferedProtocol):
                     break
                 at += begun.size_bytes
                 work += REQUEST_WORK + begun.work_bytes
-                self._window = _window(begun.size_bytes // len(begun))
+                self._window = _window(begun.size_bytes // begun.count)
         if at < size:
             self._frames.feed(bytes(RECEIVED[at:size]))
         return work
@@ -363,10 +347,8 @@ class Connection(asyncio.BufferedProtocol):
         if (begun := runs.begin(received, at, end)) is None:
             return None
         requests = self._counters.requests
-        requests["produce"] = requests.get("produce", 0) + len(begun)
-        slot = self._pipeline.begin(begun.size_bytes)
-        slot.release()
-        begun.reply_to(RequestRun(slot, self))
+        requests["produce"] = requests.get("produce", 0) + begun.count
+        begun.reply_to(self, self._pipeline.begin(begun.size_bytes, release=True))
         return begun
 
     def thread_started(self) -> None:

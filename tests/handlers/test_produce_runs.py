@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from support.deliver import deliver
+from support.fake_stream import FakeStream
 from support.log_bench import NOW_MS
 from support.produce_pair import (
     COUNT_AT,
@@ -246,6 +247,17 @@ async def test_of_more_heads_than_are_kept_most_still_come_in_rows(monkeypatch: 
         await send_durably(one, encoded_as(f"client {n % 10}"))
     assert len(one.connection._runs._routes) == 8  # type: ignore[union-attr]
     assert len(one.began) > 0.7 * 200 and len(answers(one)) == 200
+
+
+async def test_a_partition_that_was_closed_and_opened_again_is_found_again() -> None:
+    one = await server(True)
+    await send_durably(one, request(1, batch()))
+    one.partitions[0].close()
+    one.streams[0] = FakeStream(stream_id=9)
+    one.partitions[0] = await one.bench.open(one.streams[0])
+    await send_durably(one, request(2, batch()))
+    assert one.streams[0].next_offset == 1 and one.began == [1, 1]
+    assert [a.error_code for _, a in answers(one)] == [0, 0]
 
 
 async def test_a_run_that_is_refused_is_checked_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

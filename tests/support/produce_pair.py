@@ -109,7 +109,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
         def begin(self, received: bytes | memoryview, at: int, end: int) -> produce_runs.PendingReply | None:
             begun = super().begin(received, at, end)
             if begun is not None:
-                began.append(len(begun))
+                began.append(begun.count)
             return begun
 
     served = {h.api.key: h for h in HANDLERS if h.api.key == ApiKey.PRODUCE}

@@ -61,11 +61,10 @@ class WalSpace(Admission[int]):
 
     def use(self, size_bytes: int) -> bool:
         """Take the capacity for one record of this many data bytes. True if it starts the next spare segment."""
-        record_bytes = size_bytes + self._record_header_bytes
         if starts_next := self.starts_next(size_bytes):
             self.spare_segments -= 1
             self.active_free_bytes = self._segment_capacity_bytes
-        self.active_free_bytes -= record_bytes
+        self.active_free_bytes -= size_bytes + self._record_header_bytes
         self._revoke(size_bytes)
         if self._waiters:
             self._wake()  # the worst packing of what is still reserved may have become better
@@ -79,7 +78,6 @@ class WalSpace(Admission[int]):
         """True if `size_bytes` more fit in the worst packing: a segment is left when the next record, at most the
         largest reservation, does not fit in it."""
         total = self.reserved_bytes + size_bytes + (self._reserved_headers + 1) * self._record_header_bytes
-        waste = max(self._largest_bytes, size_bytes) + self._record_header_bytes
         spares = self.spare_segments - 1  # one is the slack
         if spares < 0:
             return False
@@ -87,16 +85,20 @@ class WalSpace(Admission[int]):
             return True
         if spares == 0:
             return False
+        waste = max(self._largest_bytes, size_bytes) + self._record_header_bytes
         between = (spares - 1) * (self._segment_capacity_bytes - waste)
         return total <= max(0, self.active_free_bytes - waste) + between + self._segment_capacity_bytes
 
     def _grant(self, size_bytes: int) -> None:
         self.reserved_bytes += size_bytes
         self._reserved_headers += 1
-        self._largest_bytes = max(self._largest_bytes, size_bytes)
+        if size_bytes > self._largest_bytes:
+            self._largest_bytes = size_bytes
 
     def _revoke(self, size_bytes: int) -> None:
-        self.reserved_bytes = max(0, self.reserved_bytes - size_bytes)
-        self._reserved_headers = max(0, self._reserved_headers - 1)
-        if self.reserved_bytes == 0:
-            self._reserved_headers = self._largest_bytes = 0
+        if size_bytes >= self.reserved_bytes:
+            self.reserved_bytes = self._reserved_headers = self._largest_bytes = 0
+            return
+        self.reserved_bytes -= size_bytes
+        if self._reserved_headers:
+            self._reserved_headers -= 1

@@ -260,8 +260,8 @@ class FileWal:
         """See Wal.append."""
         if self._state is not State.RUNNING:
             raise self._failure or Closed("the WAL is not running")
-        record_bytes = RECORD_HEADER_BYTES + len(record.data)
-        segment = self._spares[0] if self._space.starts_next(len(record.data)) else self._live[-1]
+        size_bytes = len(record.data)
+        segment = self._spares[0] if self._space.starts_next(size_bytes) else self._live[-1]
         position = self._next_position
         group = self._open_group(segment) or Group(segment, segment.end, position, position)
         # All that can fail comes first: a group without its record would acknowledge the position of the next one.
@@ -272,18 +272,19 @@ class FileWal:
             position=position,
             flushed_position=group.first_position - 1,  # true when it is written: groups are flushed one by one
         )
-        if self._space.use(len(record.data)):
+        if self._space.use(size_bytes):
             self._live.append(self._spares.popleft())
             self._segments_wanted.set()
         if not group.buffers:
             self._groups.append(group)
+        record_bytes = RECORD_HEADER_BYTES + size_bytes
         segment.add(position, record_bytes)
         group.buffers += (header, record.data)
         group.size_bytes += record_bytes
         group.last_position = position
         self._next_position = position + 1
         self.appended_records += 1
-        self.appended_bytes += len(record.data)
+        self.appended_bytes += size_bytes
         self._group_ready.set()
         return position
 
