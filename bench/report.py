@@ -47,7 +47,9 @@ class Report:
         self._goals: list[dict[str, Any]] = []
 
     def figure(self, name: str, value: float | None, unit: str, **facts: Any) -> None:
-        """`value` is None if it cannot be known here; `facts` are whatever tells how it was measured."""
+        """`value` is None if it cannot be known here; `facts` are whatever tells how it was measured. Shown at once: a
+        run that is interrupted has told what it had found."""
+        console.print(f"{facts.get('broker', '')} {name}: {_text(value)} {unit}".strip(), highlight=False)
         self._figures.append({"name": name, "value": value, "unit": unit, **facts})
 
     def goal(self, name: str, value: float, limit: float, unit: str, better: Better = "higher") -> bool:
