@@ -23,6 +23,8 @@ TESTED_ELSEWHERE = {
     "s3stream/metadata.py": "tests/contracts/stream_metadata_contract.py",
     "core/deferred_buffer.py": "tests/record/test_run.py",
     "broker/broker.py": "tests/broker/test_process.py",
+    "protocol/broker_messages/hello.py": "tests/peers/test_brokers.py",
+    "protocol/broker_messages/poke.py": "tests/peers/test_brokers.py",
     "table/formats/port.py": "tests/table/formats/test_kinds.py",
     "registry/port.py": "tests/registry/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",

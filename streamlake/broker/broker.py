@@ -16,7 +16,7 @@ from streamlake.broker.table_worker import TableWorker
 from streamlake.broker.worker_process import WorkerProcess
 from streamlake.config import Config
 from streamlake.core.tasks import Supervisor
-from streamlake.handlers.apis import HANDLERS
+from streamlake.handlers.apis import HANDLERS, OF_BROKERS
 from streamlake.server.listener import Listener
 from streamlake.table.task.control import WorkerSettings
 
@@ -56,7 +56,7 @@ class Broker:
 
     async def serve(self, worker: TableWorker, undo: list[tuple[str, Undo]]) -> None:
         services = self.services
-        await self.listener.start(services.context(), HANDLERS, services.connection_memory)
+        await self.listener.start(services.context(), HANDLERS + OF_BROKERS, services.connection_memory)
         await services.membership.serve()  # only now: clients that are sent here find an open port
         # Requests under way need all that was started before, so they end first.
         undo.append(("listener", lambda: self.listener.stop(self._config.server.shutdown_timeout_s)))

@@ -22,6 +22,7 @@ def metrics_of(services: Services, connections: Counters, worker: TableWorker, l
         services.offsets,
         services.database,
         services.membership,
+        services.pokes,
         worker,
         loop_lag,
     )

@@ -20,11 +20,13 @@ import structlog
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.cluster.store.wals import WalKey, Wals
-from streamlake.cluster.topics import PartitionInfo, TopicChange, TopicInfo, Topics
+from streamlake.cluster.topics import TopicChange, Topics
 from streamlake.core.errors import Corrupt, NotFound, StreamLakeError
 from streamlake.core.retry import TRANSIENT
 from streamlake.core.tasks import Supervisor
+from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager, Opening
 from streamlake.log.partition import Partition
 from streamlake.log.settings import LogSettings
@@ -51,6 +53,7 @@ class Partitions:
         progress: TableProgress,
         streams: Streams,
         logs: LogManager,
+        handovers: Handovers,
         tasks: Supervisor,
         retention_interval_s: float = 30.0,
     ) -> None:
@@ -60,12 +63,14 @@ class Partitions:
         self._progress = progress
         self._streams = streams
         self._logs = logs
+        self._handovers = handovers
         self._tasks = tasks
         self._retention_interval_s = retention_interval_s
         self._stale: dict[UUID, None] = {}  # topics to look at, in order
         self._failed: dict[UUID, None] = {}  # topics that could not be looked at, to try again
         self._unopened: dict[tuple[UUID, int], StreamLakeError] = {}
         self._closing: set[int] = set()  # ids of streams
+        self._serves = False  # clients may ask for partitions
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -82,6 +87,7 @@ class Partitions:
         # What our former lives had open is open again by now, or lies in our WAL and is being closed, or is assigned to
         # others, also if it was while this broker started: nobody else can give that up.
         await wals.release_unrecovered(wal, self._streams.held())
+        self._serves = True
         self._topics.listeners.append(self.topic_changed)
         self._configs.listeners.append(lambda _keys: self._look_again(t.id for t in self._topics.all()))
         self._topics.followers.append(self.settled)
@@ -150,6 +156,9 @@ class Partitions:
         wanted = [(t, p) for t in topics for p in t.partitions if self._is_missing(t, p)]
         if not wanted:
             return
+        if self._serves:
+            for topic, info in wanted:
+                self._handovers.begin(topic.id, info.index)
         found = await self._streams.open([p.stream_id for _, p in wanted])
         settings = self._settings(topics)
         openings = []
@@ -164,6 +173,7 @@ class Partitions:
         for opening, result in zip(openings, results, strict=True):
             if isinstance(result, StreamLakeError):
                 self._unopened[opening.topic_id, opening.index] = result
+        self._handovers.look(topic.id for topic, _ in wanted)
 
     def _is_missing(self, topic: TopicInfo, info: PartitionInfo) -> bool:
         # One that is being closed is looked at again when that is done.
@@ -191,6 +201,7 @@ class Partitions:
             ids = [stream_id for stream_id, key in leaving.items() if not self._is_assigned_here(*key)]
             for stream_id in ids:
                 self._logs.close(*leaving[stream_id])
+                self._handovers.begin(*leaving[stream_id])
             await self._streams.close_streams(ids)
         finally:
             self._closing -= leaving.keys()

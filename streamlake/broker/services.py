@@ -18,6 +18,7 @@ from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.controller import Controller
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.pokes import Pokes
 from streamlake.broker.registration import Registration
 from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
@@ -49,6 +50,7 @@ from streamlake.core.tasks import Supervisor
 from streamlake.handlers.context import Context
 from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager
 from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
@@ -69,11 +71,13 @@ class Services:
 
     identity: BrokerIdentity
     brokers: Brokers
+    pokes: Pokes
     streams: Streams
     topics: Topics
     configs: BrokerConfigs
     progress: TableProgress
     logs: LogManager
+    handovers: Handovers
     partitions: Partitions
     connection_memory: ConnectionMemory
     slots: Slots
@@ -111,6 +115,11 @@ class Services:
         self._undo.append(("tasks", self.tasks.stop))
         self.brokers = Brokers(self.identity, host, port)
         self.membership.listeners.append(self.brokers.seen)
+        self.pokes = Pokes(self.brokers, self.membership.secret, self.tasks)
+        self._undo.append(("pokes", self.pokes.close))
+        if not self.database.is_ours_alone:
+            for database in (self.database, self.coordination):
+                database.listeners += [self.brokers.revised, self.pokes.tell]
         self.tasks.start("beats", self.membership.run())
         self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
         await self.configs.refresh()
@@ -197,11 +206,21 @@ class Services:
         self.progress = TableProgress(self.database, self.identity)
         self.logs = LogManager(clock, self._machine.executor("log"))
         self._undo.append(("partitions", self.logs.close_all))
+        self._deadlines = Deadlines(asyncio.get_running_loop())
+        self.handovers = Handovers(self.brokers, self.topics, self.logs, self._deadlines)
         following = Supervisor(lambda name, error: self._fatal(error))
         self._undo.append(("partition tasks", following.stop))
         interval_s = self._config.storage.retention_interval_s
         self.partitions = Partitions(
-            self.identity.node, self.topics, self.configs, self.progress, self.streams, self.logs, following, interval_s
+            self.identity.node,
+            self.topics,
+            self.configs,
+            self.progress,
+            self.streams,
+            self.logs,
+            self.handovers,
+            following,
+            interval_s,
         )
         await self.partitions.start(Wals(self.database, self.identity), self.wal_key)
 
@@ -224,11 +243,13 @@ class Services:
         machine = self._machine
         return Context(
             brokers=self.brokers,
+            secret=self.membership.secret,
             topics=self.topics,
             catch_up=CatchUp(self.database, self.topics),
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
+            handovers=self.handovers,
             streams=self.streams,
             slots=self.slots,
             groups=self.groups,
@@ -236,7 +257,7 @@ class Services:
             producer_ids=self._producer_ids,
             fetch_sessions=FetchSessions(machine.ids),
             connection_memory=self.connection_memory,
-            deadlines=Deadlines(asyncio.get_running_loop()),
+            deadlines=self._deadlines,
             checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,
             ids=machine.ids,

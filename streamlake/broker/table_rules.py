@@ -11,7 +11,7 @@ from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.definition import boolean
 from streamlake.cluster.config.table import PREFIX
-from streamlake.cluster.topics import TopicInfo
+from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.table.task.names import TableName, check_apart, check_possible
 
 

@@ -25,7 +25,8 @@ from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
 from streamlake.cluster.store.table_progress import Reported, TableProgress
-from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.cluster.store.topic_rows import TopicInfo
+from streamlake.cluster.topics import Topics
 from streamlake.core.clock import Clock
 from streamlake.core.errors import StreamLakeError
 from streamlake.core.ids import Ids

@@ -27,7 +27,8 @@ from streamlake.cluster.config.topic import ACCEPTED, TOPIC_CONFIGS
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.schema import current_revision, in_lists, lock_revision, next_revision, upsert
+from streamlake.cluster.store.revision import Kind, changes_since, lock_revision, next_revision
+from streamlake.cluster.store.schema import in_lists, upsert
 from streamlake.core.errors import Invalid, OutcomeUnknown
 
 ALL_BROKERS = -1  # node of the rows that apply to every broker
@@ -82,7 +83,7 @@ QUOTA_CONFIGS = ConfigDefs(
 
 
 Rows = dict[int, dict[str, str]]  # node → its dynamic configs
-Loaded = tuple[int, Rows]  # as of this revision
+Loaded = tuple[int, Rows | None]  # as of this revision; None: nothing has changed
 
 
 class BrokerConfigs:
@@ -125,8 +126,9 @@ class BrokerConfigs:
         return entry.definition.parse(entry.value)
 
     async def refresh(self) -> None:
-        """Read the image again."""
-        reading = self._database.read(_load)
+        """Read the image again, if it has changed."""
+        seen = self.revision
+        reading = self._database.read(lambda connection: _load_changed(connection, seen))
         reading.add_done_callback(self._installed)
         await asyncio.shield(reading)
 
@@ -147,8 +149,8 @@ class BrokerConfigs:
             count = select(func.count()).where(c.node == where)
             if connection.execute(count).scalar_one() > ROWS_MAX:
                 raise Invalid(f"at most {ROWS_MAX} configs may be set on a broker: delete some")
-            _, rows_now = _load(connection)
-            return next_revision(connection), rows_now
+            rows_now = _load(connection)
+            return next_revision(connection, Kind.BROKER_CONFIGS), rows_now
 
         # The image follows the commit even if the caller is cancelled: the callback belongs to the write.
         writing = self._database.write(run, self._identity)
@@ -166,8 +168,12 @@ class BrokerConfigs:
         if loading.cancelled() or loading.exception() is not None:
             return
         self.stale.clear()
-        old = self._dynamic
-        self.revision, self._dynamic = loading.result()
+        revision, rows = loading.result()
+        if revision < self.revision:
+            return
+        self.revision, old = revision, self._dynamic
+        if rows is not None:
+            self._dynamic = rows
         if changed := frozenset(key for _, key, _ in _items(old) ^ _items(self._dynamic)):
             for listener in self.listeners:
                 listener(changed)
@@ -225,14 +231,18 @@ def check_static(static: Mapping[str, str]) -> dict[str, str]:
     return BROKER_CONFIGS.check(static)
 
 
-def _load(connection: Connection) -> Loaded:
-    """The revision is read first: the configs are never older than it."""
-    revision = current_revision(connection)
+def _load_changed(connection: Connection, seen: int) -> Loaded:
+    """The configs are never older than the revision."""
+    changes = changes_since(connection, seen)
+    return changes.revision, _load(connection) if changes.may_concern(Kind.BROKER_CONFIGS) else None
+
+
+def _load(connection: Connection) -> Rows:
     c = schema.broker_config.c
     loaded: Rows = {}
     for node, key, value in connection.execute(select(c.node, c.key, c.value).order_by(c.node, c.key)):
         loaded.setdefault(node, {})[key] = value
-    return revision, loaded
+    return loaded
 
 
 def _items(rows: Rows) -> set[tuple[int, str, str]]:

@@ -1,13 +1,15 @@
 """The brokers of the cluster, as this one saw them in its last beat.
 
 A beat (store/membership.py) reads all brokers and the revision of the metadata store. So clients are told of a broker,
-and an image (image.py) notices what another broker has changed, one beat later at most, without any other traffic.
+and an image (image.py) notices what another broker has changed, one beat later at most. Pokes (broker/pokes.py) make it
+notice sooner.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from streamlake.cluster.image import Image
+from streamlake.cluster.secret import Life
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BeatView, BrokerInfo
 from streamlake.cluster.store.schema import SERVING
@@ -30,6 +32,11 @@ class Brokers:
         return self._own.node
 
     @property
+    def life(self) -> Life:
+        """Of this broker."""
+        return Life(self._own.node, self._own.epoch)
+
+    @property
     def controller(self) -> int:
         """The broker that clients are told to ask for changes of the cluster. Every broker makes them."""
         return self._own.node
@@ -50,6 +57,10 @@ class Brokers:
             self._serving = dict(sorted(found.items()))
             for listener in self.listeners:
                 listener()
+        self.revised(view.revision)
+
+    def revised(self, revision: int) -> None:
+        """The metadata store has this revision: images that are behind are to be read again."""
         for image in self.images:
-            if image.revision < view.revision:
+            if image.revision < revision:
                 image.stale.set()

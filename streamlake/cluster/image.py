@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.schema import current_revision
+from streamlake.cluster.store.revision import current_revision
 from streamlake.core.errors import StreamLakeError
 from streamlake.core.retry import TRANSIENT
 

@@ -48,13 +48,15 @@ class Slots:
         return taken
 
     async def refresh(self) -> None:
-        revision, rows = await self._store.load()
+        revision, rows = await self._store.load_changed(self.revision)
         # Nothing is awaited from here on. A write that was Fenced after this read is answered after it, and marks the
         # image as stale again.
         self.stale.clear()
         if revision < self.revision:
             return
         self.revision = revision
+        if rows is None:
+            return
         self._rows = {row.id: row for row in rows}
         ours = {row.id: row.fence for row in rows if row.node == self._node}
         if ours != self._ours:

@@ -16,46 +16,23 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from streamlake.cluster.config.definition import boolean
 from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import altered_configs, check_topic_configs
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.schema import current_revision, in_lists, lock_revision, next_revision, upsert
+from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
+from streamlake.cluster.store.schema import in_lists, upsert
 from streamlake.cluster.store.stream_metadata import create_streams
 from streamlake.cluster.store.table_progress import begin_table, extend_table, has_committed, release_holds
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo, TopicsNow, load_changed, load_topic
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Exists, Invalid, NotFound, OutcomeUnknown
 from streamlake.core.ids import Ids
 
 NAME_CHARS_MAX = 249  # Kafka: a name and "-<partition>" must fit a file name
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._\-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionInfo:
-    index: int
-    stream_id: int
-    node: int | None  # of the broker that is to have it open; None: nobody has been chosen yet
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    name: str
-    id: UUID
-    configs: Mapping[str, str]  # explicit configs under canonical keys
-    partitions: tuple[PartitionInfo, ...]  # by index, 0 and up without a gap
-
-    @property
-    def is_table(self) -> bool:
-        return boolean(self.configs.get("streamlake.table.enable", "false"))
-
-    @property
-    def table_node(self) -> int | None:
-        """The broker that writes the topic's table: the one that has its first partition."""
-        return self.partitions[0].node
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +132,7 @@ class Topics:
             _store_configs(connection, topic_id, checked, ())
             if topic.is_table:
                 begin_table(connection, topic_id, {p.index: 0 for p in topic.partitions}, self._clock.now_ms())
-            return TopicChange(next_revision(connection), None, topic)
+            return TopicChange(next_revision(connection, Kind.TOPICS, [topic_id]), None, topic)
 
         return _after(await self._change(run))
 
@@ -165,14 +142,14 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             lock_revision(connection)
-            doomed = _load_topic(connection, topic)
+            doomed = load_topic(connection, topic)
             p = schema.partition.c
             streams = select(p.stream_id).where(p.topic_id == doomed.id)
             # Rows that refer to the streams and to the topic (epochs; configs, committed offsets, table progress) are
             # deleted in the same transaction, by ON DELETE CASCADE: no state has a part of a deleted topic.
             connection.execute(delete(schema.stream).where(schema.stream.c.id.in_(streams)))
             connection.execute(delete(schema.topic).where(schema.topic.c.id == doomed.id))
-            return TopicChange(next_revision(connection), doomed, None)
+            return TopicChange(next_revision(connection, Kind.TOPICS, [doomed.id]), doomed, None)
 
         change = await self._change(run)
         assert change.before is not None
@@ -191,7 +168,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             lock_revision(connection)
-            before = _load_topic(connection, name)
+            before = load_topic(connection, name)
             count = len(before.partitions)
             if total <= count:
                 raise Invalid(f"topic {name} has {count} partitions already: ask for more than that, not for {total}")
@@ -199,7 +176,7 @@ class Topics:
             if before.is_table:
                 extend_table(connection, before.id, [p.index for p in added], self._clock.now_ms())
             after = replace(before, partitions=before.partitions + added)
-            return TopicChange(next_revision(connection), before, after)
+            return TopicChange(next_revision(connection, Kind.TOPICS, [before.id]), before, after)
 
         return _after(await self._change(run))
 
@@ -224,7 +201,7 @@ class Topics:
 
         def run(connection: Connection) -> TopicChange:
             lock_revision(connection)
-            before = _load_topic(connection, name)
+            before = load_topic(connection, name)
             after = replace(before, configs=MappingProxyType(altered_configs(before.configs, set_, remove)))
             moves = self._moves(connection, before, after)
             gone = [key for key in before.configs if key not in after.configs]
@@ -234,7 +211,7 @@ class Topics:
                 begin_table(connection, before.id, _log_starts(connection, before.id), self._clock.now_ms())
             elif before.is_table and not after.is_table:
                 release_holds(connection, before.id)
-            return TopicChange(next_revision(connection), before, after)
+            return TopicChange(next_revision(connection, Kind.TOPICS, [before.id]), before, after)
 
         return _after(await self._change(run))
 
@@ -269,16 +246,21 @@ class Topics:
 
     async def assign(self, term: Term, nodes: Mapping[tuple[UUID, int], int]) -> None:
         """As the controller: these partitions, by topic and index, belong to these nodes from now on. Partitions that
-        were deleted are ignored. Conflict if another broker is the controller."""
-        p = schema.partition.c
-        moved = [{"topic": topic_id, "at": index, "to": node} for (topic_id, index), node in nodes.items()]
-        this = (p.topic_id == bindparam("topic")) & (p.index == bindparam("at"))
+        are not in the image are ignored: they were deleted. Conflict if another broker is the controller."""
+        moved = [
+            {"stream": self._by_id[topic_id].partitions[index].stream_id, "to": node}
+            for (topic_id, index), node in nodes.items()
+            if topic_id in self._by_id
+        ]
+        if not moved:
+            return
+        this = schema.partition.c.stream_id == bindparam("stream")
 
         def run(connection: Connection) -> int:
             lock_revision(connection)
             require_controller(connection, term)
             connection.execute(update(schema.partition).where(this).values(node=bindparam("to")), moved)
-            return next_revision(connection)
+            return next_revision(connection, Kind.PARTITIONS, [row["stream"] for row in moved])
 
         # Safe whenever it lands: it says who should open a stream, never that it may. Only the stream's row does.
         await self._database.write(run, self._identity)
@@ -286,8 +268,9 @@ class Topics:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read all topics again, and report the changes to the listeners."""
-        reading = self._database.read(_load)
+        """Read what changed since the image's revision, and report it to the listeners."""
+        seen = self.revision
+        reading = self._database.read(lambda connection: load_changed(connection, seen))
         reading.add_done_callback(self._reloaded)
         await asyncio.shield(reading)
 
@@ -315,21 +298,26 @@ class Topics:
         if change.revision == self.revision + 1:
             self._apply(change)
 
-    def _reloaded(self, reading: "asyncio.Future[tuple[int, list[TopicInfo]]]") -> None:
+    def _reloaded(self, reading: "asyncio.Future[TopicsNow]") -> None:
         if reading.cancelled() or reading.exception() is not None:
             return
-        revision, topics = reading.result()
+        now = reading.result()
         self.stale.clear()
-        if revision < self.revision:
+        if now.revision < self.revision:
             return
-        now = {topic.id: topic for topic in topics}
         # Deletions first: a topic may exist again under its name with a new id.
-        for gone in [topic for topic_id, topic in self._by_id.items() if topic_id not in now]:
-            self._apply(TopicChange(revision, gone, None))
-        for topic in topics:
+        for topic_id in list(self._by_id) if now.is_all else now.touched:
+            if topic_id not in now.topics and (gone := self._by_id.get(topic_id)) is not None:
+                self._apply(TopicChange(now.revision, gone, None))
+        for topic in now.topics.values():
             if (before := self._by_id.get(topic.id)) != topic:
-                self._apply(TopicChange(revision, before, topic))
-        self.revision = revision
+                self._apply(TopicChange(now.revision, before, topic))
+        for topic_id, changed in now.partitions.items():
+            before = self._by_id[topic_id]
+            partitions = tuple(changed.get(partition.index, partition) for partition in before.partitions)
+            if partitions != before.partitions:
+                self._apply(TopicChange(now.revision, before, replace(before, partitions=partitions)))
+        self.revision = now.revision
 
     def _apply(self, change: TopicChange) -> None:
         self.revision = change.revision
@@ -401,39 +389,3 @@ def _log_starts(connection: Connection, topic_id: UUID) -> dict[int, int]:
     p, s = schema.partition.c, schema.stream.c
     query = select(p.index, s.start_offset).join(schema.stream, s.id == p.stream_id).where(p.topic_id == topic_id)
     return dict(connection.execute(query.order_by(s.id).with_for_update(read=True, of=schema.stream)).all())
-
-
-def _load_topic(connection: Connection, topic: str | UUID) -> TopicInfo:
-    """The topic as the transaction sees it, its row locked. NotFound."""
-    t = schema.topic.c
-    which = t.id == topic if isinstance(topic, UUID) else t.name == topic
-    row = connection.execute(select(t.id, t.name).where(which).with_for_update()).one_or_none()
-    if row is None:
-        raise NotFound(f"topic {topic} does not exist")
-    c, p = schema.topic_config.c, schema.partition.c
-    configs = connection.execute(select(c.key, c.value).where(c.topic_id == row.id))
-    partitions = connection.execute(select(p.index, p.stream_id, p.node).where(p.topic_id == row.id).order_by(p.index))
-    return TopicInfo(
-        row.name,
-        row.id,
-        MappingProxyType(dict(configs.all())),
-        tuple(PartitionInfo(*row) for row in partitions),
-    )
-
-
-def _load(connection: Connection) -> tuple[int, list[TopicInfo]]:
-    """The revision, and all topics by name. The revision is read first: the topics are never older than it."""
-    revision = current_revision(connection)
-    t, c, p = schema.topic.c, schema.topic_config.c, schema.partition.c
-    configs: dict[UUID, dict[str, str]] = {}
-    for topic_id, key, value in connection.execute(select(c.topic_id, c.key, c.value).order_by(c.key)):
-        configs.setdefault(topic_id, {})[key] = value
-    partitions: dict[UUID, list[PartitionInfo]] = {}
-    query = select(p.topic_id, p.index, p.stream_id, p.node).order_by(p.topic_id, p.index)
-    for topic_id, index, stream_id, node in connection.execute(query):
-        partitions.setdefault(topic_id, []).append(PartitionInfo(index, stream_id, node))
-    found = [
-        TopicInfo(name, i, MappingProxyType(configs.get(i, {})), tuple(partitions.get(i, ())))
-        for i, name in connection.execute(select(t.id, t.name).order_by(t.name))
-    ]
-    return revision, found

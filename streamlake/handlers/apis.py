@@ -1,9 +1,9 @@
 """THE list: every API this broker serves, in which versions, and what handles it.
 
-Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it. `abandon`: while it waits, it waits for
-others and changes nothing any more, so it ends with its connection, and a server that stops does not wait for it.
-`begin`: tried first; a request that it can begin costs no task, and `handle` gets only those that it cannot. `runs`:
-tried before that, for requests that share their head.
+Dispatch, ApiVersions, metrics and docs/compatibility.md follow from it; clients are not told what brokers ask one
+another. `abandon`: while it waits, it waits for others and changes nothing any more, so it ends with its connection,
+and a server that stops does not wait for it. `begin`: tried first; a request that it can begin costs no task, and
+`handle` gets only those that it cannot. `runs`: tried before that, for requests that share their head.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ from streamlake.handlers import (
     fetch,
     find_coordinator,
     heartbeat,
+    hello,
     incremental_alter_configs,
     init_producer_id,
     join_group,
@@ -37,11 +38,13 @@ from streamlake.handlers import (
     offset_commit,
     offset_fetch,
     offset_for_leader_epoch,
+    poke,
     produce,
     produce_runs,
     sync_group,
 )
 from streamlake.handlers.context import Begin, Context, Handle
+from streamlake.protocol.broker_messages import BrokerKey
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.requests import Api, api
 
@@ -56,7 +59,12 @@ class Handler:
 
 
 def _serve(
-    key: ApiKey, first_version: int, last_version: int, handle: Handle, advertised_min: int | None = None, **rest: Any
+    key: ApiKey | BrokerKey,
+    first_version: int,
+    last_version: int,
+    handle: Handle,
+    advertised_min: int | None = None,
+    **rest: Any,
 ) -> Handler:
     versions = range(first_version, last_version + 1)
     return Handler(api(key, versions, advertised_min=advertised_min), handle, **rest)
@@ -94,4 +102,10 @@ HANDLERS = (
     _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle),
     _serve(ApiKey.LIST_CONFIG_RESOURCES, 0, 1, list_config_resources.handle),
     _serve(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, 0, describe_topic_partitions.handle),
+)
+
+# Of other brokers of the cluster: not in ApiVersions.
+OF_BROKERS = (
+    _serve(BrokerKey.HELLO, 0, 0, hello.handle),
+    _serve(BrokerKey.POKE, 0, 0, poke.handle),
 )

@@ -4,7 +4,7 @@ Handlers are functions of (Context, Exchange): they translate between the wire a
 no state of their own. An Exchange is one request on one connection.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -12,10 +12,11 @@ from uuid import UUID
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import CatchUp
+from streamlake.cluster.secret import ClusterSecret, Life
 from streamlake.cluster.slots import Slots
-from streamlake.cluster.store.membership import BrokerInfo
 from streamlake.cluster.store.resource_configs import ResourceConfigs
-from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.cluster.store.topic_rows import TopicInfo
+from streamlake.cluster.topics import Topics
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
@@ -25,6 +26,7 @@ from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Executor
 from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
@@ -36,11 +38,13 @@ TIMEOUT_MS_MAX = 600_000
 @dataclass(frozen=True, slots=True)
 class Context:
     brokers: Brokers
+    secret: ClusterSecret
     topics: Topics
     catch_up: CatchUp  # of topics
     broker_configs: BrokerConfigs
     resource_configs: ResourceConfigs
     logs: LogManager
+    handovers: Handovers
     streams: Streams
     slots: Slots
     groups: Groups
@@ -61,6 +65,7 @@ class Exchange(Protocol):
     body: Any
     client_id: str | None
     client_host: str
+    peer: Life | None  # the broker that asks, if this connection is one of a broker: hello.py sets it
     work_bytes: int  # to be added to: what `begin` did beyond its size, a byte received being the measure
 
     def release(self) -> None:
@@ -92,43 +97,6 @@ def default_partitions(ctx: Context) -> int:
     count = ctx.broker_configs.value("num.partitions")
     assert isinstance(count, int)
     return count
-
-
-class Leader(NamedTuple):
-    node: int
-    epoch: int  # -1: only the leader itself knows it
-
-
-NOBODY = Leader(-1, -1)
-
-
-def leader_of(ctx: Context, topic: TopicInfo, index: int) -> Leader:
-    """The broker that is to have the partition open; NOBODY if it cannot be asked yet."""
-    node = topic.partitions[index].node
-    if node == ctx.brokers.node:
-        partition = ctx.logs.get(topic.id, index)
-        return NOBODY if partition is None else Leader(node, partition.leader_epoch)
-    return NOBODY if node is None or ctx.brokers.get(node) is None else Leader(node, -1)
-
-
-def leader_hint(ctx: Context, code: ErrorCode, topic: TopicInfo | ErrorCode, index: int) -> Leader:
-    """Who leads the partition, for an answer that refuses a request with this code (KIP-951): its client need not ask
-    for metadata first. NOBODY if that is not known, or the code is about something else."""
-    fenced = code == ErrorCode.FENCED_LEADER_EPOCH
-    if isinstance(topic, ErrorCode) or not (fenced or code == ErrorCode.NOT_LEADER_OR_FOLLOWER):
-        return NOBODY
-    if index >= len(topic.partitions):
-        return NOBODY  # the topic was made anew since the request was begun
-    leader = leader_of(ctx, topic, index)
-    if leader.node == ctx.brokers.node and not fenced:
-        return NOBODY  # this broker does not lead it, or not any more, and does not know yet who does
-    return leader
-
-
-def hinted_brokers(ctx: Context, nodes: Collection[int]) -> list[BrokerInfo]:
-    """Where the leaders of an answer's hints are; -1 is nobody."""
-    found = [ctx.brokers.get(node) for node in sorted(nodes) if node >= 0]
-    return [broker for broker in found if broker is not None]
 
 
 class Located(NamedTuple):

@@ -2,7 +2,8 @@
 
 Behavior: partitions are read in the session's order until max_bytes; the first partition with data gives at least one
 batch, however large, so a consumer cannot get stuck (KIP-74). With less than min_bytes the answer waits until a
-partition's high watermark moves or max_wait passes; while it waits the connection may start its next request.
+partition's high watermark moves or max_wait passes; while it waits the connection may start its next request. So it
+does, for a shorter time, while a partition that was asked for moves to another broker (handovers.py).
 While the connections hold much memory an answer is as small as what is left of it, but never less than that batch.
 Readers see durable offsets only; read_committed readers only up to the last stable offset.
 Version notes: sessions from 7, topic ids from 13; who asks the wrong broker, or with the epoch of an earlier leader, is
@@ -15,9 +16,11 @@ from typing import cast
 from uuid import UUID
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.handlers.context import Context, Exchange, find_partition, find_topic, hinted_brokers, leader_hint
+from streamlake.handlers.context import Context, Exchange, find_partition, find_topic
 from streamlake.handlers.error_codes import FETCH, failure
 from streamlake.handlers.fetch_session import Key, Session, Wanted, to_send
+from streamlake.handlers.handovers import REFUSAL_WAIT_S
+from streamlake.handlers.leaders import hinted_brokers, leader_hint
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import (
@@ -47,19 +50,21 @@ async def handle(ctx: Context, exchange: Exchange) -> FetchResponse:
         return FetchResponse(error_code=session.error)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(max(request.max_wait_ms, 0), WAIT_MS_MAX) / 1000
+    refusal_deadline = min(deadline, loop.time() + REFUSAL_WAIT_S)
     # A copy: the session's next request may start (and change it) while this one waits.
     wanted = list(session.wanted.items())
     while True:
         woken = loop.create_future()
         watched = _watch(ctx, wanted, woken)  # before reading, so that no append can fall in between
         try:
-            answers, enough = await _read(ctx, exchange, wanted)
-            left_s = deadline - loop.time()
-            if enough or left_s <= 0:
+            answers, enough, refused = await _read(ctx, exchange, wanted)
+            moving = _moving(ctx, answers) if refused else []
+            left_s = (refusal_deadline if moving else deadline) - loop.time()
+            if enough or (refused and not moving) or left_s <= 0:
                 return _response(ctx, session, answers)
             # Only now: were the connection's next fetches read too, their answers would pile up in memory.
             exchange.release()
-            await asyncio.wait([woken], timeout=left_s)
+            await asyncio.wait([woken, *moving], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for partition in watched:
                 partition.waiters.discard(woken)
@@ -76,14 +81,28 @@ def _watch(ctx: Context, wanted: list[tuple[Key, Wanted]], woken: "asyncio.Futur
     return watched
 
 
-async def _read(ctx: Context, exchange: Exchange, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool]:
-    """All partitions once. True if the answer should go out now: enough bytes, or an error."""
+def _moving(ctx: Context, answers: Answers) -> "list[asyncio.Future[None]]":
+    """What the answer waits for: others are about to open the partitions that it refuses. Nothing if it has any other
+    error."""
+    moving = []
+    for (name, topic_id, index), answer in answers:
+        if answer.error_code:
+            topic = find_topic(ctx, name, topic_id)
+            found = None if isinstance(topic, ErrorCode) else ctx.handovers.until_over(topic.id, index)
+            if found is None or answer.error_code != ErrorCode.NOT_LEADER_OR_FOLLOWER:
+                return []
+            moving.append(found)
+    return moving
+
+
+async def _read(ctx: Context, exchange: Exchange, wanted: list[tuple[Key, Wanted]]) -> tuple[Answers, bool, bool]:
+    """All partitions once. Whether the answer should go out now, as it has enough bytes; whether it has an error."""
     request: FetchRequest = exchange.body
     free_bytes = ctx.connection_memory.free_bytes
     room = min(max(request.max_bytes, 0), RESPONSE_BYTES_MAX, free_bytes)
     loop = asyncio.get_running_loop()
     until = loop.time() + READ_S_MAX
-    total, failed = 0, False
+    total, refused = 0, False
     answers: Answers = []
     for key, want in wanted:
         if total and loop.time() > until:
@@ -92,10 +111,10 @@ async def _read(ctx: Context, exchange: Exchange, wanted: list[tuple[Key, Wanted
         size = len(answer.records or b"")
         total += size
         room = max(room - size, 0)
-        failed = failed or answer.error_code != ErrorCode.NONE
+        refused = refused or answer.error_code != ErrorCode.NONE
         answers.append((key, answer))
     no_more_fits = total > 0 and total >= free_bytes
-    return answers, failed or total >= request.min_bytes or no_more_fits or not wanted
+    return answers, total >= request.min_bytes or no_more_fits or not wanted, refused
 
 
 async def _read_one(

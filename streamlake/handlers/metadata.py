@@ -1,9 +1,9 @@
 """Metadata (3): brokers, topics and their leaders.
 
 Behavior: a topic that does not exist is created if both the broker (auto.create.topics.enable) and the request allow
-it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that it is
-assigned to; replicas are that broker alone, because the object store keeps the copies. Of a partition of another broker
-this one does not know the leader epoch: it is -1, as in the answers of brokers that know no epochs.
+it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that has it open,
+under the epoch that the metadata store holds; while it is closed, by the broker that is to open it. The leader is the
+only replica, because the object store keeps the copies.
 A topic that is unknown here is looked for in the metadata store first: another broker may just have made it.
 A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
 Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version
@@ -15,12 +15,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamlake.cluster.topics import TopicInfo, check_name
+from streamlake.cluster.store.topic_rows import TopicInfo
+from streamlake.cluster.topics import check_name
 from streamlake.core.errors import Exists, Invalid, StreamLakeError
 from streamlake.handlers import operations
-from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic, leader_of
+from streamlake.handlers.context import Context, Exchange, default_partitions, find_topic
 from streamlake.handlers.error_codes import TOPIC_NAME, failure
 from streamlake.handlers.internal_topics import RESERVED
+from streamlake.handlers.leaders import leader_of
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.metadata import (
     MetadataRequest,
@@ -95,7 +97,8 @@ def describe(ctx: Context, topic: TopicInfo, allowed: int = operations.NOT_ASKED
     partitions = []
     for info in topic.partitions:
         leader = leader_of(ctx, topic, info.index)
-        replicas = (ctx.brokers.node if info.node is None else info.node,)
+        assigned = ctx.brokers.node if info.node is None else info.node
+        replicas = (leader.node if leader.node >= 0 else assigned,)
         partitions.append(
             MetadataResponsePartition(
                 error_code=ErrorCode.NONE if leader.node >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,

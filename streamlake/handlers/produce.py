@@ -8,6 +8,7 @@ The answer waits until all is durable; a duplicate's answer waits for the origin
 If there is capacity already and little to decompress, `begin` does all that without a task; `handle` is for the others.
 Most requests of a producer follow others with the same head, and are begun together: produce_runs.py reads them and
 writes their answers, and shares all that lies between with this file.
+A partition that moves at this moment is refused when its next broker has opened it (handovers.py).
 Version notes: topic ids instead of names from version 13; error messages from 8; who asks the wrong broker is told the
 right one from 10 (KIP-951).
 """
@@ -27,10 +28,10 @@ from streamlake.handlers.context import (
     Exchange,
     find_partition,
     find_topic,
-    hinted_brokers,
-    leader_hint,
 )
 from streamlake.handlers.error_codes import LOG, RESERVATION, Failure, failure
+from streamlake.handlers.handovers import REFUSAL_WAIT_S
+from streamlake.handlers.leaders import hinted_brokers, leader_hint
 from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
@@ -102,11 +103,19 @@ def begin(ctx: Context, exchange: Exchange) -> bool:
     exchange.release()
     if request.acks == 0:
         exchange.answer(None)
-    elif pending := _pending(parts):
-        Later(pending, timeout_s(request), ctx.deadlines, partial(_answer, ctx, exchange, parts))
+    elif moving := _moving(ctx, parts):
+        when_known = partial(_answer_when_durable, ctx, exchange, parts, timeout_s(request))
+        Later(moving, REFUSAL_WAIT_S, ctx.deadlines, when_known)
     else:
-        exchange.answer(response(ctx, parts))
+        _answer_when_durable(ctx, exchange, parts, timeout_s(request))
     return True
+
+
+def _answer_when_durable(ctx: Context, exchange: Exchange, parts: list[Part], wait_s: float) -> None:
+    if pending := _pending(parts):
+        Later(pending, wait_s, ctx.deadlines, partial(_answer, ctx, exchange, parts))
+    else:
+        _answer(ctx, exchange, parts)
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
@@ -133,6 +142,8 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     exchange.release()
     if acks == 0:
         return None
+    if moving := _moving(ctx, parts):
+        await asyncio.wait(moving, timeout=REFUSAL_WAIT_S)
     if pending := _pending(parts):
         # asyncio.wait and not wait_for: a timeout must not cancel futures that duplicates wait for too.
         await asyncio.wait(pending, timeout=wait_s)
@@ -140,7 +151,7 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
 
 
 class Later:
-    """Calls `then` when all is durable, or when the timeout is over."""
+    """Calls `then` when all is done (batches are durable, partitions have moved), or when the timeout is over."""
 
     __slots__ = ("_deadlines", "_pending", "_then", "_tick")
 
@@ -155,10 +166,10 @@ class Later:
         self._deadlines = deadlines
         self._pending = len(pending)
         self._tick = deadlines.add(self, timeout_s)
-        for durable in pending:
-            durable.add_done_callback(self._one_done)
+        for future in pending:
+            future.add_done_callback(self._one_done)
 
-    def _one_done(self, durable: "asyncio.Future[None]") -> None:
+    def _one_done(self, future: "asyncio.Future[None]") -> None:
         self._pending -= 1
         if self._pending == 0:
             self._deadlines.remove(self, self._tick)
@@ -193,6 +204,17 @@ def _size_bytes(request: ProduceRequest) -> int:
 
 def _pending(parts: list[Part]) -> "list[asyncio.Future[None]]":
     return [p.outcome.durable for p in parts if isinstance(p.outcome, Appended) and not p.outcome.durable.done()]
+
+
+def _moving(ctx: Context, parts: list[Part]) -> "list[asyncio.Future[None]]":
+    """What the refusal of these parts waits for: others are about to open their partitions."""
+    moving = []
+    for part in parts:
+        if isinstance(part.outcome, Failure) and part.outcome.code == ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            topic = find_topic(ctx, part.name, part.topic_id)
+            if not isinstance(topic, ErrorCode) and (over := ctx.handovers.until_over(topic.id, part.index)):
+                moving.append(over)
+    return moving
 
 
 def refusal(request: ProduceRequest) -> Failure | None:

@@ -38,7 +38,8 @@ class _Broker:
 
 
 class LocalCluster:
-    """`start`, then `watch` again and again, then `stop`. `tell` gets a line for people at each change."""
+    """`start`, then `watch` again and again, then `stop`. `tell` gets a line for people at each change. `wal`: as
+    storage.wal in a configuration, of a kind that brokers can take over from one another."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class LocalCluster:
         *,
         metadata_url: str | None = None,
         store_url: str | None = None,
+        wal: str = "object",
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not 1 <= brokers <= BROKERS_MAX:
@@ -54,6 +56,7 @@ class LocalCluster:
         self._directory = directory.absolute()
         self._metadata_url = metadata_url
         self._store_url = store_url or f"file://{self._directory / 'objects'}"
+        self._wal = wal
         self._tell = tell
         self._postgres: Postgres | None = None
         self._brokers = [_Broker(node, self._directory / f"broker-{node}") for node in range(brokers)]
@@ -62,6 +65,14 @@ class LocalCluster:
     def bootstrap(self) -> str:
         """Of the brokers that run."""
         return ",".join(broker.server.bootstrap for broker in self._brokers if broker.server is not None)
+
+    @property
+    def metadata_url(self) -> str:
+        """Of the metadata store. PostgreSQL, if it is ours, runs once `start` was called."""
+        if self._metadata_url is not None:
+            return self._metadata_url
+        assert self._postgres is not None
+        return self._postgres.url
 
     def start(self) -> None:
         """Returns when all brokers serve. On an error all is stopped again."""
@@ -119,13 +130,12 @@ class LocalCluster:
 
     def _start(self, broker: _Broker) -> None:
         broker.started_at = time.perf_counter()
-        metadata_url = self._metadata_url if self._postgres is None else self._postgres.url
         broker.directory.mkdir(parents=True, exist_ok=True)
         config = broker.directory / CONFIG_FILE
         config.write_text(
             f"[server]\nnode_id = {broker.node}\n\n"
-            f"[storage]\nmetadata_url = {json.dumps(metadata_url)}\nurl = {json.dumps(self._store_url)}\n"
-            'wal = "object"\n'
+            f"[storage]\nmetadata_url = {json.dumps(self.metadata_url)}\nurl = {json.dumps(self._store_url)}\n"
+            f"wal = {json.dumps(self._wal)}\n"
         )
         server = broker.server = ChildServer(broker.directory, config, broker.ports)
         broker.ports = _port(server.bootstrap), _port(server.http)

@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 from msgspec import Struct
 
 from streamlake.core.errors import Closed, Full, Invalid, StreamLakeError, Unavailable
+from streamlake.protocol.broker_messages import BrokerKey
 from streamlake.protocol.framing import FrameReader
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.requests import Api, api, correlation_id_of, decode_response, encode_request
@@ -43,12 +44,12 @@ class KafkaPeer:
         self._request_timeout_s = request_timeout_s
         self._max_response_bytes = max_response_bytes
         self._max_in_flight = max_in_flight
-        self._apis: dict[ApiKey, Api] = {}
-        self._connection: _Connection | None = None
+        self._apis: dict[int, Api] = {}
+        self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._closed = False
 
-    async def call(self, key: ApiKey, request: Struct, max_version: int) -> Any:
+    async def call(self, key: ApiKey | BrokerKey, request: Struct, max_version: int) -> Any:
         """The answer to `request`, in the newest version that both sides know, at most `max_version`.
 
         `max_version` is the newest version whose meaning the caller has in mind: fields that it does not have are not
@@ -58,7 +59,7 @@ class KafkaPeer:
         Malformed (not an answer), Closed.
         """
         found = self._apis.get(key) or self._apis.setdefault(key, api(key))
-        connection: _Connection | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(self._request_timeout_s):
                 connection = await self._connected()
@@ -72,7 +73,7 @@ class KafkaPeer:
                 connection.abort(silent)
             raise silent from None
 
-    async def _connected(self) -> "_Connection":
+    async def _connected(self) -> "Connection":
         async with self._connecting:
             if self._closed:
                 raise self._closed_error()
@@ -80,12 +81,12 @@ class KafkaPeer:
                 self._connection = await self._connect()
             return self._connection
 
-    async def _connect(self) -> "_Connection":
-        connection = _Connection(self.address, self._client_id, self._max_response_bytes, self._max_in_flight)
+    async def _connect(self) -> "Connection":
+        connection = Connection(self.address, self._client_id, self._max_response_bytes, self._max_in_flight)
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: connection, self._host, self._port)
-            await connection.handshake()
+            await self.greet(connection)
         except OSError as error:
             raise Unavailable(f"cannot connect to {self.address}: {error}") from error
         except BaseException:
@@ -95,6 +96,10 @@ class KafkaPeer:
             connection.abort(self._closed_error())
             raise self._closed_error()
         return connection
+
+    async def greet(self, connection: "Connection") -> None:
+        """Begin a new connection."""
+        await connection.handshake()
 
     async def close(self) -> None:
         """Drop the connection; calls in flight fail with Closed."""
@@ -120,7 +125,9 @@ class _InFlight:
     answer: "asyncio.Future[Any]"
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
+    """`served`: the versions of each API that the server knows, once it was greeted."""
+
     def __init__(self, address: str, client_id: str, max_response_bytes: int, max_in_flight: int) -> None:
         self.lost = False
         self._address = address
@@ -129,7 +136,7 @@ class _Connection(asyncio.Protocol):
         self._max_in_flight = max_in_flight
         self._in_flight: deque[_InFlight] = deque()
         self._next_correlation_id = 0
-        self._served: dict[int, range] = {}
+        self.served: dict[int, range] = {}
         self._transport: asyncio.Transport | None = None
         self._reason: StreamLakeError | None = None
         self._writable = asyncio.Event()
@@ -141,10 +148,10 @@ class _Connection(asyncio.Protocol):
         answer = await self.call(versions, 0, versions.request())
         if answer.error_code:
             raise Unavailable(f"{self._address} refused the handshake with code {answer.error_code}")
-        self._served = {served.api_key: range(served.min_version, served.max_version + 1) for served in answer.api_keys}
+        self.served = {served.api_key: range(served.min_version, served.max_version + 1) for served in answer.api_keys}
 
     def version_of(self, found: Api, max_version: int) -> int:
-        served = self._served.get(found.key)
+        served = self.served.get(found.key)
         if not served:
             raise Invalid(f"{self._address} does not serve {found.name}")
         lowest = max(found.versions[0], served[0])

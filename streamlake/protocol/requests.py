@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from streamlake.core.errors import Invalid
 from streamlake.protocol import codec
+from streamlake.protocol.broker_messages import FIRST_KEY, BrokerKey
 from streamlake.protocol.decoder import decoder
 from streamlake.protocol.encoder import encoder
 from streamlake.protocol.errors import ErrorCode
@@ -77,9 +78,10 @@ class Asked(Protocol):
 
 
 def api(key: int, versions: range | None = None, *, advertised_min: int | None = None) -> Api:
-    """The API with this key in these versions; all that the generated module knows if None. Imports that module."""
-    name = ApiKey(key).name.lower()
-    module = importlib.import_module(f"streamlake.protocol.messages.{name}")
+    """The API with this key in these versions; all that its module of messages knows if None. Imports that module."""
+    named = ApiKey(key) if key < FIRST_KEY else BrokerKey(key)
+    name = named.name.lower()
+    module = importlib.import_module(f"{type(named).__module__}.{name}")
     known: range = module.VERSIONS
     if versions is None:
         versions = known

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import structlog
 
+from streamlake.cluster.secret import Life
 from streamlake.core.buffers import Buffers
 from streamlake.core.errors import StreamLakeError
 from streamlake.handlers.apis import Handler
@@ -109,6 +110,14 @@ class Request:
         self.connection = connection
         self.work_bytes = 0
 
+    @property
+    def peer(self) -> Life | None:
+        return self.connection.peer
+
+    @peer.setter
+    def peer(self, peer: Life | None) -> None:
+        self.connection.peer = peer
+
     def release(self) -> None:
         if not self.slot.released:
             self.slot.release()
@@ -157,6 +166,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 each asking is a system call
         self._transport: asyncio.Transport | None = None
+        self.peer: Life | None = None
         self._host = ""
         self._reading = True
         self._writable = True

@@ -18,15 +18,19 @@ from streamlake.broker.registration import Registration
 from streamlake.broker.table_rules import CatalogRules
 from streamlake.catalogs.named import NamedCatalogs
 from streamlake.cluster.broker_configs import BrokerConfigs
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.cluster.store.wals import WalKey, Wals
-from streamlake.cluster.topics import TopicInfo, Topics
+from streamlake.cluster.topics import Topics
 from streamlake.core.budget import Budget
+from streamlake.core.deadlines import Deadlines
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, Supervisor
+from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager
 from streamlake.log.partition import Partition
 from streamlake.record.decode import Record
@@ -59,6 +63,7 @@ class Site:
     async def move(self, topic: TopicInfo, index: int, node: int) -> None:
         """Assign a partition to a node; running brokers see it at once."""
         running = [life for life in self.lives if life.is_running]
+        await running[0].topics.refresh()
         await running[0].topics.assign(await controller(running[0].member), {(topic.id, index): node})
         for life in running:
             await life.topics.refresh()
@@ -88,6 +93,8 @@ class Life:
             Budget(256 * MIB),
             self.failures.append,
         )
+        self.brokers = Brokers(identity, "localhost", 9092)
+        self.handovers = Handovers(self.brokers, self.topics, self.logs, Deadlines(asyncio.get_running_loop()))
         self.tasks = Supervisor(lambda _, error: self.failures.append(error))
         self.partitions = Partitions(
             identity.node,
@@ -96,6 +103,7 @@ class Life:
             self.progress,
             self.streams,
             self.logs,
+            self.handovers,
             self.tasks,
             retention_interval_s=0.01,
         )

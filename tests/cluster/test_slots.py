@@ -63,10 +63,10 @@ async def test_an_older_answer_changes_nothing(cluster, monkeypatch) -> None:
     old = await slots._store.load()
     await slots.take_free()
 
-    async def late():
+    async def late(seen: int):
         return old
 
-    monkeypatch.setattr(slots._store, "load", late)
+    monkeypatch.setattr(slots._store, "load_changed", late)
     await slots.refresh()
     assert len(slots.ours) == SLOTS
 
@@ -75,14 +75,14 @@ async def test_a_stale_image_is_read_until_it_succeeds(cluster, monkeypatch) -> 
     slots = await slots_of(cluster, 1)
     await slots.take_free()
     await assigned(cluster, {slot_of("g"): 2})
-    load, failures = slots._store.load, [Unavailable("down")] * 2
+    load, failures = slots._store.load_changed, [Unavailable("down")] * 2
 
-    async def failing():
+    async def failing(seen: int):
         if failures:
             raise failures.pop()
-        return await load()
+        return await load(seen)
 
-    monkeypatch.setattr(slots._store, "load", failing)
+    monkeypatch.setattr(slots._store, "load_changed", failing)
     monkeypatch.setattr("streamlake.cluster.image.RETRY_S", 0)
     slots.stale.set()
     keeping = asyncio.create_task(keep_fresh(slots.stale, slots.refresh))

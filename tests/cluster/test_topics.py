@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -7,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.group_rows import GroupRows
 
+from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.cluster.store.stream_metadata import NEVER_OPENED, SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
-from streamlake.cluster.topics import PartitionInfo, TopicInfo, TopicLimits, check_name
-from streamlake.core.errors import Exists, Fenced, Invalid, NotFound, OutcomeUnknown
-from streamlake.s3stream.metadata import StreamTrim
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
+from streamlake.cluster.topics import TopicLimits, check_name
+from streamlake.core.errors import Exists, Fenced, Invalid, NotFound, OutcomeUnknown, Unavailable
+from streamlake.s3stream.metadata import OpenAt, StreamTrim
 
 ENABLE = "streamlake.table.enable"
 
@@ -146,7 +149,7 @@ async def test_deleting_takes_everything_with_it(cluster) -> None:
     offset = OffsetRow("orders", 0, 5, -1, "", 1)
     await groups.commit("g", [offset, OffsetRow("kept", 0, 6, -1, "", 1)])
 
-    assert await topics.delete("orders") == orders
+    assert (await topics.delete("orders")).id == orders.id
     assert [t.name for t in topics.all()] == ["kept"]
     assert [row.topic for row in await groups.fetch_offsets("g")] == ["kept"]
     dump = await cluster.dump()
@@ -194,6 +197,32 @@ async def test_a_config_that_fails_sets_no_hold(cluster) -> None:
     with pytest.raises(Invalid):
         await topics.alter_configs("orders", {ENABLE: "true", "streamlake.table.partition.by": "[week(ts)]"})
     assert await holds(cluster) == {}
+
+
+async def test_others_see_who_has_opened_a_partition_under_which_epoch(cluster, monkeypatch) -> None:
+    monkeypatch.setattr(Database, "is_ours_alone", False)
+    ours, theirs = await cluster.topics(), await cluster.topics()
+    assigned = (await ours.create("orders", 2, {})).partitions
+    opener = await cluster.metadata(node=5)
+    (state,) = await opened(opener, [assigned[1].stream_id], [0])
+    await theirs.refresh()
+    assert theirs.revision == ours.revision + 1
+    now = replace(assigned[1], epoch=state.epoch, owner=5, owner_epoch=opener._identity.epoch)
+    assert theirs.get("orders").partitions == (assigned[0], now)
+    (refused,) = await (await cluster.metadata(node=6)).open_streams([OpenAt(assigned[1].stream_id, 0)])
+    assert isinstance(refused, Unavailable)
+    await theirs.refresh()
+    assert theirs.revision == ours.revision + 1, "a try tells nobody anything"
+
+
+async def test_a_broker_alone_tells_nobody_what_it_opens(cluster) -> None:
+    """It would read all its topics once more."""
+    if not cluster.database.is_ours_alone:
+        return
+    topics = await cluster.topics()
+    (partition,) = (await topics.create("orders", 1, {})).partitions
+    await opened(await cluster.metadata(), [partition.stream_id], [0])
+    assert (await cluster.topics()).revision == topics.revision
 
 
 async def test_a_zombie_changes_nothing(cluster) -> None:
@@ -314,7 +343,8 @@ async def test_revisions_are_taken_last(cluster, monkeypatch) -> None:
     last = [at for at, s in enumerate(written) if s.startswith("UPDATE cluster")]
     assert len(last) == 4
     for at in last:
-        assert written[at + 1 : at + 2] in ([], ["BEGIN IMMEDIATE"]) or written[at + 1].startswith(
+        assert written[at + 1] == "INSERT INTO change"
+        assert written[at + 2 : at + 3] in ([], ["BEGIN IMMEDIATE"]) or written[at + 2].startswith(
             ("RELEASE", "SELECT")
         )
     assert writes.count("DELETE FROM stream WHERE stream.id IN") == 1

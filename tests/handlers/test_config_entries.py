@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from streamlake.cluster.config.definition import ConfigSource, ConfigType, Layer
-from streamlake.cluster.topics import TopicInfo
+from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.handlers.config_entries import (
     BROKER,

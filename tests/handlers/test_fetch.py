@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -9,18 +10,18 @@ from uuid import UUID
 import pytest
 from support.log_bench import Bench, append
 from support.raw_kafka import batch
-from support.two_brokers import OTHER, two_brokers
+from support.two_brokers import NO_HANDOVERS, OTHER, two_brokers
 from support.wait import DEADLINE_S
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
 
-from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.core.account import Account
 from streamlake.core.errors import Corrupt, Fenced, Unavailable
 from streamlake.core.ids import Ids
-from streamlake.handlers import context
 from streamlake.handlers import fetch as handler
-from streamlake.handlers.context import NOBODY, Leader
+from streamlake.handlers import leaders
 from streamlake.handlers.fetch_session import FetchSessions
+from streamlake.handlers.leaders import NOBODY, Leader
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, delete_records, delete_topics, fetch
 from streamlake.protocol.requests import Call, api, decode_response, encode_response
@@ -179,14 +180,15 @@ def test_leader_epochs_are_checked(client: Client, topic: Topic) -> None:
 @pytest.mark.parametrize("version", [15, 16, NEWEST])
 async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     """KIP-951, through the codec: a partition that is open elsewhere, and one that nobody has."""
-    leaders = {0: Leader(OTHER.node, 7)}
-    monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: leaders.get(index, NOBODY))
+    known = {0: Leader(OTHER.node, 7)}
+    monkeypatch.setattr(leaders, "opener_of", lambda ctx, topic, index: known.get(index, NOBODY))
     found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 2), PartitionInfo(1, 2, 1)))
     ctx = SimpleNamespace(
         brokers=two_brokers(),
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: None),
+        handovers=NO_HANDOVERS,
         connection_memory=Account(1 << 30),
     )
     asked = request(fetch_topic(Topic("t", found.id), fetch_partition(), fetch_partition(index=1)))
@@ -199,6 +201,54 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(monkeypatch: pytest.
     assert nodes == ([(2, "two", 9002)] if version >= 16 else [])
 
 
+async def test_a_fetch_from_a_partition_that_moves_is_refused_when_it_is_known_who_has_it() -> None:
+    """And the connection's next requests start meanwhile."""
+    moving, released = asyncio.get_running_loop().create_future(), asyncio.Event()
+    there = PartitionInfo(0, 1, OTHER.node, 7, OTHER.node, OTHER.epoch)
+    found = [TopicInfo("t", UUID(int=1), {}, (replace(there, owner=None), PartitionInfo(1, 2, 1)))]
+    ctx = SimpleNamespace(
+        brokers=two_brokers(),
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found[0]),
+        logs=SimpleNamespace(get=lambda *_: None),
+        handovers=SimpleNamespace(until_over=lambda _, index: None if moving.done() or index else moving),
+        connection_memory=Account(1 << 30),
+    )
+    topic = Topic("t", found[0].id)
+    asked = request(fetch_topic(topic, fetch_partition()), max_wait_ms=A_WHILE_MS)
+    exchange = SimpleNamespace(body=asked, version=NEWEST, release=released.set)
+    waiting = asyncio.create_task(handler.handle(ctx, exchange))
+    await released.wait()
+    found[0] = replace(found[0], partitions=(there, found[0].partitions[1]))
+    moving.set_result(None)
+    refused = only(await waiting)
+    assert refused.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert (refused.current_leader.leader_id, refused.current_leader.leader_epoch) == (OTHER.node, 7)
+
+
+@pytest.mark.parametrize("case", ["no time", "too long", "another error"])
+async def test_a_refusal_does_not_wait_for_ever(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "REFUSAL_WAIT_S", 0.01)
+    moving = asyncio.get_running_loop().create_future()
+    found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, OTHER.node), PartitionInfo(1, 2, 1)))
+    ctx = SimpleNamespace(
+        brokers=two_brokers(),
+        fetch_sessions=FetchSessions(Ids(1)),
+        topics=SimpleNamespace(by_id=lambda _: found),
+        logs=SimpleNamespace(get=lambda *_: None),
+        handovers=SimpleNamespace(until_over=lambda _, index: None if index else moving),
+        connection_memory=Account(1 << 30),
+    )
+    partitions = [fetch_partition(), *([fetch_partition(index=9)] if case == "another error" else [])]
+    asked = fetch_topic(Topic("t", found.id), *partitions)
+    wait_ms = 0 if case == "no time" else A_WHILE_MS
+    exchange = SimpleNamespace(body=request(asked, max_wait_ms=wait_ms), version=NEWEST, release=lambda: None)
+    async with asyncio.timeout(DEADLINE_S):
+        (answer,) = (await handler.handle(ctx, exchange)).responses
+    assert answer.partitions[0].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+    assert not moving.done(), "others wait for it, too"
+
+
 async def test_who_fetches_under_a_former_epoch_is_told_the_one_of_now() -> None:
     found = TopicInfo("t", UUID(int=1), {}, (PartitionInfo(0, 1, 1),))
     ctx = SimpleNamespace(
@@ -206,6 +256,7 @@ async def test_who_fetches_under_a_former_epoch_is_told_the_one_of_now() -> None
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: SimpleNamespace(leader_epoch=5, waiters=set())),
+        handovers=NO_HANDOVERS,
         connection_memory=Account(1 << 30),
     )
     asked = request(fetch_topic(Topic("t", found.id), fetch_partition(current_leader_epoch=4)))
@@ -404,6 +455,7 @@ async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error
         fetch_sessions=FetchSessions(Ids(1)),
         topics=SimpleNamespace(by_id=lambda _: found),
         logs=SimpleNamespace(get=lambda *_: partition),
+        handovers=NO_HANDOVERS,
         connection_memory=Account(1 << 30),
     )
     exchange = SimpleNamespace(body=request(fetch_topic(Topic("t", found.id), fetch_partition())), version=NEWEST)

@@ -1,12 +1,17 @@
 """Metadata: which topics an empty list means, creation on demand, and topics by id."""
 
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import pytest
 from support.server import Server
+from support.two_brokers import NO_HANDOVERS, OTHER, OWN, two_brokers
 from support.wire import Client, Topic, ends, newest
 
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.handlers import operations
+from streamlake.handlers.metadata import describe
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, create_topics
 from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponseTopic
@@ -37,6 +42,23 @@ def test_brokers_and_partitions(client: Client, server: Server, version: int) ->
         assert (described.topic_id, answer.controller_id) == (topic.id, 0)
         assert len(answer.cluster_id) == 22
         assert [p.leader_epoch for p in described.partitions] == [0, 0]
+
+
+def test_who_leads_partitions_of_other_brokers() -> None:
+    """One that is open there, one that is to be opened there, and one that is to be opened here."""
+    partitions = (
+        PartitionInfo(0, 1, OTHER.node, 7, OTHER.node, OTHER.epoch),
+        PartitionInfo(1, 2, OTHER.node, 3),
+        PartitionInfo(2, 3, OWN.node, 3),
+    )
+    logs = SimpleNamespace(get=lambda *_: None)
+    ctx: Any = SimpleNamespace(brokers=two_brokers(), logs=logs, handovers=NO_HANDOVERS)
+    described = describe(ctx, TopicInfo("t", UUID(int=1), {}, partitions)).partitions
+    assert [(p.error_code, p.leader_id, p.leader_epoch, p.replica_nodes) for p in described] == [
+        (0, OTHER.node, 7, (OTHER.node,)),
+        (0, OTHER.node, 3, (OTHER.node,)),
+        (ErrorCode.LEADER_NOT_AVAILABLE, -1, -1, (OWN.node,)),
+    ]
 
 
 def test_an_empty_list_means_all_in_version_0_and_none_later(client: Client, topic: Topic) -> None:

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +15,15 @@ from support.log_bench import NOW_MS
 from support.produce_pair import TOPIC_NAMED, durable, server, settle
 from support.raw_kafka import batch, signed, with_payload
 from support.two_brokers import OTHER
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, until
 from support.wire import Client, Topic, encoded, ends, fetch_partition, fetch_topic, newest, produce_request
 from support.wire_stub import FakeTransport
 
-from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.core.errors import Closed
-from streamlake.handlers import context
-from streamlake.handlers.context import Leader
+from streamlake.handlers import leaders
 from streamlake.handlers.error_codes import Failure
+from streamlake.handlers.leaders import Leader
 from streamlake.handlers.produce import Reservation, stage_one
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, fetch, produce
@@ -37,6 +38,7 @@ from streamlake.server.memory import ConnectionMemory
 
 VERSIONS = ends(ApiKey.PRODUCE)
 NEWEST = newest(ApiKey.PRODUCE)
+NEWEST_NAMED = 12  # the last version with names of topics
 
 
 def only(answer: produce.ProduceResponse) -> produce.PartitionProduceResponse:
@@ -317,7 +319,7 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(
     monkeypatch: pytest.MonkeyPatch, together: bool, version: int
 ) -> None:
     """KIP-951: of a partition that moves while the records are on their way to the disk."""
-    monkeypatch.setattr(context, "leader_of", lambda ctx, topic, index: Leader(OTHER.node, 7))
+    monkeypatch.setattr(leaders, "opener_of", lambda ctx, topic, index: Leader(OTHER.node, 7))
     one = await server(together)
     data = encode_batch([Record(0, NOW_MS, None, b"v")])
     deliver(one.connection, encoded(ApiKey.PRODUCE, version, produce_request(TOPIC_NAMED, {0: data}), 1))
@@ -331,6 +333,48 @@ async def test_who_asks_a_former_leader_is_told_the_new_one(
         assert (hint.leader_id, hint.leader_epoch, nodes) == (2, 7, [(2, "two", 9002)])
     else:
         assert (hint.leader_id, nodes) == (-1, [])
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("ends_by", ["another broker", "time", "the client"])
+async def test_a_refusal_waits_until_it_is_known_who_has_the_partition(
+    monkeypatch: pytest.MonkeyPatch, together: bool, ends_by: str
+) -> None:
+    """So do the answers after it, whose requests have begun all the same."""
+    if ends_by == "time":
+        monkeypatch.setattr("streamlake.handlers.produce.REFUSAL_WAIT_S", 0.0)
+    monkeypatch.setattr(leaders, "opener_of", lambda ctx, topic, index: Leader(OTHER.node, 7))
+    one = await server(together)
+    ctx: Any = one.connection._ctx
+    moving = asyncio.get_running_loop().create_future()
+    ctx.logs = SimpleNamespace(get=lambda _, index: one.partitions[index] if index else None)
+    ctx.handovers = SimpleNamespace(until_over=lambda _, index: None if index else moving)
+    data = encode_batch([Record(0, NOW_MS, None, b"v")])
+    for number, index in enumerate((0, 1)):
+        asked = produce_request(TOPIC_NAMED, {index: data})
+        deliver(one.connection, encoded(ApiKey.PRODUCE, NEWEST_NAMED, asked, number))
+    await settle()
+    durable(one)
+    await settle()
+    assert one.partitions[1].high_watermark == 1
+    if ends_by == "another broker":
+        assert not one.transport.sent
+        moving.set_result(None)
+    if ends_by == "the client":
+        one.connection.connection_lost(None)
+        moving.set_result(None)
+        await settle()
+        assert not one.transport.sent and one.counters.failures == 0
+        return
+    await until(lambda: one.transport.sent)
+    await settle()
+    sent, answers = bytes(one.transport.sent), []
+    while sent:
+        size = 4 + int.from_bytes(sent[:4], "big")
+        answers.append(only(decode_response(api(ApiKey.PRODUCE), NEWEST_NAMED, sent[4:size])))
+        sent = sent[size:]
+    assert [answer.error_code for answer in answers] == [ErrorCode.NOT_LEADER_OR_FOLLOWER, 0]
+    assert (answers[0].current_leader.leader_id, answers[0].current_leader.leader_epoch) == (OTHER.node, 7)
 
 
 async def test_a_partition_that_closes_while_its_batch_is_checked_says_so() -> None:

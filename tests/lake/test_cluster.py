@@ -1,5 +1,6 @@
 """A cluster on one machine: real brokers on PostgreSQL, killed while they are produced to."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,16 +8,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.moves import move
 from support.wait import DEADLINE_S, wait_until
 
 from streamlake.core.errors import Invalid
 from streamlake.lake.cluster import CLUSTER_FILE, LocalCluster
+from streamlake.peers.kafka import KafkaPeer
+from streamlake.protocol.messages import ApiKey
+from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from streamlake.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 
 pytestmark = [pytest.mark.slow, pytest.mark.whole]
 
@@ -127,6 +134,59 @@ def _since(load: Load, count: int) -> list[tuple[int, int, bytes]]:
 def _runs_again(cluster: LocalCluster, directory: Path, node: int) -> bool:
     cluster.watch()
     return node in [broker["node"] for broker in announced(directory)["brokers"]]
+
+
+def test_producers_go_on_where_partitions_have_moved(cluster: LocalCluster) -> None:
+    """Who asks the former leader is told the new one: node, epoch and address (KIP-951)."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    wait_until(lambda: len(admin.list_topics(timeout=DEADLINE_S).brokers) == 3)
+    for made in admin.create_topics([NewTopic("t", PARTITIONS, 1)]).values():
+        made.result(DEADLINE_S)
+    load = Load(cluster.bootstrap)
+    try:
+        for _ in range(3):
+            before = len(load.acked)
+            wait_until(lambda before=before: len({p for p, _, _ in _since(load, before)}) == PARTITIONS)
+            then = asyncio.run(Answers.of(cluster)).leaders
+            # All at once, and in a circle: the controller sees nothing to level.
+            move(cluster.metadata_url, "t", lambda partition: ((partition.node or 0) + 1) % 3)
+            there = {p: ((node + 1) % 3, epoch + 1) for p, (node, epoch) in then.items()}
+            wait_until(lambda there=there: asyncio.run(Answers.of(cluster)).leaders == there)
+            assert asyncio.run(Answers.of(cluster)).hints == there, "as Metadata says"
+    finally:
+        load.stop()
+    assert load.failed == []
+    found = everything(cluster.bootstrap, len(load.acked))
+    assert set(found) == load.acked and len({value for _, _, value in found}) == len(found)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What brokers say of the partitions of the topic: (node, epoch) by partition."""
+
+    leaders: dict[int, tuple[int, int]]  # of Metadata; empty unless they agree
+    hints: dict[int, tuple[int, int]]  # of a broker that does not have the partition
+
+    @classmethod
+    async def of(cls, cluster: LocalCluster) -> "Answers":
+        views, hints, addresses = [], {}, {}
+        for bootstrap in cluster.bootstrap.split(","):
+            host, _, port = bootstrap.rpartition(":")
+            async with KafkaPeer(host, int(port), "test", DEADLINE_S) as peer:
+                request = MetadataRequest(topics=(MetadataRequestTopic(name="t"),))
+                answer = await peer.call(ApiKey.METADATA, request, 12)
+                addresses = {b.node_id: f"{b.host}:{b.port}" for b in answer.brokers}
+                (topic,) = answer.topics
+                views.append({p.partition_index: (p.leader_id, p.leader_epoch) for p in topic.partitions})
+                wanted = tuple(FetchPartition(partition=p, fetch_offset=0) for p in range(PARTITIONS))
+                fetch = FetchRequest(topics=(FetchTopic(topic_id=topic.topic_id, partitions=wanted),), max_bytes=1)
+                answer = await peer.call(ApiKey.FETCH, fetch, 17)
+                endpoints = {e.node_id: f"{e.host}:{e.port}" for e in answer.node_endpoints}
+                for partition in answer.responses[0].partitions:
+                    leader = partition.current_leader
+                    if leader.leader_id >= 0 and endpoints[leader.leader_id] == addresses[leader.leader_id]:
+                        hints[partition.partition_index] = (leader.leader_id, leader.leader_epoch)
+        return cls(views[0] if all(view == views[0] for view in views) else {}, hints)
 
 
 def test_a_cluster_that_was_stopped_has_everything_when_it_starts_again(directory: Path) -> None:

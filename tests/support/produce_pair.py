@@ -16,11 +16,11 @@ from support.deliver import deliver
 from support.fake_stream import FakeStream
 from support.log_bench import NOW_MS, TOPIC, Bench
 from support.raw_kafka import signed
-from support.two_brokers import OWN, two_brokers
+from support.two_brokers import NO_HANDOVERS, OWN, two_brokers
 from support.wire import Topic, encoded, newest, produce_request
 from support.wire_stub import FakeTransport
 
-from streamlake.cluster.topics import PartitionInfo, TopicInfo
+from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.tasks import InlineExecutor
@@ -100,6 +100,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
             by_id={TOPIC: _INFO}.get, get=dict.fromkeys((TOPIC_NAMED.name, LONG_NAME.name), _INFO).get
         ),
         logs=SimpleNamespace(get=lambda _, n: partitions[n] if 0 <= n < PARTITIONS else None),
+        handovers=NO_HANDOVERS,
         streams=room,
         deadlines=Deadlines(asyncio.get_running_loop()),
         checks=InlineExecutor(),

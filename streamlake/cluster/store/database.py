@@ -56,6 +56,7 @@ ANSWER_TIMEOUT_S = (
 )
 OPEN_TIMEOUT_S = 120.0  # the same during migrations, which may have to wait for those of another broker
 TRIES_MAX = 5  # of an operation that conflicts with another one
+REVISED = "revised"  # in Connection.info: the revision that a transaction has made (revision.py)
 
 Outcome = tuple[Any, BaseException | None]
 
@@ -98,6 +99,7 @@ class Database:
         self.retries = 0
         self.failed_groups = 0
         self.cuts = 0
+        self.listeners: list[Callable[[int], None]] = []  # called on the loop with each revision that we committed
         self._engine = engine
         self._executor = executor
         self._clock = clock
@@ -108,6 +110,7 @@ class Database:
         self._writes: deque[_Operation] = deque()
         self._reads: deque[_Operation] = deque()
         self._drain: asyncio.Task[None] | None = None
+        self._revised = self._told = -1  # the revision that we committed last, and that the listeners got last
         self._closed = False
 
     def metrics(self) -> Iterable[Metric]:
@@ -211,9 +214,17 @@ class Database:
                 for operation, outcome in zip(batch, outcomes, strict=True):
                     operation.deliver(outcome)
                 batch = []
+                if self._revised != self._told:
+                    self._told = self._revised
+                    # After the callbacks of the answers: what follows its own commits has done so.
+                    asyncio.get_running_loop().call_soon(self._tell, self._told)
         finally:
             self._drain = None
             self._abandon(batch)
+
+    def _tell(self, revision: int) -> None:
+        for listener in self.listeners:
+            listener(revision)
 
     async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
         """After `timeout_s` the connection that `fn` uses is cut, so that `fn` ends with an error."""
@@ -279,6 +290,7 @@ class Database:
             return [(None, _commit_failed(error))] * len(outcomes or writes)
         self.commits += 1
         self.writes += len(outcomes)
+        self._revised = connection.info.pop(REVISED, self._revised)
         return outcomes
 
     def _run_fenced(

@@ -19,6 +19,7 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
 from streamlake.cluster.store.wals import WalKey, at, row_of
 from streamlake.core.errors import Conflict, Fenced
 
@@ -125,15 +126,21 @@ class Drains:
         s = schema.stream.c
 
         def run(connection: Connection) -> bool:
+            lock_revision(connection)
             wal = row_of(connection, key, lock=True)  # of two parts that end at once, one comes last
             has_ended(connection, part, identity)
             assert wal is not None
             held = (s.owner == key.node) & s.owner_epoch.between(wal["since_epoch"], key.epoch)
             held &= s.id % part.parts == part.part
-            connection.execute(update(schema.stream).where(held).values(owner=None))
+            free = sorted(
+                connection.execute(update(schema.stream).where(held).values(owner=None).returning(s.id)).scalars()
+            )
             this = at(schema.drain.c, key) & (schema.drain.c.part == part.part)
             connection.execute(update(schema.drain).where(this).values(done=True))
-            return all(row.done for row in drains_of(connection, key, lock=True))
+            was_last = all(row.done for row in drains_of(connection, key, lock=True))
+            if free and not self._database.is_ours_alone:  # who is to open them next need not ask again and again
+                next_revision(connection, Kind.PARTITIONS, free)
+            return was_last
 
         # Durable before anybody opens these streams: only this says that no WAL holds more of them. Streams that the
         # node has opened in a later life have a later owner epoch, and are left alone.

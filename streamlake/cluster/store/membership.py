@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, Update, select, update
 
+from streamlake.cluster.secret import SECRET_BYTES, ClusterSecret
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
@@ -67,7 +68,7 @@ class BrokerInfo:
 class BeatView:
     """What a beat sees of the cluster."""
 
-    revision: int  # of topics, configs and slots
+    revision: int  # of topics, configs, slots and leaders
     brokers: tuple[BrokerInfo, ...]  # all that ever registered, by node
 
 
@@ -105,6 +106,7 @@ class Membership:
         self._left = False
         self._beat = 0  # the last one that was acknowledged
         self._identity: BrokerIdentity | None = None
+        self._secret: ClusterSecret | None = None
 
     def metrics(self) -> Iterable[Metric]:
         return (
@@ -121,6 +123,13 @@ class Membership:
             raise Closed("this broker is not registered yet")
         return self._identity
 
+    @property
+    def secret(self) -> ClusterSecret:
+        """Of the cluster. Closed before `register`."""
+        if self._secret is None:
+            raise Closed("this broker is not registered yet")
+        return self._secret
+
     def held(self) -> bool:
         """See s3stream.wal.Lease. Time during which the machine slept counts."""
         return self._lease.held(self._clock.boottime())
@@ -133,25 +142,29 @@ class Membership:
 
     async def register(self, node: int, host: str, port: int, former: Sign | None = None) -> BrokerIdentity:
         """Take the next epoch of this node: every older process of the node is fenced from then on. The very first
-        registration creates the cluster id.
+        registration creates the id and the secret of the cluster.
 
         `former`: the sign of a process of the node that need not be waited for (broker/registration.py). Conflict if
         the node may run and shows another sign.
         """
         sent_at = self._clock.boottime()
         cluster_id = urlsafe_b64encode(self._ids.uuid().bytes).decode().rstrip("=")
+        secret = self._ids.random.randbytes(SECRET_BYTES)
 
-        def run(connection: Connection) -> BrokerIdentity:
+        def run(connection: Connection) -> tuple[BrokerIdentity, ClusterSecret]:
             first = insert_into(connection, schema.cluster).values(id=CLUSTER_ROW, cluster_id=cluster_id, revision=0)
             connection.execute(first.on_conflict_do_nothing())
-            cluster = connection.execute(select(schema.cluster.c.cluster_id)).scalar_one()
-            return BrokerIdentity(cluster, node, _take_epoch(connection, node, host, port, former))
+            c = schema.cluster.c
+            connection.execute(update(schema.cluster).where(c.secret.is_(None)).values(secret=secret))
+            found = connection.execute(select(c.cluster_id, c.secret)).one()
+            identity = BrokerIdentity(found.cluster_id, node, _take_epoch(connection, node, host, port, former))
+            return identity, ClusterSecret(found.secret)
 
         # The new epoch is durable when this returns, and the fence of a zombie's next write falls: no write of ours can
         # precede that. A process that beat since it was looked at shows another sign, and is not fenced.
-        self._identity = await self._database.write(run)
+        self._identity, self._secret = await self._database.write(run)
         self._grant(sent_at)
-        return self._identity
+        return self.identity
 
     async def beat(self) -> None:
         """Show others that this broker lives, which renews its lease, even an expired one; the listeners get what it

@@ -22,8 +22,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     Uuid,
-    select,
-    update,
 )
 from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import postgresql, sqlite
@@ -50,7 +48,17 @@ cluster = Table(
     Column("id", Integer, autoincrement=False, nullable=False),
     Column("cluster_id", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("secret", LargeBinary, nullable=True),
     PrimaryKeyConstraint("id", name="pk_cluster"),
+)
+
+change = Table(
+    "change",
+    metadata,
+    Column("revision", BigInteger, autoincrement=False, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("ids", LargeBinary, nullable=True),
+    PrimaryKeyConstraint("revision", name="pk_change"),
 )
 
 id_block = Table(
@@ -327,23 +335,3 @@ def take_ids(connection: Connection, kind: str, count: int) -> int:
     ).returning(id_block.c.next_id)
     next_id: int = connection.execute(taking).scalar_one()
     return next_id - count
-
-
-def lock_revision(connection: Connection) -> None:
-    """The first call in every change of topics, configs or slots: the changes run one after the other, so that each
-    sees the effects of all before it, and no two can deadlock."""
-    connection.execute(select(cluster.c.revision).with_for_update())
-
-
-def current_revision(connection: Connection) -> int:
-    """Read it before what is to be as new as it."""
-    revision: int = connection.execute(select(cluster.c.revision)).scalar_one()
-    return revision
-
-
-def next_revision(connection: Connection) -> int:
-    """Increment the revision. The LAST call in a change of topics, configs or slots: the row lock is held until the
-    commit, so revisions become visible in their order, and a watcher at 6 cannot have missed 5."""
-    counting = update(cluster).values(revision=cluster.c.revision + 1).returning(cluster.c.revision)
-    revision: int = connection.execute(counting).scalar_one()
-    return revision

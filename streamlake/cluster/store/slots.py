@@ -17,7 +17,8 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
-from streamlake.cluster.store.schema import RUNNING_STATES, current_revision, lock_revision, next_revision, upsert
+from streamlake.cluster.store.revision import Kind, changes_since, current_revision, lock_revision, next_revision
+from streamlake.cluster.store.schema import RUNNING_STATES, upsert
 
 SLOTS = 256  # fixed: `consumer_group.slot` depends on it
 
@@ -44,12 +45,14 @@ class SlotStore:
 
     async def load(self) -> tuple[int, list[SlotRow]]:
         """The revision, and the slots that were assigned, by id. They are never older than the revision."""
+        return await self._database.read(lambda connection: (current_revision(connection), _slots(connection)))
 
-        def run(connection: Connection) -> tuple[int, list[SlotRow]]:
-            revision = current_revision(connection)
-            s = schema.slot.c
-            rows = connection.execute(select(s.id, s.node, s.epoch).order_by(s.id))
-            return revision, [SlotRow(*row) for row in rows]
+    async def load_changed(self, seen: int) -> tuple[int, list[SlotRow] | None]:
+        """As `load`; None instead of the slots if none was assigned after the revision `seen`."""
+
+        def run(connection: Connection) -> tuple[int, list[SlotRow] | None]:
+            changes = changes_since(connection, seen)
+            return changes.revision, _slots(connection) if changes.may_concern(Kind.SLOTS) else None
 
         return await self._database.read(run)
 
@@ -95,7 +98,12 @@ def assign(connection: Connection, nodes: Mapping[int, int]) -> None:
     # Committed before the new owner reads the groups. What the former one wrote is committed by now, or will be Fenced:
     # FOR UPDATE waits for groups of writes that have passed their check, and all others find the next epoch there.
     upsert(connection, schema.slot, rows)
-    next_revision(connection)
+    next_revision(connection, Kind.SLOTS)
+
+
+def _slots(connection: Connection) -> list[SlotRow]:
+    s = schema.slot.c
+    return [SlotRow(*row) for row in connection.execute(select(s.id, s.node, s.epoch).order_by(s.id))]
 
 
 def _locked_epochs(connection: Connection, slots: Collection[int]) -> dict[int, int]:

@@ -2,8 +2,8 @@
 
 The epoch of this broker fences every write (fences.py). A commit also checks the row of the WAL and the epoch and end
 of each stream, so that a zombie, a drain that was overtaken, or an upload that missed its deadline changes nothing.
-Rows are locked in a fixed order (WAL, object, streams by id, broker), so two of these writes cannot deadlock on
-PostgreSQL; groups of them can, and are then retried (database.py).
+Rows are locked in a fixed order (revision, WAL, object, streams by id, broker), so two of these writes cannot deadlock
+on PostgreSQL; groups of them can, and are then retried (database.py).
 
 The states of an object: prepared → committed → destroyed → forgotten. Its row exists before the bytes and longer than
 the bytes, so no crash leaks an object or loses one.
@@ -18,6 +18,7 @@ from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import DrainPart, has_ended, require_drainer
 from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
 from streamlake.cluster.store.schema import in_lists, take_ids
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, StreamLakeError, Unavailable
@@ -64,6 +65,8 @@ class SqlStreamMetadata:
             # Those that wait for their owner are asked for again and again: they lock nothing that the owner needs.
             looked = _rows_by_id(connection, ids)
             free = [i for i, row in looked.items() if not _is_elsewhere(row, self._identity, since)]
+            if free:
+                lock_revision(connection)
             found = looked | _rows_by_id(connection, free, lock=True)
             history = _histories(connection, free)
             results: list[StreamState | StreamLakeError] = []
@@ -75,7 +78,10 @@ class SqlStreamMetadata:
                     results.append(refusal)
                 else:
                     results.append(_opened(row, history.get(opening.stream_id, ()), opening.start_offset))
-            _store_opened(connection, self._identity, [s for s in results if isinstance(s, StreamState)], history)
+            opened = [state for state in results if isinstance(state, StreamState)]
+            _store_opened(connection, self._identity, opened, history)
+            if opened and not self._database.is_ours_alone:  # other brokers tell clients who leads, under which epoch
+                next_revision(connection, Kind.PARTITIONS, [state.stream_id for state in opened])
             return results
 
         # Durable before the opener appends under the new epoch; commits under an older one are Fenced from here on.
@@ -85,6 +91,7 @@ class SqlStreamMetadata:
         s = schema.stream.c
 
         def run(connection: Connection) -> None:
+            lock_revision(connection)
             found = _rows_by_id(connection, sorted({c.stream_id for c in closings}), lock=True)
             ours = [c for c in closings if c.stream_id in found and _is_open(found[c.stream_id], c.stream_epoch)]
             for c in ours:
@@ -92,6 +99,8 @@ class SqlStreamMetadata:
                     raise Conflict(f"stream {c.stream_id} ends at {end}, not at {c.end_offset}: upload the rest first")
             for ids in in_lists([c.stream_id for c in ours]):
                 connection.execute(update(schema.stream).where(s.id.in_(ids)).values(owner=None))
+            if ours and not self._database.is_ours_alone:  # who is to open them next need not ask again and again
+                next_revision(connection, Kind.PARTITIONS, [c.stream_id for c in ours])
 
         # Durable before another broker opens the stream, because only this says that it may. All records of the stream
         # are in objects: whoever opens it next begins at its true end, and our WAL holds nothing of it beyond.

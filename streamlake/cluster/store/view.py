@@ -14,7 +14,7 @@ from streamlake.cluster.store.wals import WalRow, wals_of
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    revision: int  # of topics and configs
+    revision: int  # of topics, configs, slots and leaders
     brokers: Mapping[int, BrokerInfo]  # all that ever registered, by node
     term: Term | None
     wals: list[WalRow]

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, inse
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
 from streamlake.cluster.store.schema import in_lists
 from streamlake.core.errors import Fenced
 
@@ -97,11 +98,14 @@ class Wals:
         elsewhere = select(p.stream_id).where(p.node != node)
 
         def run(connection: Connection) -> None:
+            lock_revision(connection)
             former = s.owner_epoch.between(since_epoch_of(connection, key), key.epoch - 1)
             query = select(s.id).where((s.owner == node) & former & s.id.in_(elsewhere)).with_for_update()
             empty = sorted(set(connection.execute(query).scalars()) - set(recovered))
             for ids in in_lists(empty):
                 connection.execute(update(schema.stream).where(s.id.in_(ids)).values(owner=None))
+            if empty and not self._database.is_ours_alone:  # who is to open them next need not ask again and again
+                next_revision(connection, Kind.PARTITIONS, empty)
 
         # Safe at a crash, before or after: no WAL holds a record of these streams beyond their committed ends, and this
         # process, the only one that could, has not opened them.

@@ -18,7 +18,7 @@ from streamlake.cluster.store.membership import (
     LeaseTerm,
     Membership,
 )
-from streamlake.cluster.store.schema import next_revision
+from streamlake.cluster.store.revision import Kind, next_revision
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
@@ -116,7 +116,7 @@ async def test_a_beat_sees_all_brokers_and_the_revision_by_one_statement_more(da
     await member.beat()
     event.remove(database._engine, "before_cursor_execute", executed)
     assert [s for s in statements if s in ("SELECT", "UPDATE", "INSERT")] == ["UPDATE", "SELECT"]
-    await database.write(next_revision)
+    await database.write(lambda c: next_revision(c, Kind.SLOTS))
     await member.beat()
     brokers = (BrokerInfo(1, 1, 0, LEFT, "one", 9091), BrokerInfo(3, 1, 1, STARTING, "three", 9093))
     assert views == [BeatView(0, brokers), BeatView(1, (brokers[0], replace(brokers[1], beat=2)))]

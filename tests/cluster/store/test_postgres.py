@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from contracts.metadata_contract import put, rows
@@ -175,7 +176,7 @@ async def test_offsets_of_a_topic_that_is_being_deleted_are_dropped(postgres, cl
     _, identity = await member(b, clock, 1)
     groups, held = await GroupRows.of(b, identity), Held()
     real = topics.next_revision
-    monkeypatch.setattr(topics, "next_revision", lambda connection: (held(), real(connection))[1])
+    monkeypatch.setattr(topics, "next_revision", lambda *changed: (held(), real(*changed))[1])
     deleting = asyncio.ensure_future(deleter.delete("orders"))
     await asyncio.to_thread(held.inside.wait)
     committing = asyncio.ensure_future(groups.commit("g", [OffsetRow("orders", 0, 5, -1, "", 1)]))
@@ -216,8 +217,8 @@ async def revisions_against_changes(postgres, clock, monkeypatch) -> list[tuple[
         return other.done() or await waiting_for_a_lock(watcher)
 
     async def look() -> tuple[int, int]:
-        revision, found = await watcher.read(topics._load)
-        return revision, sum(len(t.configs) for t in found)
+        now = await watcher.read(lambda connection: topics.load_changed(connection, -1))
+        return now.revision, sum(len(t.configs) for t in now.topics.values())
 
     await until(blocked_or_done)
     meanwhile = await look()
@@ -240,16 +241,20 @@ async def test_revisions_taken_first_from_what_is_not_locked_are_noticed(postgre
     def take_first(connection) -> None:
         taken[id(connection)] = connection.execute(text("SELECT nextval('early')")).scalar_one()
 
-    def store(connection) -> int:
+    def store(connection, *_) -> int:
         row = {"kind": f"revision {taken[id(connection)]}", "next_id": taken[id(connection)]}
         connection.execute(insert(id_block).values(row))
         return row["next_id"]
 
     latest = select(func.coalesce(func.max(id_block.c.next_id), 0)).where(id_block.c.kind.like("revision %"))
-    real = topics._load
+    real = topics.load_changed
     monkeypatch.setattr(topics, "lock_revision", take_first)
     monkeypatch.setattr(topics, "next_revision", store)
-    monkeypatch.setattr(topics, "_load", lambda c: (c.execute(latest).scalar_one(), real(c)[1]))
+
+    def load(connection, seen):
+        return replace(real(connection, seen), revision=connection.execute(latest).scalar_one())
+
+    monkeypatch.setattr(topics, "load_changed", load)
     assert await revisions_against_changes(postgres, clock, monkeypatch) == [(4, 1), (4, 2)]
 
 

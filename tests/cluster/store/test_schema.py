@@ -1,12 +1,10 @@
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from streamlake.cluster.store.schema import (
     IN_LIST_MAX,
     broker_config,
-    cluster,
     in_lists,
-    next_revision,
     take_ids,
     upsert,
 )
@@ -43,8 +41,3 @@ async def test_upsert_inserts_and_replaces(database) -> None:
     await database.write(lambda c: upsert(c, broker_config, []))
     stored = await database.read(lambda c: c.execute(select(broker_config.c.key, broker_config.c.value)).all())
     assert sorted(stored) == [("a", "1"), ("b", "3"), ("c", "4")]
-
-
-async def test_revisions_count(database) -> None:
-    await database.write(lambda c: c.execute(insert(cluster).values(id=1, cluster_id="x", revision=0)).rowcount)
-    assert [await database.write(next_revision) for _ in range(3)] == [1, 2, 3]

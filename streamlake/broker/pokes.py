@@ -1,0 +1,86 @@
+"""Pokes: who commits a change of the cluster tells the other brokers, so that they look at once.
+
+The metadata store decides, messages only hurry. Every beat of a broker shows it the revision anyway, so a poke may be
+lost, late or repeated. Each broker has at most one poke under way, and one number to be told after it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from streamlake.cluster.brokers import Brokers
+from streamlake.cluster.secret import ClusterSecret, Life
+from streamlake.core.errors import StreamLakeError
+from streamlake.core.tasks import Supervisor
+from streamlake.peers.brokers import BrokerPeer
+from streamlake.protocol.broker_messages.hello import HelloRequest
+from streamlake.telemetry.metric import Metric, counter
+
+ANSWER_TIMEOUT_S = 1.0  # more than a beat: later it is of no use
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """To one life of another broker."""
+
+    peer: BrokerPeer
+    revision: int = -1  # to be told next
+    is_busy: bool = False
+
+
+class Pokes:
+    def __init__(self, brokers: Brokers, secret: ClusterSecret, tasks: Supervisor) -> None:
+        self.sent = 0
+        self.failed = 0
+        self._brokers = brokers
+        self._secret = secret
+        self._tasks = tasks
+        self._lines: dict[tuple[Life, str, int], _Line] = {}
+        self._closed = False
+
+    def metrics(self) -> Iterable[Metric]:
+        return (
+            counter("streamlake_pokes", "Pokes by which other brokers were told of a change of the cluster.",
+                lambda: self.sent),
+            counter("streamlake_pokes_failed",
+                "Pokes that did not reach their broker, which its next beat makes up for.", lambda: self.failed),
+        )  # fmt: skip
+
+    def tell(self, revision: int) -> None:
+        """The metadata store has this revision: all other brokers that serve get to know it soon."""
+        if self._closed:
+            return
+        lines: dict[tuple[Life, str, int], _Line] = {}
+        for broker in self._brokers.serving():
+            if broker.node != self._brokers.node:
+                key = (Life(broker.node, broker.epoch), broker.host, broker.port)
+                lines[key] = self._lines.pop(key) if key in self._lines else self._line(*key)
+        gone, self._lines = self._lines, lines
+        for line in gone.values():
+            self._tasks.start("end of a connection", line.peer.close())
+        for line in lines.values():
+            line.revision = max(line.revision, revision)
+            if not line.is_busy:
+                line.is_busy = True
+                self._tasks.start("poke", self._send(line))
+
+    async def close(self) -> None:
+        self._closed = True
+        for line in self._lines.values():
+            await line.peer.close()
+
+    def _line(self, life: Life, host: str, port: int) -> _Line:
+        ours = self._brokers.life
+        hello = HelloRequest(ours.node, ours.epoch, self._secret.proof(ours, life))
+        return _Line(BrokerPeer(host, port, hello, ANSWER_TIMEOUT_S))
+
+    async def _send(self, line: _Line) -> None:
+        told = -1
+        try:
+            while line.revision > told:
+                told = line.revision
+                await line.peer.poke(told)
+                self.sent += 1
+        except StreamLakeError:
+            self.failed += 1
+        finally:
+            line.is_busy = False
