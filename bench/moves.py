@@ -1,0 +1,160 @@
+"""How long a partition cannot be produced to while it moves to another broker.
+
+    python bench/moves.py [--moves 50] [--partitions 4] [--wal object|file]
+
+Two brokers on PostgreSQL, with objects and WALs in directories of this machine. An idempotent producer sends 100
+records a second, round robin, each a request of its own; all partitions change their brokers again and again. The gap
+of a move is the longest time from the sending of a record to its acknowledgement, of the records sent around it.
+"""
+
+import argparse
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from report import Report, console, plot_lines
+
+from streamlake.cluster.store.controllers import Term, term_of
+from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.topics import Topics
+from streamlake.core.clock import SystemClock
+from streamlake.core.ids import Ids
+from streamlake.core.tasks import ThreadExecutor
+from streamlake.lake.cluster import LocalCluster
+
+TOPIC = "moves"
+RATE = 100  # records a second
+PAUSE_S = 2.0  # between two moves: far longer than one takes
+GOAL_P50_S, GOAL_P99_S = 0.2, 0.5
+TIMEOUT_S = 60.0
+
+
+@dataclass
+class Load:
+    producer: Producer
+    partitions: int
+    latencies: list[tuple[float, int, float]] = field(default_factory=list)  # sent at, partition, seconds
+    failed: list[str] = field(default_factory=list)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        turns = itertools.cycle(range(self.partitions))
+        due = time.perf_counter()
+        while not until():
+            self.producer.poll(max(0.0, due - time.perf_counter()))
+            if time.perf_counter() >= due:
+                due += 1 / RATE
+                self._send(next(turns))
+        if self.producer.flush(TIMEOUT_S) or self.failed:
+            raise SystemExit(f"records were not acknowledged: {self.failed[:3]}")
+
+    def _send(self, partition: int) -> None:
+        sent = time.perf_counter()
+
+        def delivered(error: object, _: object) -> None:
+            if error is not None:
+                self.failed.append(str(error))
+            else:
+                self.latencies.append((sent, partition, time.perf_counter() - sent))
+
+        self.producer.produce(TOPIC, b"v" * 100, partition=partition, on_delivery=delivered)
+
+
+class Mover:
+    """Assigns as the controller does, in its name."""
+
+    def __init__(self, database: Database, topics: Topics, term: Term) -> None:
+        self._database, self._topics, self._term = database, topics, term
+
+    @classmethod
+    async def of(cls, url: str) -> "Mover":
+        database = await Database.open(url, ThreadExecutor("metadata"), SystemClock())
+        term = await database.read(term_of)
+        assert term is not None
+        topics = Topics(database, BrokerIdentity("", term.node, term.broker_epoch), SystemClock(), Ids())
+        return cls(database, topics, term)
+
+    async def move(self) -> None:
+        """All partitions to the other broker."""
+        await self._topics.refresh()
+        topic = self._topics.get(TOPIC)
+        assert topic is not None
+        await self._topics.assign(self._term, {(topic.id, p.index): 1 - (p.node or 0) for p in topic.partitions})
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+async def measure(cluster: LocalCluster, moves: int, partitions: int) -> list[float]:
+    """The gap of each move, of each partition."""
+    load = Load(
+        Producer({"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True, "linger.ms": 0}), partitions
+    )
+    mover, stop = await Mover.of(cluster.metadata_url), False
+    loading = asyncio.create_task(asyncio.to_thread(load.run, lambda: stop))
+    moved_at = []
+    await asyncio.sleep(PAUSE_S)
+    for _ in range(moves):
+        moved_at.append(time.perf_counter())
+        await mover.move()
+        await asyncio.sleep(PAUSE_S)
+    stop = True
+    await loading
+    await mover.close()
+    gaps = []
+    for start, end in itertools.pairwise([*moved_at, moved_at[-1] + PAUSE_S]):
+        for partition in range(partitions):
+            waits = [took for sent, of, took in load.latencies if of == partition and start - 0.5 <= sent < end - 0.5]
+            gaps.append(max(waits))
+    quiet = sorted(took for sent, _, took in load.latencies if sent < moved_at[0])
+    console.print(f"without a move: p50 {quiet[len(quiet) // 2] * 1000:.0f} ms, most {quiet[-1] * 1000:.0f} ms")
+    return sorted(gaps)
+
+
+def quantile(values: list[float], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moves", type=int, default=50)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--wal", choices=["object", "file"], action="append")
+    options = parser.parse_args()
+    report, found = Report("moves"), {}
+    for wal in options.wal or ["object", "file"]:
+        with TemporaryDirectory(prefix="moves-") as name:
+            Path(name).chmod(0o755)  # PostgreSQL runs as another user for root
+            directory = Path(name) / "data"
+            uri = "object" if wal == "object" else f"file://{directory}/wals?shared=true"
+            cluster = LocalCluster(directory, 2, wal=uri)
+            cluster.start()
+            try:
+                admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+                for created in admin.create_topics([NewTopic(TOPIC, options.partitions, 1)]).values():
+                    created.result(TIMEOUT_S)
+                gaps = found[wal] = asyncio.run(measure(cluster, options.moves, options.partitions))
+            finally:
+                cluster.stop()
+        facts = {"moves": options.moves, "partitions": options.partitions}
+        for share, limit in ((0.5, GOAL_P50_S), (0.99, GOAL_P99_S)):
+            value = quantile(gaps, share)
+            report.figure(f"gap p{share * 100:.0f}, {wal} WAL", value, "s", **facts)
+            report.goal(f"gap p{share * 100:.0f}, {wal} WAL", value, limit, "s", better="lower")
+        report.figure(f"longest gap, {wal} WAL", gaps[-1], "s", **facts)
+    report.write()
+    lines = {
+        f"{wal} WAL": [(100 * at / len(gaps), gap) for at, gap in enumerate(gaps, 1)] for wal, gaps in found.items()
+    }
+    plot_lines("moves", "Gap of a partition that moves", "% of moves", "seconds", lines)
+
+
+if __name__ == "__main__":
+    main()
