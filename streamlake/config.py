@@ -51,6 +51,7 @@ class Server(Section):
     http_port: int = Field(default=8081, ge=0, le=65535)
     connections_max: int = Field(default=10_000, ge=1)
     request_bytes_max: int = Field(default=100 * MIB, ge=1024)
+    drain_timeout_s: float = Field(default=30.0, ge=0)
     shutdown_timeout_s: float = Field(default=30.0, gt=0)
 
 

@@ -30,7 +30,7 @@ class Broker:
     ) -> None:
         self.services = Services(config, machine, on_fatal)
         self.listener = Listener(kafka, config.server.connections_max, config.server.request_bytes_max)
-        self.tasks = Supervisor(lambda _, error: on_fatal(error))
+        self.tasks = Supervisor(lambda _, error: self.services.fail(error))
         self._config = config
         self._machine = machine
 
@@ -63,3 +63,4 @@ class Broker:
         if self._config.tables.enabled:
             self.tasks.start("table worker", worker.run())
             undo.append(("table worker", worker.stop))
+        undo.append(("what other brokers can have", services.move_away))

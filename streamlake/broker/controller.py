@@ -9,6 +9,9 @@ where it stopped; messages are not needed. A round does, in order:
     its partitions   are assigned to others, which open them when the WAL is drained (ownership.py)
     its slots        are assigned to others, which read the groups at once (coordinator/groups.py)
 
+A broker that is about to stop (departure.py) keeps its epoch and its WAL; what it has is assigned to others. If it is
+the controller it stays that until it has left: the next one begins its term then.
+
 A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
 waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
 else can drain it: its partitions stay assigned to it until it returns.
@@ -30,7 +33,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import Drains, orphaned
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
-from streamlake.cluster.store.schema import LEFT, SERVING
+from streamlake.cluster.store.schema import DRAINING, LEFT, STARTING
 from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.store.view import ClusterView, read_view
 from streamlake.cluster.store.wals import WalRow
@@ -193,10 +196,10 @@ class Controller:
         return uri.kind == "object" or uri.shared or row.node == self._identity.node
 
     def _takers(self, view: ClusterView) -> list[BrokerIdentity]:
-        """This broker first, then the others that serve."""
-        ours = self._identity
-        others = [b for b in view.brokers.values() if b.state == SERVING and b.node != ours.node]
-        return [ours, *(BrokerIdentity(ours.cluster_id, b.node, b.epoch) for b in others)]
+        """This broker first, unless it is about to stop, then the others."""
+        ours, available = self._identity, self._available(view)
+        others = [BrokerIdentity(ours.cluster_id, n, view.brokers[n].epoch) for n in available if n != ours.node]
+        return [ours, *others] if ours.node in available or not others else others
 
     async def _parts(self, row: WalRow) -> int:
         uri = self._opener.parse(row.uri)
@@ -230,9 +233,10 @@ class Controller:
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
 
     def _must_return(self, view: ClusterView, row: WalRow) -> bool:
-        """Whether only its node can open what this WAL holds. A node that left has given its streams up."""
+        """Whether only its node can open what this WAL holds. A node that left has given its streams up, and one that
+        drains is about to."""
         broker = view.brokers.get(row.node)
-        return broker is not None and broker.state != LEFT and not self._can_be_drained(row)
+        return broker is not None and broker.state not in (DRAINING, LEFT) and not self._can_be_drained(row)
 
     async def _assign_slots(self, view: ClusterView) -> None:
         """Also to brokers that have come: a group stays stable when its slot moves."""
@@ -248,4 +252,7 @@ class Controller:
         self._slots_placed = view.revision, available
 
     def _available(self, view: ClusterView) -> set[int]:
-        return {b.node for b in view.brokers.values() if b.state == SERVING} | {self._identity.node}
+        """The nodes that anything may be assigned to. This one before it serves, too: if it is alone it must have what
+        there is when its port opens."""
+        own = self._identity.node
+        return {b.node for b in view.brokers.values() if b.is_available or (b.node == own and b.state == STARTING)}

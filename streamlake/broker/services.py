@@ -16,6 +16,7 @@ import structlog
 
 from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.controller import Controller
+from streamlake.broker.departure import Departure
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
 from streamlake.broker.pokes import Pokes
@@ -86,7 +87,7 @@ class Services:
     registry: SchemaRegistry
 
     def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
-        self.tasks = Supervisor(lambda name, error: on_fatal(error))
+        self.tasks = Supervisor(lambda name, error: self.fail(error))
         self.catalogs = catalogs_of(config, environment())
         self._config = config
         self._machine = machine
@@ -155,7 +156,7 @@ class Services:
             machine.ids,
             settings,
             budget,
-            self._fatal,
+            self.fail,
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
@@ -208,7 +209,7 @@ class Services:
         self._undo.append(("partitions", self.logs.close_all))
         self._deadlines = Deadlines(asyncio.get_running_loop())
         self.handovers = Handovers(self.brokers, self.topics, self.logs, self._deadlines)
-        following = Supervisor(lambda name, error: self._fatal(error))
+        following = Supervisor(lambda name, error: self.fail(error))
         self._undo.append(("partition tasks", following.stop))
         interval_s = self._config.storage.retention_interval_s
         self.partitions = Partitions(
@@ -263,6 +264,12 @@ class Services:
             ids=machine.ids,
         )
 
+    async def move_away(self) -> None:
+        """The first step of a clean stop, while all of this serves. Nothing, if the process must end anyway."""
+        timeout_s = self._config.server.drain_timeout_s
+        parts = self.membership, self.brokers, self.streams, self.slots
+        await Departure(*parts, lambda: self._failed, timeout_s).run()
+
     async def stop(self) -> None:
         await undo_all(self._undo)
 
@@ -281,7 +288,8 @@ class Services:
         topic = self.topics.get(name)
         return topic is not None and 0 <= index < len(topic.partitions)
 
-    def _fatal(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Something that cannot be survived: nothing is moved or uploaded any more."""
         self._failed = True
         self._on_fatal(error)
 

@@ -49,9 +49,14 @@ class Brokers:
         """All that clients can be sent to, by node."""
         return list(self._serving.values())
 
+    @property
+    def others_are_available(self) -> bool:
+        """Whether another broker can take what this one has."""
+        return any(b.is_available and b.node != self.node for b in self._serving.values())
+
     def seen(self, view: BeatView) -> None:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.
-        found = {b.node: replace(b, beat=0) for b in view.brokers if b.state == SERVING or b.node == self.node}
+        found = {b.node: replace(b, beat=0) for b in view.brokers if b.serves or b.node == self.node}
         found[self.node] = self._own
         if found != self._serving:
             self._serving = dict(sorted(found.items()))

@@ -214,6 +214,64 @@ async def test_a_controller_that_was_paused_changes_nothing() -> None:
     assert await state_of(new, 2) == (1, "serving")
 
 
+async def nodes_of(life: Life) -> list[int | None]:
+    """Of all partitions."""
+    await life.topics.refresh()
+    return [p.node for topic in life.topics.all() for p in topic.partitions]
+
+
+@pytest.mark.parametrize("wal", ["object", "file"])
+@pytest.mark.parametrize("leaving", [0, 1])
+async def test_what_a_broker_has_that_drains_is_spread_over_the_others(wal: str, leaving: int) -> None:
+    """Whether or not it is the controller; and its WAL may be on a disk of its own, as it closes its streams itself."""
+    world, lives = await cluster(wal, wal, wal)
+    await lives[0].topics.create("more", 11, {})
+    await pass_time(world, lives, 1)
+    assert set(await nodes_of(lives[0])) == {0, 1, 2}
+    await lives[leaving].membership.drain()
+    await pass_time(world, lives, 5)
+    stay = sorted({0, 1, 2} - {leaving})
+    nodes = await nodes_of(lives[0])
+    assert [nodes.count(node) for node in stay] == [6, 6]
+    assert sorted(await slots_of(lives[0])) == stay
+    assert await state_of(lives[0], leaving) == (1, "draining"), "it beats, and is not fenced"
+    assert lives[0].controller.is_active
+    await lives[leaving].membership.leave()
+    await pass_time(world, [life for life in lives if life is not lives[leaving]], 1)
+    assert await nodes_of(lives[stay[0]]) == nodes
+    assert lives[stay[0]].controller.is_active
+
+
+async def test_when_all_drain_everybody_keeps_what_it_has() -> None:
+    world, lives = await cluster("object", "object")
+    await pass_time(world, lives, 1)
+    before = await nodes_of(lives[0]), await slots_of(lives[0])
+    for life in lives:
+        await life.membership.drain()
+    await pass_time(world, lives, 2)
+    assert (await nodes_of(lives[0]), await slots_of(lives[0])) == before
+
+
+async def test_what_drains_is_fenced_when_it_dies() -> None:
+    world, (dead, other) = await cluster("object", "object")
+    await dead.append(b"keep")
+    await dead.membership.drain()
+    await pass_time(world, [other], 10)
+    assert await state_of(other, 0) == (2, FENCED)
+    await other.takeover.drain_given()
+    (stream,) = await other.streams.open([await world.topic_of(other.topics)])
+    assert isinstance(stream, Stream) and stream.durable_offset == 1
+
+
+async def test_a_wal_is_drained_by_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, (leaving, other, dead) = await cluster("object", "object", "object")
+    await pass_time(world, [leaving, other, dead], 1)
+    await leaving.membership.drain()
+    await pass_time(world, [leaving, other], 10)
+    assert leaving.controller.is_active
+    assert {row.by_node for row in await world.database.read(drains_of)} == {1}
+
+
 async def test_a_new_broker_gets_its_share_of_partitions() -> None:
     world, lives = await cluster("object", "object")
     await lives[0].topics.create("more", 9, {})

@@ -9,7 +9,7 @@ from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BeatView, BrokerInfo, Membership
-from streamlake.cluster.store.schema import FENCED, LEFT, SERVING
+from streamlake.cluster.store.schema import DRAINING, FENCED, LEFT, SERVING, STARTING
 from streamlake.core.ids import Ids
 
 OWN = BrokerInfo(1, 4, 0, SERVING, "one", 9001)
@@ -53,6 +53,16 @@ def test_this_broker_is_always_among_them() -> None:
     image = brokers()
     image.seen(BeatView(0, (BrokerInfo(1, 5, 0, LEFT, "another", 1),)))
     assert image.serving() == [OWN]
+
+
+def test_one_that_drains_is_there_for_clients_and_takes_nothing() -> None:
+    image = brokers()
+    assert not image.others_are_available
+    image.seen(view(broker(2, DRAINING), broker(3, STARTING), broker(4, LEFT)))
+    assert image.serving() == [OWN, broker(2, DRAINING)]
+    assert not image.others_are_available
+    image.seen(view(broker(2, DRAINING), broker(3)))
+    assert image.others_are_available
 
 
 def test_listeners_hear_of_changes_and_not_of_beats() -> None:

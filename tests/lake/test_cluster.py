@@ -127,6 +127,76 @@ def test_brokers_that_are_killed_lose_and_repeat_nothing(
     assert len({value for _, _, value in found}) == len(found), "a record is there once"
 
 
+class Member:
+    """Of a group, which consumes until it is stopped, and commits."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.found: list[tuple[int, int, bytes]] = []
+        self.failed: list[str] = []
+        settings = {"bootstrap.servers": bootstrap, "group.id": "members", "auto.offset.reset": "earliest"}
+        self._consumer = Consumer(settings)
+        self._consumer.subscribe(["t"])
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for message in self._consumer.consume(1000, 0.2):
+                if (error := message.error()) is not None:
+                    self.failed.append(str(error))
+                else:
+                    self.found.append((message.partition(), message.offset(), message.value()))
+        self._consumer.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_a_rolling_restart_is_not_noticed(cluster: LocalCluster, directory: Path) -> None:
+    """One broker after the other stops cleanly, the controller among them: clients get no error, and nothing is lost or
+    there twice. When a broker ends the others have everything."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+    wait_until(lambda: len(admin.list_topics(timeout=DEADLINE_S).brokers) == 3)
+    for made in admin.create_topics([NewTopic("t", PARTITIONS, 1)]).values():
+        made.result(DEADLINE_S)
+    load, member = Load(cluster.bootstrap), Member(cluster.bootstrap)
+    wait_until(lambda: len(member.found) > 100)
+    for node in (0, 1, 2):
+        (broker,) = [b for b in announced(directory)["brokers"] if b["node"] == node]
+        before = len(load.acked)
+        os.kill(broker["pid"], signal.SIGTERM)
+        wait_until(lambda pid=broker["pid"]: _has_ended(pid))
+        log = (directory / f"broker-{node}" / "server.log").read_text()
+        assert "other brokers have all that this one had" in log and "not all was moved" not in log
+        wait_until(lambda before=before: len({p for p, _, _ in _since(load, before)}) == PARTITIONS)
+        wait_until(lambda broker=broker: _has_followed(cluster, directory, broker))
+        wait_until(lambda node=node: node in _leaders(admin))
+    load.stop()
+    wait_until(lambda: len(set(member.found)) >= len(load.acked))
+    member.stop()
+    assert (load.failed, member.failed) == ([], [])
+    assert set(member.found) == load.acked
+    found = everything(cluster.bootstrap, len(load.acked))
+    assert set(found) == load.acked and len({value for _, _, value in found}) == len(found)
+
+
+def _leaders(admin: AdminClient) -> set[int]:
+    return {p.leader for p in admin.list_topics("t", timeout=DEADLINE_S).topics["t"].partitions.values()}
+
+
+def _has_followed(cluster: LocalCluster, directory: Path, former: dict[str, Any]) -> bool:
+    """Another process of the node runs."""
+    cluster.watch()
+    return any(b["node"] == former["node"] and b["pid"] != former["pid"] for b in announced(directory)["brokers"])
+
+
+def _has_ended(pid: int) -> bool:
+    """Its parent, this process, has not asked yet how it ended."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def _since(load: Load, count: int) -> list[tuple[int, int, bytes]]:
     return sorted(load.acked, key=lambda record: int(record[2]))[count:]
 

@@ -30,7 +30,7 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import LOST_COMMITS, BrokerIdentity, taken_over
-from streamlake.cluster.store.schema import FENCED, LEFT, RUNNING_STATES, SERVING, STARTING, insert_into
+from streamlake.cluster.store.schema import DRAINING, FENCED, LEFT, RUNNING_STATES, SERVING, STARTING, insert_into
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound
@@ -62,6 +62,16 @@ class BrokerInfo:
     @property
     def may_run(self) -> bool:
         return self.state in RUNNING_STATES
+
+    @property
+    def serves(self) -> bool:
+        """Clients can be sent to it."""
+        return self.state in (SERVING, DRAINING)
+
+    @property
+    def is_available(self) -> bool:
+        """Partitions and slots may be assigned to it."""
+        return self.state == SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +239,19 @@ class Membership:
         # First of all: from here on nothing is acknowledged on the lease, so others may regard it as ended.
         self._left = True
         self._lease.deadline = float("-inf")
+        await self._beats.write(run)
+
+    async def drain(self) -> None:
+        """Before a clean stop: nothing is assigned to this broker any more, and what it has is assigned to others while
+        it serves. Fenced; Unavailable, OutcomeUnknown: try again."""
+        identity = self.identity
+
+        def run(connection: Connection) -> None:
+            # Safe whenever it lands, or should the broker die then: it asks for other assignments, and says nothing
+            # about who may open a stream.
+            if connection.execute(_mine(identity).values(state=DRAINING)).rowcount == 0:
+                raise _not_mine(connection, identity)
+
         await self._beats.write(run)
 
     async def serve(self) -> None:

@@ -33,9 +33,10 @@ IN_LIST_MAX = 500  # databases bound the parameters of one statement
 # States of a node (`broker.state`).
 STARTING = "starting"  # registered; clients are not sent to it
 SERVING = "serving"
+DRAINING = "draining"  # it serves, and is about to stop: what it has is assigned to others
 LEFT = "left"  # its last process stopped cleanly, and acknowledges nothing any more
 FENCED = "fenced"  # its last process was watched until it was dead, and taken over
-RUNNING_STATES = (STARTING, SERVING)  # as far as anybody knows
+RUNNING_STATES = (STARTING, SERVING, DRAINING)  # as far as anybody knows
 
 # Sorted by code points, as in SQLite and Python, whatever the locale of the PostgreSQL database is.
 Text = PlainText().with_variant(postgresql.TEXT(collation="C"), "postgresql")

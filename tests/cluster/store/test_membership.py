@@ -19,6 +19,7 @@ from streamlake.cluster.store.membership import (
     Membership,
 )
 from streamlake.cluster.store.revision import Kind, next_revision
+from streamlake.cluster.store.schema import DRAINING, SERVING
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
@@ -155,6 +156,30 @@ async def test_the_lease_counts_from_before_the_beat_was_sent(database, clock, m
     assert member.held()
     clock.advance(0.001)
     assert not member.held(), "a lease after it was sent"
+
+
+async def test_a_broker_that_drains_runs_until_it_leaves(database, clock) -> None:
+    member = membership(database, clock)
+    await member.register(0, "localhost", 9092)
+    await member.serve()
+    await member.drain()
+    await member.drain()
+    (broker,) = await member.brokers()
+    assert (broker.state, broker.may_run, broker.serves, broker.is_available) == (DRAINING, True, True, False)
+    await member.beat()
+    assert member.held()
+    with pytest.raises(Conflict, match="may run"):
+        await membership(database, clock, 2).register(0, "localhost", 9092)
+    await member.leave()
+    assert await state_of(member, 0) == LEFT
+
+
+async def test_a_fenced_process_cannot_drain_its_successor(database, clock) -> None:
+    old, new = await next_process(database, clock, Ids(1)), await next_process(database, clock, Ids(2))
+    await new.serve()
+    with pytest.raises(Fenced):
+        await old.drain()
+    assert await state_of(new, 0) == SERVING
 
 
 async def test_leaving_ends_the_lease_at_once(database, clock) -> None:
