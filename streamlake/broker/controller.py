@@ -9,8 +9,8 @@ where it stopped; messages are not needed. A round does, in order:
     its partitions   are assigned to others, which open them when the WAL is drained (ownership.py)
     its slots        are assigned to others, which read the groups at once (coordinator/groups.py)
 
-A broker that is about to stop (departure.py) keeps its epoch and its WAL; what it has is assigned to others. If it is
-the controller it stays that until it has left: the next one begins its term then.
+A broker that is drained, or about to stop (departure.py), keeps its epoch and its WAL; what it has is assigned to
+others. If it is the controller it stays that until it has left: the next one begins its term then.
 
 A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
 waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
@@ -28,12 +28,13 @@ import structlog
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.placement import place
+from streamlake.cluster.store.administration import pinned_partitions
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import Drains, orphaned
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
-from streamlake.cluster.store.schema import DRAINING, LEFT, STARTING
+from streamlake.cluster.store.schema import FENCED, STARTING
 from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.store.view import ClusterView, read_view
 from streamlake.cluster.store.wals import WalRow
@@ -81,6 +82,7 @@ class Controller:
         self._slots = SlotStore(database, membership.identity)
         self._awaited: set[int] = set()  # nodes that have their WALs on disks of their own, and are not there
         self._failing = False  # the last round was not finished
+        self._pins: tuple[int, set[tuple[UUID, int]]] | None = None  # as read at this revision, or later
         self._slots_placed: tuple[int, set[int]] | None = None  # at this revision, for these available nodes
 
     @property
@@ -196,7 +198,7 @@ class Controller:
         return uri.kind == "object" or uri.shared or row.node == self._identity.node
 
     def _takers(self, view: ClusterView) -> list[BrokerIdentity]:
-        """This broker first, unless it is about to stop, then the others."""
+        """This broker first, unless it drains, then the others."""
         ours, available = self._identity, self._available(view)
         others = [BrokerIdentity(ours.cluster_id, n, view.brokers[n].epoch) for n in available if n != ours.node]
         return [ours, *others] if ours.node in available or not others else others
@@ -228,15 +230,24 @@ class Controller:
         partitions: dict[tuple[UUID, int], int | None] = {
             (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
         }
-        if changes := place(partitions, available, kept):
+        changes = place(partitions, available, kept)
+        if changes and (pinned := await self._pinned(view.revision)):
+            changes = place(partitions, available, kept, pinned)
+        if changes:
             await self._topics.assign(self.term, changes)
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
 
+    async def _pinned(self, revision: int) -> set[tuple[UUID, int]]:
+        """The partitions that operators have put where they are, read when something may have changed."""
+        if self._pins is None or self._pins[0] != revision:
+            self._pins = revision, await self._beats.read(pinned_partitions)
+        return self._pins[1]
+
     def _must_return(self, view: ClusterView, row: WalRow) -> bool:
-        """Whether only its node can open what this WAL holds. A node that left has given its streams up, and one that
-        drains is about to."""
+        """Whether only its node can open what this WAL holds. One that left has given its streams up; one that serves
+        closes those that are assigned away."""
         broker = view.brokers.get(row.node)
-        return broker is not None and broker.state not in (DRAINING, LEFT) and not self._can_be_drained(row)
+        return broker is not None and broker.state in (STARTING, FENCED) and not self._can_be_drained(row)
 
     async def _assign_slots(self, view: ClusterView) -> None:
         """Also to brokers that have come: a group stays stable when its slot moves."""
@@ -255,4 +266,5 @@ class Controller:
         """The nodes that anything may be assigned to. This one before it serves, too: if it is alone it must have what
         there is when its port opens."""
         own = self._identity.node
-        return {b.node for b in view.brokers.values() if b.is_available or (b.node == own and b.state == STARTING)}
+        starting = {b.node for b in view.brokers.values() if b.node == own and b.state == STARTING and not b.drained}
+        return starting | {b.node for b in view.brokers.values() if b.is_available}

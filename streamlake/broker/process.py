@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from streamlake.broker import worker_process
 from streamlake.broker.broker import Broker
+from streamlake.broker.cluster_requests import ClusterRequests
 from streamlake.broker.machine import METADATA_FILE, Machine, RealMachine, metadata_url, store_url, wal_uri
 from streamlake.broker.metrics import metrics_of
 from streamlake.broker.services import Undo, undo_all
@@ -32,7 +33,7 @@ from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
 from streamlake.http import app as http
-from streamlake.http import iceberg, registry
+from streamlake.http import cluster, iceberg, registry
 from streamlake.http.app import HttpServer
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
@@ -128,7 +129,7 @@ class ServerProcess:
         self._export(metrics)
         server = HttpServer(
             self._http_socket,
-            [*registry.routes(self.broker.services.registry), *self._iceberg_routes()],
+            [*registry.routes(self.broker.services.registry), *self._iceberg_routes(), *self._cluster_routes()],
             metrics,
             self._problems,
             self._worker.describe,
@@ -146,6 +147,10 @@ class ServerProcess:
         if refusal is not None:
             log.warning("requests to /iceberg are refused", reason=refusal)
         return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal)
+
+    def _cluster_routes(self) -> list[Route]:
+        requests = ClusterRequests(self.broker.services.administration, self.config)
+        return cluster.routes(requests, self.config.http.tokens)
 
     def _export(self, metrics: Metrics) -> None:
         loop_lag = LoopLag()

@@ -28,6 +28,7 @@ from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import CatchUp, keep_fresh
 from streamlake.cluster.slots import Slots
+from streamlake.cluster.store.administration import Administration
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.membership import BEAT_ANSWER_TIMEOUT_S, Membership
@@ -71,6 +72,7 @@ class Services:
     """`start`, then all attributes are there. `on_fatal`: something that cannot be survived; the process must end."""
 
     identity: BrokerIdentity
+    administration: Administration
     brokers: Brokers
     pokes: Pokes
     streams: Streams
@@ -114,6 +116,7 @@ class Services:
         self.identity = await Registration(config, machine, self.database, self.membership).register(host, port)
         self._undo.append(("membership", self.membership.leave))
         self._undo.append(("tasks", self.tasks.stop))
+        self.administration = Administration(self.coordination, self.identity)
         self.brokers = Brokers(self.identity, host, port)
         self.membership.listeners.append(self.brokers.seen)
         self.pokes = Pokes(self.brokers, self.membership.secret, self.tasks)
@@ -243,6 +246,7 @@ class Services:
         """What handlers need."""
         machine = self._machine
         return Context(
+            administration=self.administration,
             brokers=self.brokers,
             secret=self.membership.secret,
             topics=self.topics,

@@ -85,6 +85,10 @@ Bootstrap = Annotated[
         callback=_checked(bootstrap),
     ),
 ]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="STREAMLAKE_TOKEN", help="One of the server's [http] tokens, if it wants one."),
+]
 Http = Annotated[
     str,
     typer.Option(

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 COMMANDS = {
     "server": "Run the server.",
-    "cluster": "Run several brokers on this machine; show the brokers of a cluster.",
+    "cluster": "Run several brokers on this machine; show a cluster, and move what its brokers have.",
     "topic": "Create, list, describe and delete topics; produce and consume records.",
     "table": "List tables and show how far they are.",
     "catalog": "List the configured catalogs, and check that one works.",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streamlake.cli import sql_output
-from streamlake.cli.addresses import DEFAULT_HTTP, Http
+from streamlake.cli.addresses import DEFAULT_HTTP, Http, Token
 from streamlake.cli.console import Usage, group, note
 from streamlake.cli.sql_output import Format
 from streamlake.core.errors import Full, Invalid
@@ -36,10 +36,7 @@ def sql(
     write: Annotated[
         bool, typer.Option("--write", help="Let statements change tables: INSERT INTO CATALOG.NAMESPACE.NAME …")
     ] = False,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="STREAMLAKE_TOKEN", help="One of the server's [http] tokens, if it wants one."),
-    ] = None,
+    token: Token = None,
     http: Http = DEFAULT_HTTP,
 ) -> None:
     """Run SQL on the tables: each is NAMESPACE.NAME, and NAME alone in `default`.

@@ -234,9 +234,9 @@ class Topics:
     def _add_partitions(
         self, connection: Connection, topic_id: UUID, first: int, total: int
     ) -> tuple[PartitionInfo, ...]:
-        """Assigned in turns to the brokers that serve; to this one while there is none, as it is about to."""
+        """Assigned in turns to the brokers that are available; to this one while there is none: it is about to be."""
         b = schema.broker.c
-        serving = select(b.node).where(b.state == schema.SERVING).order_by(b.node)
+        serving = select(b.node).where((b.state == schema.SERVING) & ~b.drained).order_by(b.node)
         nodes = list(connection.execute(serving).scalars()) or [self._identity.node]
         streams = create_streams(connection, total - first)
         added = tuple(PartitionInfo(first + at, i, nodes[i % len(nodes)]) for at, i in enumerate(streams))
@@ -259,7 +259,7 @@ class Topics:
         def run(connection: Connection) -> int:
             lock_revision(connection)
             require_controller(connection, term)
-            connection.execute(update(schema.partition).where(this).values(node=bindparam("to")), moved)
+            connection.execute(update(schema.partition).where(this).values(node=bindparam("to"), pinned=False), moved)
             return next_revision(connection, Kind.PARTITIONS, [row["stream"] for row in moved])
 
         # Safe whenever it lands: it says who should open a stream, never that it may. Only the stream's row does.

@@ -14,6 +14,7 @@ from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import CatchUp
 from streamlake.cluster.secret import ClusterSecret, Life
 from streamlake.cluster.slots import Slots
+from streamlake.cluster.store.administration import Administration
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.cluster.topics import Topics
@@ -37,6 +38,7 @@ TIMEOUT_MS_MAX = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Context:
+    administration: Administration
     brokers: Brokers
     secret: ClusterSecret
     topics: Topics

@@ -9,6 +9,15 @@ from collections.abc import Collection, Sequence
 from streamlake.core.errors import Invalid
 
 
+def check_target(replicas: Sequence[int]) -> None:
+    """Of a partition that is moved: one broker, whichever; Invalid."""
+    if len(replicas) != 1:
+        raise Invalid(
+            f"a partition has one replica here, at the broker that leads it, as the object store keeps the copies: name"
+            f" one broker, not {len(replicas)}: {list(replicas)}"
+        )
+
+
 def check_replicas(assignments: Collection[Sequence[int]], node_id: int) -> None:
     """One partition after the other; Invalid."""
     for brokers in assignments:

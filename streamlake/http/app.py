@@ -24,6 +24,7 @@ BACKLOG = 256
 HEADERS_BYTES_MAX = 64 << 10  # of a request
 PAGES = {
     "/v1/tables": "the tables, and how far they are",
+    "/v1/cluster": "the brokers, and what they have",
     "/iceberg/v1/config": "the Iceberg REST catalog",
     "/subjects": "subjects of the schema registry",
     "/healthz": "whether this broker is well",

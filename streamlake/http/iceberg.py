@@ -34,13 +34,13 @@ def routes(
 
     def refuse(request: Request) -> Response | None:
         if refusal is not None:
-            return _error(403, "ForbiddenException", refusal)
+            return error_answer(403, "ForbiddenException", refusal)
         if not tokens and "origin" in request.headers:  # any page in a browser of this machine could reach us
-            return _error(403, "ForbiddenException", "web pages are answered only with a token of [http] tokens")
+            return error_answer(403, "ForbiddenException", "web pages are answered only with a token of [http] tokens")
         return None
 
     async def endpoint(request: Request) -> Response:
-        if (refused := refuse(request) or _refuse_stranger(request, known)) is not None:
+        if (refused := refuse(request) or refuse_stranger(request, known)) is not None:
             return refused
         return await _answer(ask, request)
 
@@ -61,7 +61,7 @@ def refusal_of(host: str, tokens: Sequence[str]) -> str | None:
     )
 
 
-def _refuse_stranger(request: Request, known: Tokens) -> Response | None:
+def refuse_stranger(request: Request, known: Tokens) -> Response | None:
     if not known.are_needed:
         return None
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -70,11 +70,11 @@ def _refuse_stranger(request: Request, known: Tokens) -> Response | None:
     if verdict == "known":
         return None
     if verdict == "too many":
-        answer = _error(429, "TooManyRequestsException", f"too many wrong tokens: try again in {WRONG_KEPT_S} s")
+        answer = error_answer(429, "TooManyRequestsException", f"too many wrong tokens: try again in {WRONG_KEPT_S} s")
         answer.headers["retry-after"] = str(WRONG_KEPT_S)
         return answer
     text = "the request needs a token of [http] tokens: send it as `Authorization: Bearer …`"
-    answer = _error(401, "NotAuthorizedException", text)
+    answer = error_answer(401, "NotAuthorizedException", text)
     answer.headers["www-authenticate"] = "Bearer"
     return answer
 
@@ -84,17 +84,17 @@ async def _answer(ask: Callable[[CatalogCall], Awaitable[CatalogAnswer]], reques
     try:
         answer = await ask(await _call(request))
     except body.TooLarge as error:
-        refused = _error(413, "BadRequestException", str(error))
+        refused = error_answer(413, "BadRequestException", str(error))
         refused.headers["connection"] = "close"
         return refused
     except (ClientDisconnect, TimeoutError):
-        return _error(408, "BadRequestException", "the body of the request did not arrive")
+        return error_answer(408, "BadRequestException", "the body of the request did not arrive")
     except OutcomeUnknown as error:
         if reads:
-            return _error(503, "ServiceUnavailableException", str(error))
-        return _error(504, "CommitStateUnknownException", str(error))
+            return error_answer(503, "ServiceUnavailableException", str(error))
+        return error_answer(504, "CommitStateUnknownException", str(error))
     except StreamLakeError as error:
-        return _error(503, "ServiceUnavailableException", str(error))
+        return error_answer(503, "ServiceUnavailableException", str(error))
     headers = {"etag": answer.etag, "cache-control": answer.cache}
     given = {name: value for name, value in headers.items() if value}
     return Response(answer.body, answer.status, given, media_type="application/json")
@@ -115,6 +115,6 @@ async def _call(request: Request) -> CatalogCall:
     )
 
 
-def _error(status: int, kind: str, message: str) -> Response:
+def error_answer(status: int, kind: str, message: str) -> Response:
     content = {"error": {"message": message, "type": kind, "code": status}}
     return Response(msgspec.json.encode(content), status, media_type="application/json")

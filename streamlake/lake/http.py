@@ -14,9 +14,18 @@ BODY_SHOWN_BYTES = 500
 
 def get_json(http: str, path: str, token: str | None = None) -> Any:
     """GET from a broker's HTTP port. Unavailable says how to start one."""
+    return _ask("GET", http, path, token)
+
+
+def post_json(http: str, path: str, token: str | None = None) -> Any:
+    """POST without a body. Errors as of `get_json`."""
+    return _ask("POST", http, path, token)
+
+
+def _ask(method: str, http: str, path: str, token: str | None) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        request = urllib.request.Request(http + path, headers=headers)
+        request = urllib.request.Request(http + path, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
@@ -37,7 +46,7 @@ def _refusal(error: urllib.error.HTTPError, http: str, path: str, token: str | N
         return Invalid(f"{http} {what}: give one of the server's [http] tokens as --token or STREAMLAKE_TOKEN")
     kind = Unavailable if error.code >= 500 else NotFound if error.code == 404 else Invalid
     try:
-        body = json.loads(body)["error"]["message"]  # as the Iceberg REST catalog tells its errors
+        body = json.loads(body)["error"]["message"]  # as the cluster and the Iceberg REST catalog tell their errors
     except (ValueError, LookupError, TypeError):
         pass
     return kind(f"{http}{path} answered {error.code}: {body}")

@@ -9,6 +9,7 @@ from support.wait import DEADLINE_S
 
 from streamlake.broker import controller as module
 from streamlake.cluster.store import schema
+from streamlake.cluster.store.administration import Administration
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import drains_of
@@ -43,6 +44,8 @@ async def pass_time(world: World, lives: list[Life], seconds: float) -> None:
         for life in lives:
             await life.membership.beat()
             await life.controller.round()
+            if life.topics.stale.is_set():
+                await life.topics.refresh()
 
 
 async def state_of(life: Life, node: int) -> tuple[int, str]:
@@ -242,6 +245,52 @@ async def test_what_a_broker_has_that_drains_is_spread_over_the_others(wal: str,
     assert lives[stay[0]].controller.is_active
 
 
+async def test_a_drained_node_has_nothing_until_it_is_told() -> None:
+    world, lives = await cluster("object", "object", "object")
+    await lives[0].topics.create("more", 11, {})
+    await pass_time(world, lives, 1)
+    administration = Administration(world.database, lives[1].membership.identity)
+    await administration.drain(0)
+    await pass_time(world, lives, 2)
+    assert sorted(set(await nodes_of(lives[0]))) == [1, 2]
+    assert sorted(await slots_of(lives[0])) == [1, 2]
+    assert lives[0].controller.is_active
+    # It starts again, and takes nothing of what others have, nor what is new.
+    await lives[0].membership.leave()
+    await pass_time(world, lives[1:], 1)
+    again = await world.life(0, "object")
+    await again.open_wal()
+    await again.start_streams()
+    await again.controller.round()
+    await again.membership.serve()
+    await again.topics.create("another", 2, {})
+    await pass_time(world, [again, *lives[1:]], 2)
+    assert sorted(set(await nodes_of(again))) == [1, 2]
+    assert sorted(await slots_of(again)) == [1, 2]
+    await administration.undrain(0)
+    await pass_time(world, [again, *lives[1:]], 2)
+    assert sorted(set(await nodes_of(again))) == [0, 1, 2]
+    assert sorted(await slots_of(again)) == [0, 1, 2]
+
+
+async def test_what_was_moved_by_hand_stays_while_its_broker_is_there() -> None:
+    world, lives = await cluster("object", "object")
+    topic = await lives[0].topics.create("more", 5, {})
+    await pass_time(world, lives, 1)
+    administration = Administration(world.database, lives[0].membership.identity)
+    await administration.move({(topic.id, index): 1 for index in range(5)})
+    await pass_time(world, lives, 2)
+    assert [p.node for p in lives[0].topics.get("more").partitions] == [1] * 5
+    assert [p.node for p in lives[0].topics.get("t").partitions] == [0], "what was not moved by hand makes up for it"
+    await lives[1].membership.drain()
+    await pass_time(world, lives, 2)
+    assert (await nodes_of(lives[0])).count(1) == 0
+    await lives[1].membership.serve()
+    await administration.undrain(1)
+    await pass_time(world, lives, 2)
+    assert (await nodes_of(lives[0])).count(1) == 3, "it gets its share, as every broker that comes"
+
+
 async def test_when_all_drain_everybody_keeps_what_it_has() -> None:
     world, lives = await cluster("object", "object")
     await pass_time(world, lives, 1)
@@ -263,7 +312,7 @@ async def test_what_drains_is_fenced_when_it_dies() -> None:
     assert isinstance(stream, Stream) and stream.durable_offset == 1
 
 
-async def test_a_wal_is_drained_by_those_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wal_is_drained_by_those_that_stay() -> None:
     world, (leaving, other, dead) = await cluster("object", "object", "object")
     await pass_time(world, [leaving, other, dead], 1)
     await leaving.membership.drain()

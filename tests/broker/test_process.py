@@ -202,6 +202,14 @@ async def test_who_only_waits_does_not_hold_up_the_stop(start: Start) -> None:
         await client
 
 
+async def test_operators_ask_over_http(start: Start) -> None:
+    server = await start()
+    async with httpx.AsyncClient(base_url=server._http_url, trust_env=False) as http:
+        assert (await http.get("/v1/cluster")).json()["brokers"][0]["partitions"] == 0
+        refused = await http.post("/v1/brokers/0/drain")
+        assert refused.status_code == 400 and "no other broker" in refused.text
+
+
 async def test_a_failure_that_cannot_be_survived_is_told(start: Start) -> None:
     server = await start()
     assert server._problems() == []

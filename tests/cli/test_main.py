@@ -16,6 +16,13 @@ from streamlake.cli.main import COMMANDS, app
 GROUPS = ["", "server", "topic", "topic create", "topic list", "topic describe", "topic delete", "topic produce"]
 GROUPS += [
     "topic consume",
+    "cluster",
+    "cluster up",
+    "cluster brokers",
+    "cluster status",
+    "cluster drain",
+    "cluster undrain",
+    "cluster move",
     "table",
     "table list",
     "table status",

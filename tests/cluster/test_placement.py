@@ -29,6 +29,16 @@ def test_a_new_broker_gets_its_share() -> None:
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+def test_what_is_pinned_stays_where_it_is() -> None:
+    partitions: dict[int, int | None] = {n: n % 2 for n in range(30)} | dict.fromkeys(range(30, 45), 0)
+    pinned = set(range(30, 45))
+    changes = place(partitions, {0, 1}, pinned=pinned)
+    assert not changes.keys() & pinned
+    assert spread(partitions, changes) == {0: 23, 1: 22}
+    assert place(partitions, {0, 1}, pinned=partitions) == {}
+    assert place(partitions, {1}, pinned=partitions) == {n: 1 for n, node in partitions.items() if node == 0}
+
+
 def test_small_differences_are_left_alone() -> None:
     partitions: dict[int, int | None] = {n: n % 2 for n in range(100)} | dict.fromkeys(range(100, 104), 0)
     assert place(partitions, {0, 1}) == {}
@@ -38,12 +48,20 @@ def test_without_a_broker_nothing_changes() -> None:
     assert place({"a": None}, ()) == {}
 
 
-@given(st.dictionaries(st.integers(0, 200), st.none() | NODES, max_size=80), st.sets(NODES, min_size=1), st.sets(NODES))
-def test_every_partition_has_a_broker_and_the_next_decision_changes_nothing(partitions, available, kept) -> None:
-    changes = place(partitions, available, kept - available)
+@given(
+    st.dictionaries(st.integers(0, 200), st.none() | NODES, max_size=80),
+    st.sets(NODES, min_size=1),
+    st.sets(NODES),
+    st.sets(st.integers(0, 200)),
+)
+def test_every_partition_has_a_broker_and_the_next_decision_changes_nothing(
+    partitions, available, kept, pinned
+) -> None:
+    changes = place(partitions, available, kept - available, pinned)
     after = partitions | changes
     for partition, node in after.items():
         assert node in available or (node in kept and partition not in changes)
     assert set(changes.values()) <= available
     assert all(partitions[p] != node for p, node in changes.items())
-    assert place(after, available, kept - available) == {}
+    assert not any(partitions[p] in available for p in changes.keys() & pinned)
+    assert place(after, available, kept - available, pinned - changes.keys()) == {}

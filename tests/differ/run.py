@@ -22,6 +22,7 @@ from differ import (  # noqa: F401
     groups,
     offsets,
     producing,
+    reassignments,
     topics,
 )
 from differ.compare import compare, read_intended

@@ -26,7 +26,8 @@ NO_ANSWER = "no answer"
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _KEYS = (
-    "api_key", "name", "topic", "group_id", "resource_name", "partition_index", "partition", "index", "member_id",
+    "api_key", "name", "topic", "group_id", "resource_name", "partition_index", "partition_id", "partition", "index",
+    "member_id",
     "group_instance_id", "key", "node_id", "broker_id", "topic_id",
 )  # fmt: skip
 _DROPPED = {"throttle_time_ms"}

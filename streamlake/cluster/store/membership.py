@@ -54,6 +54,7 @@ class BrokerInfo:
     state: str
     host: str
     port: int
+    drained: bool = False  # it is to have no partitions and slots until an operator says otherwise
 
     @property
     def sign(self) -> Sign:
@@ -71,7 +72,7 @@ class BrokerInfo:
     @property
     def is_available(self) -> bool:
         """Partitions and slots may be assigned to it."""
-        return self.state == SERVING
+        return self.state == SERVING and not self.drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +326,7 @@ def _take_epoch(connection: Connection, node: int, host: str, port: int, former:
 
 # One statement, so that all is of one moment, and a beat costs one round trip more. Made once: each beat needs it.
 _b = schema.broker.c
-_BROKERS = select(_b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port).order_by(_b.node)
+_BROKERS = select(_b.node, _b.epoch, _b.beat, _b.state, _b.host, _b.port, _b.drained).order_by(_b.node)
 _VIEW = _BROKERS.add_columns(select(schema.cluster.c.revision).scalar_subquery())
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy import Text as PlainText
 from sqlalchemy.dialects import postgresql, sqlite
@@ -79,6 +80,7 @@ broker = Table(
     Column("port", Integer, nullable=False),
     Column("beat", BigInteger, nullable=False, server_default="0"),
     Column("state", Text, nullable=False, server_default="starting"),
+    Column("drained", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("node", name="pk_broker"),
 )
 
@@ -172,6 +174,7 @@ partition = Table(
     Column("index", Integer, nullable=False),
     Column("stream_id", BigInteger, nullable=False),
     Column("node", Integer, nullable=True),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("topic_id", "index", name="pk_partition"),
     UniqueConstraint("stream_id", name="uq_partition_stream"),
     ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_partition_topic", ondelete="CASCADE"),

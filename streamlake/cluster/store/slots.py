@@ -68,7 +68,8 @@ class SlotStore:
         await self._database.write(run, self._identity)
 
     async def take_free(self) -> int:
-        """Take the slots that nobody has: they were never assigned, or their broker has left or was fenced. How many.
+        """Take the slots that nobody has: they were never assigned, or their broker has left or was fenced. How many;
+        a node that is drained takes none.
 
         A broker keeps the slots that it had in its former life, if nobody else has taken them meanwhile."""
         identity = self._identity
@@ -76,9 +77,9 @@ class SlotStore:
         def run(connection: Connection) -> int:
             lock_revision(connection)  # of two brokers that start at once, the second one sees what the first has taken
             b, s = schema.broker.c, schema.slot.c
-            running = set(connection.execute(select(b.node).where(b.state.in_(RUNNING_STATES))).scalars()) | {
-                identity.node
-            }
+            running = dict(connection.execute(select(b.node, b.drained).where(b.state.in_(RUNNING_STATES))).all())
+            if running.setdefault(identity.node, False):
+                return 0
             taken = set(connection.execute(select(s.id).where(s.node.in_(sorted(running)))).scalars())
             free = [slot for slot in range(SLOTS) if slot not in taken]
             assign(connection, dict.fromkeys(free, identity.node))

@@ -27,14 +27,15 @@ class ClusterView:
 
 
 async def read_view(database: Database) -> ClusterView:
-    def run(connection: Connection) -> ClusterView:
-        seen = beat_view(connection)
-        return ClusterView(
-            revision=seen.revision,
-            brokers={broker.node: broker for broker in seen.brokers},
-            term=term_of(connection),
-            wals=wals_of(connection),
-            drains=drains_of(connection),
-        )
+    return await database.read(view_of)
 
-    return await database.read(run)
+
+def view_of(connection: Connection) -> ClusterView:
+    seen = beat_view(connection)
+    return ClusterView(
+        revision=seen.revision,
+        brokers={broker.node: broker for broker in seen.brokers},
+        term=term_of(connection),
+        wals=wals_of(connection),
+        drains=drains_of(connection),
+    )
