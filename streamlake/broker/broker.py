@@ -29,6 +29,7 @@ class Broker:
         self, config: Config, machine: Machine, kafka: socket.socket, on_fatal: Callable[[BaseException], None]
     ) -> None:
         self.services = Services(config, machine, on_fatal)
+        self.is_ready = False  # clients should be sent here
         self.listener = Listener(kafka, config.server.connections_max, config.server.request_bytes_max)
         self.tasks = Supervisor(lambda _, error: self.services.fail(error))
         self._config = config
@@ -63,4 +64,9 @@ class Broker:
         if self._config.tables.enabled:
             self.tasks.start("table worker", worker.run())
             undo.append(("table worker", worker.stop))
-        undo.append(("what other brokers can have", services.move_away))
+        undo.append(("what other brokers can have", self._move_away))
+        self.is_ready = True
+
+    async def _move_away(self) -> None:
+        self.is_ready = False
+        await self.services.move_away()

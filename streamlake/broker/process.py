@@ -33,7 +33,7 @@ from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
 from streamlake.http import app as http
-from streamlake.http import cluster, iceberg, registry
+from streamlake.http import cluster, iceberg, probes, registry
 from streamlake.http.app import HttpServer
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
@@ -129,7 +129,12 @@ class ServerProcess:
         self._export(metrics)
         server = HttpServer(
             self._http_socket,
-            [*registry.routes(self.broker.services.registry), *self._iceberg_routes(), *self._cluster_routes()],
+            [
+                *registry.routes(self.broker.services.registry),
+                *self._iceberg_routes(),
+                *self._cluster_routes(),
+                *probes.routes(self._why_not_live, self._why_not_ready),
+            ],
             metrics,
             self._problems,
             self._worker.describe,
@@ -212,6 +217,12 @@ class ServerProcess:
     def _problems(self) -> list[str]:
         stopping = [f"stopping: {self.failed.result()}"] if self.failed.done() else []
         return stopping + self.broker.services.problems()
+
+    def _why_not_live(self) -> str | None:
+        return f"stopping: {self.failed.result()}" if self.failed.done() else None
+
+    def _why_not_ready(self) -> str | None:
+        return self._why_not_live() or (None if self.broker.is_ready else "starting, or stopping")
 
     def _catalogs(self) -> list[tuple[str, str]]:
         """Names and kinds, the default first."""

@@ -28,6 +28,8 @@ PAGES = {
     "/iceberg/v1/config": "the Iceberg REST catalog",
     "/subjects": "subjects of the schema registry",
     "/healthz": "whether this broker is well",
+    "/live": "whether it must be started again",
+    "/ready": "whether clients should be sent to it",
     "/metrics": "metrics for Prometheus",
 }
 # What starlette uses of anyio, which imports its parts when they are named first: not within the first request.

@@ -202,17 +202,26 @@ async def test_who_only_waits_does_not_hold_up_the_stop(start: Start) -> None:
         await client
 
 
-async def test_operators_ask_over_http(start: Start) -> None:
+async def test_a_broker_is_ready_until_it_stops(start: Start) -> None:
     server = await start()
     async with httpx.AsyncClient(base_url=server._http_url, trust_env=False) as http:
+        assert [(await http.get(path)).status_code for path in ("/live", "/ready")] == [200, 200]
         assert (await http.get("/v1/cluster")).json()["brokers"][0]["partitions"] == 0
         refused = await http.post("/v1/brokers/0/drain")
         assert refused.status_code == 400 and "no other broker" in refused.text
+    await server.stop()
+    assert (server._why_not_live(), server._why_not_ready()) == (None, "starting, or stopping")
 
 
 async def test_a_failure_that_cannot_be_survived_is_told(start: Start) -> None:
     server = await start()
     assert server._problems() == []
+    server._fatal(OSError("the disk is gone"))
+    assert server._why_not_live() == server._why_not_ready() == "stopping: the disk is gone"
+
+
+async def test_of_several_failures_the_first_is_told(start: Start) -> None:
+    server = await start()
     server._fatal(OSError("the disk is gone"))
     server._fatal(OSError("and that is not all"))
     assert server._problems() == ["stopping: the disk is gone"]

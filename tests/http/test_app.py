@@ -97,7 +97,13 @@ async def test_the_root_is_a_registrys_to_clients_and_a_page_to_people(http: htt
     links = re.findall('href="([^"]*)"', page.text)
     assert links
     for link in links:
-        elsewhere = link in ("/subjects", "/iceberg/v1/config", "/v1/cluster")  # others bring these routes
+        elsewhere = link in (
+            "/subjects",
+            "/iceberg/v1/config",
+            "/v1/cluster",
+            "/live",
+            "/ready",
+        )  # others bring these routes
         assert (await http.get(link)).status_code == (404 if elsewhere else 200)
 
 
