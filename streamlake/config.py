@@ -31,6 +31,8 @@ ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP", "STREAMLAKE_TOKEN")  # of commands that talk to a server
 FILE_ONLY = ("kafka", "catalogs")  # sections whose keys have no variables
 MIB = 1024 * 1024
+AUTO = "auto"
+NODE_ID_MAX = (1 << 31) - 1  # Kafka's brokers have an int32
 # A key that a room has too has its default from there.
 STREAMS, GROUPS, FILE_WAL, OBJECT_WAL = StreamsSettings(), GroupSettings(), FileWalSettings(), ObjectWalSettings()
 
@@ -42,7 +44,7 @@ class Section(BaseModel):
 class Server(Section):
     """Who this broker is and where clients reach it."""
 
-    node_id: int = Field(default=0, ge=0)
+    node_id: int | Literal["auto"] = 0
     host: str = "127.0.0.1"
     port: int = Field(default=9092, ge=0, le=65535)
     advertised_host: str | None = None  # what clients are told; by default host
@@ -53,6 +55,16 @@ class Server(Section):
     request_bytes_max: int = Field(default=100 * MIB, ge=1024)
     drain_timeout_s: float = Field(default=30.0, ge=0)
     shutdown_timeout_s: float = Field(default=30.0, gt=0)
+
+    @field_validator("node_id", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> int | str:
+        if value == AUTO:
+            return AUTO
+        text = str(value)
+        if isinstance(value, bool) or not (text.isascii() and text.isdigit()) or int(text) > NODE_ID_MAX:
+            raise ValueError(f"must be a number from 0 to {NODE_ID_MAX}, or auto")
+        return int(text)
 
 
 class Storage(Section):
@@ -211,6 +223,8 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             wal_uri.parse(config.storage.wal, str(config.storage.data_dir.absolute()), config.storage.url or "file:///")
         except Invalid as error:
             raise Invalid(f"storage.wal: {error}") from None
+    if config.server.node_id == AUTO:
+        _check_auto(config.storage)
     if config.kafka:
         from streamlake.cluster.broker_configs import check_static  # imports the metadata store, which takes a while
 
@@ -218,6 +232,19 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             check_static(config.kafka)
         except Invalid as error:
             raise Invalid(f"[kafka] in the configuration: {error}") from None
+
+
+def _check_auto(storage: Storage) -> None:
+    """A node id of the cluster's choice may be another one at the next start: nothing here may belong to it."""
+    if storage.metadata_url is None:
+        raise Invalid(
+            "server.node_id = auto is for several brokers, which share storage.metadata_url: set that, or a number"
+        )
+    if storage.wal is not None and wal_uri.parse(storage.wal, "/", "file:///").continues:
+        raise Invalid(
+            "server.node_id = auto needs a write-ahead log that others can take over, and storage.wal ="
+            f" {storage.wal} is on a disk of this machine: set storage.wal = object, or a number as node_id"
+        )
 
 
 def _check_boto3(http: Http) -> None:

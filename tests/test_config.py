@@ -51,6 +51,10 @@ def test_kafka_keys_as_kafka_writes_them(tmp_path: Path) -> None:
     [
         ("[server]\nprot = 1\n", "server.prot"),
         ("[server]\nport = 70000\n", "server.port"),
+        ("[server]\nnode_id = -1\n", "server.node_id.*from 0 to 2147483647, or auto"),
+        ("[server]\nnode_id = 2147483648\n", "server.node_id.*or auto"),
+        ('[server]\nnode_id = "any"\n', "server.node_id.*or auto"),
+        ("[server]\nnode_id = true\n", "server.node_id.*or auto"),
         ("[sever]\n", "sever"),
         ("[storage]\nwal_segment_bytes = 67108864\nwal_capacity_bytes = 67108864\n", "three segments"),
         ("this is not toml", "not valid TOML"),
@@ -59,6 +63,19 @@ def test_kafka_keys_as_kafka_writes_them(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(Invalid, match=says):
         load(text, tmp=tmp_path)
+
+
+def test_a_node_id_of_the_clusters_choice(tmp_path: Path) -> None:
+    assert load(environ={"STREAMLAKE_SERVER_NODE_ID": "auto"}).server.node_id == "auto"
+    server, shared = '[server]\nnode_id = "auto"\n[storage]\n', 'metadata_url = "postgresql://x/y"\n'
+    for storage in (shared, shared + 'wal = "object"\n', shared + 'wal = "file:///mount?shared=true"\n'):
+        config.check(load(server + storage, tmp=tmp_path), {})
+    for storage, says in (
+        ("", "set that, or a number"),
+        (shared + 'wal = "file"\n', "set storage.wal = object, or a number"),
+    ):
+        with pytest.raises(Invalid, match=says):
+            config.check(load(server + storage, tmp=tmp_path), {})
 
 
 def test_unknown_variables_are_refused() -> None:

@@ -29,7 +29,7 @@ from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BrokerInfo, Membership
 from streamlake.cluster.store.wals import WalRow, all_wals
 from streamlake.cluster.watch import LOOK_INTERVAL_S
-from streamlake.config import Config
+from streamlake.config import AUTO, Config
 from streamlake.core.errors import Conflict, Unavailable
 from streamlake.core.retry import TRANSIENT
 from streamlake.core.sockets import is_loopback, refuses
@@ -46,34 +46,39 @@ class Registration:
         self._machine = machine
         self._database = database
         self._membership = membership
-        self._node = config.server.node_id
 
     async def register(self, host: str, port: int) -> BrokerIdentity:
-        """Unavailable if another process of this node is alive."""
+        """Unavailable if another process of this node is alive. With node_id `auto` there is none."""
+        node = self._config.server.node_id
+        if node == AUTO:
+            return await self._membership.register(None, host, port)
+        return await self._register(int(node), host, port)
+
+    async def _register(self, node: int, host: str, port: int) -> BrokerIdentity:
         loop = asyncio.get_running_loop()
         watch, until = self._membership.watch, loop.time() + PATIENCE_S
         asked: int | None = None  # the epoch of the process that we have looked for
         while True:
-            former = await self._former(until)
-            ended = former is None or not former.may_run or watch.is_dead(self._node)
+            former = await self._former(node, until)
+            ended = former is None or not former.may_run or watch.is_dead(node)
             if former is not None and not ended and asked != former.epoch:
                 asked = former.epoch
                 ended = await self._has_ended(former)
             if ended:
                 with contextlib.suppress(Conflict):  # it beat, or another one registered, since we looked
-                    return await self._membership.register(self._node, host, port, former.sign if former else None)
-            elif former is not None and (watch.is_alive(self._node) or loop.time() >= until):
+                    return await self._membership.register(node, host, port, former.sign if former else None)
+            elif former is not None and (watch.is_alive(node) or loop.time() >= until):
                 raise Unavailable(
-                    f"another server with node_id {self._node} is running, at {former.host}:{former.port}: stop that"
+                    f"another server with node_id {node} is running, at {former.host}:{former.port}: stop that"
                     " one first, or give this one a node_id of its own (server.node_id)"
                 )
             await self._pause(LOOK_INTERVAL_S)
 
-    async def _former(self, until: float) -> BrokerInfo | None:
+    async def _former(self, node: int, until: float) -> BrokerInfo | None:
         """The process that registered last."""
         while True:
             try:
-                return (await self._membership.look()).get(self._node)
+                return (await self._membership.look()).get(node)
             except TRANSIENT:
                 if asyncio.get_running_loop().time() >= until:
                     raise

@@ -125,7 +125,8 @@ class Services:
             for database in (self.database, self.coordination):
                 database.listeners += [self.brokers.revised, self.pokes.tell]
         self.tasks.start("beats", self.membership.run())
-        self.configs = BrokerConfigs(self.database, self.identity, config.kafka, kafka_values(config, host, port))
+        values = kafka_values(config, self.identity.node, host, port)
+        self.configs = BrokerConfigs(self.database, self.identity, config.kafka, values)
         await self.configs.refresh()
         self.brokers.images.append(self.configs)
         self.tasks.start("image of configs", keep_fresh(self.configs.stale, self.configs.refresh))
@@ -324,13 +325,13 @@ def streams_settings(config: Config) -> StreamsSettings:
     )
 
 
-def kafka_values(config: Config, host: str, port: int) -> dict[str, str]:
-    """The keys of cluster/config/broker_docs.OWN, with the values in force. Clients are told `host` and `port`."""
+def kafka_values(config: Config, node: int, host: str, port: int) -> dict[str, str]:
+    """The keys of cluster/config/broker_docs.OWN, with the values in force. Clients are told `node`, `host`, `port`."""
     server, groups = config.server, config.groups
     data_dir = str(config.storage.data_dir.absolute())
     values: dict[str, str | int] = {
-        "node.id": server.node_id,
-        "broker.id": server.node_id,
+        "node.id": node,
+        "broker.id": node,
         "process.roles": "broker",
         "listeners": _listener(server.host, server.port or port),
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT",

@@ -135,6 +135,14 @@ async def test_the_first_and_those_after_a_clean_stop_wait_for_nothing(world: Wo
     assert await Life(world, SHARED).register() == 0
 
 
+async def test_a_node_of_the_clusters_choice_waits_for_nobody(world: World, many: None) -> None:
+    first, second = Life(world), Life(world)
+    for life in (first, second):
+        life.config = Config.model_validate({"server": {"node_id": "auto"}, "storage": life.config.storage})
+        assert await life.register() == 0
+    assert (first.membership.identity.node, second.membership.identity.node) == (0, 1)
+
+
 async def test_whose_directory_can_be_locked_is_dead(world: World, many: None) -> None:
     """A restart after kill -9 waits for nothing."""
     first = await running(world, OWN)

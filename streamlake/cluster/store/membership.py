@@ -19,18 +19,28 @@ broker whose loop hangs is dead to others, as it should be.
 """
 
 import asyncio
+import itertools
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, RowMapping, Update, select, update
+from sqlalchemy import Connection, RowMapping, Update, func, select, update
 
 from streamlake.cluster.secret import SECRET_BYTES, ClusterSecret
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.controllers import Term, require_controller
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import LOST_COMMITS, BrokerIdentity, taken_over
-from streamlake.cluster.store.schema import DRAINING, FENCED, LEFT, RUNNING_STATES, SERVING, STARTING, insert_into
+from streamlake.cluster.store.revision import lock_revision
+from streamlake.cluster.store.schema import (
+    DRAINING,
+    FENCED,
+    LEFT,
+    RUNNING_STATES,
+    SERVING,
+    STARTING,
+    insert_into,
+)
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound
@@ -151,9 +161,10 @@ class Membership:
             self._granted.clear()
             await self._granted.wait()
 
-    async def register(self, node: int, host: str, port: int, former: Sign | None = None) -> BrokerIdentity:
+    async def register(self, node: int | None, host: str, port: int, former: Sign | None = None) -> BrokerIdentity:
         """Take the next epoch of this node: every older process of the node is fenced from then on. The very first
-        registration creates the id and the secret of the cluster.
+        registration creates the id and the secret of the cluster. Without a node it is one that is over and left
+        nothing, else a new one.
 
         `former`: the sign of a process of the node that need not be waited for (broker/registration.py). Conflict if
         the node may run and shows another sign.
@@ -168,7 +179,8 @@ class Membership:
             c = schema.cluster.c
             connection.execute(update(schema.cluster).where(c.secret.is_(None)).values(secret=secret))
             found = connection.execute(select(c.cluster_id, c.secret)).one()
-            identity = BrokerIdentity(found.cluster_id, node, _take_epoch(connection, node, host, port, former))
+            mine = _free_node(connection) if node is None else node
+            identity = BrokerIdentity(found.cluster_id, mine, _take_epoch(connection, mine, host, port, former))
             return identity, ClusterSecret(found.secret)
 
         # The new epoch is durable when this returns, and the fence of a zombie's next write falls: no write of ours can
@@ -307,6 +319,19 @@ class Membership:
 def brokers_of(connection: Connection) -> list[BrokerInfo]:
     """All brokers that ever registered, by node."""
     return [BrokerInfo(*row) for row in connection.execute(_BROKERS)]
+
+
+def _free_node(connection: Connection) -> int:
+    """The lowest node whose last life is over, with all records of it in objects; else the lowest that never was."""
+    lock_revision(connection)  # of two that start at once, the second one sees what the first has taken
+    b = schema.broker.c
+    with_wal = select(schema.wal.c.node)
+    over = b.state.in_((LEFT, FENCED)) & ~b.drained & b.node.not_in(with_wal)
+    free: int | None = connection.execute(select(func.min(b.node)).where(over)).scalar()
+    if free is not None:
+        return free
+    known = set(connection.execute(select(b.node)).scalars())
+    return next(node for node in itertools.count() if node not in known)
 
 
 def _take_epoch(connection: Connection, node: int, host: str, port: int, former: Sign | None) -> int:

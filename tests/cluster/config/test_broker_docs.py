@@ -28,11 +28,11 @@ def test_what_is_security_is_refused() -> None:
 
 
 def test_what_the_file_says_is_told_for_each_key() -> None:
-    values = kafka_values(Config(), "lake.local", 9093)
+    values = kafka_values(Config(), 3, "lake.local", 9093)
     assert values.keys() == OWN.keys()
     assert values["advertised.listeners"] == "PLAINTEXT://lake.local:9093"
     assert values["listeners"] == "PLAINTEXT://127.0.0.1:9092"
-    assert kafka_values(Config(), "::1", 1)["advertised.listeners"] == "PLAINTEXT://[::1]:1"
+    assert kafka_values(Config(), 3, "::1", 1)["advertised.listeners"] == "PLAINTEXT://[::1]:1"
     for setting in OWN.values():
         for key in filter(None, setting.split(" and ")):
             section, _, name = key.partition(".")

@@ -4,8 +4,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, update
 from support.members import controller, next_process, sign_of
+from support.members import drained as members_drained
+from support.members import fence as members_fence
 
 from streamlake.cluster.store import schema
+from streamlake.cluster.store.administration import Administration
 from streamlake.cluster.store.membership import (
     BEAT_INTERVAL_S,
     BEAT_RETRY_S,
@@ -20,6 +23,7 @@ from streamlake.cluster.store.membership import (
 )
 from streamlake.cluster.store.revision import Kind, next_revision
 from streamlake.cluster.store.schema import DRAINING, SERVING
+from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Closed, Conflict, Corrupt, Fenced, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
@@ -156,6 +160,43 @@ async def test_the_lease_counts_from_before_the_beat_was_sent(database, clock, m
     assert member.held()
     clock.advance(0.001)
     assert not member.held(), "a lease after it was sent"
+
+
+async def registered(database, clock, *, leaves: bool = False) -> int:
+    """The node that a broker without one gets."""
+    member = membership(database, clock)
+    identity = await member.register(None, "localhost", 9092)
+    if leaves:
+        await member.leave()
+    return identity.node
+
+
+async def test_a_node_that_left_nothing_is_given_again(database, clock) -> None:
+    assert [await registered(database, clock, leaves=node == 1) for node in range(3)] == [0, 1, 1]
+    assert await registered(database, clock) == 2
+
+
+async def test_a_node_that_may_have_left_something_is_not(database, clock) -> None:
+    fenced, with_wal, drained, controls = [await next_process(database, clock, Ids(n), n) for n in range(4)]
+    wal = await Wals(database, with_wal.identity).adopt("object", continues=False)
+    for member in (with_wal, drained):
+        await member.leave()
+    await controls.serve()
+    await Administration(database, controls.identity).drain(2)
+    assert await registered(database, clock) == 4
+    await members_fence(controls, 0)
+    assert await registered(database, clock) == 0
+    await members_drained(controls, wal)
+    assert await registered(database, clock) == 1
+    assert await registered(database, clock) == 5
+    del fenced
+
+
+async def test_two_that_start_at_once_get_different_nodes(postgres, clock) -> None:
+    databases = [await postgres.open() for _ in range(4)]
+    await (await next_process(databases[0], clock, Ids(1), 7)).leave()
+    nodes = await asyncio.gather(*(registered(database, clock) for database in databases))
+    assert sorted(nodes) == [0, 1, 2, 7]
 
 
 async def test_a_broker_that_drains_runs_until_it_leaves(database, clock) -> None:
