@@ -161,6 +161,7 @@ class Services:
             settings,
             budget,
             self.fail,
+            lambda: self._is_controller,
         )
         self._undo.append(("streams", self._close_streams))
         await self.streams.start()
@@ -288,6 +289,11 @@ class Services:
         for part, error in self.takeover.failing.items():
             problems.append(f"the WAL {part.wal.uri} of node {part.wal.node} cannot be drained: {error}")
         return problems
+
+    @property
+    def _is_controller(self) -> bool:
+        controller: Controller | None = getattr(self, "controller", None)  # not made yet while this broker starts
+        return controller is not None and controller.is_active
 
     def _has_partition(self, name: str, index: int) -> bool:
         topic = self.topics.get(name)

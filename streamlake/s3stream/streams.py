@@ -47,7 +47,9 @@ class Streams:
         settings: StreamsSettings,
         budget: Budget,
         on_fatal: Callable[[BaseException], None],
+        collects_garbage: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`collects_garbage`: asked before each round; one broker of several is enough."""
         if not store.requests_cost:
             settings = settings.where_requests_are_free()
         self._wal = wal
@@ -77,7 +79,7 @@ class Streams:
             fetch=self.reads.fetch,
             ids=ids,
         )
-        self.gc = GarbageCollector(store, metadata, settings.gc_interval_ms, settings.gc_grace_ms)
+        self.gc = GarbageCollector(store, metadata, settings.gc_interval_ms, settings.gc_grace_ms, collects_garbage)
         self._tasks = Supervisor(lambda _, error: self.appender.fail(error))
         self._claimed: dict[str, int] = {}
         self.recovered_streams = 0

@@ -6,6 +6,7 @@ deleted, and only then is its row forgotten. A crash anywhere repeats the rest.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -19,11 +20,20 @@ log = structlog.get_logger(__name__)
 
 
 class GarbageCollector:
-    def __init__(self, store: ObjectStore, metadata: StreamMetadata, interval_ms: int, grace_ms: int) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        metadata: StreamMetadata,
+        interval_ms: int,
+        grace_ms: int,
+        is_ours: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`is_ours`: whether this broker is to collect garbage now. It does no harm if several do."""
         self._store = store
         self._metadata = metadata
         self._interval_s = interval_ms / 1000
         self._grace_s = grace_ms / 1000
+        self._is_ours = is_ours
         self._seen_at: dict[int, float] = {}  # destroyed object → when this process learnt of it
         self.deleted_objects = 0
         self.failed_rounds = 0
@@ -31,6 +41,8 @@ class GarbageCollector:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
+            if not self._is_ours():
+                continue
             try:
                 await self.collect()
             except TRANSIENT as error:

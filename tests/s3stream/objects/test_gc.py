@@ -1,5 +1,7 @@
 import asyncio
 
+from support.wait import until
+
 from streamlake.s3stream.objects.format import object_key
 
 
@@ -93,3 +95,22 @@ async def test_the_loop_survives_passing_errors_and_counts_them(media) -> None:
     while broker.streams.gc.failed_rounds < 2:
         await asyncio.sleep(0.001)
     assert broker.fatal == []
+
+
+async def test_one_of_several_collects(media) -> None:
+    """Who does not, notices when it is its turn."""
+    broker, one, two = await two_objects(media)
+    await one.trim(20)
+    await two.trim(20)
+    gc, asked = broker.streams.gc, 0
+
+    def is_ours() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    gc._is_ours, gc._interval_s, gc._grace_s = is_ours, 0.0, 0.0
+    running = asyncio.create_task(gc.run())
+    await until(lambda: gc.deleted_objects)
+    assert asked > 3
+    running.cancel()
