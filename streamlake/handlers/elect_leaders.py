@@ -1,7 +1,7 @@
 """ElectLeaders (43): there is never anything to elect.
 
 Behavior: a partition has one replica here, and its broker leads it, so the preferred leader leads. Of partitions that
-are named each is answered with ELECTION_NOT_NEEDED; of all, those are left out, as Kafka leaves them out.
+are named each is answered with ELECTION_NOT_NEEDED; of all, topics come without partitions, as from Kafka.
 """
 
 from streamlake.handlers.context import Context, Exchange
@@ -11,6 +11,7 @@ from streamlake.protocol.messages.elect_leaders import (
     ElectLeadersResponse,
     PartitionResult,
     ReplicaElectionResult,
+    TopicPartitions,
 )
 
 PREFERRED, UNCLEAN = 0, 1
@@ -18,13 +19,22 @@ PREFERRED, UNCLEAN = 0, 1
 
 async def handle(ctx: Context, exchange: Exchange) -> ElectLeadersResponse:
     request: ElectLeadersRequest = exchange.body
-    if request.election_type not in (PREFERRED, UNCLEAN):
-        return ElectLeadersResponse(error_code=ErrorCode.INVALID_REQUEST)
+    asked = request.topic_partitions
+    if asked is None:
+        asked = tuple(TopicPartitions(topic.name) for topic in ctx.topics.all())
+    known = request.election_type in (PREFERRED, UNCLEAN)
     return ElectLeadersResponse(
+        error_code=ErrorCode.NONE if known else ErrorCode.INVALID_REQUEST,
         replica_election_results=tuple(
-            ReplicaElectionResult(asked.topic, tuple(_result(ctx, asked.topic, index) for index in asked.partitions))
-            for asked in request.topic_partitions or ()
-        )
+            ReplicaElectionResult(
+                topic.topic,
+                tuple(
+                    _result(ctx, topic.topic, index) if known else PartitionResult(index, ErrorCode.INVALID_REQUEST)
+                    for index in topic.partitions
+                ),
+            )
+            for topic in asked
+        ),
     )
 
 

@@ -32,7 +32,13 @@ _KEYS = (
 )  # fmt: skip
 _DROPPED = {"throttle_time_ms"}
 _NUMBERS = {"producer_id": "<id>", "session_id": "<id>", "log_append_time_ms": "<ms>", "port": "<port>"}
-_TEXTS = {"host": "<host>", "cluster_id": "<cluster>", "error_message": "<text>", "documentation": "<text>"}
+_TEXTS = {
+    "host": "<host>",
+    "cluster_id": "<cluster>",
+    "log_dir": "<directory>",
+    "error_message": "<text>",
+    "documentation": "<text>",
+}
 
 Answers = dict[str, Any]
 
