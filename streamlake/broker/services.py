@@ -327,7 +327,6 @@ def streams_settings(config: Config) -> StreamsSettings:
         upload_interval_ms=int(storage.upload_interval_s * 1000),
         gc_interval_ms=int(storage.gc_interval_s * 1000),
         gc_grace_ms=int(storage.gc_grace_s * 1000),
-        wal_readable=wal_uri(config).kind == "file",
     )
 
 

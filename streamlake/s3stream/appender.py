@@ -132,6 +132,12 @@ class Appender:
         if self.unuploaded_bytes >= self._upload_trigger_bytes:
             self.on_pressure()
 
+    def round_end(self, begin: int) -> int:
+        """See uploader.Backlog."""
+        if self._cache.spilled:
+            return min(self.last_position, self._wal.readable_together(begin))
+        return self.last_position
+
     def _durable(self, position: int) -> None:
         # safe to ack: the WAL has every record up to `position` on stable storage and its lease still stood, so a
         # crash here or later replays them; a failure that came first has emptied _pending, so none of it is acked late

@@ -91,6 +91,9 @@ class _Replayed:
     async def until_durable(self, position: int) -> None:
         pass
 
+    def round_end(self, begin: int) -> int:
+        return self.last_position
+
     def relieve(self) -> None:
         pass
 

@@ -91,6 +91,16 @@ class StreamLog:
     def resident_byte(self) -> int:
         return self.slabs[0].begin if self.slabs else self.next_byte
 
+    @property
+    def is_spilled(self) -> bool:
+        """Some of what is in no object has left memory: only the WAL has it."""
+        return self.resident_byte > self.byte_at(self.uploaded_offset)
+
+    def end_at(self, position: int) -> int:
+        """The end of the chunks that lie in the WAL up to this position."""
+        at = bisect_right(self.positions, position)
+        return self.bases[at] if at < len(self.bases) else self.next_offset
+
     def byte_at(self, offset: int) -> int:
         """Where the chunk that begins at `offset` begins."""
         at = bisect_left(self.bases, offset)
@@ -154,6 +164,7 @@ class LogCache:
         self._buffers = Buffers(min(SPARE_BYTES_MAX, limit_bytes))
         self._recent: OrderedDict[Slab, None] = OrderedDict()  # in the order they were begun
         self._uploaded: OrderedDict[Slab, None] = OrderedDict()  # sealed, in the order they were uploaded
+        self.spilled: set[int] = set()  # ids of streams with chunks that only the WAL has
 
     def copy_in(self, log: StreamLog, data: Buffer | DeferredBuffer) -> memoryview:
         """Copy a chunk to the end of its stream; its size was taken from `capacity` before.
@@ -197,6 +208,8 @@ class LogCache:
                 del self._recent[slab]
                 self._uploaded[slab] = None
         log.evict_uploaded()
+        if not log.is_spilled:
+            self.spilled.discard(log.stream_id)
 
     def evict(self, size_bytes: int, durable_position: int) -> None:
         """Evict until `size_bytes` are free, or nothing more may go: uploaded slabs first, then durable ones."""
@@ -213,6 +226,8 @@ class LogCache:
                 # safe at a crash: every chunk of it is durable in the WAL, which is trimmed only after their upload
                 del self._recent[slab]
                 self._drop(slab)
+                if slab.log.is_spilled:
+                    self.spilled.add(slab.log.stream_id)
             elif slab is slab.log.slabs[-1]:
                 self._recent.move_to_end(slab)  # old, but still being filled
             else:
@@ -225,6 +240,7 @@ class LogCache:
             self._uploaded.pop(slab, None)
             self._drop(slab)
         log.evict_all()
+        self.spilled.discard(log.stream_id)
 
     def _drop(self, slab: Slab) -> None:
         oldest = slab.log.slabs.pop(0)

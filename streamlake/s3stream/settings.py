@@ -31,7 +31,6 @@ class StreamsSettings:
     retry_first_ms: int = 100
     retry_max_ms: int = 10_000
     whole_objects: bool = True  # a reader that reads much of an object fetches it whole
-    wal_readable: bool = True  # chunks that are durable may leave memory, the WAL reads them back
 
     @property
     def upload_trigger_bytes(self) -> int:

@@ -61,7 +61,7 @@ class Streams:
         self._ownership = asyncio.Lock()
         self._logs: dict[int, StreamLog] = {}
         self._objects = ObjectMap()
-        self.cache = LogCache(settings.log_cache_bytes, wal_readable=settings.wal_readable)
+        self.cache = LogCache(settings.log_cache_bytes, wal_readable=True)
         self.blocks = BlockCache(settings.block_cache_bytes, MAX_FETCHES)
         reader = ObjectReader(store, self._objects, self.blocks, settings.read_ahead_bytes, settings.whole_objects_max)
         self.appender = Appender(wal, self.cache, settings.upload_trigger_bytes, self._failed)
@@ -271,7 +271,7 @@ class Streams:
 
     def _claim_memory(self) -> None:
         """Caches have a fixed share, so that no other account can starve an upload, nor they another account."""
-        for account, size in self._settings.memory_bytes().items():
+        for account, size in {**self._settings.memory_bytes(), "wal_read": self._wal.read_cache_bytes}.items():
             if not self._budget.try_take(account, size):
                 raise Invalid(
                     f"the memory budget of {self._budget.total_bytes} bytes has {self._budget.free_bytes} left, but"

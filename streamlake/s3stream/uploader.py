@@ -4,6 +4,9 @@ A round: note the WAL position reached; for every stream with new chunks take, i
 and the checkpoint of the layer above at that very offset; wait until the cuts are durable; encode, store and commit
 one object after the other; trim the WAL to the noted position, which all of these cover. Rounds never overlap.
 
+What has left memory while the metadata store was away is read back from the WAL, where it lies by position and not by
+stream. Then a round ends at the position up to which each part of the WAL is read once (`Backlog.round_end`).
+
 The store or the metadata store may be away for hours: every step is retried for ever, while Produce goes on until
 WAL or memory is full. A commit whose answer was lost is looked up before it is repeated. Only Fenced ends it.
 Big rounds become several objects; the event loop may run other tasks after each block.
@@ -45,6 +48,11 @@ class Backlog(Protocol):
     on_pressure: Callable[[], None]  # enough to upload, or no capacity left without it
 
     async def until_durable(self, position: int) -> None: ...
+
+    def round_end(self, begin: int) -> int:
+        """Up to which WAL position a round uploads whose records begin after `begin`: `last_position`, or less if some
+        of them must be read back from the WAL, where they lie together by position and not by stream."""
+        ...
 
     def relieve(self) -> None:
         """More can be evicted from memory now."""
@@ -197,6 +205,9 @@ class Uploader:
         """Return when all that was appended to these streams before the call lies in committed objects, each with the
         checkpoint at its end."""
         async with self._one_round:
+            target = self._appender.last_position
+            while self.uploaded_position < target and self._is_behind():
+                await self._round()
             cuts = await self._cut([stream_id for stream_id in stream_ids if stream_id in self._appender.dirty])
             # Not what is durable now: records in flight have their offsets, and will be acknowledged.
             await self._appender.until_durable(self._appender.last_position)
@@ -208,11 +219,17 @@ class Uploader:
             await self._round()
 
     async def _round(self) -> None:
-        position = self._appender.last_position  # every record up to here lies below the cuts that follow
-        cuts = await self._cut(self._appender.dirty)
-        await self._appender.until_durable(self._appender.last_position)
+        position = self._appender.round_end(self.uploaded_position)
+        # Every record up to `position` lies below the cuts that follow: they are at the end of each stream, or at the
+        # end of its records up to there. So the trim that goes with the last object is safe at a crash: what was
+        # acknowledged beyond it is in the WAL still, whether memory has it or not.
+        at_ends = position == self._appender.last_position
+        cuts = await self._cut(self._appender.dirty, None if at_ends else position)
+        await self._appender.until_durable(self._appender.last_position if at_ends else position)
         async for draft, last in self._drafts(cuts):
             await self._upload(draft, position if last else self._committed_trim)
+            if at_ends and not last and self._is_behind():
+                return  # the rest left memory during a commit that took long: the next rounds read it from the WAL
         if self._committed_trim < position:
             # safe at a crash: no object has brought the trim along, so the streams of the last records are deleted, in
             # the metadata store first; all others up to `position` lie in committed objects
@@ -225,13 +242,21 @@ class Uploader:
         self._appender.relieve()
         self._round_done.set()
 
-    async def _cut(self, stream_ids: Iterable[int]) -> list[Cut]:
+    def _is_behind(self) -> bool:
+        """A round does not upload all that there is."""
+        return self._appender.round_end(self.uploaded_position) < self._appender.last_position
+
+    async def _cut(self, stream_ids: Iterable[int], position: int | None = None) -> list[Cut]:
+        """At the end of each stream, or of its records up to a WAL position. The state of the layer above is known at
+        the end only: a cut before it has no checkpoint, and the next owner of the stream reads from the last one on."""
         cuts = []
         async for stream_id in _sliced(sorted(stream_ids)):
             stream = self._appender.dirty.get(stream_id)
             if stream is not None:  # else deleted meanwhile
-                checkpoint = stream.checkpointer() if stream.checkpointer else None
-                cuts.append(Cut(stream, stream.next_offset, checkpoint))
+                offset = stream.next_offset if position is None else stream.end_at(position)
+                at_end = offset == stream.next_offset
+                checkpoint = stream.checkpointer() if stream.checkpointer and at_end else None
+                cuts.append(Cut(stream, offset, checkpoint))
         return cuts
 
     async def _drafts(self, cuts: list[Cut]) -> AsyncIterator[tuple[Draft, bool]]:
@@ -268,7 +293,7 @@ class Uploader:
             extent = cut.log.extent(offset, cut.offset, left, at_least_one=not block.parts)
             if extent is None:
                 break
-            block.parts.extend(await self._fetch(extent))
+            block.parts.extend(await self.persist(lambda: self._fetch(extent)))  # noqa: B023 - awaited here
             block.bases.extend(extent.bases)
             block.timestamps.extend(extent.timestamps)
             shift = size - extent.begins[0]

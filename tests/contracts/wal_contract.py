@@ -177,6 +177,8 @@ class WalContract:
         await watcher.until(positions[-1])
         for n in (1, 49, 17, 18):
             assert await wal.read(positions[n - 1]) == record(n, size_bytes=500)
+        assert positions[4] < wal.readable_together(positions[4])
+        assert wal.readable_together(positions[-1]) == positions[-1]
         with pytest.raises(NotFound):
             await wal.read(positions[-1] + 1)
         await wal.close()

@@ -182,5 +182,16 @@ def test_against_a_list(seed: int) -> None:
                 assert position <= durable, "what is not durable must not leave memory"
             else:
                 assert extent.view == data
+        unuploaded = {i: [c for c in chunks if c[0] >= logs[i].uploaded_offset] for i, chunks in model.items()}
+        in_wal = {
+            i
+            for i, chunks in unuploaded.items()
+            if chunks and logs[i].extent(*chunks[0][:2], 1, at_least_one=True).view is None
+        }
+        assert writer.cache.spilled == in_wal
+        for every in logs:
+            at = random.randint(0, writer.position + 1)
+            done = [c[1] for c in model[every.stream_id] if c[1] > every.first_offset and c[3] <= at]
+            assert every.end_at(at) == max(done, default=every.first_offset)
         held = sum(slab.end - slab.begin for every in logs for slab in every.slabs)
         assert writer.cache.capacity.used_bytes == held <= 60_000

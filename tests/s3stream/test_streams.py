@@ -225,7 +225,7 @@ class Life:
     def __init__(self, media, seed: int) -> None:
         self.media = media
         self.random = Random(seed)
-        self.wal_readable = seed % 5 > 0
+        self.together = (0, 1, 4)[seed % 3]  # records of the WAL that are read together
         self.chunks: dict[int, list[tuple[int, int, bytes]]] = {s: [] for s in STREAMS}  # (start, end, data)
         self.acked = dict.fromkeys(STREAMS, 0)
         self.starts = dict.fromkeys(STREAMS, 0)
@@ -236,10 +236,10 @@ class Life:
             manual=True,
             log_cache_bytes=30_000,
             object_bytes=self.random.choice((2000, 20_000)),
-            wal_readable=self.wal_readable,
             wal_bytes=60_000,
             block_cache_bytes=self.random.choice((0, 5000, 100_000)),
         )
+        self.broker.wal.together = self.together
         self.streams: dict[int, Stream] = {}
         self._opened(await self.broker.start(*STREAMS))
 

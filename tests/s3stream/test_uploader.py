@@ -1,10 +1,11 @@
 import asyncio
+from itertools import pairwise
 from random import Random
 
 import pytest
 from support.wait import DEADLINE_S, turns, until
 
-from streamlake.core.errors import Corrupt, Fenced
+from streamlake.core.errors import Corrupt, Fenced, Unavailable
 from streamlake.s3stream.metadata import StreamRange
 from streamlake.s3stream.objects.format import object_key
 
@@ -410,3 +411,100 @@ async def test_a_commit_whose_answer_was_lost_and_whose_object_gc_took_is_no_dam
     await broker.append(stream, b"y" * 100)
     await broker.streams.flush()
     assert b"".join(await stream.read(1, 2, 1000)) == b"y" * 100
+
+
+async def test_what_left_memory_during_an_outage_is_read_from_the_wal_once_and_in_its_order(media) -> None:
+    """A round that went stream by stream would fetch each part of an object WAL once for each stream."""
+    media.tables.create(1, 2, 3)
+    broker = media.broker(log_cache_bytes=12_000, upload_bytes=2000, object_bytes=4000)
+    broker.wal.together = 5
+    streams = await broker.start(1, 2, 3)
+    for stream in streams:
+        stream.set_checkpointer(lambda s=stream: b"%d" % s.next_offset)
+    broker.metadata.gate = asyncio.Event()  # a commit takes as long as the outage
+    for n in range(90):
+        await broker.append(streams[n % 3], bytes([n]) * 1000)
+    assert broker.streams.cache.capacity.used_bytes <= 12_000, "Produce went on, in bounded memory"
+    read: list[int] = []
+    fetch = broker.wal.read
+
+    async def watch(position: int):  # type: ignore[no-untyped-def]
+        read.append(position)
+        return await fetch(position)
+
+    broker.wal.read = watch
+    broker.metadata.gate.set()
+    await broker.streams.flush()
+    assert len(read) > 60 and len(set(read)) == len(read)
+    groups = [position // 5 for position in read]
+    assert max(abs(one - after) for one, after in pairwise(groups)) <= 2, read
+    assert broker.wal.trims == sorted(broker.wal.trims) and len(broker.wal.trims) > 10, "the WAL is freed all along"
+    assert media.wal_log.records == {}
+    await broker.crash()
+    _, *streams = await reopened(media, 1, 2, 3)
+    assert [s.checkpoint for s in streams] == [b"30"] * 3
+    for at, stream in enumerate(streams):
+        assert b"".join(await stream.read(0, 30, 1 << 20)) == b"".join(bytes([n]) * 1000 for n in range(at, 90, 3))
+
+
+@pytest.mark.parametrize("commits", range(1, 12))
+async def test_a_crash_while_the_uploader_catches_up_loses_nothing(media, commits: int) -> None:
+    """The trim goes with the last object of what was read together, never ahead of what is in objects."""
+    media.tables.create(1, 2, 3)
+    broker = media.broker(log_cache_bytes=12_000, upload_bytes=2000, object_bytes=2000)
+    broker.wal.together = 4
+    streams = await broker.start(1, 2, 3)
+    broker.metadata.gate = asyncio.Event()
+    for n in range(60):
+        await broker.append(streams[n % 3], bytes([n]) * 1000)
+    commit, done = broker.metadata.commit_object, 0
+
+    async def few(*args) -> None:  # type: ignore[no-untyped-def]
+        nonlocal done
+        if done == commits:
+            await asyncio.Event().wait()
+        await commit(*args)
+        done += 1
+
+    broker.metadata.commit_object = few
+    broker.metadata.gate.set()
+    await until(lambda: done == commits)
+    await broker.crash()
+    _, *streams = await reopened(media, 1, 2, 3)
+    for at, stream in enumerate(streams):
+        assert stream.next_offset == 20
+        assert b"".join(await stream.read(0, 20, 1 << 20)) == b"".join(bytes([n]) * 1000 for n in range(at, 60, 3))
+
+
+async def test_a_store_that_is_away_while_the_wal_is_read_is_waited_for(media) -> None:
+    broker, stream = await one_stream(media, log_cache_bytes=4000, upload_bytes=1000)
+    broker.metadata.gate = asyncio.Event()
+    for n in range(20):
+        await broker.append(stream, bytes([n]) * 1000)
+    fetch, failures = broker.wal.read, 3
+
+    async def fail(position: int):  # type: ignore[no-untyped-def]
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise Unavailable("the store is away")
+        return await fetch(position)
+
+    broker.wal.read = fail
+    broker.metadata.gate.set()
+    await broker.streams.flush()
+    assert (failures, broker.fatal, media.tables.streams[1].end_offset) == (0, [], 20)
+
+
+async def test_streams_are_closed_with_what_left_memory(media) -> None:
+    media.tables.create(1, 2)
+    broker = media.broker(log_cache_bytes=4000, upload_bytes=1000)
+    broker.wal.together = 3
+    one, two = await broker.start(1, 2)
+    broker.metadata.gate = asyncio.Event()
+    for n in range(20):
+        await broker.append((one, two)[n % 2], bytes([n]) * 1000)
+    broker.metadata.gate.set()
+    await broker.streams.close_streams([1])
+    assert media.tables.streams[1].end_offset == 10 and 1 not in media.tables.owners
+    await broker.append(two, b"goes on")

@@ -12,7 +12,9 @@ from simulation.plan.plan import LOCAL_WAL, TOGETHER, Plan
 from simulation.world.loop import SimLoop
 
 from streamlake.config import Config
+from streamlake.s3stream.wal.object.settings import ObjectWalSettings
 
+WAL_OBJECT_BYTES = 65536
 ABSENT_S = (0.0, 0.0, 0.0, 8.0, 20.0)  # how long a seat stays empty, at most, so that others may notice
 
 
@@ -92,17 +94,19 @@ class Supervisor:
 
     def config(self, node: int, wal: str) -> Config:
         url = "file:///data/objects" if self.plan.embedded else "s3://bucket/lake"
+        read_back = 0 if wal.startswith("file") else ObjectWalSettings(object_bytes=WAL_OBJECT_BYTES).read_cache_bytes
         return Config.model_validate(
             {
                 "server": {"node_id": node, "shutdown_timeout_s": 5},
                 "storage": {
                     "data_dir": "/data", "url": url, "metadata_url": "postgresql://simulated", "wal": wal,
-                    "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 65536, "wal_object_bytes": 65536,
+                    "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 65536, "wal_object_bytes": WAL_OBJECT_BYTES,
                     "wal_linger_ms": self.plan.linger_ms, "wal_unflushed_bytes": 1 << 20, "upload_bytes": 32768,
                     "upload_interval_s": 3, "retention_interval_s": 1, "gc_interval_s": 10, "gc_grace_s": 5,
                 },
                 "memory": {
-                    "total_bytes": self.plan.memory_bytes, "log_cache_bytes": 1 << 20, "block_cache_bytes": 1 << 20,
+                    "total_bytes": self.plan.memory_bytes + read_back,
+                    "log_cache_bytes": 1 << 20, "block_cache_bytes": 1 << 20,
                 },
             }
         )  # fmt: skip

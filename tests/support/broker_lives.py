@@ -117,7 +117,7 @@ class Life:
 
     async def start_streams(self) -> None:
         metadata = SqlStreamMetadata(self.world.database, self.membership.identity, self.key)
-        settings = replace(StreamsSettings(), wal_readable=False, upload_interval_ms=3_600_000)
+        settings = replace(StreamsSettings(), upload_interval_ms=3_600_000)
         self.streams = Streams(
             self.store, self.wal, metadata, self.machine.ids, settings, Budget(1 << 30),
             self.fatal.append,

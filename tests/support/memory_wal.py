@@ -29,6 +29,8 @@ class MemoryWal:
         self.queued: list[tuple[int, WalRecord]] = []
         self.dead = False
         self.reads = 0
+        self.read_cache_bytes = 0
+        self.together = 0  # records that are read together; 0: any number
         self.trims: list[int] = []
         self._scheduled = False
         self._next = 0
@@ -101,6 +103,9 @@ class MemoryWal:
         self.dead = True
         for position, record in self.queued[: random.randint(0, len(self.queued))]:
             self._store(position, record)
+
+    def readable_together(self, after: int) -> int:
+        return min(self.durable_position, after + self.together) if self.together else max(after, self._next)
 
     async def read(self, position: int) -> WalRecord:
         await asyncio.sleep(0)

@@ -50,6 +50,8 @@ class Wal(Protocol):
     appended_records: int
     appended_bytes: int
     writes: Writes
+    read_cache_bytes: int
+    """Memory for what `read` fetched and may need again."""
 
     def recover(self, trim_position: int) -> AsyncIterator[tuple[int, WalRecord]]:
         """Replay the durable records at positions > trim_position, in order, up to the first that is torn,
@@ -80,6 +82,11 @@ class Wal(Protocol):
 
     async def read(self, position: int) -> WalRecord:
         """A durable record that is not trimmed, read back (verified by its CRCs); NotFound, Corrupt."""
+        ...
+
+    def readable_together(self, after: int) -> int:
+        """Up to which position the records after `after` can be read in any order without anything being fetched
+        twice: durable ones, or all where that makes no difference. Beyond `after` if a record there is durable."""
         ...
 
     async def trim(self, position: int) -> None:

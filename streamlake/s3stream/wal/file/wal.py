@@ -84,6 +84,7 @@ class FileWal:
         identity that it had ("" if none was recorded)."""
         self.settings = settings or FileWalSettings()
         self.durable_position = 0
+        self.read_cache_bytes = 0  # the page cache of the machine does it
         self.appended_records = 0
         self.appended_bytes = 0
         self.replayed_records = 0
@@ -359,6 +360,10 @@ class FileWal:
             event.set()
 
     # -- reading -------------------------------------------------------------------------------------------------------
+
+    def readable_together(self, after: int) -> int:
+        """See Wal.readable_together."""
+        return max(after, self._next_position - 1)
 
     async def read(self, position: int) -> WalRecord:
         """See Wal.read."""

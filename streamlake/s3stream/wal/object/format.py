@@ -143,6 +143,10 @@ class WalObject:
         if self._bodies_at + end != len(data):
             raise Corrupt(f"{len(data)} bytes, the table tells of {self._bodies_at + end}")
 
+    @property
+    def size_bytes(self) -> int:
+        return len(self._data)
+
     def record(self, index: int) -> WalRecord:
         """Record `index`, from 1 to header.records, its data a view of the object; Corrupt if its bytes are damaged."""
         stream_id, stream_epoch, count, base_offset, max_timestamp, end, crc = self._entry(index)

@@ -18,6 +18,11 @@ class ObjectWalSettings:
     retry_first_ms: int = 50
     retry_max_ms: int = 5_000
 
+    @property
+    def read_cache_bytes(self) -> int:
+        """Two objects: one that is read, and the rest of the one before."""
+        return 2 * self.object_bytes
+
     def __post_init__(self) -> None:
         if not 4096 <= self.object_bytes <= 256 << 20:
             raise Invalid(f"an object of the WAL has 4 KiB to 256 MiB, not {self.object_bytes} bytes")

@@ -12,7 +12,7 @@ It keeps no copies: the parts of an object are the buffers that were appended. I
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -79,6 +79,7 @@ class ObjectWal:
         self.appended_records = 0
         self.appended_bytes = 0
         self.writes = Writes()
+        self.read_cache_bytes = self.settings.read_cache_bytes
         self.upload_bytes = 0
         self.retries = 0
         self.deleted_objects = 0
@@ -102,7 +103,7 @@ class ObjectWal:
         self._trimmed_position = 0
         self._deleted_seq = 0  # all objects up to this one
         self._deleting: asyncio.Task[None] | None = None
-        self._last_read: WalObject | None = None
+        self._read: OrderedDict[int, WalObject] = OrderedDict()  # by seq, what was asked for last at the end
         self._reading = asyncio.Lock()
         self._settled = asyncio.Event()  # nothing is on its way any more, or the WAL failed
         self._failure: StreamLakeError | None = None
@@ -360,7 +361,7 @@ class ObjectWal:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     async def read(self, position: int) -> WalRecord:
-        """See Wal.read. One object at a time; the last one stays in memory, as neighbours are asked for together."""
+        """See Wal.read. One object at a time; the last ones stay in memory, as neighbours are asked for together."""
         async with self._reading:
             if self._state is State.CLOSED:
                 raise Closed("the WAL is closed")
@@ -370,12 +371,8 @@ class ObjectWal:
                 )
             seq, index = seq_of(position), index_of(position)
             key = object_wal_key(self._node, self._broker_epoch, seq)
-            found = self._last_read
-            if found is None or found.header.seq != seq:
-                found = self._decoded(key, await self._store.get(key))
-                if found.header.kind is not ObjectKind.DATA or found.header.nonce != self._nonce:
-                    raise Corrupt(f"object {key} is not the one that was written to the WAL")
-                self._last_read = found
+            found = self._read.get(seq) or await self._fetched(key, seq)
+            self._read.move_to_end(seq)
             if not 1 <= index <= found.header.records:
                 raise NotFound(f"the WAL has no record {position}")
             try:
@@ -387,6 +384,27 @@ class ObjectWal:
                 record.stream_id, record.stream_epoch, record.base_offset, record.count, record.max_timestamp,
                 bytes(record.data),
             )  # fmt: skip
+
+    async def _fetched(self, key: str, seq: int) -> WalObject:
+        """An object of this WAL, which is kept; older ones go, so that all fit."""
+        found = self._decoded(key, await self._store.get(key))
+        if found.header.kind is not ObjectKind.DATA or found.header.nonce != self._nonce:
+            raise Corrupt(f"object {key} is not the one that was written to the WAL")
+        self._read[seq] = found
+        while len(self._read) > 1 and sum(each.size_bytes for each in self._read.values()) > self.read_cache_bytes:
+            self._read.popitem(last=False)
+        return found
+
+    def readable_together(self, after: int) -> int:
+        """See Wal.readable_together. As many objects as are kept when they have been read, at least one."""
+        last, size = after, 0
+        for position, size_bytes in self._kept:
+            if position > after:
+                size += size_bytes
+                if last > after and size > self.read_cache_bytes:
+                    break
+                last = position
+        return last
 
     def _decoded(self, key: str, data: bytes) -> WalObject:
         try:

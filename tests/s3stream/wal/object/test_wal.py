@@ -391,6 +391,27 @@ async def test_neighbours_are_read_with_one_get(place: Place, store: MemoryStore
     await wal.close()
 
 
+async def test_what_is_read_together_is_fetched_once(place: Place, store: MemoryStore) -> None:
+    """As after an outage of the metadata store: stream by stream, from objects that hold a part of each."""
+    wal = place.make(object_bytes=4096)
+    _, watcher = await started(wal)
+    positions = append(wal, *(record(n, size_bytes=800) for n in range(1, 60)))
+    await watcher.until(positions[-1])
+    after = rounds = 0
+    while after < positions[-1]:
+        end = wal.readable_together(after)
+        together = [position for position in positions if after < position <= end]
+        for first in (0, 1):
+            for position in together[first::2]:
+                await wal.read(position)
+        after, rounds = end, rounds + 1
+    gets = [key for operation, key in store.calls if operation == "get"]
+    assert rounds > 5 and len(gets) == len(set(gets)) > 10
+    assert wal.readable_together(after) == after
+    assert sum(each.size_bytes for each in wal._read.values()) <= wal.read_cache_bytes
+    await wal.close()
+
+
 async def test_damage_is_named_when_read(place: Place, store: MemoryStore) -> None:
     wal = place.make()
     _, watcher = await started(wal)
@@ -403,7 +424,7 @@ async def test_damage_is_named_when_read(place: Place, store: MemoryStore) -> No
         await wal.read(positions[1])
     assert await wal.read(positions[0]) == record(1)
     store.fail("get", "unavailable")
-    wal._last_read = None
+    wal._read.clear()
     with pytest.raises(Unavailable):
         await wal.read(positions[0])
     del store.objects[place.key(1)]
