@@ -55,6 +55,7 @@ ANSWER_TIMEOUT_S = (
     20.0  # the connection to a server that is silent for longer is cut; its limits for statements are lower
 )
 OPEN_TIMEOUT_S = 120.0  # the same during migrations, which may have to wait for those of another broker
+READ_ONLY = "the metadata store is read-only: give the URL of the primary, not of a standby"
 TRIES_MAX = 5  # of an operation that conflicts with another one
 REVISED = "revised"  # in Connection.info: the revision that a transaction has made (revision.py)
 
@@ -356,6 +357,8 @@ class Database:
 
     def _upgrade(self) -> None:
         try:
+            if self._line is not None:
+                postgres.require_version(self._connect())
             with self._connect().begin():
                 migrations.upgrade(self._connect())
         except DBAPIError as error:
@@ -382,6 +385,8 @@ def _in_savepoint(connection: Connection, write: Callable[[Connection], Any]) ->
             savepoint.rollback()
         except SQLAlchemyError as lost:  # the database rolled the whole transaction back (disk full, connection lost)
             raise (error if isinstance(error, SQLAlchemyError) else lost) from error
+        if postgres.is_read_only(error):  # another connection may lead to the new primary
+            raise
         if connection.invalidated:  # SQLAlchemy knows that the connection was lost, and did not roll back
             raise DisconnectionError(f"the connection was lost: {error}") from error
         return None, error
@@ -435,6 +440,8 @@ def _nothing_done(error: SQLAlchemyError) -> StreamLakeError:
         return Invalid(f"the metadata store cannot hold a value that was given: {error.orig}")
     if _sqlite_code(error) == sqlite3.SQLITE_FULL or postgres.is_full(error):
         return Full("the disk of the metadata store is full: free some space; nothing was changed")
+    if postgres.is_read_only(error):
+        return Unavailable(f"{READ_ONLY}; nothing was changed")
     return Unavailable(f"the metadata store failed, nothing was changed: {_reason(error)}")
 
 
@@ -452,8 +459,10 @@ def _cannot_open(engine: Engine, error: DBAPIError) -> StreamLakeError:
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         why = _reason(error)
         return Corrupt(f"{engine.url.database} is not a usable metadata database ({why}): restore it from a backup")
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or postgres.is_full(error):
         return _nothing_done(error)
+    if postgres.is_read_only(error):
+        return Unavailable(f"{where}: {READ_ONLY}")
     return Unavailable(f"cannot open the metadata store {where}: {_reason(error)}")
 
 

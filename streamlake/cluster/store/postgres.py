@@ -6,6 +6,7 @@ connection: the thread that waits for it gets an error, as if the connection was
 """
 
 import os
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count":
 # than the time after which a server looks for deadlocks, so a deadlock ends like this, too.
 RETRIED = frozenset({"40P01", "40001", "55P03"})
 DISK_FULL = "53100"
+READ_ONLY = "25006"
+VERSION_MIN = 15
 
 
 class Line:
@@ -103,6 +106,19 @@ def must_retry(error: BaseException | None) -> bool:
 
 def is_full(error: BaseException) -> bool:
     return _sqlstate(error) == DISK_FULL
+
+
+def is_read_only(error: BaseException) -> bool:
+    """A standby, or a primary that was made one."""
+    return _sqlstate(error) == READ_ONLY
+
+
+def require_version(connection: Connection) -> None:
+    """Invalid if the server is older than those that StreamLake is tested with."""
+    found: str = connection.exec_driver_sql("SHOW server_version").scalar_one()
+    connection.rollback()
+    if int(re.match(r"\d*", found)[0] or VERSION_MIN) < VERSION_MIN:  # type: ignore[index]
+        raise Invalid(f"PostgreSQL {found} is too old: StreamLake needs {VERSION_MIN} or newer, upgrade the server")
 
 
 def _sqlstate(error: BaseException | None) -> str | None:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -37,7 +38,7 @@ from streamlake.cluster.store.wals import Wals
 from streamlake.cluster.topics import Topics
 from streamlake.cluster.watch import Sign
 from streamlake.core.clock import SystemClock
-from streamlake.core.errors import Closed, Conflict, Exists, Fenced, Invalid, OutcomeUnknown, Unavailable
+from streamlake.core.errors import Closed, Conflict, Exists, Fenced, Full, Invalid, OutcomeUnknown, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
 from streamlake.s3stream.metadata import StreamRange
@@ -545,6 +546,63 @@ async def test_a_server_that_takes_the_connection_and_says_nothing(monkeypatch) 
             await Database.open(
                 f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x", InlineExecutor(), SystemClock()
             )
+
+
+async def test_a_database_that_does_not_exist(postgres) -> None:
+    with pytest.raises(Unavailable, match='database "nowhere" does not exist'):
+        await Database.open(postgres.server.url("nowhere"), InlineExecutor(), SystemClock())
+
+
+async def test_a_server_that_is_too_old(postgres, monkeypatch) -> None:
+    monkeypatch.setattr(module, "VERSION_MIN", 99)
+    with pytest.raises(Invalid, match=r"PostgreSQL \d+\.\d+ is too old: StreamLake needs 99 or newer"):
+        await postgres.open()
+
+
+@pytest.fixture
+def read_only(postgres) -> Iterator[Callable[[bool], None]]:
+    """Makes the database refuse writes of those who connect from now on, or take them again."""
+
+    def change(refuses: bool) -> None:
+        how = "SET default_transaction_read_only = on" if refuses else "RESET default_transaction_read_only"
+        postgres.server.sql(f"ALTER DATABASE {postgres.name} {how}")
+
+    yield change
+    change(False)
+
+
+async def test_a_server_that_is_read_only_is_unavailable_until_it_is_not(postgres, read_only) -> None:
+    """As after a failover, when the connection still leads to the former primary."""
+    database = await postgres.open()
+    await database.write(put("a", 1))
+    read_only(True)
+    postgres.server.end_sessions(postgres.name)
+    with pytest.raises(Unavailable):
+        await database.read(rows)  # the connection is made anew
+    with pytest.raises(Unavailable, match="read-only: give the URL of the primary"):
+        await database.write(put("a", 2))
+    assert await database.read(rows) == {"a": 1}
+    read_only(False)
+    with pytest.raises(Unavailable, match="read-only"):
+        await database.write(put("a", 3))  # over the connection of the read
+    assert await database.write(put("b", 4)) == 1, "a refusal ends the connection"
+
+
+async def test_a_server_that_is_read_only_when_the_tables_are_to_be_made(server) -> None:
+    name = server.database()
+    server.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(Unavailable, match=r"postgresql.*read-only: give the URL of the primary"):
+        await Database.open(server.url(name), InlineExecutor(), SystemClock())
+
+
+async def test_a_server_whose_disk_is_full(postgres) -> None:
+    full = text("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$")
+    database = await postgres.open()
+    outcomes = await asyncio.gather(
+        database.write(put("a", 1)), database.write(lambda c: c.execute(full)), return_exceptions=True
+    )
+    assert isinstance(outcomes[1], Full) and "free some space" in str(outcomes[1])
+    assert await database.read(rows) == {"a": 1}
 
 
 async def test_a_password_is_not_told(tmp_path) -> None:
