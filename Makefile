@@ -12,7 +12,7 @@ ENGINES_STAMP := $(VENV)-engines/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test quick lint fmt types imports crash sim bugs differ catalogs-all engines-all rck fuzz kernels clean
+.PHONY: help install demo notebooks test quick lint fmt types imports crash crash-cluster sim bugs differ catalogs-all engines-all rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ crash: $(STAMP) ## kill -9 of server and worker again and again under load, on b
 	$(BIN)/python tests/support/crash.py --wal file --rounds $(or $(ROUNDS),10)
 	$(BIN)/python tests/support/crash.py --wal object --rounds $(or $(ROUNDS),10)
 	$(BIN)/python tests/support/crash.py --demo
+
+crash-cluster: $(STAMP) ## three brokers, PostgreSQL and an object store under load: kills, outages, partitions, restarts, moves; some 30 s a round (ROUNDS=8, ONLY=kill,move)
+	$(BIN)/python tests/support/crash_cluster.py --rounds $(or $(ROUNDS),8) $(if $(ONLY),--only $(ONLY))
 
 sim: $(STAMP) ## simulated clusters with faults, one life per seed, on all cores (SEEDS=100 FIRST=1, SEVERAL=1 for those of several brokers, or SEED=n)
 	$(BIN)/python tests/simulation/run.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),1)) $(if $(SEVERAL),--several) $(if $(BUG),--bug $(BUG)) $(if $(TRACE),--trace $(TRACE))

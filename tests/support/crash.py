@@ -29,6 +29,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
 from support.server import Server
+from support.steady_load import QUIET
 from support.wait import DEADLINE_S
 
 from streamlake.cli import demo
@@ -36,7 +37,6 @@ from streamlake.lake import sql
 
 PARTITIONS = 3
 VICTIMS = ("server", "worker", "server", "both")
-QUIET = {"log_level": 0, "reconnect.backoff.max.ms": 500}  # librdkafka tells of every connection that we kill
 CONFIG = """
 [storage]
 wal_segment_bytes = 1048576
@@ -141,13 +141,7 @@ allow_http = true
         self.server.start()
 
     def lake(self) -> Any:
-        lake = sql.connect()
-        endpoint = self._store.s3_endpoint.removeprefix("http://")
-        lake.execute(
-            f"CREATE SECRET (TYPE s3, KEY_ID '{SeaweedFS.access_key}', SECRET '{SeaweedFS.secret_key}',"
-            f" REGION '{SeaweedFS.region}', ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
-        )
-        return lake
+        return self._store.duckdb(sql.connect())
 
     def close(self) -> None:
         self._postgres.stop()

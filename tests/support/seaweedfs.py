@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,11 +21,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.store import S3Store
 from support.wait import DEADLINE_S
+
+if TYPE_CHECKING:
+    import duckdb
 
 _ALL = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
 _TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
@@ -102,6 +106,15 @@ class SeaweedFS:
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
 
+    def pause(self) -> None:
+        """It answers nothing, as if its machine hung, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def bucket(self) -> str:
         """The name of a new, empty bucket."""
         name = f"test-{next(self._names)}"
@@ -121,6 +134,14 @@ class SeaweedFS:
             "virtual_hosted_style_request": False,
             "client_options": {"allow_http": True},
         }
+
+    def duckdb(self, lake: "duckdb.DuckDBPyConnection") -> "duckdb.DuckDBPyConnection":
+        """The same connection, which can read our buckets now."""
+        lake.execute(
+            f"CREATE SECRET (TYPE s3, KEY_ID '{self.access_key}', SECRET '{self.secret_key}', REGION '{self.region}',"
+            f" ENDPOINT '{self.s3_endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
+        )
+        return lake
 
     def folder(self) -> str:
         """bucket/prefix, where nothing is yet."""
