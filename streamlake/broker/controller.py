@@ -13,8 +13,8 @@ A broker that is drained, or about to stop (departure.py), keeps its epoch and i
 others. If it is the controller it stays that until it has left: the next one begins its term then.
 
 A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
-waited for a whole lease when it stopped to beat and its port refuses. Where a WAL is on a disk of a broker's own nobody
-else can drain it: its partitions stay assigned to it until it returns.
+waited for a whole lease when it has served, stopped to beat, and its port refuses. Where a WAL is on a disk of a
+broker's own nobody else can drain it: its partitions stay assigned to it until it returns.
 
 SQLite has one process: this broker is its own controller, and whoever else is listed has ended.
 """
@@ -165,6 +165,8 @@ class Controller:
     async def _is_suspect(self, broker: BrokerInfo, wals: list[WalRow]) -> bool:
         if self._membership.watch.stood_still_s(broker.node) < SUSPECT_S:
             return False
+        if broker.state == STARTING:
+            return False  # its port refuses until it serves; on a busy machine a start does not beat in time
         if not wals or any(self._opener.parse(row.uri).kind != "object" for row in wals):
             return False
         # Of a loopback address nothing is known unless ours is one, too: then all brokers are on this machine.

@@ -177,6 +177,23 @@ async def test_who_refuses_is_fenced_before_its_lease_is_over(
     assert await state_of(one, 1) == (2, FENCED)
 
 
+async def test_a_broker_that_starts_slowly_has_a_whole_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port refuses because it does not serve yet: it would be fenced in each start on a machine that is busy."""
+
+    async def answer(host: str, port: int, timeout_s: float) -> bool:
+        return True
+
+    monkeypatch.setattr(module, "refuses", answer)
+    world, (one, two) = await cluster("object", "object")
+    starting = await world.life(2, "object")
+    await starting.open_wal()
+    await pass_time(world, [one, two, starting], 2)
+    await pass_time(world, [one, two], 2.5)
+    assert await state_of(one, 2) == (1, "starting")
+    await pass_time(world, [one, two], 1)
+    assert await state_of(one, 2) == (2, FENCED)
+
+
 async def test_hosts_that_are_lost_are_fenced_though_their_ports_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for their answers must not be late for the next look: nobody would ever be watched for a whole lease."""
     world, (one, *lost) = await cluster("object", "object", "object", "object")

@@ -88,6 +88,7 @@ class Broker:
         }  # fmt: skip
         self.config.write_text(CONFIG.format(**values))
         self._ports = (0, 0)
+        self._told = 0
         self._starting: Future[ChildServer] | None = None
         self.server: ChildServer | None = None
         self.ends: list[str] = []  # what it said when it ended by itself, or could not be started
@@ -158,10 +159,12 @@ class Broker:
         self.postgres_link.close()
         self.s3_link.close()
 
-    @property
-    def log(self) -> str:
+    def news(self) -> list[str]:
+        """Its log, from where the last call ended."""
         file = self.folder / "server.log"
-        return file.read_text(errors="replace") if file.exists() else ""
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        new, self._told = lines[self._told :], len(lines)
+        return new
 
 
 class Cluster:

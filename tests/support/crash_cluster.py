@@ -212,6 +212,12 @@ class Campaign:
         seconds = time.monotonic() - started
         new = self._check()
         ends = [f"broker {b.node}: {b.ends.pop(0)}" for b in self.cluster.brokers for _ in list(b.ends)]
+        fenced = [
+            f"fenced: {line.partition('a broker was fenced')[2].strip()}"
+            for broker in self.cluster.brokers
+            for line in broker.news()
+            if "a broker was fenced" in line
+        ]
         produce = {k: v for producer in self.producers for k, v in producer.gaps.longest().items()}
         self.rounds.append(
             {
@@ -220,13 +226,13 @@ class Campaign:
                 "seconds": round(seconds, 2),
                 "produce_gaps_s": _flat(produce),
                 "read_gaps_s": _flat(self.readers.gaps.longest()),
-                "ends": ends,
+                "ends": ends + fenced,
             }
         )
         longest = max(produce.values())
         self._say(
             f"round {number}: {said}; longest gap {longest:.1f} s, {new:,} new records in order"
-            + "".join(f"\n    {end}" for end in ends)
+            + "".join(f"\n    {end}" for end in ends + fenced)
         )
 
     def finish(self) -> dict[str, int]:
