@@ -6,8 +6,9 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.serialization import MessageField, SerializationContext, SerializationError
 from support.protobuf import Classes
 
 from streamlake.http.registry import BODY_BYTES_MAX, MEDIA_TYPE
@@ -68,7 +69,7 @@ async def test_client_registers_and_reads(client):
     latest = await client.get_latest_version("s-value")
     assert (latest.version, latest.schema.schema_str) == (1, read.schema_str)
     assert (await client.get_version("s-value", 1)).schema_id == schema_id
-    assert await client.get_schema_types() == ["AVRO", "PROTOBUF"]
+    assert await client.get_schema_types() == ["AVRO", "JSON", "PROTOBUF"]
     assert await client.get_subjects_by_schema_id(schema_id) == ["s-value"]
     versions = await client.get_schema_versions(schema_id)
     assert [(v.subject, v.version) for v in versions] == [("s-value", 1)]
@@ -171,6 +172,33 @@ async def test_client_registers_protobuf_with_references(client, http):
     assert again == money, "a descriptor is the same schema as its text"
 
 
+HOME = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"], "additionalProperties": False}
+VISIT = {"title": "Visit", "type": "object", "properties": {"home": {"$ref": "home.json"}, "at": {"type": "string"}}}
+
+
+async def test_confluents_json_serializers_work_unmodified(url, http):
+    visit = {"home": {"id": 7}, "at": "noon"}
+
+    def both_ways():
+        with SchemaRegistryClient({"url": url, "max.retries": 0}) as client:
+            client.register_schema("home.json", Schema(json.dumps(HOME), "JSON"))
+            schema = Schema(json.dumps(VISIT), "JSON", [SchemaReference("home.json", "home.json", 1)])
+            context = SerializationContext("visits", MessageField.VALUE)
+            serialize = JSONSerializer(schema, client, conf={"normalize.schemas": True})
+            data = serialize(visit, context)
+            assert JSONDeserializer(None, schema_registry_client=client)(data, context) == visit
+            with pytest.raises(SerializationError):
+                serialize({"home": {"id": "x"}}, context)
+            return data
+
+    data = await asyncio.to_thread(both_ways)
+    assert data[:5] == b"\0\0\0\0\x02"
+    assert (await http.get("/subjects")).json() == ["home.json", "visits-value"]
+    shown = (await http.get("/schemas/ids/2")).json()
+    assert (shown["schemaType"], json.loads(shown["schema"])) == ("JSON", VISIT)
+    assert shown["references"] == [{"name": "home.json", "subject": "home.json", "version": 1}]
+
+
 async def test_confluents_protobuf_serializers_work_unmodified(url, http):
     classes = Classes({"common/money.proto": MONEY, "order.proto": ORDER})
     order = classes["Order"](price={"units": 5}, counts={"a": 1})
@@ -196,7 +224,7 @@ async def test_client_errors(client):
     await refused(40401, client.get_latest_version("none"))
     await refused(40403, client.get_schema(99))
     await refused(42201, client.register_schema("s", Schema("{", "AVRO")))
-    await refused(42201, client.register_schema("s", Schema("{}", "JSON")))
+    await refused(42201, client.register_schema("s", Schema("{}", "THRIFT")))
     await refused(42202, client.get_version("s", "sideways"))
 
 
@@ -266,6 +294,8 @@ HOSTILE_BODIES = [
     (b'{"schema":"\\"string\\"","references":[{"name":"a","subject":"b","version":-2}]}', 42201),
     (b'{"schema":"message M {","schemaType":"PROTOBUF"}', 42201),
     (b'{"schema":"AAAA","schemaType":"PROTOBUF"}', 42201),
+    (b'{"schema":"{","schemaType":"JSON"}', 42201),
+    (b'{"schema":"{\\"$ref\\":\\"http://127.0.0.1:1/x\\"}","schemaType":"JSON"}', 42201),
     (b'{"x":' + b"[" * 100_000, 400),
     (b'{"schema":"' + b"[" * 100_000 + b'"}', 42201),
     (b'{"schema":"' + b"x" * BODY_BYTES_MAX + b'"}', 413),

@@ -10,6 +10,7 @@ from streamlake.registry.port import Document, File
 
 TEXTS = {
     "AVRO": ('{"type": "string"}', '"int"'),
+    "JSON": ('{"type": "string"}', '{"type": "integer"}'),
     "PROTOBUF": ('syntax = "proto3"; message M { int32 a = 1; }', 'syntax = "proto3"; message M { string a = 1; }'),
 }
 
@@ -31,6 +32,7 @@ def test_what_clients_read_serialized() -> None:
     parsed = KINDS["PROTOBUF"].parse(TEXTS["PROTOBUF"][0], {}, False)
     shown = KINDS["PROTOBUF"].serialized(Document(parsed.text, parsed.compiled))
     assert [m.name for m in FileDescriptorProto.FromString(base64.b64decode(shown)).message_type] == ["M"]
+    assert KINDS["JSON"].serialized(Document('{"a": 1}')) == '{"a": 1}'
     assert KINDS["AVRO"].serialized(Document('"int"')) == '"int"'
 
 

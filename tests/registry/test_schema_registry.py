@@ -190,6 +190,7 @@ async def test_what_is_no_schema_here(registry):
         NewSchema("{"),
         NewSchema('"string"', schema_type="PROTOBUF"),
         NewSchema('"string"', schema_type="JSON"),
+        NewSchema('"string"', schema_type="THRIFT"),
         NewSchema('"string"', references=(Reference("a", "nobody", 1),)),
     ]:
         await refused(errors.INVALID_SCHEMA, registry.register("s", bad))
@@ -308,3 +309,37 @@ async def test_many_clients_that_start_together_cost_one_parse(registry, monkeyp
     monkeypatch.setitem(KINDS, "PROTOBUF", counting)
     ids = await asyncio.gather(*[registry.register("s", MONEY) for _ in range(BLOCKING_WAITING_MAX)])
     assert (set(ids), len(calls)) == ({1}, 1)
+
+
+# --- JSON Schema
+
+
+def json_schema(*references: Reference, normalize: bool = False, **schema: object) -> NewSchema:
+    return NewSchema(json.dumps(schema), "JSON", references, normalize)
+
+
+HOME = json_schema(type="object", properties={"id": {"type": "integer"}})
+USES = {"type": "object", "properties": {"home": {"$ref": "home.json"}}}
+
+
+async def test_json_schemas_refer_to_others_and_are_compared(registry) -> None:
+    await registry.register("home", HOME)
+    await refused(errors.INVALID_SCHEMA, registry.register("s", json_schema(**USES)))
+    first = await registry.register("s", json_schema(Reference("home.json", "home", -1), **USES))
+    assert await registry.register("s", json_schema(Reference("home.json", "home", 1), **USES)) == first
+    await refused(errors.REFERENCE_EXISTS, registry.delete_subject("home", permanent=False))
+    text = json_schema(type="object", properties={"id": {"type": "string"}})
+    await refused(errors.INCOMPATIBLE, registry.register("home", text))
+    await registry.set_level("home", "NONE")
+    await registry.register("home", text)
+    error = await refused(
+        errors.INCOMPATIBLE, registry.register("s", json_schema(Reference("home.json", "home", 2), **USES))
+    )
+    assert "/properties/home/properties/id may not be integer any more" in str(error)
+
+
+async def test_normalized_json_schemas(registry) -> None:
+    one, other = json_schema(title="x", type="string"), json_schema(type="string", title="x")
+    assert await registry.register("s", one) != await registry.register("s", other)
+    again = [replace(each, normalize=True) for each in (one, other)]
+    assert await registry.register("t", again[0]) == await registry.register("t", again[1])

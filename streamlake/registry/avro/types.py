@@ -34,7 +34,7 @@ LOGICAL_TYPES = frozenset(
 )
 
 
-def check_json(tree: Any) -> None:
+def check_json(tree: Any, values_max: int = JSON_VALUES_MAX) -> None:
     """Raises Invalid. Without recursion: this is what makes recursion safe for all who come after."""
     values, level, levels = 0, [tree], 0
     while level:
@@ -42,8 +42,8 @@ def check_json(tree: Any) -> None:
         values += len(level)
         if levels > JSON_LEVELS_MAX:
             raise Invalid(f"the schema is nested more than {LEVELS_MAX} levels deep")
-        if values > JSON_VALUES_MAX:
-            raise Invalid(f"the schema has more than {JSON_VALUES_MAX:,} elements")
+        if values > values_max:
+            raise Invalid(f"the schema has more than {values_max:,} elements")
         below: list[Any] = []
         for node in level:
             if isinstance(node, dict):
