@@ -15,6 +15,7 @@ KERNELS = {
     "streamlake.protocol.head_kernel": "requests",
     "streamlake.s3stream.wal.file.flush_kernel": "flush",
     "streamlake.table.formats.avro.kernel": "avro",
+    "streamlake.table.formats.json.kernel": "json",
     "streamlake.table.formats.protobuf.kernel": "protobuf",
 }
 

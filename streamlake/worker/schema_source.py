@@ -1,7 +1,7 @@
 """A Confluent-compatible schema registry over HTTP, as the table worker asks it: one schema by its id.
 
 Called from the worker's threads, where blocking is fine. A registry that has a serialized form of a schema is asked for
-that, because it need not be parsed; others send its text. Of Protobuf, the schemas that it refers to are fetched too.
+that, because it need not be parsed; others send its text. Of Protobuf and JSON Schema, also what they refer to.
 """
 
 import http.client
@@ -15,7 +15,7 @@ from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.table.formats.port import Reference, WriterSchema
 
 AVRO = "AVRO"  # what a registry means that names no type
-PROTOBUF = "PROTOBUF"
+WITH_REFERENCES = frozenset({"JSON", "PROTOBUF"})
 TIMEOUT_S = 10.0
 SCHEMA_BYTES_MAX = 4 * 1024 * 1024
 REFERENCES_MAX = 200  # of one schema, directly or not
@@ -32,7 +32,7 @@ class HttpSchemaSource:
 
     def get(self, schema_id: int) -> WriterSchema:
         schema = self._read(f"/schemas/ids/{schema_id}?format=serialized", f"schema with id {schema_id}")
-        if schema.kind != PROTOBUF:
+        if schema.kind not in WITH_REFERENCES:
             return schema
         return _Resolution(self, schema_id).resolved(schema)
 

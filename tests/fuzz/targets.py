@@ -8,6 +8,7 @@ from pathlib import Path
 from fuzz import (
     avro_targets,
     control_targets,
+    json_targets,
     protobuf_targets,
     record_targets,
     registry_targets,
@@ -24,6 +25,7 @@ _MODULES = (
     record_targets,
     avro_targets,
     protobuf_targets,
+    json_targets,
     registry_targets,
     storage_targets,
     control_targets,

@@ -13,11 +13,13 @@ from streamlake.cluster.config.columns import BYTES, TEXT
 class ConvertType:
     """`column` is the kind of its column in words, None if the schema of a record decides; then values may have fields,
     and transform.value.type = flatten makes columns of them. `option` is its name in `streamlake topic create --value`.
+    `of_keys`: keys may be of it, too.
     """
 
     name: str
     column: str | None
     option: str
+    of_keys: bool = True
 
     @property
     def by_schema(self) -> bool:
@@ -30,5 +32,6 @@ CONVERT_TYPES: Mapping[str, ConvertType] = {
         ConvertType("raw", BYTES, option="raw"),
         ConvertType("string", TEXT, option="string"),
         ConvertType("by_schema_id", None, option="avro"),
+        ConvertType("json", None, option="json", of_keys=False),
     )
 }

@@ -89,6 +89,7 @@ class TableSettings:
     partition_by: tuple[PartitionBy, ...]
     layout: str  # of LAYOUTS
     errors_tolerance: str  # none, invalid_data, all
+    json_columns_max: int = 500
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
@@ -109,6 +110,7 @@ class TableSettings:
             partition_by=partition_fields(texts["partition.by"]),
             layout=texts["layout"],
             errors_tolerance=texts["errors.tolerance"],
+            json_columns_max=int(texts["json.columns.max"]),
         )
         if settings.transform_value == "flatten" and not CONVERT_TYPES[settings.convert_value].by_schema:
             by_schema = " or ".join(name for name, found in CONVERT_TYPES.items() if found.by_schema)
@@ -254,6 +256,7 @@ def _config(
 
 
 _CONVERT = one_of(*CONVERT_TYPES, not_yet=("by_latest_schema",))
+_CONVERT_KEY = one_of(*(name for name, found in CONVERT_TYPES.items() if found.of_keys), not_yet=("by_latest_schema",))
 _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
 
 TABLE_CONFIGS = (
@@ -295,9 +298,25 @@ TABLE_CONFIGS = (
         ConfigType.STRING,
         "raw",
         _CONVERT,
-        "How values are decoded: as bytes (raw), as UTF-8 text (string), or by the schema whose id they begin with.",
+        "How values are decoded: as bytes (raw), as UTF-8 text (string), by the schema whose id they begin with, or as "
+        "JSON objects whose columns are inferred (json).",
     ),
-    _config("convert.key.type", ConfigType.STRING, "string", _CONVERT, "How keys are decoded; as convert.value.type."),
+    _config(
+        "convert.key.type",
+        ConfigType.STRING,
+        "string",
+        _CONVERT_KEY,
+        "How keys are decoded; as convert.value.type, but not as json.",
+    ),
+    _config(
+        "json.columns.max",
+        ConfigType.INT,
+        "500",
+        integer(0, 5_000),
+        "Columns of a table of plain JSON, nested ones too; other keys go to the column _rest.",
+        automq=False,
+        broker=True,
+    ),
     _config(
         "transform.value.type",
         ConfigType.STRING,

@@ -53,8 +53,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
+    """`rest_rows`: those with values that no column holds, which are in the column of the rest."""
+
     groups: tuple[Group, ...]
     errors: tuple[RowError, ...] = ()
+    rest_rows: int = 0
 
 
 def row_numbers(count: int) -> Any:

@@ -4,22 +4,28 @@ A new kind of schema in the registry is a line of SCHEMA_KINDS. A new value of `
 CONVERT_TYPES, and one in streamlake/cluster/config/formats.py, which says what the server needs to know about it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from streamlake.core.errors import Invalid
 from streamlake.table.formats import by_schema_id, raw, string
 from streamlake.table.formats.avro import convert as avro
+from streamlake.table.formats.json import convert as json_schema
+from streamlake.table.formats.json import plain as json
+from streamlake.table.formats.json.infer import Inference
 from streamlake.table.formats.port import Compile, Convert, ValueReader, WriterSchema
 from streamlake.table.formats.protobuf import convert as protobuf
 
-CONVERT_TYPES: Mapping[str, Convert] = {
-    "raw": raw.convert,
-    "string": string.convert,
-    "by_schema_id": by_schema_id.convert,
+# What makes the converter of a round.
+CONVERT_TYPES: Mapping[str, Callable[[Inference], Convert]] = {
+    "raw": lambda _: raw.convert,
+    "string": lambda _: string.convert,
+    "by_schema_id": lambda _: by_schema_id.convert,
+    "json": json.converter,
 }
 
 SCHEMA_KINDS: Mapping[str, Compile] = {
     "AVRO": avro.compile_reader,
+    "JSON": json_schema.compile_reader,
     "PROTOBUF": protobuf.compile_reader,
 }
 

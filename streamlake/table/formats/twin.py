@@ -50,12 +50,18 @@ class Codec:
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> tuple[Group, list[tuple[int, str]]]:
         """See ValueReader."""
-        twin = _Twin(self, skip_bytes)
         if self.native is None:
+            twin = _Twin(self, skip_bytes)
             return twin.run(column, rows), twin.errors
-        taken, refused, values = self.native.read(column, rows, skip_bytes)
+        return self.finish(column, skip_bytes, *self.native.read(column, rows, skip_bytes))
+
+    def finish(
+        self, column: Any, skip_bytes: int, taken: Any, refused: Any, values: Any
+    ) -> tuple[Group, list[tuple[int, str]]]:
+        """The same, when a native reader has been over it."""
         if not len(refused):
             return Group(self.type, taken, values), []
+        twin = _Twin(self, skip_bytes)
         group = twin.run(column, refused)  # says what is wrong with them; and takes what only the kernel does not know
         if len(group.rows):
             both = pa.concat_arrays([taken, group.rows])

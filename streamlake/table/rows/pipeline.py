@@ -25,6 +25,7 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from streamlake.cluster.config.table import TableSettings
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.converted import Reason, RowError, row_errors
+from streamlake.table.formats.json.infer import Inference
 from streamlake.table.formats.kinds import CONVERT_TYPES
 from streamlake.table.formats.resolve import RoundSchemas, SchemaCache
 from streamlake.table.formats.source_schema import SourceColumn
@@ -33,6 +34,7 @@ from streamlake.table.rows import field_map, writer
 from streamlake.table.rows.evolve import CurrentTable, Incompatible
 from streamlake.table.rows.field_map import FieldMap
 from streamlake.table.rows.groups import RowGroup, row_groups
+from streamlake.table.rows.known import known_columns
 from streamlake.table.rows.partition import names_taken
 from streamlake.table.rows.project import project, table_schema
 from streamlake.table.rows.writer import WrittenFile
@@ -50,6 +52,7 @@ class Translated:
     records: Any
     groups: tuple[RowGroup, ...]
     dead: tuple[RowError, ...]
+    rest_rows: int = 0  # see Converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,19 @@ def translate(
     schemas: SchemaCache,
     topic: str,
     dead_offsets: Collection[tuple[int, int]] = frozenset(),
+    metadata: TableMetadata | None = None,
 ) -> Translated:
     """`records`: a pa.Table of record.arrow.RECORDS_SCHEMA and an int32 column `partition`. Rows whose (partition,
-    offset) is in `dead_offsets` are finally dead and left out. Raises Unavailable if the registry is down."""
+    offset) is in `dead_offsets` are finally dead and left out. `metadata`: of the table, if there is one. Raises
+    Unavailable if the registry is down, and Corrupt for a bad field map."""
     records = _without(records, dead_offsets)
     asked = RoundSchemas(schemas)
-    convert_value, convert_key = CONVERT_TYPES[settings.convert_value], CONVERT_TYPES[settings.convert_key]
+    inference = _inference(metadata, settings)
+    convert_value = CONVERT_TYPES[settings.convert_value](inference)
+    convert_key = CONVERT_TYPES[settings.convert_key](inference)
     groups: list[RowGroup] = []
     dead: list[RowError] = []
-    start = 0
+    start = rest_rows = 0
     for piece in _pieces(records):
         value = convert_value(piece["value"], Reason.INVALID_VALUE, asked)
         key = convert_key(piece["key"], Reason.INVALID_KEY, asked)
@@ -91,7 +98,8 @@ def translate(
         groups += [replace(group, rows=pc.add(group.rows, start)) for group in found]
         dead += [replace(errors[row], row=start + row) for row in sorted(errors)]
         start += len(piece)
-    return Translated(topic, records, tuple(groups), tuple(dead))
+        rest_rows += value.rest_rows
+    return Translated(topic, records, tuple(groups), tuple(dead), rest_rows)
 
 
 def evolve(metadata: TableMetadata | None, translated: Translated, type_chars_max: int | None = None) -> Evolved:
@@ -162,6 +170,14 @@ def _pieces(records: Any) -> Iterator[Any]:
 
 def _joined(batches: list[Any]) -> Any:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _inference(metadata: TableMetadata | None, settings: TableSettings) -> Inference:
+    """Of a round: what values without a schema have for columns."""
+    if metadata is None or settings.convert_value != "json":
+        return Inference({}, settings.json_columns_max)
+    fields = field_map.decode(metadata.properties.get(field_map.PROPERTY))
+    return Inference(known_columns(metadata.schema(), fields, settings), settings.json_columns_max)
 
 
 def _current(metadata: TableMetadata | None) -> CurrentTable | None:

@@ -76,6 +76,7 @@ class TableReport(msgspec.Struct, frozen=True):
     `catalog`: by its name in the configuration; all else is of the table there. `incarnation`: as in its TableSpec.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
+    `rest_rows`: with values in the column `_rest`, since the worker opened the table.
     """
 
     topic: str
@@ -89,6 +90,7 @@ class TableReport(msgspec.Struct, frozen=True):
     rows: int = 0
     skipped: dict[str, int] = {}
     dead_letters: int = 0
+    rest_rows: int = 0
     lag: int = 0
     commits: int = 0
     conflicts: int = 0

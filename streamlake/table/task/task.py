@@ -156,6 +156,7 @@ class TableTask:
             rows=held.rows,
             skipped=held.skipped,
             dead_letters=held.skipped.get(DEAD_LETTER, 0),
+            rest_rows=self.table.rest_rows,
             lag=self._gatherer.lag(held),
             commits=main.commits,
             conflicts=main.conflicts + dead_letters.conflicts,

@@ -60,6 +60,7 @@ class TopicTable:
         self.dead_letters = self._committer(settings.namespace, name + DEAD_LETTER_SUFFIX, owner, False, tools)
         self.reached = self.main.progress
         self.last_commit_ms: int | None = None
+        self.rest_rows = 0  # committed here, with values that no column holds
         self._settled = NONE_SETTLED
         self._decided = self.dead_letters.progress  # how far the settled dead letters reach
         self._behind_since_ms: int | None = None
@@ -152,8 +153,9 @@ class TopicTable:
         dated_ms = self._tools.clock.now_ms() - round(done.age_s * 1000) if done.age_s else None
         records = done.records()
         run = self._tools.executor.run
+        metadata = self.main.table.metadata if self.main.table is not None else None
         translated = await run(
-            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled
+            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled, metadata
         )
         evolved = await self._evolve(translated)
         bad_batches = done.new_bad_batches(self._settled)
@@ -177,6 +179,7 @@ class TopicTable:
             return False
         self.reached = after
         self._behind_since_ms = None
+        self.rest_rows += translated.rest_rows
         self.last_commit_ms = self._tools.clock.now_ms()
         return True
 

@@ -151,7 +151,7 @@ def test_wrong_values(key: str, value: str) -> None:
 
 
 def test_flatten_needs_fields() -> None:
-    with pytest.raises(Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id too"):
+    with pytest.raises(Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id or json too"):
         settings(transform_value_type="flatten", convert_value_type="string")
     assert settings(transform_value_type="flatten", convert_value_type="by_schema_id").transform_value == "flatten"
 
