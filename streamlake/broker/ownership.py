@@ -164,15 +164,19 @@ class Partitions:
         openings = []
         for (topic, info), stream in zip(wanted, found, strict=True):
             key = (topic.id, info.index)
-            self._unopened.pop(key, None)
             if isinstance(stream, Stream):
                 openings.append(Opening(stream, topic.id, info.index, settings[topic.id]))
-            elif not isinstance(stream, NotFound):  # else it was deleted, and that change is on its way here
+            elif isinstance(stream, NotFound):  # it was deleted, and that change is on its way here
+                self._unopened.pop(key, None)
+            else:
                 self._unopened[key] = stream
         results = await self._logs.open(openings)
         for opening, result in zip(openings, results, strict=True):
+            key = (opening.topic_id, opening.index)
             if isinstance(result, StreamLakeError):
-                self._unopened[opening.topic_id, opening.index] = result
+                self._unopened[key] = result
+            else:
+                self._unopened.pop(key, None)  # not before: what is about to be opened is not open yet
         self._handovers.look(topic.id for topic, _ in wanted)
 
     def _is_missing(self, topic: TopicInfo, info: PartitionInfo) -> bool:
