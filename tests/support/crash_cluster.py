@@ -246,6 +246,7 @@ class Campaign:
         self.readers.stop()
         for topic in TOPICS:
             check_table(self.cluster, topic, {index: ends[topic, index] for index in range(PARTITIONS)})
+        self.cluster.until(self.cluster.all_run, DEADLINE_S, "not all brokers run")
         for broker in self.cluster.brokers:
             broker.stop()
         return {"records": sum(ends.values()), "rounds": len(self.rounds)}
@@ -293,7 +294,10 @@ def check_table(cluster: Cluster, topic: str, ends: dict[int, int]) -> None:
         assert (found.get("rows") or 0) <= total, f"{topic} has {total} records, its table {found['rows']} rows"
         return found.get("rows") == total
 
-    wait_until(complete, lambda: f"{topic} has {total} records, and its table is {found}")
+    try:
+        cluster.until(complete, DEADLINE_S, "another table")
+    except AssertionError as error:
+        raise AssertionError(f"{topic} has {total} records, and its table is {found}: {error}") from None
     lake = cluster.weed.duckdb(sql.connect())
     rows = lake.execute(
         "SELECT part, count(*), count(DISTINCT place), min(place), max(place), count(*) FILTER (NOT same) FROM ("
