@@ -97,6 +97,7 @@ cdef struct Run:
     bint novel  # a key without a column, whose value could have one
     Step steps[LEVELS_MAX]
     Vec slots  # a hash table, for maps of many keys
+    Vec key  # one that is written with escapes, without them
     const uint8_t* at
     const uint8_t* end
 
@@ -562,11 +563,16 @@ cdef int read_field(Run* run, const Node* node, int64_t length, int64_t serial, 
     cdef bint escaped
     cdef int field, outcome, op
     step.key = run.at
-    if not has(run, 0x22) or skip_string(run, &escaped) != OK or escaped:
+    if not has(run, 0x22) or skip_string(run, &escaped) != OK:
         return REFUSED
     step.size = <size_t>(run.at - step.key)
     if step.size > INT32_MAX:
         return REFUSED
+    run.key.size = 0
+    if escaped:
+        outcome = push_text(&run.key, step.key + 1, run.at - 1)
+        if outcome != OK:
+            return outcome
     skip_space(run)
     if not has(run, 0x3A):
         return REFUSED
@@ -575,7 +581,10 @@ cdef int read_field(Run* run, const Node* node, int64_t length, int64_t serial, 
     if run.at == run.end:
         return REFUSED
     value = run.at
-    field = find(run, node, step.key + 1, <int>step.size - 2, hint[0])
+    if escaped:
+        field = find(run, node, run.key.data, <int>run.key.size, hint[0])
+    else:
+        field = find(run, node, step.key + 1, <int>step.size - 2, hint[0])
     if field < 0:
         return read_unknown(run, &step)
     hint[0] = field + 1
@@ -801,6 +810,8 @@ cdef int read_row(Run* run, int root) noexcept nogil:
     cdef int outcome
     run.opened = run.level = run.in_list = 0
     run.novel = False
+    if run.end - run.at >= 3 and run.at[0] == 0xEF and run.at[1] == 0xBB and run.at[2] == 0xBF:
+        run.at += 3  # a byte order mark
     skip_space(run)
     if run.rest != NULL and not has(run, 0x7B):
         return REFUSED
@@ -925,6 +936,7 @@ cdef class Reader:
             free(run.columns)
             free(run.seen)
             free(run.slots.data)
+            free(run.key.data)
             free(taken.data)
             free(refused.data)
             free(novel.data)

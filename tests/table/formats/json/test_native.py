@@ -114,6 +114,22 @@ def test_keys_in_any_order_and_number() -> None:
     assert kernel[1].to_pylist()[0] == {f"k{n}": n for n in range(500)}
 
 
+def test_keys_with_escapes_and_byte_order_marks() -> None:
+    for rest in (False, True):
+        codec = codec_of(Plan(Op.STRUCT, (PlanField("ünï", Plan(Op.LONG)), PlanField('"', Plan(Op.LONG))), rest=rest))
+        bodies = [
+            b'{"\\u00fcn\\u00ef":1,"\\"":2}',
+            b'\xef\xbb\xbf {"\xc3\xbcn\xc3\xaf":3}',
+            b'{"\\ud800":1}',
+            b'{"\\t":1}',
+            b"\xef\xbb\xbf",
+        ]
+        twin, kernel, taken = twin_and_kernel(codec, bodies)
+        assert_same(twin, kernel, rest)
+        assert taken == [0, 1, 3]
+        assert kernel[1].to_pylist()[0]["ünï"] == 1 and kernel[1].to_pylist()[1]["ünï"] == 3
+
+
 def test_the_rest_has_the_shape_of_the_record() -> None:
     inner = Plan(
         Op.STRUCT, (PlanField("b", Plan(Op.LONG)), PlanField("c", Plan(Op.STRUCT, (PlanField("d", Plan(Op.TEXT)),))))
