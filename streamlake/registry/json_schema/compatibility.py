@@ -485,4 +485,5 @@ def _items(schema: Any) -> tuple[list[Schema], Schema]:
         return schema["prefixItems"], rest if items is None else items
     if isinstance(items, list):
         return items, schema.get("additionalItems", rest)
-    return [], rest if items is None else items
+    # Without `items` it says nothing, but Confluent's registry compares it.
+    return [], schema.get("additionalItems", rest) if items is None else items
