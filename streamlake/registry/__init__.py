@@ -1,1 +1,1 @@
-"""A Confluent-compatible schema registry in the broker: Avro schemas under subjects, with compatibility rules."""
+"""A Confluent-compatible schema registry in the broker: schemas under subjects, with compatibility rules."""

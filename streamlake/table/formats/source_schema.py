@@ -1,9 +1,10 @@
-"""What a source (Avro now, Protobuf and JSON later) says about its fields, in Iceberg's types.
+"""What a source (Avro, Protobuf, JSON) says about its fields, in Iceberg's types.
 
 A tree of fields without ids. `segment` is a field's identity inside its parent, by the source's own rule (Avro: the
-field name; a union: the branch); `name` is the column name it wishes for. rows/evolve.py binds segments to Iceberg
-field ids once and for all, so names may change and columns keep their data. Lists and maps have one child of each kind,
-so their children need no segment. Every column is optional: a source may stop sending any field at any time.
+field name; a union: the branch; Protobuf: the number; JSON: the key); `name` is the column name it wishes for.
+rows/evolve.py binds segments to Iceberg field ids once and for all, so names may change and columns keep their data.
+Lists and maps have one child of each kind, so their children need no segment. Every column is optional: a source may
+stop sending any field at any time.
 """
 
 from dataclasses import dataclass

@@ -150,6 +150,16 @@ def test_wrong_values(key: str, value: str) -> None:
         settings(**{key.replace(".", "_"): value})
 
 
+def test_json_without_a_schema_is_for_values() -> None:
+    found = settings(convert_value_type="json", transform_value_type="flatten", json_columns_max="7")
+    assert (found.convert_value, found.json_columns_max) == ("json", 7)
+    assert settings().json_columns_max == 500
+    with pytest.raises(Invalid, match=r"convert\.key\.type"):
+        settings(convert_key_type="json")
+    with pytest.raises(Invalid, match=r"json\.columns\.max"):
+        settings(json_columns_max="-1")
+
+
 def test_flatten_needs_fields() -> None:
     with pytest.raises(Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id or json too"):
         settings(transform_value_type="flatten", convert_value_type="string")
