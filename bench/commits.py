@@ -114,7 +114,7 @@ class Lane:
         tools = Tools(catalog, SchemaCache(OneSchema(CLICK)), executor, SystemClock(), Ids(), Capabilities())
         self.table = TopicTable(SETTINGS, Owner("cluster", topic, "id", 1), False, tools)
         self._log = GrowingLog(rows)
-        spec, budget = TableSpec(topic, UUID(int=1), 1, {}, False, 1), Budget(Tables().memory_bytes)
+        spec, budget = TableSpec(topic, UUID(int=1), 1, {}, False, 1, 1), Budget(Tables().memory_bytes)
         self._gatherer = Gatherer(spec, self._log, executor, budget, Tables().round_bytes)
         self._upkeep = [Upkeep(committer, tools) for committer in (self.table.main, self.table.dead_letters)]
         self._ms = executor.ms

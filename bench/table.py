@@ -289,7 +289,7 @@ async def drain(shape: Shape, codec: Compression, directory: Path, topic: str, r
     catalog = load(embedded(directory, None))
     tools = Tools(catalog, SchemaCache(OneSchema(shape.schema)), executor, SystemClock(), Ids(), Capabilities())
     table = TopicTable(SETTINGS, Owner("cluster", topic, "id", 1), False, tools)
-    spec = TableSpec(topic, UUID(int=1), 1, {}, False, 1)
+    spec = TableSpec(topic, UUID(int=1), 1, {}, False, 1, 1)
     gatherer = Gatherer(spec, log, executor, Budget(Tables().memory_bytes), round_bytes)
     await table.open()
     began = time.perf_counter()
