@@ -17,6 +17,7 @@ from streamlake.table.formats.source_schema import SourceList, SourceMap, Source
 LEVELS_MAX = 8  # of structs and lists
 KEY_CHARS_MAX = 255
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
+LONG_CHARS_MAX = 20
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Inference:
     def learn(self, data: bytes) -> bool:
         """Columns for the keys of one value, if it is an object; whether there is a new one."""
         try:
-            value = json.loads(data)
+            value = json.loads(data, parse_int=_whole)
         except (ValueError, RecursionError):
             return False
         return isinstance(value, dict) and self._object(self._root, value, 1)
@@ -123,6 +124,11 @@ class Inference:
     def _counted(self, known: Known) -> Known:
         self._columns += 1
         return known
+
+
+def _whole(text: str) -> int:
+    """Python refuses to read thousands of digits: all that no column holds are the same here."""
+    return int(text) if len(text) <= LONG_CHARS_MAX else LONG_MAX + 1
 
 
 def _is_name(key: str) -> bool:

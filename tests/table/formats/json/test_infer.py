@@ -51,6 +51,7 @@ def test_objects_and_lists_grow() -> None:
 def test_numbers_that_no_column_holds_wait() -> None:
     assert inferred({"a": 2**63}) == {}
     assert inferred({"a": 2**63}, {"a": 1}) == {"a": "LONG"}
+    assert inferred(b'{"a":' + b"1" * 5_000 + b',"b":1}') == {"b": "LONG"}
 
 
 def test_no_more_columns_than_allowed() -> None:
