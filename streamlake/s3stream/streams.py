@@ -203,6 +203,7 @@ class Streams:
         logs = [log for stream_id in ids if (log := self._logs.get(stream_id)) is not None]
         for log in logs:
             log.closed = True
+        self._wal.hurry()  # nobody can produce to these streams until what is in flight is durable
         await self.uploader.upload([log.stream_id for log in logs])
         for at in range(0, len(logs), CLOSED_AT_ONCE):
             async with self._ownership:  # no open of these streams comes in between; what was opened since is left out

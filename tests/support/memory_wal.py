@@ -57,6 +57,9 @@ class MemoryWal:
         except Unavailable as error:
             raise Full(f"the WAL is full: {error}") from None
 
+    def hurry(self) -> None:
+        pass
+
     def release(self, size_bytes: int) -> None:
         self.capacity.give("wal", size_bytes)
 

@@ -80,6 +80,10 @@ class Wal(Protocol):
         except Closed after `on_failed`. Durable when on_durable reports this position or a later one."""
         ...
 
+    def hurry(self) -> None:
+        """Do not wait for more records before those that were appended are made durable."""
+        ...
+
     async def read(self, position: int) -> WalRecord:
         """A durable record that is not trimmed, read back (verified by its CRCs); NotFound, Corrupt."""
         ...

@@ -222,6 +222,9 @@ class FileWal:
         close_segments(segments)
         self._live, self._spares, self._freed = [], deque(), deque()
 
+    def hurry(self) -> None:
+        """See Wal.hurry. It never waits for more: what comes while it syncs goes with the next sync."""
+
     async def close(self) -> None:
         """See Wal.close. What is not acknowledged when the lease is not held stays so."""
         if self._state is State.CLOSED:

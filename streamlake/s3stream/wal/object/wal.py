@@ -219,6 +219,12 @@ class ObjectWal:
             self._active_at = self._loop.time()
         return position
 
+    def hurry(self) -> None:
+        """See Wal.hurry."""
+        if self._open is not None:
+            self._open.due = True
+            self._send_soon()
+
     def _open_batch(self, batch: Batch) -> None:
         self._open = batch
         self._next_seq += 1

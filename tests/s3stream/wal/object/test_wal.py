@@ -110,6 +110,21 @@ async def test_after_an_object_the_next_batch_waits_for_more(place: Place, store
     assert (len(store.objects), watcher.durable[-1]) == (2, position_of(2, 4))
 
 
+async def test_a_batch_goes_at_once_when_somebody_cannot_wait_for_more(place: Place, store: MemoryStore) -> None:
+    wal = place.make(linger_ms=NEVER_MS)
+    _, watcher = await started(wal)
+    append(wal, record(1))
+    await watcher.until(position_of(1, 1))
+    wal.hurry()
+    append(wal, record(2))
+    append(wal, record(3))
+    await turns()
+    assert store.calls == [("create", place.key(1))], "nothing was there to hurry"
+    wal.hurry()
+    await watcher.until(position_of(2, 2))
+    await wal.close()
+
+
 async def test_when_nothing_more_comes_a_batch_goes_sooner(place: Place, store: MemoryStore) -> None:
     """Producers that wait for their answers send nothing more, however long one waits for it."""
     wal = place.make(linger_ms=60_000)
