@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from confluent_kafka.admin import AdminClient, NewTopic
+from support import moves
 from support.cluster_processes import BROKERS, Broker, Cluster
 from support.link import Link
 from support.steady_load import QUIET, BulkLoad, GroupReading, LogReader, Partition, SteadyProducer
@@ -136,10 +137,10 @@ def rolling(cluster: Cluster, rng: random.Random) -> str:
 
 def move(cluster: Cluster, rng: random.Random) -> str:
     """The counts stay as they are, so the controller leaves it at that."""
+    assert cluster.postgres is not None
     for step in (1, BROKERS - 1):
-        cluster.sql(
-            f"UPDATE partition SET node = (node + {step}) % {BROKERS}", "UPDATE cluster SET revision = revision + 1"
-        )
+        for topic in TOPICS:
+            moves.move(cluster.postgres.url, topic, lambda p: ((p.node or 0) + step) % BROKERS)  # noqa: B023 - called at once
         _wait_for_shares(cluster)
     return "moved all partitions to other brokers and back"
 
