@@ -16,7 +16,7 @@ from simulation.checks.history import Violation
 from simulation.world.disk import SimDisk
 from simulation.world.loop import SimLoop
 from simulation.world.machine import Outside, SimHost, SimMachine
-from simulation.world.metadata import Assignment, Fence
+from simulation.world.metadata import Assignment, DrainEnd, Fence
 from simulation.world.net import SimNet
 from simulation.world.process import Process
 
@@ -360,6 +360,7 @@ class SimCluster:
         self.may_find_damage = False  # the metadata store has lost commits: not even a registration is sure to be there
         outside.metadata.on_fence = self._check_fence
         outside.metadata.on_assign = self._check_assignment
+        outside.metadata.on_drained = self._check_drain
         self.hidden_schemas: set[int] = set()  # ids that workers' registries do not know at present
 
     def start(self, host: str, config: Config) -> BrokerLife:
@@ -404,6 +405,22 @@ class SimCluster:
                 self.violation(
                     f"{life.process.name} assigns partitions or drains, though its term as controller is over"
                 )
+
+    def _check_drain(self, end: DrainEnd) -> None:
+        for life in self.lives:
+            if life.process is end.by and (life.node, life.epoch) != (end.given_node, end.given_epoch):
+                self.violation(f"{life.process.name} ends a drain that was given to another broker")
+
+    def check_images(self) -> None:
+        """An image that has all changes up to the revision of the metadata store has its topics, and no others."""
+        query = self.outside.metadata.query
+        ((revision,),) = query("SELECT revision FROM cluster") or [(None,)]
+        rows = query('SELECT t.name, t.id, p."index", p.node FROM topic t JOIN partition p ON p.topic_id = t.id')
+        for life in self.serving:
+            topics = life.services.topics
+            found = [(t.name, t.id.hex, p.index, p.node) for t in topics.all() for p in t.partitions]
+            if topics.revision == revision and sorted(found) != sorted(rows):
+                self.violation(f"{life.process.name} has revision {revision} and other topics: {found}, not {rows}")
 
     def _check_lease(self, life: BrokerLife, until: float) -> None:
         if life.services.membership._lease.deadline > until:

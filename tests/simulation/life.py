@@ -26,7 +26,7 @@ from simulation.actors.trouble import Trouble
 from simulation.actors.values import Drawn, Row, Undecided
 from simulation.checks.ledger import Ledger, Place, TopicFacts
 from simulation.checks.outcome import DeadLetter, FinalLog, TableRow, check_all, check_objects, check_table
-from simulation.cluster import SimCluster
+from simulation.cluster import BrokerLife, SimCluster
 from simulation.plan.plan import Plan, draw_plan
 from simulation.supervisor import Supervisor
 from simulation.world import bucket as buckets
@@ -65,6 +65,10 @@ TEXT_TABLE = {
     "streamlake.table.commit.interval.ms": "1500",
 }
 TIGHT_RETENTION = {"retention.ms": "1000"}  # only the hold of its table keeps records that are uploaded
+UNDRAINED = """
+SELECT w.node, w.uri, w.epoch FROM wal w LEFT JOIN broker b ON b.node = w.node AND b.epoch = w.epoch WHERE b.node IS NULL
+"""
+HOLDS = "SELECT h.partition, h.hold_offset FROM table_progress h JOIN topic t ON t.id = h.topic_id WHERE t.name = ?"
 FAULTS = {
     "calm": (buckets.CALM, metadatas.CALM, catalogs.CALM),
     "mild": (buckets.MILD, metadatas.MILD, catalogs.MILD),
@@ -131,6 +135,7 @@ class Life:
         self.failures: list[str] = []
         self.actors: list[Process] = []
         self.tables: list[str] = []  # topics that must be in tables
+        self.begun_at: dict[str, dict[int, int]] = {}  # of those that were not from the beginning: by partition
 
     # -- clients -------------------------------------------------------------------------------------------------------
 
@@ -185,6 +190,7 @@ class Life:
     def _topics(self) -> list[tuple[str, int, dict[str, str]]]:
         rows = AVRO_TABLE | (TIGHT_RETENTION if self.plan.retention else {})
         text = TEXT_TABLE if self.plan.tables and self.random.random() < 0.5 else {}
+        text = {} if "late_table" in self.plan.strikes else text
         self.tables = (["rows"] if self.plan.tables else []) + (["strict"] if text else [])
         topics = [("plain", 2, {}), ("strict", 2, text), ("scratch", 1, {})]
         return topics + ([("rows", 2, rows)] if self.plan.tables else [])
@@ -196,6 +202,18 @@ class Life:
             pace_s=self.plan.pace,
         )  # fmt: skip
         await feeder.run()
+
+    async def shorten_retention(self, broker: BrokerLife, topic: str) -> None:
+        """By this broker. StreamLakeError: perhaps."""
+        self.world.ledger.retains(topic, int(TIGHT_RETENTION["retention.ms"]))
+        await broker.ask(lambda services: services.topics.alter_configs(topic, TIGHT_RETENTION))
+
+    async def begin_table(self, broker: BrokerLife, topic: str) -> None:
+        """By this broker: from now on the topic is a table. StreamLakeError: perhaps."""
+        await broker.ask(lambda services: services.topics.alter_configs(topic, TEXT_TABLE))
+        rows = self.metadata.query(HOLDS, topic)
+        self.begun_at[topic] = {partition: hold for partition, hold in rows if hold is not None}
+        self.tables.append(topic)
 
     async def _register(self, subject: str, text: str) -> int:
         return await self.cluster.ask(lambda services: services.registry.register(subject, NewSchema(text)))
@@ -240,7 +258,7 @@ class Life:
         self.world.stop.set()
         for process in self.actors:
             await process.wait()
-        while not self._tables_caught_up():
+        while not (self._tables_caught_up() and not self.undrained()):
             await asyncio.sleep(0.5)
         # A zombie that was woken at the end answers reads from what it knew, until it tries to renew its lease.
         until = self.loop.time() + RENEWED_S
@@ -255,12 +273,18 @@ class Life:
             return len(serving) >= together  # then the tables themselves are asked
         return all(table["lag"] == 0 for table in serving[-1].table_worker.describe())
 
+    def undrained(self) -> list[Any]:
+        """WALs of lives that are over: node, place, broker epoch."""
+        return self.metadata.query(UNDRAINED)
+
     def unfinished(self) -> str:
         """Who has not come to an end, and why, as far as it says."""
         waiting = [process.name for process in self.actors if process.alive]
         serving = self.cluster.serving
         if len(serving) < self.supervisor.together:
             return f"{waiting}, and {len(serving)} brokers serve"
+        if undrained := self.undrained():
+            return f"{waiting}, and WALs of lives that are over are listed: {undrained}"
         tables = [(t["table"], t["state"], t["message"]) for t in serving[-1].table_worker.describe() if t["lag"]]
         return f"{waiting}, and of tables {tables}"
 
@@ -270,7 +294,9 @@ class Life:
         while self.supervisor.together > 1 and not all(self._table_holds(name, logs) for name in self.tables):
             await asyncio.sleep(0.5)
         for name in self.tables:
-            check_table(self.world.ledger, self._facts_of(name), self._rows(name), self._dead(name))
+            begun_at = self.begun_at.get(name, {})
+            check_table(self.world.ledger, self._facts_of(name), self._rows(name), self._dead(name), begun_at)
+        self.cluster.check_images()
         await self._check_store()
 
     def _table_holds(self, name: str, logs: Mapping[Place, FinalLog]) -> bool:

@@ -25,6 +25,7 @@ class Seat:
         self.wal = wal
         self.random = random
         self.starts = 0
+        self.empty_until = 0.0  # nobody is started before
 
 
 class Supervisor:
@@ -79,10 +80,18 @@ class Supervisor:
             if self._is_empty(seat) and len(self.seats) > 1 and seat.starts:
                 await asyncio.sleep(seat.random.choice(ABSENT_S) * seat.random.random())
             if self._is_empty(seat):
-                self.start(*self._next_place(seat), seat.node)
+                host, wal = self._next_place(seat)
+                self.start(self._host_of_undrained(seat.node) or host, wal, seat.node)
+
+    def end_for_a_while(self, life: BrokerLife, length_s: float) -> None:
+        """kill -9, and its seat stays empty, so that others do something about it."""
+        self.seat(life).empty_until = self.loop.time() + length_s
+        life.process.kill()
 
     def _is_empty(self, seat: Seat) -> bool:
-        return all(TOGETHER and self._of(life.node) is not seat for life in self.running)
+        return self.loop.time() >= seat.empty_until and all(
+            TOGETHER and self._of(life.node) is not seat for life in self.running
+        )
 
     def _next_place(self, seat: Seat) -> tuple[str, str]:
         """A local file WAL binds the node to its host."""
@@ -91,6 +100,14 @@ class Supervisor:
             return seat.host, random.choice(wals) if random.random() < 0.3 else seat.wal
         taken = {other.host for other in self.seats if other is not seat}
         return random.choice([host for host in self.cluster.hosts if host not in taken]), random.choice(wals)
+
+    def _host_of_undrained(self, node: int) -> str | None:
+        """Where the node has a WAL on a disk of its own that is not drained: nobody else can, and it cannot start
+        elsewhere. It may have been started elsewhere all the same, by trouble."""
+        own = "SELECT epoch FROM wal WHERE node = ? AND uri LIKE 'file#%'"  # with the identity of its directory
+        epochs = [epoch for (epoch,) in self.cluster.outside.metadata.query(own, node)]
+        lives = [life for life in self.cluster.lives if life.node == node and life.epoch in epochs]
+        return lives[-1].host.name if lives else None
 
     def config(self, node: int, wal: str) -> Config:
         url = "file:///data/objects" if self.plan.embedded else "s3://bucket/lake"

@@ -11,6 +11,8 @@ from simulation.life import Life
 from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
 from simulation.world.loop import SimLoop
 
+from streamlake.core.errors import Unavailable
+
 
 def in_life(main: Callable[[Life], Coroutine[Any, Any, Any]], **changes: Any) -> None:
     loop = SimLoop(1)
@@ -58,6 +60,27 @@ def test_a_wal_on_a_disk_of_its_own_binds_a_node_to_its_host() -> None:
             await until(lambda: bool(life.cluster.serving))
             life.cluster.serving[0].process.kill()
         assert {broker.host.name for broker in life.cluster.lives} == {"a"}
+
+    in_life(main, wals=(LOCAL_WAL,), brokers=1)
+
+
+def test_a_node_returns_to_the_host_whose_disk_has_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it was last: it had changed its WAL, and trouble had started it elsewhere, where it could do nothing."""
+    monkeypatch.setattr(supervisor.Supervisor, "_next_place", lambda self, seat: ("b", "object"))
+
+    async def main(life: Life) -> None:
+        await until(lambda: bool(life.cluster.serving))
+        life.cluster.serving[0].process.kill()
+        elsewhere = life.supervisor.start("b", "object")
+        await until(lambda: not elsewhere.process.alive)
+        assert isinstance(elsewhere.error, Unavailable)
+        await until(lambda: bool(life.cluster.serving))
+        serving = life.cluster.serving[0]
+        assert serving.host.name == "a"
+        await until(lambda: not life.undrained())  # its disk binds it no more
+        serving.process.kill()
+        await until(lambda: bool(life.cluster.serving))
+        assert life.cluster.serving[0].host.name == "b"
 
     in_life(main, wals=(LOCAL_WAL,), brokers=1)
 

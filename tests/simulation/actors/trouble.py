@@ -18,6 +18,8 @@ from pyiceberg.table.update import (
     RemoveSnapshotsUpdate,
     SetSnapshotRefUpdate,
 )
+from simulation.actors.moments import HANDLED_S, Moments
+from simulation.actors.strikes import Strikes
 from simulation.cluster import BrokerLife
 from simulation.plan.plan import LOCAL_WAL
 from simulation.world import metadata
@@ -28,12 +30,9 @@ from streamlake.s3stream.objects.format import object_key
 if TYPE_CHECKING:
     from simulation.life import Life
 
-LOOK_S = 0.001  # between two looks for a moment
 UPLOAD_S = 0.02  # about as long as it takes to store an object
 COMMIT_S = 0.001  # … and for the metadata store to commit something
-MOMENT_S = 1.0  # a moment that does not come within this time is not waited for
 MOVED_ON_S = 120.0  # members lose a request timeout to each broker that is paused before they commit elsewhere
-HANDLED_S = 60.0  # when a successor is not ready by then, its zombie wakes all the same
 
 
 # Nodes that have a part in what is under way between brokers.
@@ -45,11 +44,10 @@ UNION SELECT s.owner FROM partition p JOIN stream s ON s.id = p.stream_id WHERE 
 """
 
 
-class Trouble:
+class Trouble(Moments):
     def __init__(self, life: "Life") -> None:
+        super().__init__(life)
         self.happened: dict[str, int] = {}
-        self._life = life
-        self._loop = life.loop
         self._random = life.loop.derived("trouble")
         self._random_of_beats = life.loop.derived("beats of zombies")
         self._later: list[asyncio.Task[None]] = []
@@ -57,8 +55,11 @@ class Trouble:
     async def run(self) -> None:
         plan, random = self._life.plan, self._random
         until = self._loop.time() + plan.trouble_s
+        if plan.strikes:
+            self._later.append(self._loop.create_task(Strikes(self._life, self.happened).run()))
         while self._loop.time() < until:
             await asyncio.sleep(random.expovariate(1 / plan.gap_s))
+            self._life.cluster.check_images()
             kind = random.choice(plan.troubles)
             self.happened[kind] = self.happened.get(kind, 0) + 1
             self._loop.event(f"trouble: {kind}")
@@ -385,14 +386,6 @@ class Trouble:
 
     # -- moments -------------------------------------------------------------------------------------------------------
 
-    async def _moment(self, has_come: Callable[[], bool], wait_s: float = MOMENT_S, look_s: float = LOOK_S) -> bool:
-        until = self._loop.time() + wait_s
-        while not has_come():
-            if self._loop.time() >= until:
-                return False
-            await asyncio.sleep(look_s)
-        return True
-
     def _some_broker(self) -> BrokerLife | None:
         """One that runs, ready or not; the newest, if there should be no more than one. Of many often one on which
         others wait: the controller, a drainer, source or target of a move."""
@@ -404,15 +397,6 @@ class Trouble:
             running = [life for life in running if life.node in nodes] or running
         return self._random.choice(running)
 
-    def _term(self) -> int:
-        """The number of the term of the controller."""
-        return max((epoch for (epoch,) in self._life.metadata.query("SELECT epoch FROM controller")), default=0)
-
-    def _controller(self) -> BrokerLife | None:
-        """If it runs."""
-        rows = self._life.metadata.query("SELECT node, broker_epoch FROM controller")
-        return next((life for life in self._life.supervisor.running if [(life.node, life.epoch)] == rows), None)
-
     def _another_node(self, life: BrokerLife) -> int:
         """The next one; there is none where a plan has one broker."""
         return (life.node + 1) % len(self._life.supervisor.seats)
@@ -421,10 +405,6 @@ class Trouble:
     def _durable_moves(life: BrokerLife) -> Callable[[], bool]:
         before = life.durable_position
         return lambda: life.durable_position > before
-
-    @staticmethod
-    def _in_flight(life: BrokerLife) -> bool:
-        return life.appended_position > life.durable_position
 
     def _uploading(self) -> bool:
         """An object is on its way, and not committed."""

@@ -1,16 +1,23 @@
 """Bugs of several brokers that share streams, WALs and a controller (docs/adr/0020, 0023)."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from simulation.bugs.planting import DAMAGED, LOST, Replace, bug
+from simulation.bugs.planting import DAMAGED, LOST, MISSING, Replace, bug
 from sqlalchemy import update
 
 from streamlake.cluster import topics
-from streamlake.cluster.store import drains, membership, schema, stream_metadata
+from streamlake.cluster.store import drains, membership, schema, slots, stream_metadata
 from streamlake.cluster.store.drains import DrainPart, Drains
+from streamlake.cluster.store.fences import SlotEpoch
+from streamlake.cluster.store.groups import GroupStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
-from streamlake.s3stream.metadata import Closing
+from streamlake.cluster.topics import Topics
+from streamlake.core.errors import StreamLakeError
+from streamlake.core.retry import TRANSIENT
+from streamlake.s3stream.metadata import Closing, OpenAt, StreamState
+from streamlake.s3stream.streams import Streams
 from streamlake.s3stream.uploader import Cut, Uploader
 
 
@@ -87,15 +94,58 @@ def sweep_undrained_epoch(replace: Replace) -> None:
     replace(Drains, "first_undrained", current)
 
 
-@bug(*LOST, *DAMAGED)
+@bug("ends a drain that was given", *LOST, *DAMAGED)
 def drain_without_fence(replace: Replace) -> None:
     """Who has lost its part of a drain to another broker goes on and commits."""
-    replace(drains, "require_drainer", lambda connection, part, identity: None)
+    replace(drains, "has_ended", lambda connection, part, identity: False)
     replace(stream_metadata, "require_drainer", lambda connection, part, identity: None)
 
 
 @bug("while it held its lease", "its term as controller is over", *LOST, *DAMAGED)
 def controller_not_fenced(replace: Replace) -> None:
     """A controller that was paused goes on by its old picture, though another one has followed."""
-    for module in (drains, membership, topics):
+    for module in (drains, membership, slots, topics):
         replace(module, "require_controller", lambda connection, term: None)
+
+
+@bug("committed for", "takes a commit", "belongs to")
+def slot_fenced_by_broker_only(replace: Replace) -> None:
+    """A group's writes are fenced by the epoch of their broker, and not by that of the slot: of two live brokers, each
+    is current, and the former coordinator writes after the next one."""
+
+    async def write(self: GroupStore, run: Any, slot: SlotEpoch) -> None:
+        await self._database.write(run, self._identity)
+
+    replace(GroupStore, "_write", write)
+
+
+@bug(*MISSING)
+def hold_outside_trim(replace: Replace) -> None:
+    """Retention asks its own memory for the hold of a table, and not the transaction that trims: it passes the hold of
+    a table that another broker has just begun."""
+    replace(stream_metadata, "_require_unheld", lambda connection, trims: None)
+
+
+@bug("and other topics", "is now", "is back", "is gone")
+def revision_gap(replace: Replace) -> None:
+    """A change of this broker is applied to its image, though the image lacks one that another broker made before."""
+
+    def committed(self: Topics, writing: Any) -> None:
+        if not writing.cancelled() and writing.exception() is None and writing.result().revision > self.revision:
+            self._apply(writing.result())
+
+    replace(Topics, "_committed", committed)
+
+
+@bug("fenced, by nobody", *LOST, *DAMAGED)
+def predicted_epoch(replace: Replace) -> None:
+    """A broker that does not know whether it has opened a stream serves it, under the epoch that is next."""
+
+    async def take_epochs(self: Streams, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
+        try:
+            return await self._metadata.open_streams(openings)
+        except TRANSIENT:
+            states = await self._metadata.stream_states([opening.stream_id for opening in openings])
+            return [dataclasses.replace(state, epoch=state.epoch + 1) for state in states]
+
+    replace(Streams, "_take_epochs", take_epochs)

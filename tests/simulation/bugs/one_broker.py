@@ -309,7 +309,7 @@ def offsets_acked_before_durable(replace: Replace) -> None:
     replace(GroupStore, "commit_offsets", begin)
 
 
-@bug("is now", "is back", "is gone")
+@bug("and other topics", "is now", "is back", "is gone")
 def revision_out_of_order(replace: Replace) -> None:
     """Changes of topics are applied to the broker's image when word of them arrives, not in their order, and nobody
     reads all of it again (C20)."""

@@ -172,6 +172,12 @@ class TestTable:
         story.ledger.deletes_records(TOPIC, 0, 1)
         check_table(story.ledger, story.facts, rows[1:], dead)
 
+    def test_what_came_before_the_topic_was_a_table_may_be_missing(self) -> None:
+        story, rows, dead = self.story()
+        check_table(story.ledger, story.facts, rows[1:], dead, {0: 1})
+        with pytest.raises(Violation, match="not in the table"):
+            check_table(story.ledger, story.facts, rows[1:], [], {0: 1})
+
     def test_a_row_twice(self) -> None:
         story, rows, dead = self.story()
         with pytest.raises(Violation, match="twice"):

@@ -58,6 +58,7 @@ class Plan:
     brokers: int = 1  # nodes that should run; a second life of one is another matter
     clock_rates: float = 0.0  # see MachineFaults
     loses_commits: bool = False  # in the end the metadata store fails over to a standby that was behind
+    strikes: tuple[str, ...] = ()  # methods of Strikes
 
 
 def draw_plan(derived: Callable[[str], Random]) -> Plan:
@@ -86,7 +87,28 @@ def draw_plan(derived: Callable[[str], Random]) -> Plan:
         pace=pace,
         memory_bytes=random.choice((AMPLE, AMPLE, AMPLE, SCARCE)),
     )
-    return plan if embedded else _with_cluster(plan, derived("plan of the cluster"))
+    if embedded:
+        return plan
+    return _with_strikes(_with_cluster(plan, derived("plan of the cluster")), derived("plan of strikes"))
+
+
+def _with_strikes(plan: Plan, random: Random) -> Plan:
+    """In some lives, and few kinds in each. With little other trouble: a strike needs brokers that serve to begin with."""
+    many = plan.brokers > 1
+    if random.random() >= (0.6 if many else 0.1):
+        return plan
+    possible = {
+        "sent_again": "object" in plan.wals,
+        "followed_controller": many,
+        "late_commit_of_offsets": many,
+        "late_end_of_drain": plan.brokers > 2 and LOCAL_WAL in plan.wals and len(set(plan.wals)) > 1,
+        "late_table": many and plan.tables,
+    }
+    kinds = [kind for kind, is_possible in possible.items() if is_possible]
+    strikes = tuple(random.sample(kinds, min(2, len(kinds))))
+    if possible["late_end_of_drain"] and "late_end_of_drain" not in strikes:  # few plans have what it takes
+        strikes = (strikes[0], "late_end_of_drain")
+    return replace(plan, strikes=strikes, troubles=(random.choice(plan.troubles),), gap_s=8.0) if strikes else plan
 
 
 def _with_cluster(plan: Plan, random: Random) -> Plan:

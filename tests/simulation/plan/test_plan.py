@@ -3,6 +3,7 @@
 from random import Random
 
 import pytest
+from simulation.actors.strikes import Strikes
 from simulation.actors.trouble import Trouble
 from simulation.plan import plan
 from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
@@ -20,6 +21,14 @@ def test_every_trouble_that_is_drawn_can_be_made() -> None:
     drawn = {kind for plan in plans() for kind in plan.troubles}
     assert {"zombie", "parted", "failover", "frozen", "power_cut", "kill_worker"} <= drawn
     assert all(callable(getattr(Trouble, kind)) for kind in drawn)
+
+
+def test_every_strike_is_drawn_and_can_be_made() -> None:
+    struck = [plan for plan in plans() if plan.strikes]
+    drawn = {kind for plan in struck for kind in plan.strikes}
+    assert drawn == {name for name in vars(Strikes) if name[0] != "_" and name != "run"}
+    assert {kind for plan in struck for kind in plan.strikes if plan.brokers == 1} == {"sent_again"}
+    assert 0 < len(struck) < 400 / 2
 
 
 def test_most_lives_have_one_broker_and_some_have_up_to_five() -> None:

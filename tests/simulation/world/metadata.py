@@ -7,14 +7,17 @@ only its answer can be lost.
 Faults: Unavailable with nothing done, OutcomeUnknown with all done, outages, and the loss of one connection. On the
 network the store is the host HOST. It may fail over, and then to a standby that lacks the last commits. A group may
 freeze with its process before it commits: what others write waits for its locks, until it goes on or the server ends
-it. The tables are made once per Python process by the real migrations, and copied.
+it. One may be stopped on its way to the store, while its process goes on. The tables are made once per Python process
+by the real migrations, and copied.
+
+Some changes are told to checkers: fences, terms of controllers, assignments, the ends of drains.
 """
 
 import asyncio
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -80,12 +83,38 @@ class Assignment:
     controller_epoch: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class DrainEnd:
+    """Of a part: it is done."""
+
+    by: Process | None
+    given_node: int  # who was to do it
+    given_epoch: int
+
+
+@dataclass(slots=True, eq=False)
+class Stop:
+    """The next group of a process with a write that the method `act` of some class makes is stopped on its way."""
+
+    process: Process
+    act: str
+    reached: bool = False
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def release(self) -> None:
+        """It goes on, if it was reached; if it was not, nothing is stopped any more."""
+        self.reached = True
+        self.released.set()
+
+
 CONTROLLER = "(SELECT node FROM main.controller), (SELECT broker_epoch FROM main.controller)"
 TRIGGERS = {
     "fence_seen": "UPDATE OF epoch ON main.broker BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state)",
     "assign_seen": f"UPDATE OF node ON main.partition BEGIN SELECT assign_seen({CONTROLLER})",
     # A node may take the drains of its own former lives.
     "drain_seen": f"UPDATE OF by_node ON main.drain WHEN new.by_node <> new.node BEGIN SELECT assign_seen({CONTROLLER})",
+    "drain_ends": "UPDATE OF done ON main.drain WHEN new.done BEGIN SELECT drain_ends(old.by_node, old.by_epoch)",
+    "term_seen": "UPDATE ON main.controller BEGIN SELECT term_seen()",
 }
 
 
@@ -124,6 +153,10 @@ class MetadataServer:
         self._outages = Windows(self.random, faults.outage_gap_s, faults.outage_s)
         self.on_fence: Callable[[Fence], None] = lambda fence: None
         self.on_assign: Callable[[Assignment], None] = lambda assignment: None
+        self.on_drained: Callable[[DrainEnd], None] = lambda end: None
+        self.on_term: Callable[[], None] = lambda: None
+        self._seen: list[Callable[[], None]] = []  # in the transaction that is open: told when it is committed
+        self._stops: list[Stop] = []
         self.silences: dict[Process | None, Silence] = defaultdict(Silence)
         self.failovers = 0
         self._standby = b""
@@ -132,6 +165,8 @@ class MetadataServer:
         self._locked_until = float("-inf")
         self.connection.create_function("fence_seen", 4, self._fence_seen)
         self.connection.create_function("assign_seen", 2, self._assign_seen)
+        self.connection.create_function("drain_ends", 2, self._drain_ends)
+        self.connection.create_function("term_seen", 0, lambda: self._seen.append(lambda: self.on_term()))
         self._watch_changes()
 
     async def open(self, process: Process, executor: Executor | None = None) -> Database:
@@ -188,11 +223,40 @@ class MetadataServer:
             self.connection.execute(f"CREATE TEMP TRIGGER {name} AFTER {event_and_call}; END")
 
     def _assign_seen(self, node: int | None, broker_epoch: int | None) -> None:
-        self.on_assign(Assignment(current_process(), node, broker_epoch))
+        assignment = Assignment(current_process(), node, broker_epoch)
+        self._seen.append(lambda: self.on_assign(assignment))
+
+    def _drain_ends(self, given_node: int, given_epoch: int) -> None:
+        end = DrainEnd(current_process(), given_node, given_epoch)
+        self._seen.append(lambda: self.on_drained(end))
 
     def _fence_seen(self, node: int, epoch: int, before: str, after: str) -> None:
         since_s = self.silences[current_process()].since_s(self.loop.time())
-        self.on_fence(Fence(node, epoch, before in RUNNING_STATES, after == FENCED, since_s))
+        fence = Fence(node, epoch, before in RUNNING_STATES, after == FENCED, since_s)
+        self._seen.append(lambda: self.on_fence(fence))
+
+    def _committed(self, _: Connection) -> None:
+        seen, self._seen = self._seen, []
+        for tell in seen:
+            tell()
+
+    def _rolled_back(self, _: Connection) -> None:
+        self._seen.clear()
+
+    def stop(self, process: Process, act: str) -> Stop:
+        """`act`: a class and its method, as in `Topics.assign`."""
+        self._stops.append(Stop(process, act))
+        return self._stops[-1]
+
+    def stops(self, process: Process, writes: Sequence[Write]) -> Stop | None:
+        """What stops this group of a process."""
+        self._stops = [stop for stop in self._stops if not stop.reached]
+        for stop in self._stops:
+            acts = (write.run.__qualname__.rpartition(".<locals>.")[0] for write in writes)
+            if stop.process is process and stop.act in acts:
+                stop.reached = True
+                return stop
+        return None
 
     def freezes(self, process: Process) -> bool:
         if process is not self._to_freeze:
@@ -220,6 +284,8 @@ class MetadataServer:
         dialect = _dialect_engine()
         engine = Engine(StaticPool(lambda: self.connection, reset_on_return=None), dialect.dialect, dialect.url)  # type: ignore[arg-type, return-value]
         event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "commit", self._committed)
+        event.listen(engine, "rollback", self._rolled_back)
         return engine.execution_options(compiled_cache=_compiled())
 
 
@@ -260,6 +326,8 @@ class SimDatabase(Database):
     async def _on_thread(self, timeout_s: float, fn: Callable[..., T], *args: Any) -> T:
         server, process = self._server, self._process
         if self._takes_locks and fn == self._run and args[0]:
+            if stop := server.stops(process, args[0]):
+                await stop.released.wait()
             if server.freezes(process):
                 process.pause()
                 await asyncio.sleep(0)

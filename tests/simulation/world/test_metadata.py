@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from streamlake.cluster.store.controllers import elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
-from streamlake.cluster.store.schema import id_block, take_ids
+from streamlake.cluster.store.schema import controller, id_block, take_ids
 from streamlake.cluster.watch import Sign
 from streamlake.core.errors import Fenced, OutcomeUnknown, Unavailable
 
@@ -238,6 +238,59 @@ def test_a_frozen_group_holds_its_locks_until_the_server_ends_it(asleep_s: float
         assert bool(outcome) != done
 
     in_world(main)
+
+
+def test_a_group_is_stopped_on_its_way_while_its_process_and_all_others_go_on() -> None:
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        process, other = Process(loop, "p"), Process(loop, "other")
+        database, another = await with_counter(server, process), await server.open(other)
+
+        class Act:
+            async def add(self) -> None:
+                def run(connection: Connection) -> None:
+                    add_one(connection)
+
+                await database.write(run)
+
+        stop = server.stop(process, Act.add.__qualname__)
+        await database.write(add_one)
+        assert not stop.reached
+        adding = process.start(Act().add())
+        await asyncio.sleep(5)
+        assert stop.reached and not process.paused and not adding.done()
+        await another.write(add_one)
+        assert await another.read(count) == 2
+        stop.release()
+        await asyncio.sleep(1)
+        assert adding.done() and await another.read(count) == 3
+        server.stop(process, Act.add.__qualname__).release()
+        await Act().add()
+        assert await another.read(count) == 4
+
+    in_world(main)
+
+
+def test_what_is_undone_was_not_seen() -> None:
+    """A fence of the writer that has fallen undoes an assignment, after it has run."""
+    seen: list[object] = []
+
+    async def main(loop: SimLoop, server: MetadataServer) -> None:
+        process = Process(loop, "p")
+        database = await server.open(process)
+        membership = Membership(database, database, process.clock, process.ids)
+        zombie = await membership.register(1, "a", 1)
+        await Membership(database, database, process.clock, process.ids).register(1, "a", 1, Sign(1, 0))
+        server.on_term = lambda: seen.append("term")
+        term = {"id": 1, "node": 1, "broker_epoch": 1, "epoch": 1}
+        await database.write(lambda connection: connection.execute(insert(controller).values(term)).rowcount)
+        later = update(controller).values(epoch=2)
+        with pytest.raises(Fenced):
+            await database.write(lambda connection: connection.execute(later).rowcount, zombie)
+        assert seen == []
+        await database.write(lambda connection: connection.execute(later).rowcount)
+
+    in_world(main)
+    assert seen == ["term"]
 
 
 def test_who_could_not_look_is_told_apart_when_it_fences() -> None:
