@@ -1,8 +1,8 @@
 """Strikes: trouble for which several things must come together that seldom do by themselves, so it makes them.
 
-Each kind is one sequence that would lose something, had the product one of its fences less (bugs/). Strikes fall beside
-all other trouble (trouble.py), in lives whose plans have any, and draw from a source of their own: all other lives stay
-what they were.
+Most kinds are one sequence that would lose something, had the product one of its fences less (bugs/); others are what
+operators do. Strikes fall beside all other trouble (trouble.py), in lives whose plans have any, and draw from a source of
+their own: all other lives stay what they were.
 """
 
 import asyncio
@@ -154,6 +154,41 @@ class Strikes(Moments):
         await asyncio.sleep(0.05)
         return await self._altered(other, self._life.begin_table, topic)
 
+    # -- operators -----------------------------------------------------------------------------------------------------
+
+    async def moved_partitions(self) -> bool:
+        """An operator moves partitions to and fro, by any broker. Pokes between two brokers are lost meanwhile, and
+        others come late and again."""
+        hosts = [life.host.name for life in self._random.sample(self._serving, min(2, len(self._serving)))]
+        if len(hosts) < 2:
+            return False
+        net, moved = self._life.cluster.net, False
+        net.partition(*hosts, both=self._random.random() < 0.5)
+        self._loop.in_world(self._random.uniform(1, 4), net.heal, *hosts)
+        for _ in range(self._random.randint(1, 5)):
+            asked, target = self._any(self._serving), self._any(self._serving)
+            if asked is None or target is None:
+                break
+            keys = [(topic.id, p.index) for topic in asked.services.topics.all() for p in topic.partitions]
+            some = self._random.sample(keys, min(len(keys), self._random.randint(1, 3)))
+            moved = await self._ask_operator(asked, "move", dict.fromkeys(some, target.node)) or moved
+            pokes = target.services.pokes
+            target.process.call_soon(pokes.tell, asked.services.topics.revision - self._random.randrange(3))
+            await asyncio.sleep(self._random.choice((0.0, 0.1, 1.5)) * self._random.random())
+        return moved
+
+    async def drained_node(self) -> bool:
+        """An operator drains a broker, and changes its mind soon."""
+        asked, drained = self._any(self._serving), self._any(self._serving)
+        if asked is None or drained is None or not await self._ask_operator(asked, "drain", drained.node):
+            return False
+        await asyncio.sleep(self._random.choice((0.1, 2, 6)) * self._random.random())
+        while (asked := self._any(self._serving)) is None or not await self._ask_operator(
+            asked, "undrain", drained.node
+        ):
+            await asyncio.sleep(0.5)
+        return True
+
     # -- means ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -192,6 +227,14 @@ class Strikes(Moments):
         except StreamLakeError:
             return False
         return controller is not None
+
+    async def _ask_operator(self, life: BrokerLife, act: str, *args: Any) -> bool:
+        """True if it was done; else perhaps."""
+        try:
+            await life.ask(lambda services: getattr(services.administration, act)(*args))
+        except StreamLakeError:
+            return False
+        return True
 
     async def _altered(
         self, life: BrokerLife | None, alter: Callable[[BrokerLife, str], Coroutine[Any, Any, None]], topic: str

@@ -22,6 +22,8 @@ OBJECT = ("object",)
         ("late_commit_of_offsets", OBJECT),
         ("late_end_of_drain", (LOCAL_WAL, "object", LOCAL_WAL)),
         ("late_table", OBJECT),
+        ("moved_partitions", OBJECT),
+        ("drained_node", OBJECT),
     ],
 )
 def test_a_strike_comes_about(kind: str, wals: tuple[str, ...]) -> None:

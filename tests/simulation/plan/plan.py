@@ -89,7 +89,15 @@ def draw_plan(derived: Callable[[str], Random]) -> Plan:
     )
     if embedded:
         return plan
-    return _with_strikes(_with_cluster(plan, derived("plan of the cluster")), derived("plan of strikes"))
+    plan = _with_strikes(_with_cluster(plan, derived("plan of the cluster")), derived("plan of strikes"))
+    return _with_operators(plan, derived("plan of operators"))
+
+
+def _with_operators(plan: Plan, random: Random) -> Plan:
+    """Beside all other trouble, and not where a strike needs calm."""
+    if plan.brokers == 1 or plan.strikes or random.random() < 0.4:
+        return plan
+    return replace(plan, strikes=("moved_partitions", "drained_node"))
 
 
 def _with_strikes(plan: Plan, random: Random) -> Plan:

@@ -110,7 +110,8 @@ class Stop:
 CONTROLLER = "(SELECT node FROM main.controller), (SELECT broker_epoch FROM main.controller)"
 TRIGGERS = {
     "fence_seen": "UPDATE OF epoch ON main.broker BEGIN SELECT fence_seen(old.node, old.epoch, old.state, new.state)",
-    "assign_seen": f"UPDATE OF node ON main.partition BEGIN SELECT assign_seen({CONTROLLER})",
+    # What an operator moves is pinned, and any broker may write it.
+    "assign_seen": f"UPDATE OF node ON main.partition WHEN NOT new.pinned BEGIN SELECT assign_seen({CONTROLLER})",
     # A node may take the drains of its own former lives.
     "drain_seen": f"UPDATE OF by_node ON main.drain WHEN new.by_node <> new.node BEGIN SELECT assign_seen({CONTROLLER})",
     "drain_ends": "UPDATE OF done ON main.drain WHEN new.done BEGIN SELECT drain_ends(old.by_node, old.by_epoch)",
