@@ -46,18 +46,20 @@ class CatchUp:
         self._database = database
         self._image = image
         self._looked_at = float("-inf")
-        self._next: asyncio.Task[None] | None = None  # a look that has not begun
+        self._next: asyncio.Task[bool] | None = None  # a look that has not begun
 
-    async def __call__(self) -> None:
-        """On return the image has what was there when this was called, unless the metadata store does not answer. All
+    async def __call__(self) -> bool:
+        """On return the image has what was there when this was called; False if the metadata store does not answer. All
         who wait share one look; there is one each 100 ms at most."""
         if self._database.is_ours_alone:
-            return
+            return True
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._look(), name="catch up")
-        await asyncio.wait([self._next], timeout=CATCH_UP_TIMEOUT_S)
+        look = self._next
+        await asyncio.wait([look], timeout=CATCH_UP_TIMEOUT_S)
+        return look.done() and not look.cancelled() and look.result()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._looked_at + CATCH_UP_INTERVAL_S - loop.time()))
         self._looked_at, self._next = loop.time(), None  # who asks from here on needs another look
@@ -67,3 +69,5 @@ class CatchUp:
                 await self._image.refresh()
         except StreamLakeError:
             self._image.stale.set()  # keep_fresh tries again
+            return False
+        return True

@@ -7,6 +7,8 @@ use and offsets.retention.minutes after. Static members from 7. That a member's 
 GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before.
 """
 
+from dataclasses import replace
+
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
@@ -37,7 +39,7 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
     ]
     generation = request.generation_id_or_member_epoch
     commit = CommitRequest(request.group_id, request.member_id, request.group_instance_id, generation, rows)
-    results = iter([_code(exchange.version, error) for error in await ctx.offsets.commit(commit)])
+    results = iter([_code(exchange.version, error) for error in await _commit(ctx, commit)])
     return OffsetCommitResponse(
         topics=tuple(
             OffsetCommitResponseTopic(
@@ -50,6 +52,22 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
             for topic in request.topics
         )
     )
+
+
+async def _commit(ctx: Context, commit: CommitRequest) -> list[GroupError]:
+    """One result per offset. That a partition does not exist clients take for final: it is said only if no other broker
+    has made it a moment ago."""
+    unknown, seen = GroupError.UNKNOWN_TOPIC_OR_PARTITION, ctx.topics.revision
+    results = await ctx.offsets.commit(commit)
+    if unknown not in results:
+        return results
+    if not await ctx.catch_up():
+        return [GroupError.COORDINATOR_NOT_AVAILABLE if result is unknown else result for result in results]
+    if ctx.topics.revision == seen:
+        return results
+    offsets = [offset for offset, result in zip(commit.offsets, results, strict=True) if result is unknown]
+    again = iter(await ctx.offsets.commit(replace(commit, offsets=offsets)))
+    return [next(again) if result is unknown else result for result in results]
 
 
 def _code(version: int, error: GroupError) -> ErrorCode:

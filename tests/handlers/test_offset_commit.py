@@ -1,10 +1,14 @@
 """OffsetCommit: who may commit what, and what a LeaveGroup right behind it cannot break."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.wire import Client, Member, Topic, encoded, ends, newest
 
+from streamlake.coordinator.classic.api import GroupError
+from streamlake.coordinator.offsets import CommitRequest
+from streamlake.handlers import offset_commit
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey, leave_group, offset_fetch
 from streamlake.protocol.messages.offset_commit import (
@@ -54,6 +58,34 @@ def test_of_a_consumer_without_a_group(client: Client, topic: Topic, group: str,
     assert committed(client, group) == {(topic.name, 0): (42, 3 if version >= 6 else -1, "note")}
     assert commit(client, request(group, topic.name, 7), version) == [0]
     assert committed(client, group) == {(topic.name, 0): (7, 3 if version >= 6 else -1, "")}
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["the store answers", "the store is away"])
+async def test_a_topic_that_another_broker_has_just_made_is_not_unknown(answers: bool) -> None:
+    """The image of this broker is behind: it looks before it says that there is no such topic."""
+    stored: list[str] = []
+    topics = SimpleNamespace(revision=1, names={"old"})
+
+    async def store(asked: CommitRequest) -> list[GroupError]:
+        known = [row.topic in topics.names for row in asked.offsets]
+        stored.extend(row.topic for row, is_known in zip(asked.offsets, known, strict=True) if is_known)
+        return [GroupError.NONE if is_known else GroupError.UNKNOWN_TOPIC_OR_PARTITION for is_known in known]
+
+    async def catch_up() -> bool:
+        if answers:
+            topics.names.add("new")
+            topics.revision = 2
+        return answers
+
+    ctx: Any = SimpleNamespace(offsets=SimpleNamespace(commit=store), topics=topics, catch_up=catch_up)
+    partitions = (OffsetCommitRequestPartition(0, 5),)
+    asked = tuple(OffsetCommitRequestTopic(name=name, partitions=partitions) for name in ("old", "new", "none"))
+    exchange: Any = SimpleNamespace(body=OffsetCommitRequest("g", topics=asked), version=NEWEST)
+    answer = await offset_commit.handle(ctx, exchange)
+    later = ErrorCode.COORDINATOR_NOT_AVAILABLE
+    expected = [0, 0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION] if answers else [0, later, later]
+    assert [topic.partitions[0].error_code for topic in answer.topics] == expected
+    assert stored == (["old", "new"] if answers else ["old"])
 
 
 def test_a_partition_that_does_not_exist_fails_alone(client: Client, group: str) -> None:
