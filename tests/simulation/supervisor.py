@@ -111,10 +111,12 @@ class Supervisor:
 
     def config(self, node: int, wal: str) -> Config:
         url = "file:///data/objects" if self.plan.embedded else "s3://bucket/lake"
+        # A broker that gives everything away first has ended its drains by then, unless they took longer than it waits.
+        hasty = "late_end_of_drain" in self.plan.strikes
         read_back = 0 if wal.startswith("file") else ObjectWalSettings(object_bytes=WAL_OBJECT_BYTES).read_cache_bytes
         return Config.model_validate(
             {
-                "server": {"node_id": node, "shutdown_timeout_s": 5},
+                "server": {"node_id": node, "shutdown_timeout_s": 5, "drain_timeout_s": 0 if hasty else 30},
                 "storage": {
                     "data_dir": "/data", "url": url, "metadata_url": "postgresql://simulated", "wal": wal,
                     "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 65536, "wal_object_bytes": WAL_OBJECT_BYTES,

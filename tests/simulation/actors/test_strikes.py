@@ -29,7 +29,8 @@ OBJECT = ("object",)
 def test_a_strike_comes_about(kind: str, wals: tuple[str, ...]) -> None:
     loop = SimLoop(7)
     calm: dict[str, Any] = {"embedded": False, "severity": "calm", "tables": True, "groups": True, "pace": 0.5}
-    plan: Plan = replace(draw_plan(loop.derived), brokers=3, wals=wals, linger_ms=5, request_timeout_s=5.0, **calm)
+    struck: dict[str, Any] = {"brokers": 3, "wals": wals, "strikes": (kind,)}
+    plan: Plan = replace(draw_plan(loop.derived), linger_ms=5, request_timeout_s=5.0, **calm, **struck)
 
     async def live() -> bool:
         life = Life(loop, plan)
