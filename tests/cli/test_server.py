@@ -87,7 +87,7 @@ def test_ready_says_what_this_is(lake, run):
         "catalogs=sql",
     ):
         assert said in line
-    assert "kernels='records, batches, requests, flush, avro, protobuf'" in line
+    assert "kernels='records, batches, requests, flush, avro, json, protobuf'" in line
     assert "kernels are missing" not in lake.log
 
 

@@ -67,7 +67,10 @@ HOSTILE = {
         schema({"type": "record", "name": "R", "fields": [{"name": f"f{i}", "type": "int"} for i in range(20_000)]}),
         {200, 413, 422},
     ),
-    "JSON Schema": (json.dumps({"schema": "{}", "schemaType": "JSON"}).encode(), {422}),
+    "a kind that nobody knows": (json.dumps({"schema": "{}", "schemaType": "XML"}).encode(), {422}),
+    "a JSON Schema elsewhere": (
+        json.dumps({"schema": '{"$ref": "http://127.0.0.1:9/x.json"}', "schemaType": "JSON"}).encode(), {422},
+    ),
 }  # fmt: skip
 
 

@@ -206,7 +206,7 @@ def check_peer(data: bytes) -> None:
 
 
 async def _ask(key: ApiKey, pieces: list[bytes]) -> None:
-    connection = kafka._Connection("peer:9092", "fuzz", FRAME_BYTES_MAX, 8)
+    connection = kafka.Connection("peer:9092", "fuzz", FRAME_BYTES_MAX, 8)
     connection.connection_made(_Answers(connection, pieces))
     try:
         async with asyncio.timeout(DEADLINE_S):
