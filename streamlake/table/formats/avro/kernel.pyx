@@ -6,27 +6,24 @@ trace in the columns, and the twin reads it again and says what is wrong with it
 here, the twin takes too, and makes the same of it. Every byte is checked to be there before it is read.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from streamlake.record.kernel cimport (
-    NO_MEMORY,
-    OK,
-    REFUSED,
-    Column,
-    Vec,
-    count_value,
-    free_column,
-    push,
-    push_bit,
-    push_zeros,
-    take,
-    take_column,
-)
+from streamlake.record.kernel cimport NO_MEMORY, OK, REFUSED, Column, count_value, push, push_bit, push_zeros, take
 from streamlake.table.formats.avro.leaves cimport *
-from streamlake.table.formats.columns cimport SAMPLE_VALUES, cut, distinct, make_room, push_fixed, push_offset
+from streamlake.table.formats.columns cimport cut, distinct, push_fixed, push_offset
+from streamlake.table.formats.reading cimport (
+    Reading,
+    begin_reading,
+    end_reading,
+    look_ahead,
+    refuse,
+    take_columns,
+    took,
+    value_end,
+    value_start,
+)
 
 cdef int64_t DAY_MIN = -719162
 cdef int64_t DAY_MAX = 2932896
@@ -282,76 +279,41 @@ cdef class Reader:
         `first_value`; `data`), each without its first `skip_bytes`.
 
         (rows taken, rows refused: blocks of int64; columns as take_column gives them)."""
-        cdef Py_buffer at, bytes, wanted
-        cdef Vec taken, refused
+        cdef Reading reading
         cdef Run run
         cdef int outcome
-        cdef int i
-        memset(&taken, 0, sizeof(Vec))
-        memset(&refused, 0, sizeof(Vec))
+        memset(&reading, 0, sizeof(Reading))
         memset(&run, 0, sizeof(Run))
-        run.nodes = self._nodes
-        run.children = self._children
-        run.columns = <Column*>calloc(self._columns + 1, sizeof(Column))
-        if run.columns == NULL:
-            raise MemoryError
-        PyObject_GetBuffer(offsets, &at, PyBUF_SIMPLE)
-        PyObject_GetBuffer(data, &bytes, PyBUF_SIMPLE)
-        PyObject_GetBuffer(rows, &wanted, PyBUF_SIMPLE)
         try:
+            begin_reading(&reading, offsets, data, first_value, rows, skip_bytes, self._columns)
+            run.nodes = self._nodes
+            run.children = self._children
+            run.columns = reading.columns
             with nogil:
-                outcome = self._run(
-                    &run,
-                    <const int32_t*>at.buf + first_value,
-                    <const uint8_t*>bytes.buf,
-                    <const int64_t*>wanted.buf,
-                    wanted.len // <Py_ssize_t>sizeof(int64_t),
-                    skip_bytes,
-                    &taken,
-                    &refused,
-                )
+                outcome = self._run(&run, &reading)
             if outcome != OK:
                 raise MemoryError
-            columns = [take_column(&run.columns[i]) for i in range(self._columns)]
-            return take(&taken), take(&refused), columns
+            return take(&reading.taken), take(&reading.refused), take_columns(&reading)
         finally:
-            PyBuffer_Release(&at)
-            PyBuffer_Release(&bytes)
-            PyBuffer_Release(&wanted)
-            for i in range(self._columns):
-                free_column(&run.columns[i])
-            free(run.columns)
+            end_reading(&reading)
             free(run.slots.data)
-            free(taken.data)
-            free(refused.data)
 
-    cdef int _run(
-        self,
-        Run* run,
-        const int32_t* offsets,
-        const uint8_t* data,
-        const int64_t* rows,
-        int64_t count,
-        int64_t skip_bytes,
-        Vec* taken,
-        Vec* refused,
-    ) noexcept nogil:
+    cdef int _run(self, Run* run, Reading* reading) noexcept nogil:
         cdef int64_t i, done = 0
         cdef int outcome = self._begin(run)
-        for i in range(count):
+        for i in range(reading.count):
             if outcome == NO_MEMORY:
                 return NO_MEMORY
-            if i == SAMPLE_VALUES:
-                make_room(run.columns, self._columns, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
-            run.at = data + offsets[rows[i]] + skip_bytes
-            run.end = data + offsets[rows[i] + 1]
+            look_ahead(reading, i)
+            run.at = value_start(reading, i)
+            run.end = value_end(reading, i)
             outcome = read_value(run, self._root) if run.at <= run.end else REFUSED
             if outcome == OK and run.at == run.end:
-                outcome = push(taken, &rows[i], sizeof(int64_t))
+                outcome = took(reading, i)
                 done += 1
             elif outcome != NO_MEMORY:
                 truncate(run, self._root, done)
-                outcome = push(refused, &rows[i], sizeof(int64_t))
+                outcome = refuse(reading, i)
         return outcome
 
     cdef int _begin(self, Run* run) noexcept nogil:

@@ -9,7 +9,6 @@ Where a plan has a *rest*, what does not fit its column is a misfit: the column 
 is, under the keys that lead to it. In a list or map, the whole list or map is the misfit.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport floor, isinf
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, strtod
@@ -22,16 +21,24 @@ from streamlake.record.kernel cimport (
     Column,
     Vec,
     count_value,
-    free_column,
     is_utf8,
     push,
     push_bit,
     push_zeros,
-    reserve,
     take,
-    take_column,
 )
-from streamlake.table.formats.columns cimport SAMPLE_VALUES, cut, distinct, make_room, push_fixed, push_offset
+from streamlake.table.formats.columns cimport cut, distinct, push_bytes, push_fixed, push_offset
+from streamlake.table.formats.reading cimport (
+    Reading,
+    begin_reading,
+    end_reading,
+    look_ahead,
+    refuse,
+    take_columns,
+    took,
+    value_end,
+    value_start,
+)
 
 # As in native.Op.
 cdef enum:
@@ -49,6 +56,7 @@ cdef enum:
 
 cdef enum:
     MISFIT = 3  # beside Outcome: the value is sound, but not of its column
+    ENDED = 4  # beside Outcome: the list or object has no more
     LEVELS_MAX = 100  # of values that are skipped, and of structs
     NUMBER_CHARS_MAX = 63
     DIGITS_MAX = 18  # that fit an int64 whatever they are
@@ -119,6 +127,39 @@ cdef inline void skip_space(Run* run) noexcept nogil:
 
 cdef inline bint has(Run* run, uint8_t sign) noexcept nogil:
     return run.at < run.end and run.at[0] == sign
+
+
+cdef inline int open_items(Run* run, uint8_t close) noexcept nogil:
+    """Into a list or an object, to its first item; ENDED if it has none."""
+    run.at += 1
+    skip_space(run)
+    if has(run, close):
+        run.at += 1
+        return ENDED
+    return OK
+
+
+cdef inline int next_item(Run* run, uint8_t close) noexcept nogil:
+    """From behind one item to the next; ENDED behind the last one's list or object."""
+    skip_space(run)
+    if has(run, close):
+        run.at += 1
+        return ENDED
+    if not has(run, 0x2C):
+        return REFUSED
+    run.at += 1
+    skip_space(run)
+    return OK
+
+
+cdef inline int skip_colon(Run* run) noexcept nogil:
+    """From behind a key to its value."""
+    skip_space(run)
+    if not has(run, 0x3A):
+        return REFUSED
+    run.at += 1
+    skip_space(run)
+    return OK
 
 
 cdef inline bint is_digit(Run* run) noexcept nogil:
@@ -371,33 +412,14 @@ cdef int skip_value(Run* run, int levels) noexcept nogil:
     if sign != 0x7B and sign != 0x5B:
         return read_number(run, &number, False)
     close = sign + 2
-    run.at += 1
-    skip_space(run)
-    if has(run, close):
-        run.at += 1
-        return OK
-    while True:
-        if sign == 0x7B:
-            if not has(run, 0x22) or skip_string(run, &escaped) != OK:
-                return REFUSED
-            skip_space(run)
-            if not has(run, 0x3A):
-                return REFUSED
-            run.at += 1
-            skip_space(run)
+    outcome = open_items(run, close)
+    while outcome == OK:
+        if sign == 0x7B and (not has(run, 0x22) or skip_string(run, &escaped) != OK or skip_colon(run) != OK):
+            return REFUSED
         outcome = skip_value(run, levels - 1)
-        if outcome != OK:
-            return outcome
-        skip_space(run)
-        if run.at == run.end:
-            return REFUSED
-        if run.at[0] == close:
-            run.at += 1
-            return OK
-        if run.at[0] != 0x2C:
-            return REFUSED
-        run.at += 1
-        skip_space(run)
+        if outcome == OK:
+            outcome = next_item(run, close)
+    return OK if outcome == ENDED else outcome
 
 
 # --- columns
@@ -531,25 +553,13 @@ cdef int read_struct(Run* run, const Node* node) noexcept nogil:
         return REFUSED
     run.structs += 1
     serial = run.structs
-    run.at += 1
-    skip_space(run)
-    if has(run, 0x7D):
-        run.at += 1
-    else:
-        while True:
-            outcome = read_field(run, node, length, serial, &hint)
-            if outcome != OK:
-                return outcome
-            skip_space(run)
-            if run.at == run.end:
-                return REFUSED
-            if run.at[0] == 0x7D:
-                run.at += 1
-                break
-            if run.at[0] != 0x2C:
-                return REFUSED
-            run.at += 1
-            skip_space(run)
+    outcome = open_items(run, 0x7D)
+    while outcome == OK:
+        outcome = read_field(run, node, length, serial, &hint)
+        if outcome == OK:
+            outcome = next_item(run, 0x7D)
+    if outcome != ENDED:
+        return outcome
     for i in range(node.first, node.first + node.count):
         if run.seen[i] != serial and push_null(run, run.fields[i].node) != OK:
             return NO_MEMORY
@@ -573,12 +583,7 @@ cdef int read_field(Run* run, const Node* node, int64_t length, int64_t serial, 
         outcome = push_text(&run.key, step.key + 1, run.at - 1)
         if outcome != OK:
             return outcome
-    skip_space(run)
-    if not has(run, 0x3A):
-        return REFUSED
-    run.at += 1
-    skip_space(run)
-    if run.at == run.end:
+    if skip_colon(run) != OK or run.at == run.end:
         return REFUSED
     value = run.at
     if escaped:
@@ -641,25 +646,13 @@ cdef int read_rest(Run* run, const Step* step) noexcept nogil:
 
 cdef int read_list(Run* run, const Node* node) noexcept nogil:
     cdef int item = run.fields[node.first].node, outcome
-    run.at += 1
-    skip_space(run)
-    if has(run, 0x5D):
-        run.at += 1
-    else:
-        while True:
-            outcome = read_value(run, item)
-            if outcome != OK:
-                return outcome
-            skip_space(run)
-            if run.at == run.end:
-                return REFUSED
-            if run.at[0] == 0x5D:
-                run.at += 1
-                break
-            if run.at[0] != 0x2C:
-                return REFUSED
-            run.at += 1
-            skip_space(run)
+    outcome = open_items(run, 0x5D)
+    while outcome == OK:
+        outcome = read_value(run, item)
+        if outcome == OK:
+            outcome = next_item(run, 0x5D)
+    if outcome != ENDED:
+        return outcome
     if push_offset(&run.columns[node.column], run.columns[run.nodes[item].column].length) != OK:
         return NO_MEMORY
     return count_value(&run.columns[node.column], True)
@@ -670,35 +663,19 @@ cdef int read_map(Run* run, const Node* node) noexcept nogil:
     cdef int64_t first = keys.length
     cdef int32_t end
     cdef int outcome
-    run.at += 1
-    skip_space(run)
-    if has(run, 0x7D):
-        run.at += 1
-    else:
-        while True:
-            if not has(run, 0x22):
-                return REFUSED
-            outcome = read_text(run, keys)
-            if outcome != OK:
-                return REFUSED if outcome == MISFIT else outcome
-            skip_space(run)
-            if not has(run, 0x3A):
-                return REFUSED
-            run.at += 1
-            skip_space(run)
+    outcome = open_items(run, 0x7D)
+    while outcome == OK:
+        if not has(run, 0x22):
+            return REFUSED
+        outcome = read_text(run, keys)
+        if outcome == OK:
+            outcome = skip_colon(run)
+        if outcome == OK:
             outcome = read_value(run, run.fields[node.first + 1].node)
-            if outcome != OK:
-                return outcome
-            skip_space(run)
-            if run.at == run.end:
-                return REFUSED
-            if run.at[0] == 0x7D:
-                run.at += 1
-                break
-            if run.at[0] != 0x2C:
-                return REFUSED
-            run.at += 1
-            skip_space(run)
+        if outcome == OK:
+            outcome = next_item(run, 0x7D)
+    if outcome != ENDED:
+        return outcome
     if keys.length > INT32_MAX:
         return REFUSED
     outcome = distinct(&run.slots, keys, 0, first)
@@ -716,10 +693,9 @@ cdef int read_text(Run* run, Column* column) noexcept nogil:
     cdef int outcome
     if skip_string(run, &escaped) != OK:
         return REFUSED
-    if escaped:
-        outcome = push_text(&column.data, start, run.at - 1)
-    else:
-        outcome = push(&column.data, start, <size_t>(run.at - 1 - start))
+    if not escaped:
+        return push_bytes(column, start, <size_t>(run.at - 1 - start))
+    outcome = push_text(&column.data, start, run.at - 1)
     if outcome != OK:
         return outcome
     if push_offset(column, <int64_t>column.data.size) != OK:
@@ -763,13 +739,7 @@ cdef int read_boolean(Run* run, Column* column) noexcept nogil:
 cdef int read_json(Run* run, Column* column) noexcept nogil:
     cdef const uint8_t* start = run.at
     cdef int outcome = skip_value(run, LEVELS_MAX)
-    if outcome != OK:
-        return outcome
-    if push(&column.data, start, <size_t>(run.at - start)) != OK:
-        return NO_MEMORY
-    if push_offset(column, <int64_t>column.data.size) != OK:
-        return NO_MEMORY
-    return count_value(column, True)
+    return push_bytes(column, start, <size_t>(run.at - start)) if outcome == OK else outcome
 
 
 cdef int read_value(Run* run, int index) noexcept nogil:
@@ -887,95 +857,59 @@ cdef class Reader:
 
         (rows taken, rows refused, of those taken the rows with a key that might have a column: blocks of int64; columns
         as take_column gives them)."""
-        cdef Py_buffer at, bytes, wanted
-        cdef Vec taken, refused, novel
+        cdef Reading reading
+        cdef Vec novel
         cdef Run run
         cdef int outcome
-        cdef int i
-        memset(&taken, 0, sizeof(Vec))
-        memset(&refused, 0, sizeof(Vec))
+        memset(&reading, 0, sizeof(Reading))
         memset(&novel, 0, sizeof(Vec))
         memset(&run, 0, sizeof(Run))
-        run.nodes = self._nodes
-        run.fields = self._fields
-        run.order = self._order
-        run.columns = <Column*>calloc(self._columns + 1, sizeof(Column))
-        run.seen = <int64_t*>calloc(self._fields_count + 1, sizeof(int64_t))
-        if run.columns == NULL or run.seen == NULL:
-            free(run.columns)
-            free(run.seen)
-            raise MemoryError
-        if self._rest >= 0:
-            run.rest = &run.columns[self._rest]
-        PyObject_GetBuffer(offsets, &at, PyBUF_SIMPLE)
-        PyObject_GetBuffer(data, &bytes, PyBUF_SIMPLE)
-        PyObject_GetBuffer(rows, &wanted, PyBUF_SIMPLE)
         try:
+            begin_reading(&reading, offsets, data, first_value, rows, skip_bytes, self._columns)
+            run.nodes = self._nodes
+            run.fields = self._fields
+            run.order = self._order
+            run.columns = reading.columns
+            if self._rest >= 0:
+                run.rest = &run.columns[self._rest]
+            run.seen = <int64_t*>calloc(self._fields_count + 1, sizeof(int64_t))
+            if run.seen == NULL:
+                raise MemoryError
             with nogil:
-                outcome = self._run(
-                    &run,
-                    <const int32_t*>at.buf + first_value,
-                    <const uint8_t*>bytes.buf,
-                    <const int64_t*>wanted.buf,
-                    wanted.len // <Py_ssize_t>sizeof(int64_t),
-                    skip_bytes,
-                    &taken,
-                    &refused,
-                    &novel,
-                )
+                outcome = self._run(&run, &reading, &novel)
             if outcome != OK:
                 raise MemoryError
-            columns = [take_column(&run.columns[i]) for i in range(self._columns)]
-            return take(&taken), take(&refused), take(&novel), columns
+            return take(&reading.taken), take(&reading.refused), take(&novel), take_columns(&reading)
         finally:
-            PyBuffer_Release(&at)
-            PyBuffer_Release(&bytes)
-            PyBuffer_Release(&wanted)
-            for i in range(self._columns):
-                free_column(&run.columns[i])
-            free(run.columns)
+            end_reading(&reading)
             free(run.seen)
             free(run.slots.data)
             free(run.key.data)
-            free(taken.data)
-            free(refused.data)
             free(novel.data)
 
-    cdef int _run(
-        self,
-        Run* run,
-        const int32_t* offsets,
-        const uint8_t* data,
-        const int64_t* rows,
-        int64_t count,
-        int64_t skip_bytes,
-        Vec* taken,
-        Vec* refused,
-        Vec* novel,
-    ) noexcept nogil:
+    cdef int _run(self, Run* run, Reading* reading, Vec* novel) noexcept nogil:
         cdef int64_t i, done = 0
         cdef int outcome = self._begin(run)
-        for i in range(count):
+        for i in range(reading.count):
             if outcome == NO_MEMORY:
                 return NO_MEMORY
-            if i == SAMPLE_VALUES:
-                make_room(run.columns, self._columns, count, offsets[rows[count - 1] + 1] - offsets[rows[0]])
-            run.at = data + offsets[rows[i]] + skip_bytes
-            run.end = data + offsets[rows[i] + 1]
+            look_ahead(reading, i)
+            run.at = value_start(reading, i)
+            run.end = value_end(reading, i)
             run.rest_start = run.rest.data.size if run.rest != NULL else 0
             outcome = read_row(run, self._root) if run.at <= run.end else REFUSED
             if outcome == OK:
-                outcome = push(taken, &rows[i], sizeof(int64_t))
+                outcome = took(reading, i)
                 if outcome == OK and run.rest != NULL:
                     outcome = end_rest(run)
                 if outcome == OK and run.novel:
-                    outcome = push(novel, &rows[i], sizeof(int64_t))
+                    outcome = push(novel, &reading.rows[i], sizeof(int64_t))
                 done += 1
             elif outcome != NO_MEMORY:
                 truncate(run, self._root, done)
                 if run.rest != NULL:
                     run.rest.data.size = run.rest_start
-                outcome = push(refused, &rows[i], sizeof(int64_t))
+                outcome = refuse(reading, i)
         return outcome
 
     cdef int _begin(self, Run* run) noexcept nogil:
