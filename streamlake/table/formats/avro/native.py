@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamlake.core import native
-from streamlake.table.formats.buffers import Buffers, int64_bytes, int64s
+from streamlake.table.formats.buffers import Buffers, array_of, int64_bytes, int64s
 from streamlake.table.formats.twin import NativeReader
 
 _kernel = native.load("streamlake.table.formats.avro.kernel")
@@ -101,27 +101,8 @@ def _array(plan: Plan, columns: list[Buffers]) -> Any:
     """Of the last of `columns`, which are taken from the list as they are used."""
     if plan.op == Op.CHOICE:
         return _array(next(child for child in plan.children if child.type is not None), columns)
-    length, nulls, validity, offsets, data = columns.pop()
+    column = columns.pop()
     children = [_array(child, columns) for child in reversed(plan.children) if child.type is not None][::-1]
-    valid = None if validity is None else pa.py_buffer(validity)
-    match plan.op:
-        case Op.STRUCT | Op.UNION:
-            return pa.Array.from_buffers(plan.type, length, [valid], nulls, children=children)
-        case Op.LIST:
-            return pa.Array.from_buffers(plan.type, length, [valid, pa.py_buffer(offsets)], nulls, children=children)
-        case Op.MAP:
-            entries = pa.StructArray.from_arrays(children, fields=[plan.type.key_field, plan.type.item_field])
-            return pa.Array.from_buffers(plan.type, length, [valid, pa.py_buffer(offsets)], nulls, children=[entries])
-        case Op.BYTES | Op.TEXT:
-            buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-            return pa.Array.from_buffers(plan.type, length, buffers, nulls)
-        case Op.ENUM:
-            indexes = pa.Array.from_buffers(pa.int32(), length, [valid, pa.py_buffer(data)], nulls)
-            return pa.array(plan.symbols, plan.type).take(indexes)
-    return _fixed(plan.type, length, [valid, pa.py_buffer(data)], nulls)
-
-
-def _fixed(type: Any, length: int, buffers: list[Any], nulls: int) -> Any:
-    if isinstance(type, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(type, _fixed(type.storage_type, length, buffers, nulls))
-    return pa.Array.from_buffers(type, length, buffers, nulls)
+    if plan.op == Op.ENUM:
+        return pa.array(plan.symbols, plan.type).take(array_of(pa.int32(), column))
+    return array_of(plan.type, column, children)

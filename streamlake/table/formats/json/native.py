@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyiceberg.types import BooleanType, DoubleType, LongType, PrimitiveType, StringType
 
 from streamlake.core import native
-from streamlake.table.formats.buffers import Buffers, int64_bytes, int64s
+from streamlake.table.formats.buffers import Buffers, array_of, int64_bytes, int64s
 from streamlake.table.formats.source_schema import (
     SourceField,
     SourceList,
@@ -136,7 +136,7 @@ class Compiled:
         # The kernel looks keys up by their length, then their bytes.
         self._order += [first + at for at in sorted(range(len(keys)), key=lambda at: (len(keys[at]), keys[at]))]
         self._nodes.append((plan.op, column, first, len(keys)))
-        return _Tree(plan.op, type, column, [tree for tree in trees if tree.type is not None])
+        return _Tree(type, column, [tree for tree in trees if tree.type is not None])
 
     def take(self, column: Any, rows: Any, skip_bytes: int) -> Taken:
         """See NativeReader."""
@@ -167,25 +167,10 @@ def _parts(plan: Plan) -> list[tuple[str, Plan]]:
 class _Tree:
     """`children` are those with a column."""
 
-    op: Op
     type: Any
     column: int
     children: list["_Tree"]
 
 
 def _array(tree: _Tree, columns: list[Buffers]) -> Any:
-    length, nulls, validity, offsets, data = columns[tree.column]
-    valid = None if validity is None else pa.py_buffer(validity)
-    children = [_array(child, columns) for child in tree.children]
-    match tree.op:
-        case Op.STRUCT:
-            return pa.Array.from_buffers(tree.type, length, [valid], nulls, children=children)
-        case Op.LIST:
-            return pa.Array.from_buffers(tree.type, length, [valid, pa.py_buffer(offsets)], nulls, children=children)
-        case Op.MAP:
-            entries = pa.StructArray.from_arrays(children, fields=[tree.type.key_field, tree.type.item_field])
-            return pa.Array.from_buffers(tree.type, length, [valid, pa.py_buffer(offsets)], nulls, children=[entries])
-        case Op.TEXT | Op.JSON | Op.RESTS:
-            buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-            return pa.Array.from_buffers(tree.type, length, buffers, nulls)
-    return pa.Array.from_buffers(tree.type, length, [valid, pa.py_buffer(data)], nulls)
+    return array_of(tree.type, columns[tree.column], [_array(child, columns) for child in tree.children])

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamlake.core import native
-from streamlake.table.formats.buffers import Buffers, int64_bytes, int64s
+from streamlake.table.formats.buffers import Buffers, array_of, int64_bytes, int64s
 from streamlake.table.formats.twin import NativeReader
 
 _kernel = native.load("streamlake.table.formats.protobuf.kernel")
@@ -129,24 +129,9 @@ def _array(tree: _Tree, columns: list[Buffers]) -> Any:
     plan = tree.plan
     if plan.op == Op.WRAPPER:
         return _array(tree.children[0], columns)
-    length, nulls, validity, offsets, data = columns[tree.column]
-    valid = None if validity is None else pa.py_buffer(validity)
-    match plan.op:
-        case Op.MESSAGE:
-            children = [_array(child, columns) for child in tree.children]
-            return pa.Array.from_buffers(plan.type, length, [valid], nulls, children=children)
-        case Op.LIST:
-            element = _array(tree.children[0], columns)
-            return pa.Array.from_buffers(plan.type, length, [valid, pa.py_buffer(offsets)], nulls, children=[element])
-        case Op.MAP:
-            (entry,) = tree.children
-            children = [_array(child, columns) for child in entry.children]
-            entries = pa.StructArray.from_arrays(children, fields=[plan.type.key_field, plan.type.item_field])
-            return pa.Array.from_buffers(plan.type, length, [valid, pa.py_buffer(offsets)], nulls, children=[entries])
-        case Op.BYTES | Op.TEXT | Op.OPAQUE:
-            buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
-            return pa.Array.from_buffers(plan.type, length, buffers, nulls)
-        case Op.ENUM:
-            assert plan.names is not None
-            return plan.names(pa.Array.from_buffers(pa.int32(), length, [valid, pa.py_buffer(data)], nulls))
-    return pa.Array.from_buffers(plan.type, length, [valid, pa.py_buffer(data)], nulls)
+    column = columns[tree.column]
+    if plan.op == Op.ENUM:
+        assert plan.names is not None
+        return plan.names(array_of(pa.int32(), column))
+    within = tree.children[0].children if plan.op == Op.MAP else tree.children  # a map's entries are no column
+    return array_of(plan.type, column, [_array(child, columns) for child in within])
