@@ -1,17 +1,15 @@
 """The cluster over HTTP: drains wait, bad requests say what is wrong, and strangers change nothing."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 import pytest
-from support.wait import DEADLINE_S
+from support.http_routes import serving
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.http import cluster as module
-from streamlake.http.app import HttpServer, bind
-from streamlake.telemetry.metrics import Metrics
 
 TOKEN = "t0ken-of-sixteen-letters"
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -52,18 +50,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 @pytest.fixture
 def serve(cluster: Cluster) -> Serve:
-    @asynccontextmanager
-    async def serve(*tokens: str) -> AsyncIterator[httpx.AsyncClient]:
-        bound, metrics = bind("127.0.0.1", 0), Metrics()
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        server = HttpServer(bound, module.routes(cluster, tokens), metrics, list, list, lambda: None)
-        await server.start()
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
-            yield client
-        await server.stop()
-        metrics.close()
-
-    return serve
+    return lambda *tokens: serving(module.routes(cluster, tokens))
 
 
 async def test_the_cluster(serve: Serve) -> None:

@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
 import pytest
+from support.http_routes import serving
 from support.wait import DEADLINE_S
 
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
 from streamlake.http import body, iceberg, tokens
-from streamlake.http.app import HttpServer, bind
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
-from streamlake.telemetry.metrics import Metrics
 
 TOKEN, OTHER = "t0ken-of-sixteen-letters", "an0ther-of-the-same-kind"
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -41,17 +40,10 @@ def worker() -> Worker:
 
 @pytest.fixture
 def serve(worker: Worker) -> Serve:
-    @asynccontextmanager
-    async def serve(tokens: tuple[str, ...] = (), refusal: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-        bound, metrics = bind("127.0.0.1", 0), Metrics()
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        routes = iceberg.routes(worker.ask, tokens, refusal)
-        server = HttpServer(bound, routes, metrics, list, list, lambda: None)
-        await server.start()
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
-            yield client
-        await server.stop()
-        metrics.close()
+    def serve(
+        tokens: tuple[str, ...] = (), refusal: str | None = None
+    ) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        return serving(iceberg.routes(worker.ask, tokens, refusal))
 
     return serve
 

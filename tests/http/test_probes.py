@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from support.wait import DEADLINE_S
+from support.http_routes import serving
 
 from streamlake.http import probes
-from streamlake.http.app import HttpServer, bind
-from streamlake.telemetry.metrics import Metrics
 
 
 class Broker:
@@ -18,15 +16,8 @@ class Broker:
 
 @pytest.fixture
 async def http(broker: Broker) -> AsyncIterator[httpx.AsyncClient]:
-    bound, metrics = bind("127.0.0.1", 0), Metrics()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    routes = probes.routes(lambda: broker.failed, lambda: broker.failed or broker.waits)
-    server = HttpServer(bound, routes, metrics, list, list, lambda: None)
-    await server.start()
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=DEADLINE_S) as client:
+    async with serving(probes.routes(lambda: broker.failed, lambda: broker.failed or broker.waits)) as client:
         yield client
-    await server.stop()
-    metrics.close()
 
 
 @pytest.fixture

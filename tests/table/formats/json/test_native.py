@@ -2,37 +2,20 @@
 
 import random
 import struct
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from support.hostile import mutated
 from support.json_random import NUMBERS, RandomJson
+from support.kernel_twin import twin_and_kernel
 
 from streamlake.table.formats.converted import row_numbers
 from streamlake.table.formats.json import native
 from streamlake.table.formats.json.convert import codec_of
 from streamlake.table.formats.json.native import Op, Plan, PlanField
-from streamlake.table.formats.twin import Codec
 
 pytestmark = pytest.mark.skipif(native._kernel is None, reason="no C compiler")
-
-
-def twin_and_kernel(codec: Codec, bodies: list[bytes]) -> Any:
-    """What each makes of values: (rows, values, errors); and the rows that the kernel took by itself."""
-    column = pa.array([b"", *(b"?" + body for body in bodies)], pa.binary()).slice(1)
-    rows = row_numbers(len(bodies))
-    results = []
-    for form in (replace(codec, native=None), codec):
-        group, errors = form.read(column, rows, 1)
-        group.values.validate(full=True)
-        results.append((group.rows.to_pylist(), group.values, sorted(errors)))
-    assert codec.native is not None
-    taken, refused, values = codec.native.read(column, rows, 1)
-    values.validate(full=True)
-    assert sorted(taken.to_pylist() + refused.to_pylist()) == rows.to_pylist()
-    return *results, taken.to_pylist()
 
 
 def assert_same(twin: Any, kernel: Any, what: Any) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyiceberg.types import IcebergType, ListType, MapType, StructType
 from support.json_cases import CASES, PLAIN, plain_value, schema, value
+from support.source_types import words
 
 from streamlake.core.errors import Invalid
 from streamlake.registry.avro.types import LEVELS_MAX, TYPES_MAX
@@ -13,7 +13,7 @@ from streamlake.registry.json_schema.documents import Documents
 from streamlake.table.formats.json.infer import Inference
 from streamlake.table.formats.json.native import Op, Plan
 from streamlake.table.formats.json.schema import plan_of
-from streamlake.table.formats.source_schema import SourceList, SourceMap, SourceStruct
+from streamlake.table.formats.source_schema import SourceStruct
 
 GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "types.md"
 LONG = {"type": "integer"}
@@ -21,21 +21,6 @@ LONG = {"type": "integer"}
 
 def plan(tree: Any) -> Plan:
     return plan_of(Documents(tree, {}))
-
-
-def words(type: Any) -> str:
-    """A type as the guide writes it."""
-    match type:
-        case None:
-            return ""
-        case SourceStruct(fields):
-            return f"struct<{', '.join(f'{field.name}: {words(field.type)}' for field in fields)}>"
-        case SourceList(element):
-            return f"list<{words(element)}>"
-        case SourceMap(key, value):
-            return f"map<{words(key)}, {words(value)}>"
-    assert isinstance(type, IcebergType) and not isinstance(type, StructType | ListType | MapType)
-    return str(type)
 
 
 def columns(type: Any) -> dict[str, str]:

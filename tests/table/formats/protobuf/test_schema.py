@@ -4,14 +4,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyiceberg.types import IcebergType, ListType, MapType, StructType
 from support.protobuf import Classes, compiled
 from support.protobuf_cases import CASES, Case, file
+from support.source_types import words
 
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.registry.avro.types import LEVELS_MAX, TYPES_MAX
 from streamlake.table.formats.protobuf.schema import compile_message, message_at
-from streamlake.table.formats.source_schema import SourceField, SourceList, SourceMap, SourceStruct
+from streamlake.table.formats.source_schema import SourceField, SourceStruct
 from streamlake.table.formats.twin import Codec
 
 GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "types.md"
@@ -20,21 +20,6 @@ GUIDE = Path(__file__).parents[4] / "docs" / "guides" / "types.md"
 def codec(text: str, name: str = "M") -> Codec:
     classes = Classes({"m.proto": text if text.startswith("syntax") else f'syntax = "proto3"; {text}'})
     return compile_message(classes.pool.FindMessageTypeByName(name), classes.pool)
-
-
-def words(type: Any) -> str:
-    """A type as the guide writes it."""
-    match type:
-        case None:
-            return ""
-        case SourceStruct(fields):
-            return f"struct<{', '.join(f'{field.name}: {words(field.type)}' for field in fields)}>"
-        case SourceList(element):
-            return f"list<{words(element)}>"
-        case SourceMap(key, value):
-            return f"map<{words(key)}, {words(value)}>"
-    assert isinstance(type, IcebergType) and not isinstance(type, StructType | ListType | MapType)
-    return str(type)
 
 
 def test_every_kind_of_field_has_its_column() -> None:
