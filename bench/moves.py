@@ -10,6 +10,7 @@ of a move is the longest time from the sending of a record to its acknowledgemen
 import argparse
 import asyncio
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,14 +22,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from report import Report, console, plot_lines
 
-from streamlake.cluster.store.controllers import Term, term_of
-from streamlake.cluster.store.database import Database
-from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.topics import Topics
-from streamlake.core.clock import SystemClock
-from streamlake.core.ids import Ids
-from streamlake.core.tasks import ThreadExecutor
 from streamlake.lake.cluster import LocalCluster
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from support.moves import Mover
 
 TOPIC = "moves"
 RATE = 100  # records a second
@@ -67,31 +65,6 @@ class Load:
         self.producer.produce(TOPIC, b"v" * 100, partition=partition, on_delivery=delivered)
 
 
-class Mover:
-    """Assigns as the controller does, in its name."""
-
-    def __init__(self, database: Database, topics: Topics, term: Term) -> None:
-        self._database, self._topics, self._term = database, topics, term
-
-    @classmethod
-    async def of(cls, url: str) -> "Mover":
-        database = await Database.open(url, ThreadExecutor("metadata"), SystemClock())
-        term = await database.read(term_of)
-        assert term is not None
-        topics = Topics(database, BrokerIdentity("", term.node, term.broker_epoch), SystemClock(), Ids())
-        return cls(database, topics, term)
-
-    async def move(self) -> None:
-        """All partitions to the other broker."""
-        await self._topics.refresh()
-        topic = self._topics.get(TOPIC)
-        assert topic is not None
-        await self._topics.assign(self._term, {(topic.id, p.index): 1 - (p.node or 0) for p in topic.partitions})
-
-    async def close(self) -> None:
-        await self._database.close()
-
-
 async def measure(cluster: LocalCluster, moves: int, partitions: int) -> list[float]:
     """The gap of each move, of each partition."""
     load = Load(
@@ -103,7 +76,7 @@ async def measure(cluster: LocalCluster, moves: int, partitions: int) -> list[fl
     await asyncio.sleep(PAUSE_S)
     for _ in range(moves):
         moved_at.append(time.perf_counter())
-        await mover.move()
+        await mover.move(TOPIC, lambda partition: 1 - (partition.node or 0))
         await asyncio.sleep(PAUSE_S)
     stop = True
     await loading

@@ -20,17 +20,14 @@ What a request is (`classify`) and how its server words an error (`error_answer`
 
 import asyncio
 import re
-import socket
-import struct
 import threading
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from support.wait import DEADLINE_S
+from support.proxy_thread import ProxyThread, reset
 
 T = TypeVar("T")
 
@@ -39,7 +36,6 @@ CODES = {500: "InternalError", 501: "NotImplemented", 503: "SlowDown", 409: "Con
 STATUS_FAULTS = {str(code) for code in CODES} | {"late_503"}
 APPLIED_FAULTS = {"reset_after", "applied_500", "applied_503", "applied_409", "applied_hang"}
 FAULTS = STATUS_FAULTS | APPLIED_FAULTS | {"reset_before", "reset_within", "without_body", "hang", "cut", "slow"}
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +63,12 @@ class Planned:
     times: int
 
 
-class FaultProxy:
+class FaultProxy(ProxyThread):
     known_faults = frozenset(FAULTS)
 
     def __init__(self, upstream: str, folder: str) -> None:
         """`upstream`: http://host:port; `folder`: bucket/prefix, which keys are told without."""
+        super().__init__("fault-proxy")
         url = urlsplit(upstream)
         self._folder = folder
         self._upstream = (url.hostname, url.port)
@@ -81,11 +78,6 @@ class FaultProxy:
         self._seed = 0
         self._seen: Counter[tuple[str, str]] = Counter()
         self._late: list[Message] = []
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._server: asyncio.Server | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self.port = 0
         self.delay_s = 0.0
         self.requests: Counter[str] = Counter()
         self.faults: Counter[tuple[str, str]] = Counter()  # by operation and fault
@@ -94,15 +86,11 @@ class FaultProxy:
     # -- for tests -----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> "FaultProxy":
-        self._thread.start()
-        self.up()
+        self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.down()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self.end()
 
     @property
     def endpoint(self) -> str:
@@ -127,14 +115,7 @@ class FaultProxy:
         with self._lock:
             late, self._late = self._late, []
         for message in late:
-            self._run(self._land(message))
-
-    def up(self) -> None:
-        self._run(self._listen())
-
-    def down(self) -> None:
-        """Nobody listens any more, and every connection is reset."""
-        self._run(self._drop())
+            self.run(self._land(message))
 
     # -- the protocol --------------------------------------------------------------------------------------------------
 
@@ -148,30 +129,7 @@ class FaultProxy:
 
     # -- on the thread -------------------------------------------------------------------------------------------------
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _drop(self) -> None:
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
-        tasks = list(self._connections)
-        for task, writer in self._connections.items():
-            reset(writer)
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
-        self._connections[task] = writer
-        task.add_done_callback(self._connections.pop)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection, and one to the server that goes with it."""
         upstream: asyncio.StreamWriter | None = None
         try:
@@ -344,13 +302,3 @@ def error_answer(status: int, *, without_body: bool) -> bytes:
     body = f"<Error><Code>{CODES[status]}</Code><Message>planned by a test</Message></Error>".encode()
     head = f"HTTP/1.1 {status} {CODES[status]}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + (b"" if without_body else body)
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """Close with a TCP reset, not in order."""
-    connection: Any = writer.get_extra_info("socket")
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    except OSError:
-        pass  # closed already
-    writer.transport.abort()
