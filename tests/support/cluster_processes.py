@@ -156,8 +156,8 @@ class Broker:
                 self.send(signal.SIGCONT)
                 self.send(signal.SIGKILL)
             self.server.stop()
-        self.postgres_link.close()
-        self.s3_link.close()
+        self.postgres_link.end()
+        self.s3_link.end()
 
     def news(self) -> list[str]:
         """Its log, from where the last call ended."""
