@@ -2,10 +2,12 @@
 
     ask        a reader waits; all who ask before the next look at the log share one commit
     begin      the look that follows covers them
-    done       that is committed, or there was nothing to commit
+    committed  they brought something into the table
+    done       all of it is committed, or there was nothing to commit
 
-Commits on demand keep a distance, as each makes small files and a snapshot. After a commit of somebody else there are
-none for a while: it would be lost to ours again and again, since each attempt begins with a load.
+Commits on demand keep a distance, as each makes small files and a snapshot; a look that finds nothing to commit makes
+none, and keeps nobody waiting. After a commit of somebody else there are none for a while: it would be lost to ours
+again and again, since each attempt begins with a load.
 
 A snapshot that a reader waits for is dated before the reader's question. DuckDB shows a transaction no snapshot that is
 younger than the transaction, so an honest date would show it only to the next one.
@@ -27,7 +29,7 @@ class Flush:
         self._asked: asyncio.Future[None] | None = None
         self._begun: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
-        self._begun_at = self._paused_until = self._asked_at = float("-inf")
+        self._begun_at = self._rests_until = self._paused_until = self._asked_at = float("-inf")
         self._date = 0.0
 
     async def ask(self) -> None:
@@ -51,12 +53,12 @@ class Flush:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
-                await asyncio.sleep(self._begun_at + DISTANCE_S - asyncio.get_running_loop().time())
+                await asyncio.sleep(self._rests_until - asyncio.get_running_loop().time())
 
     def begin(self) -> None:
         """Called before each look at the log, which shows all that was durable when the waiting readers asked."""
         now = asyncio.get_running_loop().time()
-        if self._asked is not None and now >= self._begun_at + DISTANCE_S:
+        if self._asked is not None and now >= self._rests_until:
             if not self._begun:
                 self._date = self._asked_at - DATED_BEFORE_S
             self._begun.append(self._asked)
@@ -72,6 +74,10 @@ class Flush:
     def age_s(self) -> float:
         """How old the snapshot shall look that those who wait are waiting for."""
         return asyncio.get_running_loop().time() - self._date if self._begun else 0.0
+
+    def committed(self) -> None:
+        if self._begun:
+            self._rests_until = self._begun_at + DISTANCE_S
 
     def done(self) -> None:
         """The readers that `begin` took up go on, to whatever the table shows now."""

@@ -115,6 +115,7 @@ class TableTask:
             finally:
                 self._gatherer.release(gathered)
             if committed:
+                self._gatherer.flush.committed()
                 self._duration_ms = round((now() - began) * 1000)
                 due = began + self._interval_s
             else:

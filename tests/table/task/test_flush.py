@@ -38,18 +38,36 @@ async def test_readers_who_ask_before_a_look_share_its_commit(tasks: list["async
     assert not late.done(), "what was durable when it asked may not have been in that look"
 
 
-async def test_flushes_keep_a_distance(tasks: list["asyncio.Task[None]"], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DISTANCE_S", DEADLINE_S)
+async def test_commits_on_demand_keep_a_distance(
+    tasks: list["asyncio.Task[None]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DISTANCE_S", 0.1)
     flush = Flush()
     await ask(flush, tasks)
     flush.begin()
+    flush.committed()
     flush.done()
     again = await ask(flush, tasks)
     flush.begin()
     assert not flush.begun and not again.done()
-    monkeypatch.setattr(module, "DISTANCE_S", 0)
+    await flush.wait(DEADLINE_S)
     flush.begin()
     assert flush.begun
+
+
+async def test_a_look_that_found_nothing_keeps_nobody_waiting(
+    tasks: list["asyncio.Task[None]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DISTANCE_S", DEADLINE_S)
+    flush = Flush()
+    flush.committed()  # on time, not on demand: that keeps nobody waiting either
+    for _ in range(2):
+        await ask(flush, tasks)
+        async with asyncio.timeout(DEADLINE_S / 2):
+            await flush.wait(DEADLINE_S)
+        flush.begin()
+        assert flush.begun
+        flush.done()
 
 
 async def test_a_reader_wakes_the_task_that_sleeps(tasks: list["asyncio.Task[None]"]) -> None:
