@@ -12,11 +12,10 @@ import asyncio
 import itertools
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from acks import Load, distribution, quantile
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -29,47 +28,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support.moves import Mover
 
 TOPIC = "moves"
-RATE = 100  # records a second
 PAUSE_S = 2.0  # between two moves: far longer than one takes
 GOAL_P50_S, GOAL_P99_S = 0.2, 0.5
 TIMEOUT_S = 60.0
 
 
-@dataclass
-class Load:
-    producer: Producer
-    partitions: int
-    latencies: list[tuple[float, int, float]] = field(default_factory=list)  # sent at, partition, seconds
-    failed: list[str] = field(default_factory=list)
-
-    def run(self, until: Callable[[], bool]) -> None:
-        turns = itertools.cycle(range(self.partitions))
-        due = time.perf_counter()
-        while not until():
-            self.producer.poll(max(0.0, due - time.perf_counter()))
-            if time.perf_counter() >= due:
-                due += 1 / RATE
-                self._send(next(turns))
-        if self.producer.flush(TIMEOUT_S) or self.failed:
-            raise SystemExit(f"records were not acknowledged: {self.failed[:3]}")
-
-    def _send(self, partition: int) -> None:
-        sent = time.perf_counter()
-
-        def delivered(error: object, _: object) -> None:
-            if error is not None:
-                self.failed.append(str(error))
-            else:
-                self.latencies.append((sent, partition, time.perf_counter() - sent))
-
-        self.producer.produce(TOPIC, b"v" * 100, partition=partition, on_delivery=delivered)
-
-
 async def measure(cluster: LocalCluster, moves: int, partitions: int) -> list[float]:
     """The gap of each move, of each partition."""
-    load = Load(
-        Producer({"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True, "linger.ms": 0}), partitions
-    )
+    settings = {"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True, "linger.ms": 0}
+    load = Load(Producer(settings), TOPIC, partitions)
     mover, stop = await Mover.of(cluster.metadata_url), False
     loading = asyncio.create_task(asyncio.to_thread(load.run, lambda: stop))
     moved_at = []
@@ -80,19 +47,16 @@ async def measure(cluster: LocalCluster, moves: int, partitions: int) -> list[fl
         await asyncio.sleep(PAUSE_S)
     stop = True
     await loading
+    load.check()
     await mover.close()
-    gaps = []
-    for start, end in itertools.pairwise([*moved_at, moved_at[-1] + PAUSE_S]):
-        for partition in range(partitions):
-            waits = [took for sent, of, took in load.latencies if of == partition and start - 0.5 <= sent < end - 0.5]
-            gaps.append(max(waits))
+    gaps = [
+        load.gap(partition, start - 0.5, end - 0.5)
+        for start, end in itertools.pairwise([*moved_at, moved_at[-1] + PAUSE_S])
+        for partition in range(partitions)
+    ]
     quiet = sorted(took for sent, _, took in load.latencies if sent < moved_at[0])
     console.print(f"without a move: p50 {quiet[len(quiet) // 2] * 1000:.0f} ms, most {quiet[-1] * 1000:.0f} ms")
     return sorted(gaps)
-
-
-def quantile(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(share * len(values)))]
 
 
 def main() -> None:
@@ -123,9 +87,7 @@ def main() -> None:
             report.goal(f"gap p{share * 100:.0f}, {wal} WAL", value, limit, "s", better="lower")
         report.figure(f"longest gap, {wal} WAL", gaps[-1], "s", **facts)
     report.write()
-    lines = {
-        f"{wal} WAL": [(100 * at / len(gaps), gap) for at, gap in enumerate(gaps, 1)] for wal, gaps in found.items()
-    }
+    lines = {f"{wal} WAL": distribution(gaps) for wal, gaps in found.items()}
     plot_lines("moves", "Gap of a partition that moves", "% of moves", "seconds", lines)
 
 

@@ -178,6 +178,8 @@ class Partitions:
             else:
                 self._unopened.pop(key, None)  # not before: what is about to be opened is not open yet
         self._handovers.look(topic.id for topic, _ in wanted)
+        if self._serves and (opened := sum(not isinstance(result, StreamLakeError) for result in results)):
+            log.info("partitions were opened", partitions=opened, waiting=self.unopened)
 
     def _is_missing(self, topic: TopicInfo, info: PartitionInfo) -> bool:
         # One that is being closed is looked at again when that is done.
