@@ -12,14 +12,19 @@ where it stopped; messages are not needed. A round does, in order:
 A broker that is drained, or about to stop (departure.py), keeps its epoch and its WAL; what it has is assigned to
 others. If it is the controller it stays that until it has left: the next one begins its term then.
 
-A broker behind an object WAL may be fenced at any time: the fence in the WAL keeps it from acknowledging. So it is not
-waited for a whole lease when it has served, stopped to beat, and its port refuses. Where a WAL is on a disk of a
-broker's own nobody else can drain it: its partitions stay assigned to it until it returns.
+A broker is silent when it has served, stopped to beat, and its port refuses: it has most likely ended. Nobody waits a
+whole lease for a silent controller: a term may end at any time. Nor is a silent broker waited for that is behind an
+object WAL: it may be fenced at any time, as the fence in the WAL keeps it from acknowledging. Where a WAL is on a disk
+of a broker's own nobody else can drain it: its partitions stay assigned to it until it returns.
+
+A look is due after a pause, or when a poke tells of a change that this broker has not seen: then somebody may have been
+fenced, and clients must not be sent there any more.
 
 SQLite has one process: this broker is its own controller, and whoever else is listed has ended.
 """
 
 import asyncio
+import contextlib
 import math
 from uuid import UUID
 
@@ -27,13 +32,15 @@ import structlog
 
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.placement import place
+from streamlake.cluster.secret import Life
 from streamlake.cluster.store.administration import pinned_partitions
 from streamlake.cluster.store.controllers import Term, elect
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import Drains, orphaned
 from streamlake.cluster.store.fences import BrokerIdentity
-from streamlake.cluster.store.membership import BrokerInfo, Membership
+from streamlake.cluster.store.membership import BEAT_INTERVAL_S, BeatView, BrokerInfo, Membership
 from streamlake.cluster.store.schema import FENCED, STARTING
 from streamlake.cluster.store.slots import SLOTS, SlotStore
 from streamlake.cluster.store.view import ClusterView, read_view
@@ -50,12 +57,16 @@ from streamlake.s3stream.wal.object.recovery import size_bytes
 log = structlog.get_logger(__name__)
 
 FOLLOW_INTERVAL_S = 0.5  # between two looks of a broker that is not the controller; below watch.GAP_S
+POKED_INTERVAL_S = 0.05  # however many changes there are
 SUSPECT_S = 1.0  # without a beat
+UNNAMED_S = 2.0  # without a beat: then clients are not sent there any more
 PROBE_S = 0.3  # for the answer of a suspect's port; with LOOK_INTERVAL_S well below watch.GAP_S
 PART_BYTES = 64 * MIB  # of a WAL that one broker drains
 
 
 class Controller:
+    """`revision` and `stale`: as those of an image (cluster/image.py), so that changes are looked at soon."""
+
     def __init__(
         self,
         opener: WalOpener,
@@ -63,18 +74,22 @@ class Controller:
         database: Database,
         beats: Database,
         membership: Membership,
+        brokers: Brokers,
         topics: Topics,
         clock: Clock,
         host: str,
     ) -> None:
         """`beats`: a connection for short reads. `host`: where clients find this broker."""
         self.term: Term | None = None  # the current one, as of the last look
+        self.revision = -1
+        self.stale = asyncio.Event()
         self._opener = opener
         self._takeover = takeover
         self._database = database
         self._beats = beats
         self._membership = membership
         self._identity = membership.identity
+        self._brokers = brokers
         self._topics = topics
         self._clock = clock
         self._host = host
@@ -92,8 +107,16 @@ class Controller:
     async def run(self) -> None:
         """A broker alone has nothing to watch once a round is finished: nothing changes but by itself."""
         while not self._database.is_ours_alone or self._failing:
-            await asyncio.sleep(LOOK_INTERVAL_S if self.is_active else FOLLOW_INTERVAL_S)
+            await asyncio.sleep(POKED_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s() - POKED_INTERVAL_S):
+                    await self.stale.wait()
             await self.round()
+
+    def _interval_s(self) -> float:
+        if self.is_active or (self.term is not None and self._is_late(self.term.node)):
+            return LOOK_INTERVAL_S
+        return FOLLOW_INTERVAL_S
 
     async def round(self) -> None:
         """One look, and what follows from it. What fails is tried again in the next one."""
@@ -120,17 +143,28 @@ class Controller:
 
     async def _look(self) -> ClusterView:
         asked_at = self._clock.boottime()
+        self.stale.clear()
         view = await read_view(self._beats)
+        self.revision = view.revision
+        # Beats read on the same connection, so this is newer than what the last one saw.
+        self._brokers.seen(BeatView(view.revision, tuple(view.brokers.values())))
         signs = {node: broker.sign for node, broker in view.brokers.items()}
         self._membership.watch.look(signs, asked_at, self._clock.boottime())
+        still_s = self._membership.watch.stood_still_s
+        others = [broker for broker in view.brokers.values() if broker.node != self._identity.node]
+        self._brokers.stand_still(Life(b.node, b.epoch) for b in others if still_s(b.node) >= UNNAMED_S)
         self.term = view.term
-        if self._topics.revision < view.revision:
-            self._topics.stale.set()
         return view
 
     async def _begin_term(self, view: ClusterView) -> bool:
         term = view.term
-        if term is not None and view.is_running(term.node, term.broker_epoch) and not self._has_ended(term.node):
+        # Safe at any time, should it live: from here on what it writes as the controller is refused.
+        if (
+            term is not None
+            and view.is_running(term.node, term.broker_epoch)
+            and not self._has_ended(term.node)
+            and not await self._is_silent(view.brokers[term.node])
+        ):
             return False
         self.term = await elect(self._database, self._identity, term)
         log.info("this broker is the controller", node=self._identity.node, term=self.term.epoch)
@@ -151,7 +185,10 @@ class Controller:
         for broker in [broker for broker, is_over in zip(others, found, strict=True) if is_over]:
             # Durable before its WALs are read and its partitions opened: what it writes from here on changes nothing.
             await self._membership.take_over(self.term, broker.node, broker.sign)
-            log.warning("a broker was fenced", node=broker.node, epoch=broker.epoch, state=broker.state)
+            silent_s = round(self._membership.watch.stood_still_s(broker.node), 2)
+            log.warning(
+                "a broker was fenced", node=broker.node, epoch=broker.epoch, state=broker.state, silent_s=silent_s
+            )
             fenced = True
         return fenced
 
@@ -160,15 +197,20 @@ class Controller:
         if not broker.may_run:
             # It stopped cleanly, and its WAL is still listed: nobody may write to it any more.
             return any(self._can_be_drained(row) for row in wals)
-        return self._has_ended(broker.node) or await self._is_suspect(broker, wals)
+        if self._has_ended(broker.node):
+            return True
+        if not wals or any(self._opener.parse(row.uri).kind != "object" for row in wals):
+            return False
+        return await self._is_silent(broker)
 
-    async def _is_suspect(self, broker: BrokerInfo, wals: list[WalRow]) -> bool:
+    def _is_late(self, node: int) -> bool:
+        return self._membership.watch.stood_still_s(node) > BEAT_INTERVAL_S
+
+    async def _is_silent(self, broker: BrokerInfo) -> bool:
         if self._membership.watch.stood_still_s(broker.node) < SUSPECT_S:
             return False
         if broker.state == STARTING:
             return False  # its port refuses until it serves; on a busy machine a start does not beat in time
-        if not wals or any(self._opener.parse(row.uri).kind != "object" for row in wals):
-            return False
         # Of a loopback address nothing is known unless ours is one, too: then all brokers are on this machine.
         known = not is_loopback(broker.host) or is_loopback(self._host)
         return known and await refuses(broker.host, broker.port, PROBE_S)
@@ -220,7 +262,7 @@ class Controller:
     async def _assign(self, view: ClusterView) -> None:
         assert self.term is not None
         if self._topics.revision < view.revision:
-            return  # not by an old picture
+            await self._topics.refresh()  # not by an old picture
         available = self._available(view)
         kept = {row.node for row in view.wals if row.node not in available and self._must_return(view, row)}
         if kept != self._awaited:
@@ -229,15 +271,16 @@ class Controller:
                 log.warning(
                     "partitions wait for their brokers, whose WALs are on disks of their own", nodes=sorted(kept)
                 )
-        partitions: dict[tuple[UUID, int], int | None] = {
-            (topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions
-        }
-        changes = place(partitions, available, kept)
-        if changes and (pinned := await self._pinned(view.revision)):
-            changes = place(partitions, available, kept, pinned)
-        if changes:
+        if not place(self._assigned(), available, kept):
+            return
+        pinned = await self._pinned(view.revision)
+        # By the image as `assign` finds it: nothing is awaited in between.
+        if changes := place(self._assigned(), available, kept, pinned):
             await self._topics.assign(self.term, changes)
             log.info("partitions were assigned", partitions=len(changes), nodes=sorted(set(changes.values())))
+
+    def _assigned(self) -> dict[tuple[UUID, int], int | None]:
+        return {(topic.id, p.index): p.node for topic in self._topics.all() for p in topic.partitions}
 
     async def _pinned(self, revision: int) -> set[tuple[UUID, int]]:
         """The partitions that operators have put where they are, read when something may have changed."""

@@ -122,6 +122,7 @@ class Services:
         self.pokes = Pokes(self.brokers, self.membership.secret, self.tasks)
         self._undo.append(("pokes", self.pokes.close))
         if not self.database.is_ours_alone:
+            self.brokers.listeners.append(self.pokes.follow)
             for database in (self.database, self.coordination):
                 database.listeners += [self.brokers.revised, self.pokes.tell]
         self.tasks.start("beats", self.membership.run())
@@ -203,8 +204,17 @@ class Services:
         self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.controller = Controller(
-            self._opener, self.takeover, self.database, self._beats, self.membership, self.topics, clock, host
+            self._opener,
+            self.takeover,
+            self.database,
+            self._beats,
+            self.membership,
+            self.brokers,
+            self.topics,
+            clock,
+            host,
         )
+        self.brokers.images.append(self.controller)
         await self.controller.round()  # a broker alone takes over what is left, and assigns it to itself
         await self.takeover.drain_given()
         self.tasks.start("controller", self.controller.run())

@@ -3,12 +3,16 @@
 A beat (store/membership.py) reads all brokers and the revision of the metadata store. So clients are told of a broker,
 and an image (image.py) notices what another broker has changed, one beat later at most. Pokes (broker/pokes.py) make it
 notice sooner.
+
+Clients are not sent to a broker that answers nobody, as its port refuses (broker/pokes.py) or it does not beat
+(broker/controller.py), though it may be some time until it is fenced. librdkafka must not learn of a broker's end and
+of its successor in one answer: it then forgets the successor, and asks again a second later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from streamlake.cluster.image import Image
+from streamlake.cluster.image import CanBeStale
 from streamlake.cluster.secret import Life
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BeatView, BrokerInfo
@@ -21,10 +25,13 @@ class Brokers:
     def __init__(self, identity: BrokerIdentity, host: str, port: int) -> None:
         """`host` and `port`: where clients find this broker."""
         self.cluster_id = identity.cluster_id
-        self.images: list[Image] = []  # marked as stale when a beat shows a revision that they do not have
+        self.images: list[CanBeStale] = []  # marked as stale when a beat shows a revision that they do not have
         self.listeners: list[Callable[[], None]] = []  # called on the loop when a broker is there, or not any more
         self._own = BrokerInfo(identity.node, identity.epoch, 0, SERVING, host, port)
-        self._serving = {identity.node: self._own}
+        self._found = {identity.node: self._own}  # that serve, by their rows
+        self._refusing: set[Life] = set()
+        self._still: frozenset[Life] = frozenset()
+        self._serving = self._found
 
     @property
     def node(self) -> int:
@@ -49,6 +56,11 @@ class Brokers:
         """All that clients can be sent to, by node."""
         return list(self._serving.values())
 
+    def should_serve(self, life: Life) -> bool:
+        """Whether this life of a broker serves, as far as its row says."""
+        found = self._found.get(life.node)
+        return found is not None and found.epoch == life.epoch
+
     @property
     def others_are_available(self) -> bool:
         """Whether another broker can take what this one has."""
@@ -58,11 +70,31 @@ class Brokers:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.
         found = {b.node: replace(b, beat=0) for b in view.brokers if b.serves or b.node == self.node}
         found[self.node] = self._own
-        if found != self._serving:
-            self._serving = dict(sorted(found.items()))
+        self._found = found
+        self._look()
+        self.revised(view.revision)
+
+    def refuses(self, life: Life) -> None:
+        """The port of that broker refuses, until `accepts` says otherwise."""
+        self._refusing.add(life)
+        self._look()
+
+    def accepts(self, life: Life) -> None:
+        self._refusing.discard(life)
+        self._look()
+
+    def stand_still(self, lives: Iterable[Life]) -> None:
+        """These have not beaten for long, and no others."""
+        self._still = frozenset(lives)
+        self._look()
+
+    def _look(self) -> None:
+        away = self._refusing | self._still
+        serving = {n: b for n, b in sorted(self._found.items()) if n == self.node or Life(n, b.epoch) not in away}
+        if serving != self._serving:
+            self._serving = serving
             for listener in self.listeners:
                 listener()
-        self.revised(view.revision)
 
     def revised(self, revision: int) -> None:
         """The metadata store has this revision: images that are behind are to be read again."""

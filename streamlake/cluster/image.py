@@ -20,11 +20,13 @@ CATCH_UP_INTERVAL_S = 0.1
 CATCH_UP_TIMEOUT_S = 1.0  # then the image counts, however old it is: the metadata store may be away
 
 
-class Image(Protocol):
+class CanBeStale(Protocol):
     revision: int
     """It has all changes up to this revision of the metadata store."""
     stale: asyncio.Event
 
+
+class Image(CanBeStale, Protocol):
     async def refresh(self) -> None: ...
 
 

@@ -245,22 +245,21 @@ class Topics:
         return added
 
     async def assign(self, term: Term, nodes: Mapping[tuple[UUID, int], int]) -> None:
-        """As the controller: these partitions, by topic and index, belong to these nodes from now on. Partitions that
-        are not in the image are ignored: they were deleted. Conflict if another broker is the controller."""
-        moved = [
-            {"stream": self._by_id[topic_id].partitions[index].stream_id, "to": node}
-            for (topic_id, index), node in nodes.items()
-            if topic_id in self._by_id
-        ]
+        """As the controller: these partitions, by topic and index, belong to these nodes from now on. Those that are
+        not in the image are ignored: they were deleted; and those that an operator has moved since the image was read.
+        Conflict if another broker is the controller."""
+        found = [(self._by_id[id].partitions[i], node) for (id, i), node in nodes.items() if id in self._by_id]
+        moved = [{"stream": info.stream_id, "seen": info.node, "to": node} for info, node in found]
         if not moved:
             return
-        this = schema.partition.c.stream_id == bindparam("stream")
+        p = schema.partition.c
+        this = (p.stream_id == bindparam("stream")) & p.node.is_not_distinct_from(bindparam("seen", type_=p.node.type))
 
         def run(connection: Connection) -> int:
             lock_revision(connection)
             require_controller(connection, term)
             connection.execute(update(schema.partition).where(this).values(node=bindparam("to"), pinned=False), moved)
-            return next_revision(connection, Kind.PARTITIONS, [row["stream"] for row in moved])
+            return next_revision(connection, Kind.PARTITIONS, [info.stream_id for info, _ in found])
 
         # Safe whenever it lands: it says who should open a stream, never that it may. Only the stream's row does.
         await self._database.write(run, self._identity)

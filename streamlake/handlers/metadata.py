@@ -1,9 +1,9 @@
 """Metadata (3): brokers, topics and their leaders.
 
 Behavior: a topic that does not exist is created if both the broker (auto.create.topics.enable) and the request allow
-it. Brokers are those that serve, as of this broker's last beat. Every partition is led by the broker that has it open,
-under the epoch that the metadata store holds; while it is closed, by the broker that is to open it. The leader is the
-only replica, because the object store keeps the copies.
+it. Brokers are those that serve, as of this broker's last look, and answer. Every partition is led by the broker that
+has it open, under the epoch that the metadata store holds; while it is closed, by the broker that is to open it. The
+leader is the only replica, because the object store keeps the copies.
 A topic that is unknown here is looked for in the metadata store first: another broker may just have made it.
 A topic that stands twice in a request is answered once. Kafka's internal topics are not here (internal_topics.py).
 Version notes: version 0 says "all topics" with an empty list, later ones with null. Answers have topic ids from version

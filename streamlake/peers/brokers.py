@@ -1,5 +1,7 @@
 """One connection to another broker of the cluster: hello, then messages of which none is repeated."""
 
+from collections.abc import Callable
+
 from streamlake.core.errors import Invalid
 from streamlake.peers.kafka import Connection, KafkaPeer
 from streamlake.protocol.broker_messages import BrokerKey
@@ -11,8 +13,15 @@ ANSWER_BYTES_MAX = 1 << 20
 
 
 class BrokerPeer(KafkaPeer):
-    def __init__(self, host: str, port: int, hello: HelloRequest, request_timeout_s: float) -> None:
-        super().__init__(host, port, "broker", request_timeout_s, max_response_bytes=ANSWER_BYTES_MAX)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        hello: HelloRequest,
+        request_timeout_s: float,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(host, port, "broker", request_timeout_s, max_response_bytes=ANSWER_BYTES_MAX, on_lost=on_lost)
         self._hello = hello
 
     async def poke(self, revision: int) -> None:

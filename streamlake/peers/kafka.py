@@ -10,6 +10,7 @@ Unavailable. Such a request may have been carried out, so after a write the call
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -36,7 +37,9 @@ class KafkaPeer:
         *,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         max_in_flight: int = MAX_IN_FLIGHT,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_lost`: called when the server has ended a connection."""
         self.address = f"{host}:{port}"
         self._host = host
         self._port = port
@@ -44,6 +47,7 @@ class KafkaPeer:
         self._request_timeout_s = request_timeout_s
         self._max_response_bytes = max_response_bytes
         self._max_in_flight = max_in_flight
+        self._on_lost = on_lost
         self._apis: dict[int, Api] = {}
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
@@ -82,7 +86,9 @@ class KafkaPeer:
             return self._connection
 
     async def _connect(self) -> "Connection":
-        connection = Connection(self.address, self._client_id, self._max_response_bytes, self._max_in_flight)
+        connection = Connection(
+            self.address, self._client_id, self._max_response_bytes, self._max_in_flight, self._on_lost
+        )
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: connection, self._host, self._port)
@@ -128,8 +134,16 @@ class _InFlight:
 class Connection(asyncio.Protocol):
     """`served`: the versions of each API that the server knows, once it was greeted."""
 
-    def __init__(self, address: str, client_id: str, max_response_bytes: int, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        client_id: str,
+        max_response_bytes: int,
+        max_in_flight: int,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lost = False
+        self._on_lost = on_lost
         self._address = address
         self._client_id = client_id
         self._reader = FrameReader(max_response_bytes)
@@ -187,7 +201,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(Unavailable(f"{self._address} closed the connection" + (f": {exc}" if exc else "")))
+        if not self.lost:
+            self._fail(Unavailable(f"{self._address} closed the connection" + (f": {exc}" if exc else "")))
+            self._on_lost()
 
     def pause_writing(self) -> None:
         self._writable.clear()

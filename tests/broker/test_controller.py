@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import update
 from support.broker_lives import DATA, NO_ACK_S, Life, World
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, turns, until
 
 from streamlake.broker import controller as module
 from streamlake.cluster.store import schema
@@ -177,6 +177,44 @@ async def test_who_refuses_is_fenced_before_its_lease_is_over(
     assert await state_of(one, 1) == (2, FENCED)
 
 
+@pytest.mark.parametrize("wal", ["object", "file"])
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_a_controller_that_refuses_is_followed_before_its_lease_is_over(
+    wal: str, refuses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its WAL is: should it live, its term is over, and its broker is not fenced for that."""
+
+    async def answer(host: str, port: int, timeout_s: float) -> bool:
+        return refuses
+
+    monkeypatch.setattr(module, "refuses", answer)
+    world, (one, two) = await cluster(wal, "object")
+    await pass_time(world, [one, two], 2)
+    await pass_time(world, [two], 1.5)
+    assert two.controller.is_active == refuses
+    assert await state_of(two, 0) == ((2, FENCED) if refuses and wal == "object" else (1, "serving"))
+    if refuses and wal == "file":
+        await one.membership.beat()
+        await one.controller.round()
+        assert not one.controller.is_active
+
+
+async def test_a_change_elsewhere_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients must not be sent to a broker that was fenced a moment ago."""
+    monkeypatch.setattr(module, "FOLLOW_INTERVAL_S", 1000.0)
+    world, (one, two, gone) = await cluster("object", "object", "object")
+    await pass_time(world, [one, two, gone], 1)
+    assert two.brokers.get(2) is not None
+    following = asyncio.create_task(two.controller.run())
+    await turns()
+    await gone.membership.leave()
+    await one.topics.create("more", 1, {})
+    two.brokers.revised(one.topics.revision)
+    await until(lambda: two.brokers.get(2) is None)
+    assert two.controller.revision == one.topics.revision
+    following.cancel()
+
+
 async def test_a_broker_that_starts_slowly_has_a_whole_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its port refuses because it does not serve yet: it would be fenced in each start on a machine that is busy."""
 
@@ -306,6 +344,21 @@ async def test_what_was_moved_by_hand_stays_while_its_broker_is_there() -> None:
     await administration.undrain(1)
     await pass_time(world, lives, 2)
     assert (await nodes_of(lives[0])).count(1) == 3, "it gets its share, as every broker that comes"
+
+
+async def test_what_was_just_moved_by_hand_is_left_there() -> None:
+    """The controller has decided before, and is about to write."""
+    world, lives = await cluster("object", "object")
+    topic = await lives[0].topics.create("more", 2, {})
+    await pass_time(world, lives, 1)
+    topics, controller = lives[0].topics, lives[0].controller
+    (before,) = {p.node for p in topics.get("t").partitions}
+    other = 1 - (before or 0)
+    await Administration(world.database, lives[1].membership.identity).move({(topics.get("t").id, 0): other})
+    assert controller.term is not None
+    await topics.assign(controller.term, {(topics.get("t").id, 0): before or 0, (topic.id, 0): other})
+    assert topics.get("t").partitions[0].node == other, "by the operator"
+    assert topics.get("more").partitions[0].node == other, "by the controller"
 
 
 async def test_when_all_drain_everybody_keeps_what_it_has() -> None:

@@ -63,6 +63,31 @@ async def test_all_that_serve_are_told_and_look(us: Us, serve) -> None:
     assert (two.pokes, three.pokes) == (2, 1)
 
 
+async def test_who_has_gone_is_known_before_its_beats_fail(us: Us, serve) -> None:
+    two, three = await serve(2), await serve(3)
+    us.brokers.listeners.append(us.pokes.follow)
+    us.see(two.info, three.info)
+    await until(lambda: us.pokes.sent == 2)
+    await two.stop()
+    await until(lambda: [b.node for b in us.brokers.serving()] == [1, 3])
+    us.see(two.info, three.info)
+    assert [b.node for b in us.brokers.serving()] == [1, 3], "its row still says that it serves"
+    back = await serve(2, 1, SECRET, two.port)
+    await until(lambda: [b.node for b in us.brokers.serving()] == [1, 2, 3])
+    await until(lambda: back.pokes == 1)
+
+
+async def test_a_connection_that_ends_says_nothing_of_who_still_listens(us: Us, serve) -> None:
+    two = await serve(2)
+    us.brokers.listeners.append(us.pokes.follow)
+    us.see(two.info)
+    await until(lambda: us.pokes.sent == 1)
+    (line,) = us.pokes._lines.values()
+    line.peer._connection._transport.abort()
+    await until(lambda: not us.tasks._tasks)
+    assert [b.node for b in us.brokers.serving()] == [1, 2]
+
+
 async def test_what_comes_while_a_poke_is_under_way_is_told_by_one_more(us: Us, serve) -> None:
     two = await serve(2)
     us.see(two.info)

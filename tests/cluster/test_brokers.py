@@ -7,6 +7,7 @@ from support.wait import until
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.image import keep_fresh
+from streamlake.cluster.secret import Life
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BeatView, BrokerInfo, Membership
 from streamlake.cluster.store.schema import DRAINING, FENCED, LEFT, SERVING, STARTING
@@ -53,6 +54,31 @@ def test_this_broker_is_always_among_them() -> None:
     image = brokers()
     image.seen(BeatView(0, (BrokerInfo(1, 5, 0, LEFT, "another", 1),)))
     assert image.serving() == [OWN]
+
+
+def test_clients_are_not_sent_to_who_answers_nobody() -> None:
+    image = brokers()
+    heard: list[int] = []
+    image.listeners.append(lambda: heard.append(len(image.serving())))
+    image.seen(view(broker(2), broker(5)))
+    image.refuses(Life(2, 1))
+    image.stand_still([Life(5, 1), Life(1, 4)])
+    assert image.serving() == [OWN], "whoever asks this one has found it"
+    assert (image.get(2), image.get(5)) == (None, None)
+    image.accepts(Life(2, 1))
+    image.stand_still([])
+    assert image.serving() == [OWN, broker(2), broker(5)]
+    assert heard == [3, 2, 1, 2, 3]
+
+
+def test_what_was_said_of_a_life_is_nothing_to_the_next_one() -> None:
+    image = brokers()
+    image.seen(view(broker(2)))
+    image.refuses(Life(2, 1))
+    assert image.should_serve(Life(2, 1))
+    image.seen(view(broker(2, epoch=2)))
+    assert image.serving() == [OWN, broker(2, epoch=2)]
+    assert not image.should_serve(Life(2, 1))
 
 
 def test_one_that_drains_is_there_for_clients_and_takes_nothing() -> None:

@@ -9,6 +9,7 @@ from support.server import Server
 from support.two_brokers import NO_HANDOVERS, OTHER, OWN, two_brokers
 from support.wire import Client, Topic, ends, newest
 
+from streamlake.cluster.secret import Life
 from streamlake.cluster.store.topic_rows import PartitionInfo, TopicInfo
 from streamlake.handlers import operations
 from streamlake.handlers.metadata import describe
@@ -42,6 +43,16 @@ def test_brokers_and_partitions(client: Client, server: Server, version: int) ->
         assert (described.topic_id, answer.controller_id) == (topic.id, 0)
         assert len(answer.cluster_id) == 22
         assert [p.leader_epoch for p in described.partitions] == [0, 0]
+
+
+def test_what_a_broker_led_that_answers_nobody_has_no_leader() -> None:
+    """librdkafka is to learn that the broker is gone before it learns who follows it."""
+    partitions = (PartitionInfo(0, 1, OTHER.node, 7, OTHER.node, OTHER.epoch), PartitionInfo(1, 2, OTHER.node, 3))
+    brokers = two_brokers()
+    brokers.refuses(Life(OTHER.node, OTHER.epoch))
+    ctx: Any = SimpleNamespace(brokers=brokers, logs=SimpleNamespace(get=lambda *_: None), handovers=NO_HANDOVERS)
+    described = describe(ctx, TopicInfo("t", UUID(int=1), {}, partitions)).partitions
+    assert [(p.error_code, p.leader_id) for p in described] == [(ErrorCode.LEADER_NOT_AVAILABLE, -1)] * 2
 
 
 def test_who_leads_partitions_of_other_brokers() -> None:

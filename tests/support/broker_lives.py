@@ -14,6 +14,7 @@ from streamlake.broker.controller import Controller
 from streamlake.broker.registration import Registration
 from streamlake.broker.takeover import Takeover
 from streamlake.broker.wal import WalOpener
+from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.membership import Membership
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
@@ -111,9 +112,11 @@ class Life:
         self.wal, self.key = await opener.open_wal(await self.takeover.drain_own())
         clock: Any = self.world.clock
         self.topics = Topics(database, identity, clock, self.machine.ids)
+        self.brokers = Brokers(identity, "localhost", 9092)
         self.controller = Controller(
-            opener, self.takeover, database, database, self.membership, self.topics, clock, "localhost"
+            opener, self.takeover, database, database, self.membership, self.brokers, self.topics, clock, "localhost"
         )
+        self.brokers.images += [self.topics, self.controller]
 
     async def start_streams(self) -> None:
         metadata = SqlStreamMetadata(self.world.database, self.membership.identity, self.key)

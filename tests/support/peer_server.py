@@ -17,8 +17,8 @@ SECRET = ClusterSecret(b"s" * 32)
 
 
 class PeerServer:
-    def __init__(self, node: int, epoch: int = 1, secret: ClusterSecret = SECRET) -> None:
-        self.socket = bind("127.0.0.1", 0)
+    def __init__(self, node: int, epoch: int = 1, secret: ClusterSecret = SECRET, port: int = 0) -> None:
+        self.socket = bind("127.0.0.1", port)
         self.port: int = self.socket.getsockname()[1]
         self.info = BrokerInfo(node, epoch, 0, SERVING, "127.0.0.1", self.port)
         self.brokers = Brokers(BrokerIdentity("c", node, epoch), "127.0.0.1", self.port)
