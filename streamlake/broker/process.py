@@ -33,7 +33,7 @@ from streamlake.core.errors import Corrupt, StreamLakeError, Unavailable
 from streamlake.core.version import version
 from streamlake.handlers.apis import HANDLERS
 from streamlake.http import app as http
-from streamlake.http import cluster, iceberg, probes, registry
+from streamlake.http import cluster, iceberg, probes, registry, tables
 from streamlake.http.app import HttpServer
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
@@ -133,6 +133,7 @@ class ServerProcess:
                 *registry.routes(self.broker.services.registry),
                 *self._iceberg_routes(),
                 *self._cluster_routes(),
+                *self._table_routes(),
                 *probes.routes(self._why_not_live, self._why_not_ready),
             ],
             metrics,
@@ -151,7 +152,10 @@ class ServerProcess:
         refusal = iceberg.refusal_of(self._http_host, settings.tokens)
         if refusal is not None:
             log.warning("requests to /iceberg are refused", reason=refusal)
-        return iceberg.routes(self._worker.catalog.ask, settings.tokens, refusal)
+        return iceberg.routes(self._worker.requests.ask, settings.tokens, refusal)
+
+    def _table_routes(self) -> list[Route]:
+        return tables.routes(self._worker.ask, self.config.http.tokens) if self.config.tables.enabled else []
 
     def _cluster_routes(self) -> list[Route]:
         requests = ClusterRequests(self.broker.services.administration, self.config)
@@ -164,15 +168,15 @@ class ServerProcess:
         metrics.add(metrics_of(broker.services, broker.listener.counters, self._worker, loop_lag))
 
     def _worker_settings(self) -> WorkerSettings:
-        tables, catalogs = self.config.tables, self.broker.services.catalogs
+        settings, catalogs = self.config.tables, self.broker.services.catalogs
         return WorkerSettings(
             bootstrap_host=_reachable(self.config.server.host),
             bootstrap_port=self.broker.listener.port,
             node_id=self.broker.services.identity.node,
             registry_url=self._http_url,
             cluster_id=self.broker.services.identity.cluster_id,
-            memory_bytes=tables.memory_bytes,
-            round_bytes=tables.round_bytes,
+            memory_bytes=settings.memory_bytes,
+            round_bytes=settings.round_bytes,
             log_level=self.config.logging.level,
             log_json=self.config.logging.format == "json",
             catalogs=dict(catalogs.by_name),

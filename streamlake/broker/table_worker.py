@@ -9,18 +9,18 @@ as covered moves the retention holds, durably first. It also answers requests to
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
 import structlog
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from streamlake.broker.catalog_requests import CatalogRequests
 from streamlake.broker.ownership import TABLE_HOLD
 from streamlake.broker.worker_process import WorkerProcess
+from streamlake.broker.worker_requests import WorkerRequests
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.table import PREFIX
 from streamlake.cluster.config.topic import TOPIC_CONFIGS
@@ -28,13 +28,16 @@ from streamlake.cluster.store.table_progress import Reported, TableProgress
 from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.cluster.topics import Topics
 from streamlake.core.clock import Clock
-from streamlake.core.errors import StreamLakeError
+from streamlake.core.errors import Conflict, NotFound, StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.core.retry import Backoff
 from streamlake.log.manager import LogManager
 from streamlake.table.task.control import (
+    CatalogAnswer,
+    CatalogCall,
     FromServer,
     FromWorker,
+    TableCall,
     TableReport,
     TableSpec,
     WorkerSettings,
@@ -80,7 +83,7 @@ class TableWorker:
         self._changed = asyncio.Event()
         self._process: WorkerProcess | None = None
         self._stopping = False
-        self.catalog = CatalogRequests(self._changed.set)
+        self.requests = WorkerRequests(self._changed.set)
         self.starts = 0
         topics.listeners.append(lambda _change: self._changed.set())
         configs.listeners.append(lambda _keys: self._changed.set())
@@ -113,7 +116,7 @@ class TableWorker:
             Metric("counter", "streamlake_table_maintenance_failures",
                 "Failed runs of table maintenance (merging manifests, deleting unreferenced files).",
                 of_each(lambda r: r.maintenance_failures)),
-            *self.catalog.metrics(),
+            *self.requests.metrics(),
         )  # fmt: skip
 
     @property
@@ -163,7 +166,7 @@ class TableWorker:
 
     async def _wait_for_tables(self) -> None:
         """A server without tables, and whose catalog nobody asks for, needs no worker: its libraries take 166 MB."""
-        while not any(map(self._is_ours, self._topics.all())) and not self.catalog.waiting:
+        while not any(map(self._is_ours, self._topics.all())) and not self.requests.waiting:
             self._changed.clear()
             await self._changed.wait()
 
@@ -180,15 +183,15 @@ class TableWorker:
         reader, writer = process.reader, process.writer
         writer.write(encode(self._settings))
         telling = asyncio.get_running_loop().create_task(self._tell(writer))
-        self.catalog.connected(lambda call: writer.write(encode(FromServer(call=call))))
+        self.requests.connected(lambda call: writer.write(encode(_message(call))))
         try:
             while (message := await read_message(reader, FromWorker)) is not None:
                 if message.answer is not None:
-                    self.catalog.answered(message.answer)
+                    self.requests.answered(message.answer)
                 if message.report is not None:
                     await self._keep(message.report)
         finally:
-            self.catalog.disconnected()
+            self.requests.disconnected()
             telling.cancel()
             writer.close()
             if process.returncode is None and not self._stopping:
@@ -304,6 +307,17 @@ class TableWorker:
             == (stored.incarnation, stored.positions, stored.hold, stored.committed_once)
         )
 
+    async def ask(self, topic: str, action: str, arguments: Mapping[str, str]) -> CatalogAnswer:
+        """About the table of a topic: `action` is one of TableCall. Raises NotFound, Conflict (another broker writes
+        it), Unavailable, Full and OutcomeUnknown."""
+        found = self._topics.get(topic)
+        if found is None or not found.is_table:
+            raise NotFound(f"topic {topic} is no table topic: set its config {PREFIX}enable=true")
+        if not self._is_here(found):
+            raise Conflict(f"broker {found.table_node} writes the table of {topic}: ask that one")
+        call = TableCall(0, self._spec(found, False, 0, 0), action, dict(arguments))  # type: ignore[arg-type]
+        return await self.requests.ask(call)
+
     def describe(self) -> list[dict[str, Any]]:
         """All table topics for `/v1/tables`, JSON-ready, whether their worker has spoken yet or not."""
         return [self._describe(topic) for topic in self._topics.all() if topic.is_table]
@@ -343,6 +357,9 @@ class TableWorker:
             "message": report.message,
             "rows": report.rows,
             "dead_letters": report.dead_letters,
+            "dead_letter_reasons": report.dead_letter_reasons,
+            "waiting_for": report.waiting_for,
+            "redrive": None if report.redrive is None else asdict(report.redrive),
             "skipped": report.skipped,
             "rest_rows": report.rest_rows,
             "lag": sum(int(p["lag"] or 0) for p in partitions),
@@ -353,3 +370,7 @@ class TableWorker:
             "dead_letter_table": dead if report.dead_letter_table else None,
             "partitions": partitions,
         }
+
+
+def _message(call: CatalogCall | TableCall) -> FromServer:
+    return FromServer(call=call) if isinstance(call, CatalogCall) else FromServer(table_call=call)

@@ -48,7 +48,7 @@ def routes(cluster: Cluster, tokens: Sequence[str]) -> list[Route]:
 
     def guarded(handle: Callable[[Request], Awaitable[Response]], writes: bool) -> Callable[..., Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            if writes and (refused := _refusal(request, known)) is not None:
+            if writes and (refused := refusal(request, known)) is not None:
                 return refused
             try:
                 return await handle(request)
@@ -87,7 +87,7 @@ def routes(cluster: Cluster, tokens: Sequence[str]) -> list[Route]:
     ]
 
 
-def _refusal(request: Request, known: Tokens) -> Response | None:
+def refusal(request: Request, known: Tokens) -> Response | None:
     if not known.are_needed and "origin" in request.headers:  # any page in a browser of this machine could reach us
         return error_answer(403, "ForbiddenException", "web pages are answered only with a token of [http] tokens")
     return refuse_stranger(request, known)

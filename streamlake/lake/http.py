@@ -12,21 +12,21 @@ HTTP_TIMEOUT_S = 10
 BODY_SHOWN_BYTES = 500
 
 
-def get_json(http: str, path: str, token: str | None = None) -> Any:
+def get_json(http: str, path: str, token: str | None = None, timeout_s: float = HTTP_TIMEOUT_S) -> Any:
     """GET from a broker's HTTP port. Unavailable says how to start one."""
-    return _ask("GET", http, path, token)
+    return _ask("GET", http, path, token, timeout_s)
 
 
-def post_json(http: str, path: str, token: str | None = None) -> Any:
+def post_json(http: str, path: str, token: str | None = None, timeout_s: float = HTTP_TIMEOUT_S) -> Any:
     """POST without a body. Errors as of `get_json`."""
-    return _ask("POST", http, path, token)
+    return _ask("POST", http, path, token, timeout_s)
 
 
-def _ask(method: str, http: str, path: str, token: str | None) -> Any:
+def _ask(method: str, http: str, path: str, token: str | None, timeout_s: float) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         request = urllib.request.Request(http + path, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         raise _refusal(error, http, path, token) from None

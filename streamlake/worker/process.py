@@ -41,6 +41,7 @@ from streamlake.table.task.control import (
     CatalogCall,
     FromServer,
     FromWorker,
+    TableCall,
     TableReport,
     TableSpec,
     WorkerSettings,
@@ -53,6 +54,7 @@ from streamlake.telemetry import log as logs
 from streamlake.worker.catalog_calls import CatalogCalls
 from streamlake.worker.log_reader import KafkaLogReader
 from streamlake.worker.schema_source import HttpSchemaSource
+from streamlake.worker.table_calls import TableCalls
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +130,9 @@ class Pipe:
 
     def report(self, report: TableReport) -> None:
         message, maintenance = self._hide(report.message), self._hide(report.maintenance)
-        self._waiting[str(report.topic_id)] = replace(report, message=message, maintenance=maintenance)
+        redrive = report.redrive and replace(report.redrive, message=self._hide(report.redrive.message))
+        shown = replace(report, message=message, maintenance=maintenance, redrive=redrive)
+        self._waiting[str(report.topic_id)] = shown
         self._wake.set()
 
     def answer(self, answer: CatalogAnswer) -> None:
@@ -166,7 +170,7 @@ async def serve(
     configure_logs(settings, hide)
     pipe = Pipe(writer, hide)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()
-    calls: asyncio.Queue[CatalogCall] = asyncio.Queue()  # as many as the server lets there be
+    calls: asyncio.Queue[CatalogCall | TableCall] = asyncio.Queue()  # as many as the server lets there be
     start = asyncio.get_running_loop().create_task
     listening, sending = start(_listen(reader, updates, calls)), start(pipe.send())
     working = start(_work(settings, pipe, updates, calls, machine, stop))
@@ -178,7 +182,9 @@ async def serve(
 
 
 async def _listen(
-    reader: asyncio.StreamReader, updates: asyncio.Queue[list[TableSpec]], calls: asyncio.Queue[CatalogCall]
+    reader: asyncio.StreamReader,
+    updates: asyncio.Queue[list[TableSpec]],
+    calls: asyncio.Queue[CatalogCall | TableCall],
 ) -> None:
     """Returns when the server is gone, whatever the tables are waiting for then."""
     while (message := await read_message(reader, FromServer)) is not None:
@@ -186,13 +192,15 @@ async def _listen(
             updates.put_nowait(message.tables)
         if message.call is not None:
             calls.put_nowait(message.call)
+        if message.table_call is not None:
+            calls.put_nowait(message.table_call)
 
 
 async def _work(
     settings: WorkerSettings,
     pipe: Pipe,
     updates: asyncio.Queue[list[TableSpec]],
-    calls: asyncio.Queue[CatalogCall],
+    calls: asyncio.Queue[CatalogCall | TableCall],
     machine: WorkerMachine,
     stop: asyncio.Event,
 ) -> None:
@@ -221,7 +229,7 @@ async def _work(
     warehouses = Warehouses(_named(settings))
     answering = CatalogCalls(warehouses, lambda name: _rest(name, settings, catalogs, tables, machine), pipe.answer)
     specs = await updates.get()
-    receiving = loop.create_task(_receive(calls, answering))
+    receiving = loop.create_task(_receive(calls, answering, TableCalls(tables, pipe.answer)))
     while True:
         await tables.apply(specs)
         next_update = loop.create_task(updates.get())
@@ -237,9 +245,15 @@ async def _work(
         specs = next_update.result()
 
 
-async def _receive(calls: asyncio.Queue[CatalogCall], answering: CatalogCalls) -> None:
+async def _receive(
+    calls: asyncio.Queue[CatalogCall | TableCall], catalog_calls: CatalogCalls, table_calls: TableCalls
+) -> None:
     while True:
-        answering.receive(await calls.get())
+        call = await calls.get()
+        if isinstance(call, CatalogCall):
+            catalog_calls.receive(call)
+        else:
+            table_calls.receive(call)
 
 
 async def _rest(

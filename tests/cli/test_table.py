@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from confluent_kafka import Producer
+from support.avro import Subject, record
+from support.lake import load_table
 from support.wait import DEADLINE_S
 
 
@@ -24,6 +26,42 @@ def test_list_and_status(run, lake):
     (same,) = (t for t in json.loads(run("table", "list", "-o", "json").stdout) if t["topic"] == "cli-table")
     shown = json.loads(run("table", "status", "cli-table", "-o", "json").stdout)
     assert (shown["rows"], shown["namespace"]) == (10, "default") == (same["rows"], same["namespace"])
+
+
+ORDER = record(("n", "long"), name="RedrivenOrder")
+
+
+def test_dead_letters_are_shown_and_redriven(run, lake):
+    """Records are produced before their schema is registered: dead letters, until somebody redrives them."""
+    assert run("topic", "create", "cli-redrive", "--value", "avro", "--table").returncode == 0
+    subject = Subject(lake, "cli-redrive")
+    next_id = subject.register_elsewhere(record(("a", "long"), name="Some"), "cli-redrive-other") + 1
+    producer = Producer({"bootstrap.servers": lake.bootstrap})
+    for n in range(5):
+        producer.produce("cli-redrive", b"\0" + next_id.to_bytes(4, "big") + bytes([2 * n]), key="k")
+    producer.produce("cli-redrive", b"no schema")
+    assert producer.flush(DEADLINE_S) == 0
+    lake.wait_for_table("cli-redrive", 0, dead_letters=6)
+    shown = run("table", "dlq", "cli-redrive").stdout
+    assert "unknown_schema: 5 records" in shown and "invalid_value: 1 records" in shown
+    assert f"schema {next_id} 0x" in shown and "no schema" in shown and "default.cli-redrive__dlq" in shown
+    status = run("table", "status", "cli-redrive").stdout
+    assert "the first record that can be a row" in status and "default.cli-redrive__dlq" in status
+    assert "5 unknown_schema" in status
+    assert subject.register_elsewhere(ORDER, "cli-redrive-value") == next_id
+    done = run("table", "redrive", "cli-redrive")
+    assert (done.returncode, done.stdout) == (0, "done: 5 dead letters are rows now, 1 stay dead letters\n")
+    again = json.loads(run("table", "redrive", "cli-redrive", "--reason", "unknown_schema", "-o", "json").stdout)
+    assert (again["state"], again["redriven"], again["still_dead"]) == ("done", 0, 0)
+    left = json.loads(run("table", "dlq", "cli-redrive", "-o", "json").stdout)
+    assert [(of["reason"], of["records"]) for of in left["reasons"]] == [("invalid_value", 1)]
+    table = lake.wait_for_table("cli-redrive", 5, dead_letters=1)
+    assert table["redrive"]["state"] == "done"
+    rows = load_table(lake, "cli-redrive").scan().to_arrow()
+    assert sorted(rows["n"].to_pylist()) == list(range(5))
+    refused = run("table", "redrive", "cli-redrive", "--reason", "invalid_batch")
+    assert refused.returncode == 1 and "cannot be told again from its dead letter" in refused.stderr
+    assert run("table", "dlq", "cli-none").returncode == 1
 
 
 def test_a_topic_that_is_no_table(run):

@@ -38,7 +38,7 @@ def test_pyiceberg_alone_lets_a_zombie_in() -> None:
     assert catalog.load_table("n.t").scan().to_arrow().num_rows == 6
 
 
-@pytest.mark.parametrize("function", ["_append", "put", "_commit"])
+@pytest.mark.parametrize("function", ["_stage", "put", "_commit"])
 async def test_a_zombie_wakes_after_its_successor_committed(function: str) -> None:
     world = World()
     world.log.produce(0, good(range(5)))

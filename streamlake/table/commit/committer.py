@@ -90,7 +90,8 @@ class Committer:
         if a file that the table needs is missing: open it again."""
         if self.table is not None:
             await self.health.look(self.table, committing=True)
-        machine = CommitMachine(self.progress, change.progress, self._observed, table_backoff(self._ids))
+        backoff = table_backoff(self._ids)
+        machine = CommitMachine(self.progress, change.progress, self._observed, backoff, change.of_head)
         effect = machine.start()
         while True:
             match effect.step:
@@ -145,4 +146,5 @@ def _observed(table: Table | None) -> ObservedTable:
         progress=find(metadata),
         rows=head is not None and summary.get("total-records") != "0",
         schema_id=metadata.current_schema_id,
+        head=head.snapshot_id if head else None,
     )

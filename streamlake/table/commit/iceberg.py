@@ -57,7 +57,9 @@ class Change:
     """One commit: `files` (location → Parquet bytes, and their DataFiles) and the progress they bring. `schema`,
     `updates` and `requirements` change the table's schema and partition specs in the same commit; `spec` is that of the
     files. `dated_ms`: the date of the snapshot if it shall look older than it is; it never is before its parent's.
-    `stored` remembers what was put, so that a second attempt puts only its own manifests."""
+    `removed`: locations of data files that the table has, and shall no longer. `of_head`: it was made of what the
+    table's head holds, and lands on that head alone. `stored` remembers what was put, so that a second attempt puts
+    only its own manifests."""
 
     progress: Progress
     blobs: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +69,8 @@ class Change:
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
     dated_ms: int | None = None
+    removed: frozenset[str] = frozenset()
+    of_head: bool = False
     stored: set[str] = field(default_factory=set)
 
 
@@ -120,7 +124,7 @@ class IcebergTable:
 
     async def put_and_commit(self, table: Table, change: Change) -> Table:
         """Commit `change` on top of what `table` (just loaded) shows. Raises anything; see the module's docstring."""
-        staged = await self.executor.run(self._append, table, change)
+        staged = await self.executor.run(self._stage, table, change)
         data = {location: blob for location, blob in change.blobs.items() if location not in change.stored}
         await put_all(self.executor, table.io, {**data, **staged.blobs})
         change.stored.update(data)
@@ -143,7 +147,7 @@ class IcebergTable:
         yes, every file that the new snapshot names is durable."""
         kept = tuple(update for update in updates if _is_kept(update, self._capabilities))
         committed = await waited_for(self.executor.run(self._commit, table, requirements, kept))
-        self._manifests = (staged.snapshot.snapshot_id, staged.manifests)
+        self._manifests = (staged.snapshot.snapshot_id, tuple(filter(snapshot.is_live, staged.manifests)))
         return committed
 
     def stamp(self, table: Table) -> Stamp:
@@ -186,13 +190,15 @@ class IcebergTable:
             if not self._catalog.namespace_exists(namespace):
                 raise
 
-    def _append(self, table: Table, change: Change) -> Staged:
+    def _stage(self, table: Table, change: Change) -> Staged:
         parents = self.manifests(table)
         added = snapshot.Added(change.files, change.schema, change.spec)
         stamp = self.stamp(table)
         if change.dated_ms is not None:
             dated_ms = max(change.dated_ms, table.metadata.last_updated_ms + 1)
             stamp = replace(stamp, now_ms=min(stamp.now_ms, dated_ms))
+        if change.removed:
+            return snapshot.overwrite(table, parents, change.removed, added, change.progress, stamp)
         return snapshot.append(table, parents, added, change.progress, stamp)
 
     def _commit(

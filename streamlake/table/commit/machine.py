@@ -39,13 +39,15 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTable:
-    """The table as a load showed it. `rows` is False only if it surely holds none; `schema_id` is the current one."""
+    """The table as a load showed it. `rows` is False only if it surely holds none; `schema_id` is the current one;
+    `head` the snapshot of branch main."""
 
     exists: bool
     uuid: str = ""
     progress: Progress | None = None
     rows: bool = False
     schema_id: int = 0
+    head: int | None = None
 
 
 def resume_from(observed: ObservedTable, owner: Owner, committed_once: bool, table: str) -> Progress:
@@ -94,13 +96,17 @@ class Effect:
 class CommitMachine:
     """One commit of one table, from `before` to `after`: (event) → effect.
 
-    `base` is the table that the change was built for: another uuid or schema now, and the change does not fit."""
+    `base` is the table that the change was built for: another uuid or schema now, and the change does not fit. Nor does
+    it with another head, if it was made of what that head holds (`of_head`): rows that somebody else added."""
 
-    def __init__(self, before: Progress, after: Progress, base: ObservedTable, backoff: Backoff) -> None:
+    def __init__(
+        self, before: Progress, after: Progress, base: ObservedTable, backoff: Backoff, of_head: bool = False
+    ) -> None:
         self._before = before
         self._after = after
         self._base = base
         self._backoff = backoff
+        self._of_head = of_head
 
     def start(self) -> Effect:
         return Effect(Step.LOAD)
@@ -110,6 +116,8 @@ class CommitMachine:
         if observed.progress == self._after:
             return Effect(Step.LANDED)
         if progress != self._before or (observed.uuid, observed.schema_id) != (self._base.uuid, self._base.schema_id):
+            return Effect(Step.OVERTAKEN)
+        if self._of_head and observed.head != self._base.head:
             return Effect(Step.OVERTAKEN)
         return Effect(Step.COMMIT)
 

@@ -34,7 +34,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Conflict, Invalid
 from streamlake.table.commit.expiry import expire
 from streamlake.table.commit.files import StagedIO
 from streamlake.table.commit.progress import PROGRESS, TAG, Bookmark, Progress, encode
@@ -83,21 +83,79 @@ class Added:
 def append(table: Table, parents: Sequence[ManifestFile], added: Added, progress: Progress, stamp: Stamp) -> Staged:
     """A snapshot that adds files to the `parents` manifests. Each file's manifest is written with the file's own
     partition spec."""
+    return _change(table, parents, frozenset(), added, progress, stamp)
+
+
+def overwrite(
+    table: Table,
+    parents: Sequence[ManifestFile],
+    removed: frozenset[str],
+    added: Added,
+    progress: Progress,
+    stamp: Stamp,
+) -> Staged:
+    """A snapshot without the data files at the locations `removed`, and with `added`. Reads the manifests that name
+    them. Conflict if the table does not have one of them: somebody else has rewritten it."""
+    return _change(table, parents, removed, added, progress, stamp)
+
+
+def _change(
+    table: Table,
+    parents: Sequence[ManifestFile],
+    removed: frozenset[str],
+    added: Added,
+    progress: Progress,
+    stamp: Stamp,
+) -> Staged:
     check_format(table)
     staging = StagedIO(table.io)
+    locations = manifest_locations(table, stamp)
     schema = added.schema or table.metadata.schema()
     specs = table.metadata.specs() | ({added.spec.spec_id: added.spec} if added.spec else {})
     manifests = [
-        _manifest(table, staging, location, specs[spec_id], schema, stamp.snapshot_id, added=of_spec)
-        for location, (spec_id, of_spec) in zip(manifest_locations(table, stamp), _by_spec(added.files), strict=False)
+        _manifest(table, staging, next(locations), specs[spec_id], schema, stamp.snapshot_id, added=of_spec)
+        for spec_id, of_spec in _by_spec(added.files)
     ]
     collector = SnapshotSummaryCollector()
     for file in added.files:
         collector.add_file(file, schema, specs[file.spec_id])
+    kept, gone = _without(table, staging, locations, parents, removed, stamp) if removed else (parents, [])
+    for file in gone:
+        collector.remove_file(file, schema, specs[file.spec_id])
     head = table.metadata.current_snapshot()
-    summary = Summary(Operation.APPEND, **collector.build(), **{PROGRESS: encode(progress)})
+    operation = Operation.OVERWRITE if removed else Operation.APPEND
+    summary = Summary(operation, **collector.build(), **{PROGRESS: encode(progress)})
     summary = update_snapshot_summaries(summary, head.summary if head else None)
-    return _stage(table, staging, (*manifests, *parents), summary, schema, progress, stamp)
+    return _stage(table, staging, (*manifests, *kept), summary, schema, progress, stamp)
+
+
+def _without(
+    table: Table,
+    staging: StagedIO,
+    locations: Iterator[str],
+    parents: Sequence[ManifestFile],
+    removed: frozenset[str],
+    stamp: Stamp,
+) -> tuple[list[ManifestFile], list[DataFile]]:
+    """The manifests in which the files at `removed` are deleted, and those files."""
+    manifests: list[ManifestFile] = []
+    gone: list[DataFile] = []
+    for parent in parents:
+        entries = parent.fetch_manifest_entry(table.io) if is_data(parent) else []
+        deleted = [entry for entry in entries if entry.data_file.file_path in removed]
+        if not deleted:
+            manifests.append(parent)
+            continue
+        kept = [entry for entry in entries if entry.data_file.file_path not in removed]
+        spec, schema = table.metadata.specs()[parent.partition_spec_id], table.metadata.schema()
+        where = next(locations)
+        manifests.append(
+            _manifest(table, staging, where, spec, schema, stamp.snapshot_id, existing=kept, deleted=deleted)
+        )
+        gone += [entry.data_file for entry in deleted]
+    if missing := removed - {file.file_path for file in gone}:
+        raise Conflict(f"table {'.'.join(table.name())} no longer has the file {min(missing)}")
+    return manifests, gone
 
 
 def replace_manifests(
@@ -198,6 +256,7 @@ def _manifest(
     snapshot_id: int,
     added: Iterable[DataFile] = (),
     existing: Iterable[ManifestEntry] = (),
+    deleted: Iterable[ManifestEntry] = (),
 ) -> ManifestFile:
     output = staging.new_output(location)
     with write_manifest(table.metadata.format_version, spec, schema, output, snapshot_id, CODEC) as manifest:
@@ -205,6 +264,8 @@ def _manifest(
             manifest.add(ManifestEntry.from_args(data_file=file))
         for entry in existing:
             manifest.existing(entry)
+        for entry in deleted:
+            manifest.delete(entry)
     return manifest.to_manifest_file()
 
 
@@ -223,7 +284,12 @@ def live_manifests(table: Table) -> list[ManifestFile]:
     head = table.metadata.current_snapshot()
     if head is None:
         return []
-    return [m for m in head.manifests(table.io) if m.has_added_files() or m.has_existing_files()]
+    return [m for m in head.manifests(table.io) if is_live(m)]
+
+
+def is_live(manifest: ManifestFile) -> bool:
+    """It holds files, and not only what was removed by the snapshot that wrote it."""
+    return manifest.has_added_files() or manifest.has_existing_files()
 
 
 def is_data(manifest: ManifestFile) -> bool:

@@ -3,6 +3,7 @@
 server → worker   WorkerSettings                 once, the first line
 server → worker   {"tables": [TableSpec, …]}    the whole set, whenever it changes
 server → worker   {"call": CatalogCall}         a request to the Iceberg REST catalog, which the worker serves
+server → worker   {"table_call": TableCall}     a request about one table
 worker → server   {"report": TableReport}       after each round of a table, and when its state changes
 worker → server   {"answer": CatalogAnswer}     to a call, in any order
 
@@ -67,6 +68,20 @@ class TableSpec(msgspec.Struct, frozen=True):
     incarnation: int
 
 
+class RedriveReport(msgspec.Struct, frozen=True):
+    """The redrive that a table had last, since its worker started. `state`: running, done, failed (`message` says why).
+    `found`: were rows already, by an attempt that was not finished. `still_dead`: cannot be rows now, either.
+    `files_left`: of the dead-letter table, to be looked at."""
+
+    state: str
+    reasons: tuple[str, ...]
+    redriven: int = 0
+    found: int = 0
+    still_dead: int = 0
+    files_left: int = 0
+    message: str = ""
+
+
 class TableReport(msgspec.Struct, frozen=True):
     """The state of a table. Lists have one number per partition; partitions beyond their end are at 0.
 
@@ -76,7 +91,8 @@ class TableReport(msgspec.Struct, frozen=True):
     `catalog`: by its name in the configuration; all else is of the table there. `incarnation`: as in its TableSpec.
     `positions`: next log position that the table does not cover. `hold`: retention may delete below it; a round behind
     `positions`. `lag`: positions that could be read and are not in the table. `rows`, `skipped`: since the table began.
-    `rest_rows`: with values in the column `_rest`, since the worker opened the table.
+    `rest_rows`: with values in the column `_rest`, since the worker opened the table. `dead_letter_reasons`: dead
+    letters by reason, since then. `waiting_for`: what has to come before there is a table.
     """
 
     topic: str
@@ -103,6 +119,9 @@ class TableReport(msgspec.Struct, frozen=True):
     dead_letter_metadata_location: str | None = None
     catalog: str = ""
     incarnation: int = 0
+    dead_letter_reasons: dict[str, int] = {}
+    waiting_for: str = ""
+    redrive: RedriveReport | None = None
 
 
 class CatalogCall(msgspec.Struct, frozen=True):
@@ -120,6 +139,15 @@ class CatalogCall(msgspec.Struct, frozen=True):
     delegation: str = ""
 
 
+class TableCall(msgspec.Struct, frozen=True):
+    """A request about the table of one topic, already authenticated; it is answered by a CatalogAnswer, too."""
+
+    number: int
+    spec: TableSpec
+    action: Literal["dead_letters", "redrive"]
+    arguments: dict[str, str] = {}
+
+
 class CatalogAnswer(msgspec.Struct, frozen=True):
     """`body` is JSON, or empty. `etag`, `cache`: the headers ETag and Cache-Control, if there are any."""
 
@@ -131,13 +159,14 @@ class CatalogAnswer(msgspec.Struct, frozen=True):
 
 
 class FromServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One of the two is there."""
+    """One of them is there."""
 
     tables: list[TableSpec] | None = None
     call: CatalogCall | None = None
+    table_call: TableCall | None = None
 
     def __post_init__(self) -> None:
-        if (self.tables is None) == (self.call is None):
+        if (self.tables, self.call, self.table_call).count(None) != 2:
             raise ValueError("a message of the server has tables or a call")
 
 

@@ -14,20 +14,24 @@ committer ends it (`fenced`).
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
-from streamlake.core.errors import Conflict, Fenced, Invalid, describe
+from streamlake.core.errors import Conflict, Fenced, Invalid, Unavailable, describe
 from streamlake.table.commit.health import Unreadable
 from streamlake.table.commit.machine import Owner, table_backoff
 from streamlake.table.commit.progress import DEAD_LETTER
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.control import TableReport, TableSpec
+from streamlake.table.task.dead_letter_summary import dead_letter_summary
 from streamlake.table.task.gather import Gatherer
 from streamlake.table.task.log_reader import LogReader
+from streamlake.table.task.redrive import Order
+from streamlake.table.task.redriving import Redriving
 from streamlake.table.task.topic_table import TopicTable
 from streamlake.table.upkeep.schedule import Upkeep
 
@@ -58,9 +62,12 @@ class TableTask:
         self.message = ""
         self.table = TopicTable(settings, owner, spec.committed_once, tools)
         self._gatherer = Gatherer(spec, work.reader, tools.executor, work.budget, work.round_bytes)
+        self._redriving = Redriving(self.table, tools.executor, work.budget)
         self._upkeep = [Upkeep(c, tools) for c in (self.table.main, self.table.dead_letters)]
         self._interval_s = max(settings.commit_interval_ms / 1000, ROUND_S_MIN)
         self._backoff = table_backoff(tools.ids)
+        self._executor = tools.executor
+        self._schemas = tools.schemas
         self._duration_ms: int | None = None
         self._report = work.report
 
@@ -96,6 +103,27 @@ class TableTask:
         if self.state in ("starting", "running") and self.table.main.table is not None:
             await self._gatherer.flush.ask()
 
+    async def redrive(self, order: Order) -> None:
+        """Returns when the order is durable. Raises Conflict, Unavailable (try again later), OutcomeUnknown."""
+        opened = self.table.dead_letters.table is not None
+        if self.state not in ("running", "starting") or (self.state == "starting" and not opened):
+            raise Unavailable(
+                f"table {self.table.main.handle.name} is {self.state}: {self.message or 'try again soon'}"
+            )
+        if not opened:
+            raise Conflict("there is no dead-letter table, as streamlake.table.errors.tolerance is none")
+        asking = asyncio.ensure_future(self._redriving.ask(order))
+        await self._gatherer.flush.ask()  # an idle table would look at the order only after its commit interval
+        await asking
+
+    async def dead_letters(self, examples: int) -> dict[str, Any]:
+        """What the dead-letter table has, by reason, JSON-ready; so many `examples` of each reason. Raises Unavailable,
+        and whatever a store raises."""
+        committer = self.table.dead_letters
+        if committer.table is None:
+            raise Unavailable(f"there is no table {committer.handle.name}: the table is {self.state}, {self.message}")
+        return await self._executor.run(dead_letter_summary, committer.table, self._schemas, examples)
+
     def pause_refresh(self) -> None:
         """Somebody else commits to the table: leave it time."""
         self._gatherer.flush.pause()
@@ -104,9 +132,14 @@ class TableTask:
         """Open the tables and run rounds until the first error, which is raised."""
         now = asyncio.get_running_loop().time
         await self.table.open()
+        self._redriving.opened()
         due = now()
         while True:
-            gathered = await self._gatherer.gather(self.table.reached, due, now() + self._interval_s)
+            if self._redriving.is_active and now() < due:
+                await self._redrive_step()
+                continue
+            idle_until = now() if self._redriving.is_active else now() + self._interval_s
+            gathered = await self._gatherer.gather(self.table.reached, due, idle_until)
             began = now()
             try:
                 for committer in (self.table.main, self.table.dead_letters):
@@ -129,6 +162,12 @@ class TableTask:
                 await upkeep.run()
             if self._maintenance() != failing:
                 self._report(self.report())
+            await self._redrive_step()
+
+    async def _redrive_step(self) -> None:
+        if self._redriving.is_active:
+            await self._redriving.step()
+            self._report(self.report())
 
     def _set(self, state: str, message: str, error: BaseException | None = None) -> None:
         message = message[:MESSAGE_CHARS_MAX]  # a report is one line of limited length
@@ -168,4 +207,7 @@ class TableTask:
             metadata_location=main.table.metadata_location if main.table else None,
             dead_letter_table=dead_letters.handle.name if dead_letters.table else None,
             dead_letter_metadata_location=dead_letters.table.metadata_location if dead_letters.table else None,
+            dead_letter_reasons=dict(self.table.dead_reasons),
+            waiting_for=self.table.waiting_for if self.state == "running" else "",
+            redrive=self._redriving.report,
         )

@@ -9,13 +9,17 @@ The main table is made for its first row. Until then the dead-letter table's pro
 long as no position below it has left a row, it accounts for all of them, and the main table begins there.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.update import TableUpdate
 
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.errors import Conflict, Invalid
@@ -25,7 +29,7 @@ from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.progress import DEAD_LETTER, Progress, rowless
 from streamlake.table.commit.tools import Tools
-from streamlake.table.formats.converted import INVALID_DATA, Reason
+from streamlake.table.formats.converted import INVALID_DATA, Reason, RowError
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.partition import (
     NotPartitionable,
@@ -61,6 +65,7 @@ class TopicTable:
         self.reached = self.main.progress
         self.last_commit_ms: int | None = None
         self.rest_rows = 0  # committed here, with values that no column holds
+        self.dead_reasons: Counter[str] = Counter()  # of the dead letters that were committed here
         self._settled = NONE_SETTLED
         self._decided = self.dead_letters.progress  # how far the settled dead letters reach
         self._behind_since_ms: int | None = None
@@ -98,6 +103,13 @@ class TopicTable:
         if self._not_partitioned:
             notes = [self._not_partitioned]
         return "; ".join([*notes, *self._lost()])
+
+    @property
+    def waiting_for(self) -> str:
+        """What has to come before there is a table."""
+        if self.main.table is not None:
+            return ""
+        return "the first record that can be a row" if self.held.skipped.get(DEAD_LETTER) else "the first record"
 
     def _lost(self) -> list[str]:
         """What the catalog does not keep of what we commit."""
@@ -153,10 +165,7 @@ class TopicTable:
         dated_ms = self._tools.clock.now_ms() - round(done.age_s * 1000) if done.age_s else None
         records = done.records()
         run = self._tools.executor.run
-        metadata = self.main.table.metadata if self.main.table is not None else None
-        translated = await run(
-            pipeline.translate, records, self._settings, self._tools.schemas, self._owner.topic, self._settled, metadata
-        )
+        translated = await self._translate(records, self._settled)
         evolved = await self._evolve(translated)
         bad_batches = done.new_bad_batches(self._settled)
         self._check_tolerance(translated, evolved, bad_batches)
@@ -182,6 +191,55 @@ class TopicTable:
         self.rest_rows += translated.rest_rows
         self.last_commit_ms = self._tools.clock.now_ms()
         return True
+
+    async def commit_again(self, records: Any) -> Sequence[RowError]:
+        """Translate dead letters below `held` once more, and commit what is a row now; none of them may be in the main
+        table's head. Returns the errors of the others. Raises what `commit` does."""
+        translated = await self._translate(records, NONE_SETTLED)
+        evolved = await self._evolve(translated)
+        if self.main.table is None and evolved.schema.fields:
+            evolved = await self._create(evolved, translated)
+        landed = len(records) - len(evolved.dead)
+        if not landed:
+            return evolved.dead
+        counted = self.main.progress.skipped.get(DEAD_LETTER, 0)
+        if counted < landed:
+            raise Invalid(
+                f"{self.dead_letters.handle.name} holds {landed} records that can be rows now, but only {counted} of "
+                "its dead letters are counted: somebody added rows to it, which StreamLake does not move"
+            )
+        files, partitioned = await self._tools.executor.run(self._write, translated, evolved)
+        less = {DEAD_LETTER: -landed}
+        after = self.main.progress.advanced(self._owner.epoch, {}, less)
+        change = change_of(files, after, evolved, partitioned)
+        await self._commit_main(replace(change, of_head=True))
+        self.reached = self.reached.advanced(self._owner.epoch, {}, less)  # it may be ahead of what was committed
+        self.last_commit_ms = self._tools.clock.now_ms()
+        return evolved.dead
+
+    async def rewrite_dead_letters(
+        self,
+        removed: frozenset[str] = frozenset(),
+        files: Sequence[WrittenFile] = (),
+        letters: int = 0,
+        updates: tuple[TableUpdate, ...] = (),
+    ) -> None:
+        """Commit `files` instead of those at `removed`, without `letters` dead letters that are rows now."""
+        committer = self.dead_letters
+        # What it counts accounts for positions without rows. With fewer than there are, the main table, were it
+        # dropped, would not begin there: its rows are read from the log again.
+        counted = committer.progress.skipped.get(DEAD_LETTER, 0)
+        after = committer.progress.advanced(self._owner.epoch, {}, {DEAD_LETTER: -min(letters, counted)})
+        change = replace(change_of(list(files), after), removed=removed, updates=updates, of_head=True)
+        if not await committer.commit(change):
+            raise Conflict(f"table {committer.handle.name} was changed by another committer")
+
+    async def _translate(self, records: Any, settled: Collection[tuple[int, int]]) -> Translated:
+        metadata = self.main.table.metadata if self.main.table is not None else None
+        schemas, topic = self._tools.schemas, self._owner.topic
+        return await self._tools.executor.run(
+            pipeline.translate, records, self._settings, schemas, topic, settled, metadata
+        )
 
     async def _evolve(self, translated: Translated) -> Evolved:
         metadata = self.main.table.metadata if self.main.table is not None else None
@@ -248,10 +306,11 @@ class TopicTable:
         # First of the two commits: if we die before the main table's, these rows are found again as settled.
         if not await committer.commit(change_of(files, decided)):
             raise Conflict(f"table {committer.handle.name} was changed by another committer")
+        self.dead_reasons.update(str(error.reason) for error in evolved.dead)
+        self.dead_reasons[Reason.INVALID_BATCH] += sum(b.last_offset + 1 - b.base_offset for _, b in bad_batches)
+        self.dead_reasons = +self.dead_reasons
 
     def _write_dead(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> list[WrittenFile]:
-        table = self.dead_letters.table
-        assert table is not None
         topic = self._owner.topic
         rows = pa.concat_tables(
             [
@@ -259,8 +318,15 @@ class TopicTable:
                 dead_letters.dead_batches(topic, bad_batches),
             ]
         )
+        return self.dead_letter_files(rows, DEAD_LETTER_SCHEMA)
+
+    def dead_letter_files(self, rows: Any, schema: Schema | None = None) -> list[WrittenFile]:
+        """Of rows of `schema`; by default the table's, to which somebody may have added columns. Blocks."""
+        table = self.dead_letters.table
+        assert table is not None
         paths = paths_of(self.dead_letters.handle, table)
-        return pipeline.write(rows, DEAD_LETTER_SCHEMA, table.metadata.spec(), paths, table.metadata.properties)
+        metadata = table.metadata
+        return pipeline.write(rows, schema or metadata.schema(), metadata.spec(), paths, metadata.properties)
 
     async def _commit_main(self, change: Change) -> None:
         # Last of the two commits, and fenced: it lands on the very snapshot that holds `before`, or not at all. From

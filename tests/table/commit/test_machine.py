@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +105,15 @@ def test_a_first_commit_to_a_table_without_progress_is_not_taken_for_landed() ->
 def test_a_commit_that_moves_no_position_is_not_taken_for_landed() -> None:
     m = machine(after=BEFORE.advanced(3, {}, {}))
     assert m.loaded(observed(BEFORE), BEFORE).step is Step.COMMIT
+
+
+def test_what_was_made_of_a_heads_rows_lands_on_that_head_alone() -> None:
+    base = replace(observed(BEFORE), head=1)
+    for of_head, step in ((True, Step.OVERTAKEN), (False, Step.COMMIT)):
+        found = CommitMachine(BEFORE, AFTER, base, table_backoff(Ids(1)), of_head)
+        assert found.loaded(base, BEFORE).step is Step.COMMIT
+        assert found.loaded(replace(base, head=2), BEFORE).step is step
+        assert found.loaded(replace(observed(AFTER), head=2), AFTER).step is Step.LANDED
 
 
 def test_it_lets_go_after_some_attempts_and_says_why() -> None:

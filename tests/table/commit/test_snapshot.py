@@ -9,7 +9,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import LongType, NestedField
 from support.table_world import World
 
-from streamlake.core.errors import Invalid
+from streamlake.core.errors import Conflict, Invalid
 from streamlake.table.commit import snapshot
 from streamlake.table.commit.progress import PROGRESS, beginning
 from streamlake.table.commit.snapshot import Added, Staged, Stamp
@@ -136,3 +136,33 @@ def test_other_format_versions_are_refused(version: str) -> None:
     table = made(World(), version=version)
     with pytest.raises(Invalid, match="format version 1"):
         snapshot.append(table, [], Added(()), PROGRESS_NOW, stamp(1))
+
+
+def test_removed_files_leave_with_their_rows_and_the_others_stay() -> None:
+    table = made(World())
+    files = [*data_files(table, UNPARTITIONED_PARTITION_SPEC, [1, 2]), *data_files(table, table.spec(), [3])]
+    for number, file in enumerate(files):
+        file.data_file[1] = file.data_file.file_path + f"-{number}"
+    first = snapshot.append(table, [], Added([f.data_file for f in files]), PROGRESS_NOW, stamp(1))
+    table = commit(table, first, files)
+    gone, new = files[0].data_file.file_path, list(data_files(table, table.spec(), [9]))
+    change = snapshot.overwrite(
+        table, first.manifests, frozenset({gone}), Added([new[0].data_file]), PROGRESS_NOW, stamp(2)
+    )
+    table = commit(table, change, new)
+    assert sorted(table.scan().to_arrow()["day"].to_pylist()) == [3, 9]
+    summary = table.metadata.current_snapshot().summary
+    assert summary.operation.value == "overwrite"
+    assert (summary["total-records"], summary["deleted-records"], summary["added-records"]) == ("2", "2", "1")
+    # The manifest of a snapshot that only removes is not carried on.
+    left = frozenset(task.file.file_path for task in table.scan().plan_files())
+    empty = snapshot.overwrite(table, change.manifests, left, Added(()), PROGRESS_NOW, stamp(3))
+    table = commit(table, empty)
+    assert table.scan().to_arrow().num_rows == 0
+    assert snapshot.live_manifests(table) == []
+
+
+def test_a_file_that_the_table_no_longer_has_cannot_be_removed() -> None:
+    table = made(World())
+    with pytest.raises(Conflict, match="no longer has the file memory://x"):
+        snapshot.overwrite(table, [], frozenset({"memory://x"}), Added(()), PROGRESS_NOW, stamp(1))

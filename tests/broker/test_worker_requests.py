@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 from support.wait import DEADLINE_S, turns
 
-from streamlake.broker import catalog_requests as module
-from streamlake.broker.catalog_requests import CatalogRequests
+from streamlake.broker import worker_requests as module
+from streamlake.broker.worker_requests import WorkerRequests
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
 from streamlake.table.task.control import CatalogAnswer, CatalogCall
 
@@ -18,7 +18,7 @@ class Bench:
     def __init__(self) -> None:
         self.waits = 0
         self.sent: list[CatalogCall] = []
-        self.requests = CatalogRequests(self._waiting)
+        self.requests = WorkerRequests(self._waiting)
 
     def _waiting(self) -> None:
         self.waits += 1

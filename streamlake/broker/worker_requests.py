@@ -1,4 +1,5 @@
-"""Requests to the Iceberg REST catalog on their way to the table worker, which has the catalog, and back.
+"""Requests on their way to the table worker, which has catalogs and tables, and back: to the Iceberg REST catalog, and
+about the table of one topic.
 
 The worker may be starting, or die: what was not sent yet waits for the next one, what was sent and not answered may
 have been done or not.
@@ -8,12 +9,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeAlias
 
 import msgspec
 
 from streamlake.core.admission import Admission
 from streamlake.core.errors import Full, OutcomeUnknown, Unavailable
-from streamlake.table.task.control import CatalogAnswer, CatalogCall
+from streamlake.table.task.control import CatalogAnswer, CatalogCall, TableCall
 from streamlake.telemetry.metric import Metric, Sample
 
 REQUESTS_MAX = 32  # at a time; more wait
@@ -24,9 +26,12 @@ SEND_TIMEOUT_S = 30.0  # for a worker that is starting
 ANSWER_TIMEOUT_S = 120.0
 
 
+Call: TypeAlias = CatalogCall | TableCall
+
+
 @dataclass(slots=True)
 class _Pending:
-    call: CatalogCall
+    call: Call
     answer: asyncio.Future[CatalogAnswer]
     sent: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,7 +73,7 @@ class _Places(Admission[int]):
         self._free += 1
 
 
-class CatalogRequests:
+class WorkerRequests:
     """`on_waiting` is called when a request waits for a worker to be there."""
 
     def __init__(self, on_waiting: Callable[[], None]) -> None:
@@ -76,8 +81,8 @@ class CatalogRequests:
         self._places = _Places()
         self._pending: dict[int, _Pending] = {}
         self._numbers = count()
-        self._send: Callable[[CatalogCall], None] | None = None
-        self._answered = {200: 0}  # by status
+        self._send: Callable[[Call], None] | None = None
+        self._answered = {200: 0}  # calls of the catalog, by status
 
     def metrics(self) -> Iterable[Metric]:
         def by_status() -> Iterable[Sample]:
@@ -91,15 +96,15 @@ class CatalogRequests:
         """A request has not been sent to a worker yet."""
         return any(not pending.sent.is_set() for pending in self._pending.values())
 
-    async def ask(self, call: CatalogCall) -> CatalogAnswer:
+    async def ask(self, call: Call) -> CatalogAnswer:
         """`call.number` is given here. Raises Full and Unavailable: nothing was done; OutcomeUnknown."""
-        await self._places.take(len(call.body))
+        await self._places.take(len(call.body) if isinstance(call, CatalogCall) else 0)
         try:
             return await self._ask(call)
         finally:
             self._places.give_back()
 
-    async def _ask(self, call: CatalogCall) -> CatalogAnswer:
+    async def _ask(self, call: Call) -> CatalogAnswer:
         call = msgspec.structs.replace(call, number=next(self._numbers))
         pending = _Pending(call, asyncio.get_running_loop().create_future())
         self._pending[call.number] = pending
@@ -109,15 +114,16 @@ class CatalogRequests:
         finally:
             del self._pending[call.number]
 
-    def connected(self, send: Callable[[CatalogCall], None]) -> None:
+    def connected(self, send: Callable[[Call], None]) -> None:
         """A worker runs, and has been told its settings."""
         self._send = send
         for pending in list(self._pending.values()):
             self._forward(pending)
 
     def answered(self, answer: CatalogAnswer) -> None:
-        self._answered[answer.status] = self._answered.get(answer.status, 0) + 1
         pending = self._pending.get(answer.number)
+        if pending is None or isinstance(pending.call, CatalogCall):
+            self._answered[answer.status] = self._answered.get(answer.status, 0) + 1
         if pending is not None and not pending.answer.done():  # else its client has stopped waiting
             pending.answer.set_result(answer)
 
