@@ -1,4 +1,5 @@
-"""A Confluent-compatible schema registry over HTTP, as the table worker asks it: one schema by its id.
+"""A Confluent-compatible schema registry over HTTP, as the table worker asks it: for one schema, by its id or as
+the newest of a subject.
 
 Called from the worker's threads, where blocking is fine. A registry that has a serialized form of a schema is asked for
 that, because it need not be parsed; others send its text. Of Protobuf and JSON Schema, also what they refer to.
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
-from streamlake.table.formats.port import Reference, WriterSchema
+from streamlake.table.formats.port import LatestSchema, Reference, WriterSchema
 
 AVRO = "AVRO"  # what a registry means that names no type
 WITH_REFERENCES = frozenset({"JSON", "PROTOBUF"})
@@ -32,9 +33,19 @@ class HttpSchemaSource:
 
     def get(self, schema_id: int) -> WriterSchema:
         schema = self._read(f"/schemas/ids/{schema_id}?format=serialized", f"schema with id {schema_id}")
-        if schema.kind not in WITH_REFERENCES:
-            return schema
-        return _Resolution(self, schema_id).resolved(schema)
+        return self._with_references(schema, schema_id)
+
+    def _with_references(self, schema: WriterSchema, schema_id: int) -> WriterSchema:
+        return _Resolution(self, schema_id).resolved(schema) if schema.kind in WITH_REFERENCES else schema
+
+    def latest(self, subject: str) -> LatestSchema:
+        path = f"/subjects/{quote(subject, safe='')}/versions/latest"
+        body, where = self._ask(f"{path}?format=serialized", f"subject {subject[:100]!r}")
+        schema = _decoded(body, where, f"the latest version of subject {subject[:100]!r}")
+        id = json.loads(body).get("id")
+        if type(id) is not int:
+            raise Unavailable(f"{where} is not the answer of a schema registry: the version has no id")
+        return LatestSchema(id, self._with_references(schema, id))
 
     def version(self, reference: Reference, schema_id: int) -> WriterSchema:
         """What a schema refers to. A registry keeps it as long as somebody refers to it, deleted or not."""
@@ -46,6 +57,11 @@ class HttpSchemaSource:
             raise Invalid(f"schema {schema_id} refers to {what}, and {error}") from None
 
     def _read(self, path: str, what: str) -> WriterSchema:
+        body, where = self._ask(path, what)
+        return _decoded(body, where, what)
+
+    def _ask(self, path: str, what: str) -> tuple[bytes, str]:
+        """The answer, and where it came from."""
         where = f"{self._url}{path}"
         try:
             with self._opener.open(where, timeout=TIMEOUT_S) as response:
@@ -58,7 +74,7 @@ class HttpSchemaSource:
             raise Unavailable(f"the schema registry at {self._url} cannot be reached: {error!r}") from None
         if len(body) > SCHEMA_BYTES_MAX:
             raise Invalid(f"{what} is larger than {SCHEMA_BYTES_MAX} bytes")
-        return _decoded(body, where, what)
+        return body, where
 
 
 def _decoded(body: bytes, where: str, what: str) -> WriterSchema:

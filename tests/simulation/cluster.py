@@ -30,7 +30,7 @@ from streamlake.config import Config
 from streamlake.core.errors import Corrupt, Fenced, NotFound, StreamLakeError, Unavailable
 from streamlake.core.tasks import Executor
 from streamlake.s3stream.wal.object.wal import ObjectWal
-from streamlake.table.formats.port import WriterSchema
+from streamlake.table.formats.port import LatestSchema, WriterSchema
 from streamlake.table.task.control import LINE_BYTES_MAX, WorkerSettings
 from streamlake.worker import process as worker
 
@@ -57,6 +57,9 @@ class Schemas:
         if not rows or schema_id in self._hidden:
             raise NotFound(f"the schema registry has no schema with id {schema_id}")
         return WriterSchema("AVRO", rows[0][0])
+
+    def latest(self, subject: str) -> LatestSchema:
+        raise NotImplementedError("no simulated table reads by the latest schema")
 
 
 class SimWorkerMachine:

@@ -12,7 +12,7 @@ from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.core.errors import NotFound
 from streamlake.record.arrow import RECORDS_SCHEMA
 from streamlake.record.decode import NOT_TEXT
-from streamlake.table.formats.port import WriterSchema
+from streamlake.table.formats.port import LatestSchema, WriterSchema
 
 
 class Registry:
@@ -21,6 +21,8 @@ class Registry:
     def __init__(self, schemas: Mapping[int, Any] = {}) -> None:
         self.schemas = dict(schemas)
         self.asked: list[int] = []
+        self.subjects: dict[str, int] = {}
+        self.asked_latest: list[str] = []
         self.down: Exception | None = None
 
     def get(self, schema_id: int) -> WriterSchema:
@@ -30,7 +32,18 @@ class Registry:
         if schema_id not in self.schemas:
             raise NotFound(f"no schema {schema_id}")
         schema = self.schemas[schema_id]
+        if isinstance(schema, WriterSchema):
+            return schema
         return WriterSchema("AVRO", schema if isinstance(schema, str) else json.dumps(schema))
+
+    def latest(self, subject: str) -> LatestSchema:
+        """By `subjects`, which has the ids of each."""
+        self.asked_latest.append(subject)
+        if self.down:
+            raise self.down
+        if subject not in self.subjects:
+            raise NotFound(f"the schema registry has no subject {subject}")
+        return LatestSchema(self.subjects[subject], self.get(self.subjects[subject]))
 
 
 def record(*fields: tuple[str, Any], name: str = "R") -> dict[str, Any]:

@@ -28,7 +28,7 @@ from streamlake.record.decode import Record
 from streamlake.record.encode import encode_batch
 from streamlake.table.commit.machine import Owner
 from streamlake.table.commit.tools import Tools
-from streamlake.table.formats.port import WriterSchema
+from streamlake.table.formats.port import LatestSchema, WriterSchema
 from streamlake.table.formats.resolve import SchemaCache
 from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport, TableSpec
@@ -254,6 +254,13 @@ class Registry:
         if schema_id in self.gone or schema_id not in self.schemas:
             raise NotFound(f"schema {schema_id}")
         return WriterSchema("AVRO", self.schemas[schema_id])
+
+    def latest(self, subject: str) -> LatestSchema:
+        """The schema with the highest id; every subject has them all."""
+        known = [id for id in self.schemas if id not in self.gone]
+        if not known and not self.down:
+            raise NotFound(f"the schema registry has no subject {subject}")
+        return LatestSchema(max(known), self.get(max(known)))
 
 
 class World:

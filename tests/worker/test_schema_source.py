@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
-from streamlake.table.formats.port import Reference, WriterSchema
+from streamlake.table.formats.port import LatestSchema, Reference, WriterSchema
 from streamlake.worker import schema_source
 from streamlake.worker.schema_source import HttpSchemaSource
 
@@ -68,6 +68,18 @@ def test_a_schema_by_its_id(registry: Registry, source: HttpSchemaSource, extra:
     registry.says({"schema": '"string"', **extra})
     assert source.get(7) == WriterSchema("AVRO", '"string"')
     assert registry.asked == ["/schemas/ids/7?format=serialized"]
+
+
+def test_the_newest_of_a_subject(registry: Registry, source: HttpSchemaSource) -> None:
+    registry.says({"subject": "a/b", "version": 3, "id": 12, "schema": '"string"'})
+    assert source.latest("a/b") == LatestSchema(12, WriterSchema("AVRO", '"string"'))
+    assert registry.asked == ["/subjects/a%2Fb/versions/latest?format=serialized"]
+    registry.says({"schema": '"string"'})
+    with pytest.raises(Unavailable, match="has no id"):
+        source.latest("s")
+    registry.says({"error_code": 40401, "message": "Subject not found"}, "404 Not Found")
+    with pytest.raises(NotFound, match="the schema registry has no subject 's'"):
+        source.latest("s")
 
 
 def test_one_that_nobody_knows(registry: Registry, source: HttpSchemaSource) -> None:

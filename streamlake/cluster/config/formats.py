@@ -32,6 +32,7 @@ CONVERT_TYPES: Mapping[str, ConvertType] = {
         ConvertType("raw", BYTES, option="raw"),
         ConvertType("string", TEXT, option="string"),
         ConvertType("by_schema_id", None, option="avro"),
+        ConvertType("by_latest_schema", None, option="latest"),
         ConvertType("json", None, option="json", of_keys=False),
     )
 }

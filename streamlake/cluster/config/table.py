@@ -47,6 +47,8 @@ _TRANSFORMS: Mapping[str, tuple[str, ...]] = {
 }
 _NAME_BYTES_MAX = 249  # the name of a folder may have 255, and the dead-letter table adds six
 _NAMESPACE_BYTES_MAX = 255
+_SUBJECT_CHARS_MAX = 300
+_MESSAGE_NAME = r"[A-Za-z_]\w{0,254}(\.[A-Za-z_]\w{0,254}){0,31}"
 
 # The configs that replace AutoMQ's deprecated schema.type.
 _SCHEMA_TYPES: Mapping[str, Mapping[str, str]] = {
@@ -75,6 +77,15 @@ class PartitionBy:
 
 
 @dataclass(frozen=True, slots=True)
+class LatestSchemaOf:
+    """For by_latest_schema. `subject`: "" is `<topic>-value` or `<topic>-key`. `message`: of a Protobuf schema, by its
+    full name; "" is its first one."""
+
+    subject: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TableSettings:
     """The table configs of one topic, typed."""
 
@@ -90,6 +101,8 @@ class TableSettings:
     layout: str  # of LAYOUTS
     errors_tolerance: str  # none, invalid_data, all
     json_columns_max: int = 500
+    latest_value: LatestSchemaOf = LatestSchemaOf()
+    latest_key: LatestSchemaOf = LatestSchemaOf()
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "TableSettings":
@@ -111,6 +124,8 @@ class TableSettings:
             layout=texts["layout"],
             errors_tolerance=texts["errors.tolerance"],
             json_columns_max=int(texts["json.columns.max"]),
+            latest_value=_latest(texts, "value"),
+            latest_key=_latest(texts, "key"),
         )
         if settings.transform_value == "flatten" and not CONVERT_TYPES[settings.convert_value].by_schema:
             by_schema = " or ".join(name for name, found in CONVERT_TYPES.items() if found.by_schema)
@@ -255,8 +270,25 @@ def _config(
     return ConfigDef(name, type, default, parser, doc, name if broker else None, aliases)
 
 
-_CONVERT = one_of(*CONVERT_TYPES, not_yet=("by_latest_schema",))
-_CONVERT_KEY = one_of(*(name for name, found in CONVERT_TYPES.items() if found.of_keys), not_yet=("by_latest_schema",))
+def _latest(texts: Mapping[str, str], part: str) -> LatestSchemaOf:
+    prefix = f"convert.{part}.by_latest_schema."
+    return LatestSchemaOf(texts[prefix + "subject"], texts[prefix + "message.full.name"])
+
+
+def _subject(value: str) -> str:
+    if len(value) > _SUBJECT_CHARS_MAX or not value.isprintable():
+        raise ValueError(f"must be at most {_SUBJECT_CHARS_MAX} characters that can be printed")
+    return value
+
+
+def _message_name(value: str) -> str:
+    if value and not re.fullmatch(_MESSAGE_NAME, value):
+        raise ValueError("must be the full name of a message, such as shop.Order or shop.Order.Line")
+    return value
+
+
+_CONVERT = one_of(*CONVERT_TYPES)
+_CONVERT_KEY = one_of(*(name for name, found in CONVERT_TYPES.items() if found.of_keys))
 _IGNORED = "Accepted and without effect: StreamLake keeps about 20 snapshots and hourly tags."
 
 TABLE_CONFIGS = (
@@ -298,8 +330,8 @@ TABLE_CONFIGS = (
         ConfigType.STRING,
         "raw",
         _CONVERT,
-        "How values are decoded: as bytes (raw), as UTF-8 text (string), by the schema whose id they begin with, or as "
-        "JSON objects whose columns are inferred (json).",
+        "How values are decoded: as bytes (raw), as UTF-8 text (string), by the schema whose id they begin with, by "
+        "the newest schema of a subject (by_latest_schema), or as JSON objects whose columns are inferred (json).",
     ),
     _config(
         "convert.key.type",
@@ -353,15 +385,20 @@ TABLE_CONFIGS = (
     _config("upsert.enable", ConfigType.BOOLEAN, "false", _not_yet("false"), "Upserts. Not implemented yet."),
     _config("cdc.field", ConfigType.STRING, "", _not_yet(""), "Change data capture. Not implemented yet."),
     *(
-        _config(
-            f"convert.{part}.by_latest_schema.{what}",
-            ConfigType.STRING,
-            "",
-            _not_yet(""),
-            "Conversion by the latest schema. Not implemented yet.",
-        )
+        _config(f"convert.{part}.by_latest_schema.{what}", ConfigType.STRING, "", parser, doc.format(part))
         for part in ("value", "key")
-        for what in ("subject", "message.full.name")
+        for what, parser, doc in (
+            (
+                "subject",
+                _subject,
+                "Of by_latest_schema: the schema's subject; if empty, the topic's name and -{}.",
+            ),
+            (
+                "message.full.name",
+                _message_name,
+                "Of by_latest_schema, for Protobuf: the message; if empty, the first.",
+            ),
+        )
     ),
     _config(
         "expire.snapshot.enabled",

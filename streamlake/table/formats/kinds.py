@@ -5,22 +5,33 @@ CONVERT_TYPES, and one in streamlake/cluster/config/formats.py, which says what 
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from streamlake.core.errors import Invalid
-from streamlake.table.formats import by_schema_id, raw, string
+from streamlake.table.formats import by_latest_schema, by_schema_id, raw, string
 from streamlake.table.formats.avro import convert as avro
 from streamlake.table.formats.json import convert as json_schema
 from streamlake.table.formats.json import plain as json
 from streamlake.table.formats.json.infer import Inference
-from streamlake.table.formats.port import Compile, Convert, ValueReader, WriterSchema
+from streamlake.table.formats.port import Compile, Convert, SchemaReader, WriterSchema
 from streamlake.table.formats.protobuf import convert as protobuf
 
+
+class Conversion(NamedTuple):
+    """What a converter of keys or of values may need. `subject`, `message`: see by_latest_schema.py."""
+
+    inference: Inference
+    subject: str
+    message: str
+
+
 # What makes the converter of a round.
-CONVERT_TYPES: Mapping[str, Callable[[Inference], Convert]] = {
+CONVERT_TYPES: Mapping[str, Callable[[Conversion], Convert]] = {
     "raw": lambda _: raw.convert,
     "string": lambda _: string.convert,
     "by_schema_id": lambda _: by_schema_id.convert,
-    "json": json.converter,
+    "by_latest_schema": lambda wanted: by_latest_schema.converter(wanted.subject, wanted.message),
+    "json": lambda wanted: json.converter(wanted.inference),
 }
 
 SCHEMA_KINDS: Mapping[str, Compile] = {
@@ -30,7 +41,7 @@ SCHEMA_KINDS: Mapping[str, Compile] = {
 }
 
 
-def compile_reader(schema: WriterSchema) -> ValueReader:
+def compile_reader(schema: WriterSchema) -> SchemaReader:
     """Raises Invalid, saying why values of this schema cannot go to a table."""
     compile = SCHEMA_KINDS.get(schema.kind)
     if compile is None:

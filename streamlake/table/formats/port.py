@@ -30,11 +30,21 @@ class WriterSchema:
     references: tuple[Reference, ...] = ()
 
 
+class LatestSchema(NamedTuple):
+    id: int
+    schema: WriterSchema
+
+
 class SchemaSource(Protocol):
-    """A schema registry, seen from a worker thread: `get` may block."""
+    """A schema registry, seen from a worker thread: it may block."""
 
     def get(self, schema_id: int) -> WriterSchema:
         """Raises NotFound (no such id), Invalid (no table can hold it), Unavailable."""
+        ...
+
+    def latest(self, subject: str) -> LatestSchema:
+        """The newest version of a subject. Raises NotFound (there is none), Invalid (no table can hold it),
+        Unavailable."""
         ...
 
 
@@ -48,7 +58,7 @@ class ReadValues(NamedTuple):
 
 
 class ValueReader(Protocol):
-    """A compiled schema."""
+    """Decodes values of one schema."""
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
         """Decode the values of a binary array that `rows` (int64 array, no nulls) number, each from its byte
@@ -56,19 +66,32 @@ class ValueReader(Protocol):
         ...
 
 
+class SchemaReader(ValueReader, Protocol):
+    """A compiled schema, for values in the wire format."""
+
+    def of_message(self, name: str) -> ValueReader:
+        """For values that are nothing but a value of the schema. `name` chooses one of a schema's messages, "" the
+        first; schemas with one type need no name. Raises NotFound, and Invalid: no table can hold it."""
+        ...
+
+
 class Compile(Protocol):
     """A schema kind."""
 
-    def __call__(self, schema: WriterSchema) -> ValueReader:
+    def __call__(self, schema: WriterSchema) -> SchemaReader:
         """Raises Invalid, saying why values of this schema cannot go to a table."""
         ...
 
 
 class Schemas(Protocol):
-    """Compiled schemas by id."""
+    """Compiled schemas by id, and the newest of a subject."""
 
-    def get(self, schema_id: int) -> ValueReader:
+    def get(self, schema_id: int) -> SchemaReader:
         """Raises NotFound, Unavailable, and Invalid for a schema that no table can hold."""
+        ...
+
+    def latest(self, subject: str) -> tuple[int, SchemaReader]:
+        """With its id. Raises what `get` does; NotFound if the subject has no schema."""
         ...
 
 

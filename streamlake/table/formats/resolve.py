@@ -6,10 +6,11 @@ of the record: its Unavailable passes through, the round waits, and no record is
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.table.formats.kinds import compile_reader
-from streamlake.table.formats.port import SchemaSource, ValueReader
+from streamlake.table.formats.port import SchemaReader, SchemaSource, WriterSchema
 
 SCHEMAS_MAX = 1_000
 
@@ -20,23 +21,31 @@ class SchemaCache:
     def __init__(self, source: SchemaSource, schemas_max: int = SCHEMAS_MAX) -> None:
         self._source = source
         self._schemas_max = schemas_max
-        self._known: OrderedDict[int, ValueReader | Invalid] = OrderedDict()
+        self._known: OrderedDict[int, SchemaReader | Invalid] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, schema_id: int) -> ValueReader:
+    def get(self, schema_id: int) -> SchemaReader:
+        return self._compiled(schema_id, lambda: self._source.get(schema_id))
+
+    def latest(self, subject: str) -> tuple[int, SchemaReader]:
+        """Asks the registry each time."""
+        found = self._source.latest(subject)
+        return found.id, self._compiled(found.id, lambda: found.schema)
+
+    def _compiled(self, schema_id: int, fetch: Callable[[], WriterSchema]) -> SchemaReader:
         with self._lock:
             found = self._known.get(schema_id)
             if found is not None:
                 self._known.move_to_end(schema_id)
         if found is None:
-            found = self._compile(schema_id)
+            found = self._compile(schema_id, fetch)
         if isinstance(found, Invalid):
             raise Invalid(*found.args)
         return found
 
-    def _compile(self, schema_id: int) -> ValueReader | Invalid:
+    def _compile(self, schema_id: int, fetch: Callable[[], WriterSchema]) -> SchemaReader | Invalid:
         try:
-            compiled: ValueReader | Invalid = compile_reader(self._source.get(schema_id))
+            compiled: SchemaReader | Invalid = compile_reader(fetch())
         except Invalid as error:
             compiled = error
         with self._lock:
@@ -47,7 +56,8 @@ class SchemaCache:
 
 
 class RoundSchemas:
-    """Implements Schemas: a cache as one round sees it. An id that the registry does not know is asked for once.
+    """Implements Schemas: a cache as one round sees it. An id that the registry does not know, and what is newest, is
+    asked for once.
 
     No longer than a round: all its records were in the log before the first of them is looked at, so a schema that is
     unknown now was unknown when they were written. A record of the next round may come after the schema."""
@@ -55,8 +65,9 @@ class RoundSchemas:
     def __init__(self, schemas: SchemaCache) -> None:
         self._schemas = schemas
         self._unknown: dict[int, str] = {}
+        self._latest: dict[str, tuple[int, SchemaReader]] = {}
 
-    def get(self, schema_id: int) -> ValueReader:
+    def get(self, schema_id: int) -> SchemaReader:
         if schema_id in self._unknown:
             raise NotFound(self._unknown[schema_id])
         try:
@@ -64,3 +75,8 @@ class RoundSchemas:
         except NotFound as error:
             self._unknown[schema_id] = str(error)
             raise
+
+    def latest(self, subject: str) -> tuple[int, SchemaReader]:
+        if subject not in self._latest:
+            self._latest[subject] = self._schemas.latest(subject)
+        return self._latest[subject]

@@ -26,7 +26,7 @@ from streamlake.cluster.config.table import TableSettings
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.converted import Reason, RowError, row_errors
 from streamlake.table.formats.json.infer import Inference
-from streamlake.table.formats.kinds import CONVERT_TYPES
+from streamlake.table.formats.kinds import CONVERT_TYPES, Conversion
 from streamlake.table.formats.resolve import RoundSchemas, SchemaCache
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows import evolve as evolution
@@ -81,8 +81,13 @@ def translate(
     records = _without(records, dead_offsets)
     asked = RoundSchemas(schemas)
     inference = _inference(metadata, settings)
-    convert_value = CONVERT_TYPES[settings.convert_value](inference)
-    convert_key = CONVERT_TYPES[settings.convert_key](inference)
+    latest, of_key = settings.latest_value, settings.latest_key
+    convert_value = CONVERT_TYPES[settings.convert_value](
+        Conversion(inference, latest.subject or f"{topic}-value", latest.message)
+    )
+    convert_key = CONVERT_TYPES[settings.convert_key](
+        Conversion(inference, of_key.subject or f"{topic}-key", of_key.message)
+    )
     groups: list[RowGroup] = []
     dead: list[RowError] = []
     start = rest_rows = 0

@@ -11,6 +11,7 @@ from streamlake.cluster.config.table import (
     AUTOMQ_SCHEMA_TYPE,
     PREFIX,
     TABLE_CONFIGS,
+    LatestSchemaOf,
     PartitionBy,
     TableSettings,
     check_table_configs,
@@ -109,9 +110,7 @@ def test_the_deprecated_schema_type() -> None:
         ("id.columns", "[id]"),
         ("upsert.enable", "true"),
         ("cdc.field", "_cdc.op"),
-        ("convert.value.type", "by_latest_schema"),
         ("transform.value.type", "flatten_debezium"),
-        ("convert.value.by_latest_schema.subject", "s"),
         ("expire.snapshot.enabled", "false"),
     ],
 )
@@ -160,8 +159,25 @@ def test_json_without_a_schema_is_for_values() -> None:
         settings(json_columns_max="-1")
 
 
+def test_the_latest_schema_of_a_subject_and_its_message() -> None:
+    given = {
+        "convert.value.type": "by_latest_schema", "convert.value.by_latest_schema.subject": "sales/orders",
+        "convert.value.by_latest_schema.message.full.name": "shop.Order.Line", "convert.key.type": "by_latest_schema",
+    }  # fmt: skip
+    for prefix in (PREFIX, AUTOMQ_PREFIX):
+        checked = check_topic_configs({prefix + key: value for key, value in given.items()})
+        settings = TableSettings.from_configs(checked)
+        assert settings.latest_value == LatestSchemaOf("sales/orders", "shop.Order.Line")
+        assert settings.latest_key == LatestSchemaOf()
+    for key, value in (("message.full.name", "shop..Order"), ("message.full.name", "1"), ("subject", "a\nb")):
+        with pytest.raises(Invalid, match=key):
+            check_topic_configs({f"{PREFIX}convert.value.by_latest_schema.{key}": value})
+
+
 def test_flatten_needs_fields() -> None:
-    with pytest.raises(Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id or json too"):
+    with pytest.raises(
+        Invalid, match=r"set streamlake\.table\.convert\.value\.type = by_schema_id or by_latest_schema or json too"
+    ):
         settings(transform_value_type="flatten", convert_value_type="string")
     assert settings(transform_value_type="flatten", convert_value_type="by_schema_id").transform_value == "flatten"
 

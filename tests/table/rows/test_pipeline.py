@@ -15,6 +15,7 @@ from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import update_table_metadata
 from support.table_records import Registry, record, records, settings, wire
 
+from streamlake.cluster.config.table import PREFIX, TableSettings
 from streamlake.core.errors import Corrupt, Unavailable
 from streamlake.table.formats.converted import Reason
 from streamlake.table.formats.resolve import SchemaCache
@@ -285,3 +286,17 @@ def test_a_round_of_dead_letters_only_in_a_table_with_nested_uuids() -> None:
     evolved = lake.round(records([b"bad"], first_offset=1))
     assert [error.reason for error in evolved.dead] == ["invalid_value"]
     assert offsets(lake.rows()) == [0]
+
+
+def test_subjects_are_named_after_the_topic_or_by_the_configs() -> None:
+    schema = record(("n", "int"))
+    registry = Registry({1: schema})
+    registry.subjects = dict.fromkeys(("t-value", "t-key", "own"), 1)
+    body = wire(1, schema, {"n": 3})[5:]
+    asked = {f"{PREFIX}convert.{part}.type": "by_latest_schema" for part in ("value", "key")}
+    own = {f"{PREFIX}convert.value.by_latest_schema.subject": "own"}
+    for more, subjects in (({}, ["t-value", "t-key"]), (own, ["own", "t-key"])):
+        registry.asked_latest.clear()
+        chosen = TableSettings.from_configs({**asked, **more})
+        found = pipeline.translate(records([body], [body]), chosen, SchemaCache(registry), "t")
+        assert not found.dead and registry.asked_latest == subjects

@@ -311,3 +311,16 @@ async def test_a_reader_waits_neither_for_a_table_that_is_stuck_nor_for_one_that
         await ran.until(lambda r: r.state == "failed")
         async with asyncio.timeout(DEADLINE_S / 2):
             await ran.task.refresh()
+
+
+async def test_a_table_by_the_latest_schema_waits_until_its_subject_has_one() -> None:
+    world = World(convert_value_type="by_latest_schema")
+    world.registry.gone = {1, 2}
+    world.log.produce(0, [value[5:] for value in good(range(3)) if value is not None])
+    async with Ran(world) as ran:
+        report = await ran.until(lambda r: r.state == "retrying")
+        assert "no subject orders-value: the table waits until a schema is registered there" in report.message
+        world.registry.gone = {2}
+        report = await ran.caught_up()
+        assert (report.rows, report.dead_letters) == (3, 0)
+    world.check()

@@ -24,9 +24,12 @@ def compile_reader(schema: WriterSchema) -> "AvroReader":
 
 @dataclass(frozen=True, slots=True)
 class AvroReader:
-    """Implements ValueReader."""
+    """Implements SchemaReader."""
 
     schema: AvroSchema
+
+    def of_message(self, name: str) -> "AvroReader":
+        return self
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
         schema = self.schema

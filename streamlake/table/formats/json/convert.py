@@ -45,9 +45,12 @@ def _builder(type: SourceType) -> Build:
 
 @dataclass(frozen=True, slots=True)
 class JsonReader:
-    """Implements ValueReader."""
+    """Implements SchemaReader."""
 
     codec: Codec
+
+    def of_message(self, name: str) -> "JsonReader":
+        return self
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
         group, errors = self.codec.read(column, rows, skip_bytes)

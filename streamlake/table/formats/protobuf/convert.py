@@ -3,6 +3,7 @@
 import base64
 import binascii
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
@@ -13,7 +14,7 @@ from streamlake.registry.protobuf.files import pool_of, read_foreign, with_impor
 from streamlake.registry.protobuf.schema import parse_schema
 from streamlake.table.formats.port import ReadValues, WriterSchema
 from streamlake.table.formats.protobuf.indexes import Path, split
-from streamlake.table.formats.protobuf.schema import compile_message, message_at
+from streamlake.table.formats.protobuf.schema import compile_message, message_at, message_named
 from streamlake.table.formats.twin import Codec
 
 MESSAGES_MAX = 1_000  # of one schema that are compiled: values may name any
@@ -45,7 +46,7 @@ def _compiled(schema: WriterSchema, files: dict[str, File]) -> File:
 
 
 class ProtobufReader:
-    """Implements ValueReader. Messages are compiled when the first value names them."""
+    """Implements SchemaReader. Messages are compiled when the first value names them."""
 
     def __init__(self, compiled: bytes, files: dict[str, File]) -> None:
         found = list(with_imports(compiled, files))
@@ -71,6 +72,9 @@ class ProtobufReader:
             errors += bad
         return ReadValues(groups, errors, unsupported)
 
+    def of_message(self, name: str) -> "MessageReader":
+        return MessageReader(self.codec(message_named(self._file, name)))
+
     def codec(self, path: Path) -> Codec:
         """How to read a message. Raises NotFound and Invalid."""
         message = message_at(self._file, path)
@@ -89,3 +93,14 @@ class ProtobufReader:
             return compile_message(message, self._pool)
         except Invalid as error:
             return error
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReader:
+    """Implements ValueReader: of one message, without an index before its bytes."""
+
+    codec: Codec
+
+    def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
+        group, errors = self.codec.read(column, rows, skip_bytes)
+        return ReadValues((group,), errors)

@@ -32,7 +32,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from streamlake.core.errors import Invalid, NotFound
+from streamlake.core.errors import SHOWN_CHARS_MAX, Invalid, NotFound
 from streamlake.registry.avro.types import LEVELS_MAX, TYPES_MAX
 from streamlake.registry.protobuf.files import WELL_KNOWN
 from streamlake.table.formats.protobuf import columns
@@ -265,6 +265,23 @@ class _Compiler:
 def _well_known(message: Descriptor) -> str:
     """The name of one of Google's types, "" for all others."""
     return message.full_name if message.file.name in WELL_KNOWN else ""
+
+
+def message_named(file: Any, name: str) -> tuple[int, ...]:
+    """The path of a message of a file by its full name; of the first if there is no name. Raises NotFound."""
+    if not name:
+        return (0,)
+    prefix = f"{file.package}." if file.package else ""
+    path: list[int] = []
+    messages = list(file.message_types_by_name.values())
+    for part in name.removeprefix(prefix).split("."):
+        found = next((index for index, message in enumerate(messages) if message.name == part), None)
+        if found is None:
+            known = ", ".join(message.full_name for message in file.message_types_by_name.values())
+            raise NotFound(f"there is no message {name[:SHOWN_CHARS_MAX]} in it, but {known[:SHOWN_CHARS_MAX]}")
+        path.append(found)
+        messages = list(messages[found].nested_types)
+    return tuple(path)
 
 
 def message_at(file: Any, path: tuple[int, ...]) -> Descriptor:
