@@ -29,6 +29,7 @@ from streamlake.s3stream.wal.port import CAPACITY_BYTES
 
 ENV_PREFIX = "STREAMLAKE_"
 CLIENT_VARIABLES = ("STREAMLAKE_BOOTSTRAP", "STREAMLAKE_HTTP", "STREAMLAKE_TOKEN")  # of commands that talk to a server
+AUTOMQ_REGISTRY_URL = "automq.table.topic.schema.registry.url"
 FILE_ONLY = ("kafka", "catalogs")  # sections whose keys have no variables
 MIB = 1024 * 1024
 AUTO = "auto"
@@ -132,6 +133,18 @@ class Tables(Section):
     round_bytes: int = Field(default=32 * MIB, ge=1 * MIB)  # commit early when a table has so much pending
 
 
+class Registry(Section):
+    """The schema registry that tables ask; by default the server's own."""
+
+    url: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")  # of another one
+    username: str = Field(default="", pattern=r"^[^:]*$")  # a colon would end it
+    password: str = Field(default="", repr=False)
+    token: str = Field(default="", repr=False)  # a bearer token, instead of a name and a password
+    ca_file: str = ""  # PEM; by default what the system trusts
+    certificate_file: str = ""  # PEM, of this client, with its key unless key_file has that
+    key_file: str = ""
+
+
 TOKEN_CHARS_MIN = 16
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750
 
@@ -179,6 +192,7 @@ class Config(Section):
     memory: Memory = Memory()
     groups: Groups = Groups()
     tables: Tables = Tables()
+    registry: Registry = Registry()
     http: Http = Http()
     logging: Logging = Logging()
     catalogs: dict[str, Any] = Field(default_factory=dict, repr=False)  # by name, checked by catalogs/named.py
@@ -206,6 +220,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
                 _section(values, section)[key] = value
     try:
         _take_automq_catalog(values)
+        _take_automq_registry(values)
         return Config.model_validate(values)
     except RecursionError:
         raise Invalid(f"the configuration in {path} is nested too deeply") from None
@@ -217,6 +232,7 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
     """What `load` does not look at: the WAL, Kafka's keys, the catalogs. Invalid, before anything is started."""
     if config.tables.enabled:
         named_catalogs(config, environ)
+        _check_registry(config.registry)
         _check_boto3(config.http)
     if config.storage.wal is not None:
         try:
@@ -232,6 +248,22 @@ def check(config: Config, environ: Mapping[str, str]) -> None:
             check_static(config.kafka)
         except Invalid as error:
             raise Invalid(f"[kafka] in the configuration: {error}") from None
+
+
+def _check_registry(registry: Registry) -> None:
+    given = [key for key in Registry.model_fields if key != "url" and getattr(registry, key)]
+    if given and not registry.url:
+        raise Invalid(f"registry.{given[0]} is for a registry elsewhere: set registry.url, or leave it out")
+    if registry.token and (registry.username or registry.password):
+        raise Invalid("registry.token and registry.username or registry.password are both given: remove one of them")
+    if registry.password and not registry.username:
+        raise Invalid("registry.password needs registry.username")
+    if registry.key_file and not registry.certificate_file:
+        raise Invalid("registry.key_file needs registry.certificate_file")
+    for key in ("ca_file", "certificate_file", "key_file"):
+        path = getattr(registry, key)
+        if path and not Path(path).is_file():
+            raise Invalid(f"registry.{key} = {path} does not exist: give the path of a PEM file")
 
 
 def _check_auto(storage: Storage) -> None:
@@ -272,6 +304,20 @@ def _take_automq_catalog(values: dict[str, Any]) -> None:
         raise Invalid(f"[catalogs.{automq.NAME}] and {automq.PREFIX}* are both given: remove one of them")
     _section(values, "catalogs")[automq.NAME] = found
     _section(values, "tables").setdefault("catalog", automq.NAME)
+
+
+def _take_automq_registry(values: dict[str, Any]) -> None:
+    """AutoMQ has the address of its registry among Kafka's broker keys."""
+    kafka = values.get("kafka")
+    if not isinstance(kafka, Mapping):
+        return
+    flat = dict(_flatten(kafka))
+    url = flat.pop(AUTOMQ_REGISTRY_URL, None)
+    if url is None:
+        return
+    values["kafka"] = flat
+    if _section(values, "registry").setdefault("url", url) != url:
+        raise Invalid(f"registry.url and {AUTOMQ_REGISTRY_URL} are both given: remove one of them")
 
 
 def _section(values: dict[str, Any], name: str) -> dict[str, Any]:

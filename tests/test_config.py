@@ -123,6 +123,35 @@ def test_what_is_right_passes_the_check(tmp_path: Path) -> None:
     config.check(load(tables={"enabled": False, "catalog": "glue"}), {})
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"token": "t"}, "registry.token is for a registry elsewhere: set registry.url"),
+        ({"url": "http://r", "token": "t", "username": "u"}, "both given"),
+        ({"url": "http://r", "password": "p"}, "registry.password needs registry.username"),
+        ({"url": "http://r", "key_file": "k"}, "needs registry.certificate_file"),
+        ({"url": "http://r", "ca_file": "/nowhere.pem"}, "registry.ca_file = /nowhere.pem does not exist"),
+        ({"url": "http://u:p@r"}, "registry.url"),
+        ({"url": "r:8081"}, "registry.url"),
+        ({"url": "http://r", "username": "a:b"}, "registry.username"),
+    ],
+)
+def test_a_registry_elsewhere_that_cannot_be(given: dict[str, str], says: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        config.check(config.load(None, {}, {"registry": given}), {})
+    assert says in str(caught.value)
+
+
+def test_automqs_registry_is_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    key = config.AUTOMQ_REGISTRY_URL
+    path.write_text(f'[kafka]\n"{key}" = "http://r:8081"\n"message.max.bytes" = 2000\n')
+    found = config.load(path, {}, {})
+    assert (found.registry.url, found.kafka) == ("http://r:8081", {"message.max.bytes": "2000"})
+    with pytest.raises(Invalid, match="both given"):
+        config.load(path, {}, {"registry": {"url": "http://other"}})
+
+
 def test_tokens_come_as_a_list_or_with_commas(tmp_path: Path) -> None:
     one, two = "t0ken-of-sixteen-letters", "an0ther-of-the-same-kind"
     for loaded in (

@@ -37,7 +37,7 @@ from streamlake.http import cluster, iceberg, probes, registry, tables
 from streamlake.http.app import HttpServer
 from streamlake.protocol.requests import prepare
 from streamlake.server import listener
-from streamlake.table.task.control import S3AccessSettings, WorkerSettings
+from streamlake.table.task.control import RegistryAccess, S3AccessSettings, WorkerSettings
 from streamlake.telemetry import log as logs
 from streamlake.telemetry.loop_lag import LoopLag
 from streamlake.telemetry.metrics import Metrics
@@ -173,7 +173,7 @@ class ServerProcess:
             bootstrap_host=_reachable(self.config.server.host),
             bootstrap_port=self.broker.listener.port,
             node_id=self.broker.services.identity.node,
-            registry_url=self._http_url,
+            registry_url=self.config.registry.url or self._http_url,
             cluster_id=self.broker.services.identity.cluster_id,
             memory_bytes=settings.memory_bytes,
             round_bytes=settings.round_bytes,
@@ -182,7 +182,12 @@ class ServerProcess:
             catalogs=dict(catalogs.by_name),
             default_catalog=catalogs.default,
             s3_access=self._s3_access(),
+            registry_access=self._registry_access(),
         )
+
+    def _registry_access(self) -> RegistryAccess | None:
+        given = self.config.registry
+        return RegistryAccess(**given.model_dump(exclude={"url"})) if given.url else None
 
     def _s3_access(self) -> S3AccessSettings:
         http, own = self.config.http, (store_url(self.config), wal_uri(self.config).place)

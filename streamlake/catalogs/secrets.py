@@ -13,9 +13,9 @@ _CHARS_MIN = 4  # a shorter one would blot out common words
 _HIDDEN = "[secret]"
 
 
-def hider(catalogs: Iterable[CatalogConfig]) -> Callable[[str], str]:
-    """A function that returns a text without the secrets of these catalogs."""
-    found = {secret for config in catalogs for secret in _of(config.properties)}
+def hider(catalogs: Iterable[CatalogConfig], others: Iterable[str] = ()) -> Callable[[str], str]:
+    """A function that returns a text without the secrets of these catalogs, and without `others`."""
+    found = {*others, *(secret for config in catalogs for secret in _of(config.properties))}
     forms = {form for secret in found if len(secret) >= _CHARS_MIN for form in (secret, quote(secret, safe=""))}
     if not forms:
         return lambda text: text

@@ -53,6 +53,7 @@ from streamlake.table.task.task import Work
 from streamlake.telemetry import log as logs
 from streamlake.worker.catalog_calls import CatalogCalls
 from streamlake.worker.log_reader import KafkaLogReader
+from streamlake.worker.patient_source import PatientSource
 from streamlake.worker.schema_source import HttpSchemaSource
 from streamlake.worker.table_calls import TableCalls
 
@@ -105,7 +106,8 @@ class RealWorkerMachine:
         return load(config)
 
     def schemas(self, settings: WorkerSettings) -> SchemaSource:
-        return HttpSchemaSource(settings.registry_url)
+        source = HttpSchemaSource(settings.registry_url, self.clock, settings.registry_access)
+        return PatientSource(source, self.clock, self.ids)
 
 
 class ControlWriter(Protocol):
@@ -166,7 +168,8 @@ async def serve(
     settings = await read_message(reader, WorkerSettings)
     if settings is None:
         return 1
-    hide = hider(settings.catalogs.values())
+    registry = settings.registry_access
+    hide = hider(settings.catalogs.values(), registry.secrets if registry is not None else ())
     configure_logs(settings, hide)
     pipe = Pipe(writer, hide)
     updates: asyncio.Queue[list[TableSpec]] = asyncio.Queue()

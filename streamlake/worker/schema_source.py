@@ -8,16 +8,21 @@ that, because it need not be parsed; others send its text. Of Protobuf and JSON 
 import http.client
 import json
 import urllib.error
-import urllib.request
 from typing import Any
 from urllib.parse import quote
 
-from streamlake.core.errors import Invalid, NotFound, Unavailable
+from streamlake.core.clock import Clock
+from streamlake.core.errors import SHOWN_CHARS_MAX, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.table.formats.port import LatestSchema, Reference, WriterSchema
+from streamlake.table.task.control import RegistryAccess
+from streamlake.worker.registry_access import opener_of
 
 AVRO = "AVRO"  # what a registry means that names no type
 WITH_REFERENCES = frozenset({"JSON", "PROTOBUF"})
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # for a connection, and for each part of an answer
+ANSWER_TIMEOUT_S = 60.0  # for all of it
+ERROR_BYTES_MAX = 64 * 1024
+NOT_FOUND_CODES = frozenset({40401, 40402, 40403})  # of a subject, a version, a schema
 SCHEMA_BYTES_MAX = 4 * 1024 * 1024
 REFERENCES_MAX = 200  # of one schema, directly or not
 REFERENCES_BYTES_MAX = 16 * 1024 * 1024
@@ -26,10 +31,11 @@ REFERENCES_BYTES_MAX = 16 * 1024 * 1024
 class HttpSchemaSource:
     """Implements SchemaSource."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Clock, access: RegistryAccess | None = None) -> None:
+        """`access`: None for the server's own registry. Raises Invalid: see opener_of."""
         self._url = url.rstrip("/")
-        # The registry is the server that started us: a proxy from the environment would only be in the way.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._clock = clock
+        self._opener = opener_of(access)
 
     def get(self, schema_id: int) -> WriterSchema:
         schema = self._read(f"/schemas/ids/{schema_id}?format=serialized", f"schema with id {schema_id}")
@@ -65,16 +71,61 @@ class HttpSchemaSource:
         where = f"{self._url}{path}"
         try:
             with self._opener.open(where, timeout=TIMEOUT_S) as response:
-                body = response.read(SCHEMA_BYTES_MAX + 1)
+                body = self._body(response)
         except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise NotFound(f"the schema registry has no {what}") from None
-            raise Unavailable(f"the schema registry answered {error.code} for {what}") from None
+            raise self._refusal(error, what) from None
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"the schema registry at {self._url} cannot be reached: {error!r}") from None
         if len(body) > SCHEMA_BYTES_MAX:
             raise Invalid(f"{what} is larger than {SCHEMA_BYTES_MAX} bytes")
         return body, where
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        """At most a byte more than a schema may have. Unavailable if it comes too slowly: a thread waits for it."""
+        until = self._clock.boottime() + ANSWER_TIMEOUT_S
+        parts: list[bytes] = []
+        size = 0
+        while size <= SCHEMA_BYTES_MAX and (part := response.read1(SCHEMA_BYTES_MAX + 1 - size)):
+            parts.append(part)
+            size += len(part)
+            if self._clock.boottime() > until:
+                raise Unavailable(f"the answer of the schema registry at {self._url} took over {ANSWER_TIMEOUT_S:g} s")
+        if size <= SCHEMA_BYTES_MAX and response.length:  # of what was announced
+            raise Unavailable(f"the answer of the schema registry at {self._url} was cut off")
+        return b"".join(parts)
+
+    def _refusal(self, error: urllib.error.HTTPError, what: str) -> StreamLakeError:
+        """NotFound only if the registry itself says so: a proxy's 404 must not make dead letters."""
+        if error.code == 404 and _error_code(error) in NOT_FOUND_CODES:
+            return NotFound(f"the schema registry has no {what}")
+        if error.code in (401, 403):
+            return Unavailable(
+                f"the schema registry at {self._url} refuses us ({error.code}): set registry.username and "
+                "registry.password, or registry.token, to what it accepts"
+            )
+        if 300 <= error.code < 400:
+            where = error.headers.get("Location", "another address")[:SHOWN_CHARS_MAX]
+            return Unavailable(f"the schema registry at {self._url} sends us to {where}: set registry.url to that")
+        answered = f"the schema registry at {self._url} answered {error.code} for {what}"
+        asked_for = error.headers.get("Retry-After", "")
+        if error.code in (429, 503) and asked_for.isascii() and asked_for.isdigit() and len(asked_for) < 7:
+            return Busy(answered, float(asked_for))
+        return Unavailable(answered)
+
+
+class Busy(Unavailable):
+    """The registry asks for a pause."""
+
+    def __init__(self, message: str, pause_s: float) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
+
+
+def _error_code(error: urllib.error.HTTPError) -> object:
+    try:
+        return json.loads(error.read(ERROR_BYTES_MAX)).get("error_code")
+    except (OSError, http.client.HTTPException, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _decoded(body: bytes, where: str, what: str) -> WriterSchema:

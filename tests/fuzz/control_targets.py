@@ -13,6 +13,7 @@ from fuzz.target import MIB, Target, run_async
 
 from streamlake import config
 from streamlake.catalogs.config import CatalogConfig
+from streamlake.core.clock import SystemClock
 from streamlake.core.errors import Corrupt, Invalid, NotFound, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.handlers.fetch_session import FetchSessions, to_send
@@ -124,8 +125,11 @@ class _Answer:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def read(self, size: int) -> bytes:
-        return self._body[:size]
+    length = 0
+
+    def read1(self, size: int) -> bytes:
+        found, self._body = self._body[:size], self._body[size:]
+        return found
 
     def open(self, _url: str, timeout: float) -> "_Answer":
         return self
@@ -138,7 +142,7 @@ def registry_answers() -> list[bytes]:
 
 
 def check_registry_answer(data: bytes) -> None:
-    source = HttpSchemaSource("http://registry")
+    source = HttpSchemaSource("http://registry", SystemClock())
     source._opener = _Answer(data)  # type: ignore[assignment]
     try:
         assert isinstance(source.get(7).text, str)

@@ -1,6 +1,6 @@
 """Table topics as a user meets them: made by an admin client, read by DuckDB and PyIceberg."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ def create_topic(server: Server, name: str, partitions: int = 1, **table: str) -
 
 def set_config(server: Server, topic: str, **configs: str) -> None:
     """Underscores in keys are dots."""
-    entries = [
-        ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for key, value in configs.items()
-    ]
+    set_exactly(server, topic, {key.replace("_", "."): value for key, value in configs.items()})
+
+
+def set_exactly(server: Server, topic: str, configs: Mapping[str, str]) -> None:
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in configs.items()]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": server.bootstrap})  # kept: without it the request is given up
     admin.incremental_alter_configs([resource])[resource].result(DEADLINE_S)

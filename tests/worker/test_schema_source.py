@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from streamlake.core.clock import SystemClock
 from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.table.formats.port import LatestSchema, Reference, WriterSchema
 from streamlake.worker import schema_source
-from streamlake.worker.schema_source import HttpSchemaSource
+from streamlake.worker.schema_source import Busy, HttpSchemaSource
 
 
 class Registry(socketserver.ThreadingTCPServer):
@@ -60,7 +61,7 @@ def registry() -> Iterator[Registry]:
 
 @pytest.fixture
 def source(registry: Registry) -> HttpSchemaSource:
-    return HttpSchemaSource(registry.url + "/")
+    return HttpSchemaSource(registry.url + "/", SystemClock())
 
 
 @pytest.mark.parametrize("extra", [{}, {"schemaType": "AVRO"}])
@@ -117,7 +118,7 @@ def test_references_that_cannot_be_had(
     registry: Registry, source: HttpSchemaSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.says(protobuf("main", ("a", "a", 1)), at="/schemas/ids/1")
-    registry.says({}, "404 Not Found", at="/subjects/a/versions/1")
+    registry.says({"error_code": 40402}, "404 Not Found", at="/subjects/a/versions/1")
     with pytest.raises(Invalid, match="schema 1 refers to version 1 of subject 'a', and the schema registry has no"):
         source.get(1)
     registry.says(protobuf("a", ("b", "b", 1)), at="/subjects/a/versions/1")
@@ -148,6 +149,42 @@ def test_one_that_is_no_text(registry: Registry, source: HttpSchemaSource, answe
 def test_a_registry_that_fails_is_asked_again_later(registry: Registry, source: HttpSchemaSource, status: str) -> None:
     registry.says({}, status)
     with pytest.raises(Unavailable, match=status[:3]):
+        source.get(1)
+
+
+@pytest.mark.parametrize("body", [b"<html>not here</html>", b"{}", b"[]", b'{"error_code": 404}', b"[" * 5_000])
+def test_a_404_that_is_not_the_registrys_own_is_no_verdict(
+    registry: Registry, source: HttpSchemaSource, body: bytes
+) -> None:
+    """A proxy's, or that of a wrong address: it must not make dead letters of all records."""
+    registry.says(body, "404 Not Found")
+    with pytest.raises(Unavailable, match="answered 404"):
+        source.get(1)
+    with pytest.raises(Unavailable, match="answered 404"):
+        source.latest("s")
+
+
+def test_credentials_that_are_refused_say_which_keys_to_set(registry: Registry, source: HttpSchemaSource) -> None:
+    for status in ("401 Unauthorized", "403 Forbidden"):
+        registry.says({"error_code": 40101, "message": "who?"}, status)
+        with pytest.raises(Unavailable, match=r"refuses us \(40[13]\): set registry\.username and"):
+            source.get(1)
+
+
+def test_a_registry_may_ask_for_a_pause(registry: Registry, source: HttpSchemaSource) -> None:
+    for status, header, pause_s in (("429 Too Many", "7", 7), ("503 Busy", "120", 120), ("503 Busy", "soon", None)):
+        registry.answer = f"HTTP/1.1 {status}\r\nRetry-After: {header}\r\nContent-Length: 0\r\n\r\n".encode()
+        with pytest.raises(Unavailable) as caught:
+            source.get(1)
+        assert (caught.value.pause_s if isinstance(caught.value, Busy) else None) == pause_s
+
+
+def test_an_answer_that_never_ends_is_given_up(
+    registry: Registry, source: HttpSchemaSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_source, "ANSWER_TIMEOUT_S", -1.0)
+    registry.says({"schema": '"string"'})
+    with pytest.raises(Unavailable, match="took over"):
         source.get(1)
 
 
@@ -186,14 +223,14 @@ def test_nobody_listens() -> None:
     with Registry() as gone:
         url = gone.url
     with pytest.raises(Unavailable, match="cannot be reached"):
-        HttpSchemaSource(url).get(1)
+        HttpSchemaSource(url, SystemClock()).get(1)
 
 
 def test_a_registry_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema_source, "TIMEOUT_S", 0.05)
     silent = socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)  # accepts nothing: never served
     with silent, pytest.raises(Unavailable):
-        HttpSchemaSource(f"http://127.0.0.1:{silent.server_address[1]}").get(1)
+        HttpSchemaSource(f"http://127.0.0.1:{silent.server_address[1]}", SystemClock()).get(1)
 
 
 def test_a_proxy_from_the_environment_is_not_used(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,4 +239,4 @@ def test_a_proxy_from_the_environment_is_not_used(registry: Registry, monkeypatc
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
     registry.says({"schema": '"string"'})
-    assert HttpSchemaSource(registry.url).get(7).text == '"string"'
+    assert HttpSchemaSource(registry.url, SystemClock()).get(7).text == '"string"'

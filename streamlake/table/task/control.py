@@ -37,6 +37,22 @@ class S3AccessSettings(msgspec.Struct, frozen=True):
     own_urls: tuple[str, ...] = ()
 
 
+class RegistryAccess(msgspec.Struct, frozen=True):
+    """How a schema registry is reached that is not the server's own: by a token, or a name and a password, or neither.
+    The files are PEM; an empty `ca_file` trusts what the system trusts."""
+
+    username: str = ""
+    password: str = ""
+    token: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.password, self.token)))
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker reaches what it needs. It comes over the pipe and not as arguments, as it may hold secrets."""
 
@@ -52,6 +68,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     catalogs: dict[str, CatalogConfig]
     default_catalog: str
     s3_access: S3AccessSettings = S3AccessSettings()
+    registry_access: RegistryAccess | None = None  # None: it is the server's own
 
 
 class TableSpec(msgspec.Struct, frozen=True):
