@@ -11,3 +11,4 @@ FIRST_KEY = 20_000  # Kafka's own are far below
 class BrokerKey(IntEnum):
     HELLO = 20_000
     POKE = 20_001
+    WRITE_MARKERS = 20_002
