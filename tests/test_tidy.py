@@ -25,8 +25,8 @@ TESTED_ELSEWHERE = {
     "broker/broker.py": "tests/broker/test_process.py",
     "protocol/broker_messages/hello.py": "tests/peers/test_brokers.py",
     "protocol/broker_messages/poke.py": "tests/peers/test_brokers.py",
-    "protocol/broker_messages/write_markers.py": "tests/peers/test_brokers.py",
-    "log/transactions_port.py": "tests/log/test_partition.py",
+    "protocol/broker_messages/write_markers.py": "tests/handlers/test_write_markers.py",
+    "log/transactions_port.py": "tests/handlers/test_verification.py",
     "table/formats/port.py": "tests/table/formats/test_kinds.py",
     "registry/port.py": "tests/registry/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",
@@ -105,10 +105,6 @@ def test_every_handler_is_listed() -> None:
 UNREAD = {
     "magic": "a field of a batch header, all of which are named in wire order",
     "InlineExecutor": "what a simulated machine has instead of threads",
-    **dict.fromkeys(
-        ("TransactionsPort", "verify", "verdict", "markers", "coordinator_epoch", "transaction_version"),
-        "transactions are being built on these",
-    ),
     **dict.fromkeys(("wait_for", "catalog_uri"), "for the users of streamlake.local()"),
     "last_commit_duration_ms": "the worker reports it: for the metrics of tables",
     # Counters without a metric: export them or delete them.

@@ -17,6 +17,7 @@ import structlog
 from streamlake.broker.catalogs import catalogs_of
 from streamlake.broker.controller import Controller
 from streamlake.broker.departure import Departure
+from streamlake.broker.hanging_transactions import HangingTransactions
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
 from streamlake.broker.ownership import Partitions
 from streamlake.broker.pokes import Pokes
@@ -54,6 +55,7 @@ from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager
+from streamlake.log.transactions_port import TransactionsPort
 from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
@@ -87,6 +89,7 @@ class Services:
     groups: Groups
     offsets: Offsets
     registry: SchemaRegistry
+    transactions_port: TransactionsPort | None = None  # requests with transactional ids are refused while there is none
 
     def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
         self.tasks = Supervisor(lambda name, error: self.fail(error))
@@ -252,6 +255,9 @@ class Services:
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
+        if self.transactions_port is not None:
+            hanging = HangingTransactions(self.logs, self.streams, self.transactions_port)
+            self.tasks.start("hanging transactions", hanging.run())
         self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
 
     def context(self) -> Context:
@@ -278,6 +284,7 @@ class Services:
             checks=machine.executor("checks", CHECK_THREADS),
             clock=machine.clock,
             ids=machine.ids,
+            transactions_port=self.transactions_port,
         )
 
     async def move_away(self) -> None:

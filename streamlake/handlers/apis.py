@@ -24,6 +24,7 @@ from streamlake.handlers import (
     describe_configs,
     describe_groups,
     describe_log_dirs,
+    describe_producers,
     describe_topic_partitions,
     elect_leaders,
     fetch,
@@ -46,6 +47,8 @@ from streamlake.handlers import (
     produce,
     produce_runs,
     sync_group,
+    write_markers,
+    write_txn_markers,
 )
 from streamlake.handlers.context import Begin, Context, Handle
 from streamlake.protocol.broker_messages import BrokerKey
@@ -96,6 +99,7 @@ HANDLERS = (
     _serve(ApiKey.DELETE_RECORDS, 0, 2, delete_records.handle),
     _serve(ApiKey.INIT_PRODUCER_ID, 0, 4, init_producer_id.handle),
     _serve(ApiKey.OFFSET_FOR_LEADER_EPOCH, 2, 4, offset_for_leader_epoch.handle),
+    _serve(ApiKey.WRITE_TXN_MARKERS, 1, 2, write_txn_markers.handle),
     _serve(ApiKey.DESCRIBE_CONFIGS, 1, 4, describe_configs.handle),
     _serve(ApiKey.ALTER_CONFIGS, 0, 2, alter_configs.handle),
     _serve(ApiKey.DESCRIBE_LOG_DIRS, 1, 5, describe_log_dirs.handle),
@@ -106,6 +110,7 @@ HANDLERS = (
     _serve(ApiKey.ALTER_PARTITION_REASSIGNMENTS, 0, 1, alter_partition_reassignments.handle),
     _serve(ApiKey.LIST_PARTITION_REASSIGNMENTS, 0, 0, list_partition_reassignments.handle),
     _serve(ApiKey.DESCRIBE_CLUSTER, 0, 1, describe_cluster.handle),
+    _serve(ApiKey.DESCRIBE_PRODUCERS, 0, 0, describe_producers.handle),
     # Only to say that it is not there: consumer_group_heartbeat.py.
     _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle),
     _serve(ApiKey.LIST_CONFIG_RESOURCES, 0, 1, list_config_resources.handle),
@@ -116,4 +121,5 @@ HANDLERS = (
 OF_BROKERS = (
     _serve(BrokerKey.HELLO, 0, 0, hello.handle),
     _serve(BrokerKey.POKE, 0, 0, poke.handle),
+    _serve(BrokerKey.WRITE_MARKERS, 0, 0, write_markers.handle),
 )

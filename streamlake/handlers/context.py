@@ -30,6 +30,7 @@ from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.handlers.handovers import Handovers
 from streamlake.log.manager import LogManager
 from streamlake.log.partition import Partition
+from streamlake.log.transactions_port import TransactionsPort
 from streamlake.protocol.errors import ErrorCode
 from streamlake.s3stream.streams import Streams
 
@@ -58,6 +59,7 @@ class Context:
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
     ids: Ids
+    transactions_port: TransactionsPort | None = None  # None: there are no coordinators of transactions
 
 
 class Exchange(Protocol):

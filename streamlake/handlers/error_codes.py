@@ -42,6 +42,9 @@ LOG: Codes = {
     log_errors.OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,
     log_errors.OutOfOrderSequence: ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
     log_errors.InvalidProducerEpoch: ErrorCode.INVALID_PRODUCER_EPOCH,
+    log_errors.InvalidTransactionState: ErrorCode.INVALID_TXN_STATE,
+    log_errors.NotVerified: ErrorCode.NOT_ENOUGH_REPLICAS,  # clients send the batch again
+    log_errors.CoordinatorFenced: ErrorCode.TRANSACTION_COORDINATOR_FENCED,
     log_errors.RecordTooLarge: ErrorCode.MESSAGE_TOO_LARGE,
     log_errors.CorruptBatch: ErrorCode.CORRUPT_MESSAGE,
     log_errors.InvalidRecord: ErrorCode.INVALID_RECORD,

@@ -5,7 +5,8 @@ batch, however large, so a consumer cannot get stuck (KIP-74). With less than mi
 partition's high watermark moves or max_wait passes; while it waits the connection may start its next request. So it
 does, for a shorter time, while a partition that was asked for moves to another broker (handovers.py).
 While the connections hold much memory an answer is as small as what is left of it, but never less than that batch.
-Readers see durable offsets only; read_committed readers only up to the last stable offset.
+Readers see durable offsets only; read_committed readers only up to the last stable offset, and are told which aborted
+transactions lie in what they get. They wait for the last stable offset, which moves when a marker is durable.
 Version notes: sessions from 7, topic ids from 13; who asks the wrong broker, or with the epoch of an earlier leader, is
 told the right one from 16 (KIP-951). Record bytes go to the socket uncopied.
 """
@@ -24,6 +25,7 @@ from streamlake.handlers.leaders import hinted_brokers, leader_hint
 from streamlake.log.partition import Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.fetch import (
+    AbortedTransaction,
     FetchableTopicResponse,
     FetchRequest,
     FetchResponse,
@@ -153,7 +155,7 @@ async def _read_one(
         high_watermark=result.high_watermark,
         last_stable_offset=result.last_stable_offset,
         log_start_offset=result.log_start_offset,
-        aborted_transactions=() if committed else None,
+        aborted_transactions=tuple(AbortedTransaction(*found) for found in result.aborted) if committed else None,
         records=_uncopied(result.chunks),
     )
 

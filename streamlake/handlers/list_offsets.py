@@ -1,6 +1,7 @@
 """ListOffsets (2): earliest (-2), latest (-1), the greatest timestamp (-3, KIP-734), or the first at a time.
 
-Behavior: Only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed.
+Behavior: Only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed, for which
+what a search finds at or above that does not count.
 A partition that stands twice in a request is refused, once.
 Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies
 below the log. Other negative timestamps, or one of these in an older version: UNSUPPORTED_VERSION.
@@ -22,6 +23,7 @@ from streamlake.protocol.messages.list_offsets import (
 )
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
+FIXED = (LATEST, EARLIEST, EARLIEST_LOCAL)  # known without a search
 FIRST_VERSION = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8}
 
 
@@ -62,5 +64,7 @@ async def _list(
             timestamp, offset = await timestamps.first_at_or_after(partition, wanted.timestamp)
     except StreamLakeError as error:
         return ListOffsetsPartitionResponse(partition_index=index, error_code=failure(error).code)
+    if committed and wanted.timestamp not in FIXED and offset >= partition.last_stable_offset:
+        timestamp, offset = timestamps.NONE_FOUND
     epoch = partition.epoch_of(offset) if offset >= 0 else -1
     return ListOffsetsPartitionResponse(partition_index=index, timestamp=timestamp, offset=offset, leader_epoch=epoch)

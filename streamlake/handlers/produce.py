@@ -8,7 +8,8 @@ The answer waits until all is durable; a duplicate's answer waits for the origin
 If there is capacity already and little to decompress, `begin` does all that without a task; `handle` is for the others.
 Most requests of a producer follow others with the same head, and are begun together: produce_runs.py reads them and
 writes their answers, and shares all that lies between with this file.
-A partition that moves at this moment is refused when its next broker has opened it (handovers.py).
+A partition that moves at this moment is refused when its next broker has opened it (handovers.py). Before the first
+batch of a transaction in a partition its coordinator is asked, and the connection waits (verification.py).
 Version notes: topic ids instead of names from version 13; error messages from 8; who asks the wrong broker is told the
 right one from 10 (KIP-951).
 """
@@ -22,6 +23,7 @@ import msgspec
 
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import StreamLakeError
+from streamlake.handlers import verification
 from streamlake.handlers.context import (
     TIMEOUT_MS_MAX,
     Context,
@@ -47,7 +49,12 @@ from streamlake.record.validate import AT_ONCE_BYTES, check_at_once, is_compress
 from streamlake.s3stream.streams import Streams
 
 # What was made of the compressed batches of a request, by (topic, partition): numbers of the order they stand in.
-Verdicts = dict[tuple[int, int], Run | StreamLakeError]
+Verdicts = dict[tuple[int, int], Run | StreamLakeError | Failure]
+
+
+WITHOUT_ID = Failure(
+    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "a transactional batch came without its transactional id"
+)
 
 
 class Reservation:
@@ -86,7 +93,9 @@ class Part(msgspec.Struct, frozen=True):
 
 def begin(ctx: Context, exchange: Exchange) -> bool:
     request: ProduceRequest = exchange.body
-    refused, size_bytes = refusal(request), 0
+    refused, size_bytes = refusal(ctx, request), 0
+    if refused is None and request.transactional_id is not None and verification.must_ask(ctx, request):
+        return False
     if refused is None:
         size_bytes = _size_bytes(request)
         try:
@@ -119,18 +128,20 @@ def _answer_when_durable(ctx: Context, exchange: Exchange, parts: list[Part], wa
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
-    """What `begin` could not begin: a request with records that nothing speaks against but the want of capacity, or of
-    a thread to decompress them."""
+    """What `begin` could not begin: a request with records that nothing speaks against but the want of capacity, of a
+    thread to decompress them, or of an answer about their transactions."""
     request: ProduceRequest = exchange.body
     wait_s = timeout_s(request)
     size_bytes = _size_bytes(request)
-    refused, verdicts = None, {}
+    refused, verdicts = None, Verdicts()
     if packed := list(_compressed(ctx, request)):
         exchange.thread_started()
         try:
             verdicts = await ctx.checks.run(_verdicts, packed)
         finally:
             exchange.thread_ended()
+    if request.transactional_id is not None:
+        await verification.verify(ctx, request, exchange.version, verdicts)
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:
@@ -217,10 +228,10 @@ def _moving(ctx: Context, parts: list[Part]) -> "list[asyncio.Future[None]]":
     return moving
 
 
-def refusal(request: ProduceRequest) -> Failure | None:
+def refusal(ctx: Context, request: ProduceRequest) -> Failure | None:
     if request.acks not in (-1, 0, 1):
         return Failure(ErrorCode.INVALID_REQUIRED_ACKS, f"acks must be -1 (all), 0 or 1, not {request.acks}")
-    if request.transactional_id is not None:
+    if request.transactional_id is not None and ctx.transactions_port is None:
         return Failure(ErrorCode.INVALID_REQUEST, "transactions are not supported yet: leave transactional.id unset")
     return None
 
@@ -282,12 +293,17 @@ def stage_one(
                 outcome = Failure(find_partition(ctx, topic, data.index).code, "")
             elif isinstance(verdict, StreamLakeError):
                 outcome = failure(verdict, LOG)
+            elif isinstance(verdict, Failure):
+                outcome = verdict
             elif verdict is None and is_compressed(data.records):  # it was opened while the others were checked
                 outcome = Failure(ErrorCode.NOT_LEADER_OR_FOLLOWER, "the partition has just been opened: try again")
             else:
                 try:
                     run = verdict or partition.check(memoryview(data.records or b""))
-                    outcome = reservation.append(partition, run)
+                    if run.is_transactional and request.transactional_id is None:
+                        outcome = WITHOUT_ID
+                    else:
+                        outcome = reservation.append(partition, run)
                 except StreamLakeError as error:
                     outcome = failure(error, LOG)
             parts.append(Part(topic_data.name, topic_data.topic_id, data.index, outcome))

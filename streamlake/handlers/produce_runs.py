@@ -62,6 +62,7 @@ class Route:
     call: Call  # without its request
     acks: int
     timeout_s: float
+    has_transactional_id: bool
     name: str
     topic_id: UUID | None
     index: int
@@ -114,7 +115,7 @@ class Runs:
         if frames is None:
             return None
         run = check_run(received, frames.spans, partition.settings.max_message_bytes)
-        if run is None:
+        if run is None or (run.is_transactional and not _is_verified(route, run, partition)):
             return None
         frames.keep(len(run))
         try:
@@ -143,8 +144,14 @@ class Runs:
             del self._routes[oldest]
             self._partitions.pop(oldest, None)
         size = int.from_bytes(received[at : at + 4], "big")
-        route = self._routes[head] = _route(parse(self._served, bytes(received[at + 4 : at + 4 + size])))
+        route = self._routes[head] = _route(self._ctx, parse(self._served, bytes(received[at + 4 : at + 4 + size])))
         return route
+
+
+def _is_verified(route: Route, run: Run, partition: Partition) -> bool:
+    """Of a transactional run: whether nobody need be asked about its transaction."""
+    asks = partition.transactions.must_ask(run.producer_id, run.producer_epoch)
+    return route.has_transactional_id and not asks
 
 
 class PendingReply:
@@ -222,9 +229,9 @@ def runs(ctx: Context, served: Mapping[int, Api], frame_bytes_max: int) -> Runs 
     return Runs(ctx, served, frame_bytes_max) if _kernel else None
 
 
-def _route(call: Call) -> Route | None:
+def _route(ctx: Context, call: Call) -> Route | None:
     request: ProduceRequest = call.request
-    if produce.refusal(request) is not None:
+    if produce.refusal(ctx, request) is not None:
         return None
     (topic,) = request.topic_data
     (data,) = topic.partition_data
@@ -242,6 +249,7 @@ def _route(call: Call) -> Route | None:
         call=msgspec.structs.replace(call, request=None),
         acks=request.acks,
         timeout_s=produce.timeout_s(request),
+        has_transactional_id=request.transactional_id is not None,
         name=topic.name,
         topic_id=topic.topic_id,
         index=data.index,

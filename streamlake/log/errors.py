@@ -4,10 +4,13 @@ from streamlake.core.errors import Invalid
 from streamlake.record.batch import CorruptBatch, InvalidRecord, RecordTooLarge, UnsupportedFormat
 
 __all__ = [
+    "CoordinatorFenced",
     "CorruptBatch",
     "InvalidProducerEpoch",
     "InvalidRecord",
     "InvalidTimestamp",
+    "InvalidTransactionState",
+    "NotVerified",
     "OffsetOutOfRange",
     "OutOfOrderSequence",
     "RecordTooLarge",
@@ -40,3 +43,16 @@ class InvalidProducerEpoch(Invalid):
 
 class InvalidTimestamp(Invalid):
     """A record's timestamp is too far from now for this topic, or of a kind that only the broker sets."""
+
+
+class InvalidTransactionState(Invalid):
+    """A batch that does not belong to the open transaction of its producer, or to none although one is open."""
+
+
+class NotVerified(Invalid):
+    """A transactional batch whose transaction is not known to be open in the partition, as it may have ended since its
+    coordinator was asked: the producer sends the batch again, and the coordinator is asked again."""
+
+
+class CoordinatorFenced(Invalid):
+    """A marker from a coordinator that another one has replaced since."""

@@ -5,7 +5,7 @@ task and deletes no stream.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -40,6 +40,7 @@ class LogManager:
 
     def __init__(self, clock: Clock, executor: Executor) -> None:
         self.counters = LogCounters()
+        self.opened: list[Callable[[Partition], None]] = []  # called with each partition once it is open
         self.offsets_expired = self.producers_expired = self.retention_failures = 0
         self._clock = clock
         self._executor = executor
@@ -101,6 +102,8 @@ class LogManager:
             if key in self._partitions:
                 return Exists(f"partition {key[1]} of topic {key[0]} is open already: close it first")
             self._partitions[key] = partition
+            for listener in self.opened:
+                listener(partition)
             return partition
 
         return list(await asyncio.gather(*map(open_one, openings)))

@@ -2,14 +2,16 @@
 
 `append` is stage one of Produce: a plain function that checks a batch, gives it its offsets and hands it to the
 stream; the future in its answer is stage two, durability. The high watermark is the stream's durable offset and
-nobody reads above it. With no open transactions the last stable offset is the same.
+nobody reads above it, nor readers of committed records above the last stable offset (open_transactions.py).
 
-State is of two ages. Producers are as of stage one, ahead of what is durable: if the write-ahead log fails they are
-wrong, but then the stream is dead too, takes no further append, and the partition is opened again from what is durable.
+State is of two ages. Producers and transactions are as of stage one, ahead of what is durable: if the write-ahead log
+fails they are wrong, but then the stream is dead too, takes no further append, and the partition is opened again from
+what is durable.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -18,15 +20,25 @@ import msgspec
 
 from streamlake.core.clock import Clock
 from streamlake.core.cut import cut_end
-from streamlake.core.errors import Closed, Corrupt, Invalid, StreamLakeError
+from streamlake.core.errors import Closed, Corrupt, StreamLakeError
 from streamlake.core.tasks import Executor
 from streamlake.log import checkpoint, epochs
-from streamlake.log.errors import AppendOneByOne, InvalidTimestamp, OffsetOutOfRange
-from streamlake.log.producers import BATCHES_KEPT, ProducedBatch
+from streamlake.log.errors import (
+    AppendOneByOne,
+    CoordinatorFenced,
+    InvalidRecord,
+    InvalidTimestamp,
+    OffsetOutOfRange,
+)
+from streamlake.log.open_transactions import UNKNOWN_NUMBER, OpenTransaction
+from streamlake.log.producers import BATCHES_KEPT, ProducedBatch, Producer
 from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Buffer, Stream
+from streamlake.log.transactions import TransactionEnd, Transactions
 from streamlake.log.waiters import Waiters
-from streamlake.record.batch import NO_PRODUCER_ID, frames
+from streamlake.record.batch import NO_PRODUCER_ID, BatchHeader, frames
+from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
+from streamlake.record.control import Marker, decode_marker, encode_marker
 from streamlake.record.run import Run
 from streamlake.record.validate import check_batch
 
@@ -42,12 +54,20 @@ class Appended(msgspec.Struct, frozen=True):
     durable: "asyncio.Future[None]"  # answer only after this; a duplicate waits for the same, so nobody cancels it
 
 
+class Ended(NamedTuple):
+    """`durable`: answer only after this; None if there was nothing to end, or it is durable already."""
+
+    appended_bytes: int  # of the room that the caller reserved
+    durable: "asyncio.Future[None] | None"
+
+
 @dataclass(frozen=True, slots=True)
 class ReadResult:
     chunks: list[Buffer]  # whole batches, the first of which contains the offset asked for
     high_watermark: int
     last_stable_offset: int
     log_start_offset: int
+    aborted: list[tuple[int, int]]  # (producer id, first offset) of aborted transactions in `chunks`
 
 
 class Quiet(NamedTuple):
@@ -94,7 +114,12 @@ class Partition:
         self.quiet: Quiet | None = None
         self._counters = counters
         self._clock = clock
-        self._producers = checkpoint.decode(stream.checkpoint, settings.producers_max)
+        state = checkpoint.decode(stream.checkpoint, settings.producers_max)
+        self._producers = state.producers
+        # Of the producers that are known half at most have a transaction open, so that others are known, too.
+        self.transactions = Transactions(state.transactions, stream.notes, settings.producers_max // 2)
+        self.transactions.aborted.trim(stream.start_offset)
+        self._opened = self.transactions.open
         self._unacked: deque[tuple[int, asyncio.Future[None]]] = deque()  # (end offset, durable), in order
         self._holds: dict[str, int] = {}
         self.is_closed = False
@@ -115,7 +140,7 @@ class Partition:
         partition = cls(stream, topic_id, index, settings, clock, executor, counters)
         await partition._replay()
         stream.on_durable = partition._on_durable
-        stream.set_checkpointer(lambda: checkpoint.encode(partition._producers))
+        stream.set_checkpointer(lambda: checkpoint.encode(partition._producers, partition.transactions.open))
         return partition
 
     async def _replay(self) -> None:
@@ -124,15 +149,25 @@ class Partition:
         now_ms = self._clock.now_ms()
         while position < self.stream.durable_offset:
             chunks = await self.stream.read(position, self.stream.durable_offset, REPLAY_READ_BYTES)
-            for header, _ in (frame for chunk in chunks for frame in frames(chunk)):
+            for header, data in (frame for chunk in chunks for frame in frames(chunk)):
                 if header.base_offset >= position and header.producer_id != NO_PRODUCER_ID:
-                    batch = ProducedBatch(
-                        header.base_sequence, header.last_offset_delta + 1, header.base_offset, header.max_timestamp
-                    )
-                    self._producers.apply(header.producer_id, header.producer_epoch, (batch,), now_ms)
+                    self._replay_batch(header, data, now_ms)
                 position = max(position, header.next_offset)
             if not chunks:
                 raise Corrupt(f"stream {self.stream.stream_id} has nothing at offset {position}, below its end")
+
+    def _replay_batch(self, header: BatchHeader, data: memoryview, now_ms: int) -> None:
+        producer_id, epoch = header.producer_id, header.producer_epoch
+        if header.is_control:
+            if (marker := decode_marker(header, data, DECOMPRESSED_BYTES_MAX)) is not None:
+                end = TransactionEnd(producer_id, epoch, marker.coordinator_epoch, marker.commit)
+                self._ended(end, header.base_offset, None, now_ms)
+            return
+        if header.is_transactional:
+            self.transactions.appended(producer_id, epoch, header.base_offset)
+        count = header.last_offset_delta + 1
+        batch = ProducedBatch(header.base_sequence, count, header.base_offset, header.max_timestamp)
+        self._producers.apply(producer_id, epoch, (batch,), now_ms)
 
     @property
     def leader_epoch(self) -> int:
@@ -148,7 +183,8 @@ class Partition:
 
     @property
     def last_stable_offset(self) -> int:
-        return self.stream.durable_offset
+        durable, unstable = self.stream.durable_offset, self.transactions.open.unstable_offset
+        return durable if unstable is None else max(min(unstable, durable), self.stream.start_offset)
 
     @property
     def size_bytes(self) -> int:
@@ -163,12 +199,11 @@ class Partition:
         batches get their offsets now, become one chunk, and are durable together.
 
         The caller has reserved run.size_bytes and gives back what `appended_bytes` does not use, all of it on an error.
-        Raises the errors of Producers.check, AppendOneByOne, InvalidTimestamp, Invalid, Closed, Fenced; then nothing
-        was done, and of several batches the first may be innocent: append them one by one."""
+        Raises the errors of Producers.check and Transactions.check, AppendOneByOne, InvalidTimestamp, InvalidRecord,
+        Closed, Fenced; then nothing was done, and of several batches the first may be innocent: append them one by
+        one."""
         if self.is_closed:
             raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
-        if run.is_transactional:
-            raise Invalid("transactions are not supported yet: leave transactional.id unset")
         now_ms, settings = self._clock.now_ms(), self.settings
         append_time_ms = now_ms if settings.is_log_append_time else None
         if (
@@ -177,13 +212,17 @@ class Partition:
             or run.max_timestamp - now_ms > settings.message_timestamp_after_max_ms
         ):
             self._check_timestamps(run, now_ms)
-        idempotent = run.producer_id != NO_PRODUCER_ID
-        if idempotent:
-            sequence = run.producer_id, run.producer_epoch, run.base_sequence, run.first_count
-            if (earlier := self._producers.check(*sequence)) is not None:
+        producer_id, transactional = run.producer_id, run.is_transactional
+        if producer_id != NO_PRODUCER_ID:
+            epoch = run.producer_epoch
+            if (earlier := self._producers.check(producer_id, epoch, run.base_sequence, run.first_count)) is not None:
                 if len(run) > 1:
                     raise AppendOneByOne("the first batch of a run is there already, the others may not be")
                 return self._repeat(earlier)
+            if transactional or (self._opened.unstable_offset is not None and producer_id in self._opened):
+                self.transactions.check(run, is_known=producer_id in self._producers)
+        elif transactional:
+            raise InvalidRecord("a transactional batch has no producer id")
 
         max_timestamp = run.max_timestamp if append_time_ms is None else append_time_ms
         base_offset = self.stream.next_offset
@@ -192,15 +231,52 @@ class Partition:
         sort_key = max_timestamp if max_timestamp != NO_TIMESTAMP else now_ms
         durable = self.stream.append(base_offset, run.records, sort_key, data)
         # Only now, as a dead stream raises: a sequence that was never appended must not look like a duplicate later.
-        if idempotent:
+        if producer_id != NO_PRODUCER_ID:
+            if transactional:
+                self.transactions.appended(producer_id, epoch, base_offset)
             latest = [ProducedBatch._make(batch) for batch in run.last(BATCHES_KEPT, base_offset)]
             if append_time_ms is not None:
                 latest = [batch._replace(max_timestamp=append_time_ms) for batch in latest]
-            self._producers.apply(run.producer_id, run.producer_epoch, tuple(latest), now_ms)
+            self._producers.apply(producer_id, epoch, tuple(latest), now_ms)
         self._unacked.append((base_offset + run.records, durable))
         self._counters.count(len(run), run.records, run.size_bytes)
         told_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
         return Appended(base_offset, told_ms, self.stream.start_offset, run.size_bytes, durable)
+
+    def end_transaction(self, end: TransactionEnd) -> Ended:
+        """Append the marker that ends the open transaction of a producer, as its coordinator has decided. If none is
+        open, or a later one, nothing is written: this one has ended before (Kafka refuses, and hangs: KAFKA-19999).
+
+        A plain function as `append`; the caller has reserved MARKER_BYTES. Raises CoordinatorFenced,
+        InvalidProducerEpoch, Unavailable, Closed, Fenced; then nothing was done."""
+        if self.is_closed:
+            raise Closed(f"partition {self.index} of topic {self.topic_id} was closed: look up its leader again")
+        newest = self.coordinator_epoch(end.producer_id)
+        if end.number == UNKNOWN_NUMBER and end.coordinator_epoch < newest:
+            raise CoordinatorFenced(f"a marker of coordinator epoch {end.coordinator_epoch} came after one of {newest}")
+        written = self.transactions.ends(end)
+        if written is None:
+            # A repeat is no more durable than the marker that it repeats.
+            return Ended(0, self.transactions.open.ending(end.producer_id))
+        offset, now_ms = self.stream.next_offset, self._clock.now_ms()
+        marker = Marker(written.commit, written.coordinator_epoch)
+        place = written.producer_id, written.producer_epoch, offset, self.stream.epoch
+        data = encode_marker(marker, *place, now_ms)
+        # The state follows at once, and is ahead of what is durable. If this broker dies here, the marker may be
+        # missing from the log: the next leader finds the transaction open, and the coordinator, which got no answer,
+        # sends the marker again. No reader of committed records has passed its first offset by then.
+        durable = self.stream.append(offset, 1, now_ms, data)
+        self._ended(written, offset, None if durable.done() else durable, now_ms)
+        self._unacked.append((offset + 1, durable))
+        return Ended(len(data), durable)
+
+    def _ended(self, end: TransactionEnd, offset: int, durable: "asyncio.Future[None] | None", now_ms: int) -> None:
+        """The marker at `offset` has ended a transaction."""
+        self._producers.ended(end.producer_id, end.producer_epoch, end.coordinator_epoch, now_ms)
+        if (aborted := self.transactions.ended(end, offset, durable)) is not None:
+            # Committed with the first checkpoint that does not know of the transaction any more, all or nothing: who
+            # opens the partition from there would else have readers take its records for committed ones.
+            self.stream.note(offset + 1, aborted.encoded())
 
     def _repeat(self, earlier: ProducedBatch) -> Appended:
         """A duplicate gets the original's answer, and not before the original is durable: if that one is lost, so is
@@ -237,6 +313,7 @@ class Partition:
         durable_offset = self.stream.durable_offset
         while self._unacked and self._unacked[0][0] <= durable_offset:
             self._unacked.popleft()
+        self.transactions.open.durable(durable_offset)  # before readers look how far they may read
         self.waiters.wake()
 
     async def read(
@@ -257,7 +334,14 @@ class Partition:
                 raise
             chunks = _fit(chunks, offset, max_bytes, at_least_one)
         self._counters.bytes_out += sum(map(len, chunks))
-        return ReadResult(chunks, high_watermark, last_stable_offset, self.log_start_offset)
+        aborted = self._aborted_in(chunks, offset) if committed else []
+        return ReadResult(chunks, high_watermark, last_stable_offset, self.log_start_offset, aborted)
+
+    def _aborted_in(self, chunks: list[Buffer], offset: int) -> list[tuple[int, int]]:
+        if not chunks or not len(self.transactions.aborted):
+            return []
+        *_, (last, _) = frames(chunks[-1])
+        return self.transactions.aborted.within(offset, last.next_offset)
 
     def _check_in_range(self, offset: int, high_watermark: int) -> None:
         if not self.log_start_offset <= offset <= high_watermark:
@@ -281,8 +365,8 @@ class Partition:
 
     @property
     def deletable_offset(self) -> int:
-        """Retention may not move the start above this: durable and held by nobody."""
-        return min(self.high_watermark, *self._holds.values()) if self._holds else self.high_watermark
+        """Retention may not move the start above this: stable and held by nobody."""
+        return min(self.last_stable_offset, *self._holds.values()) if self._holds else self.last_stable_offset
 
     async def move_start(self, offset: int) -> int:
         """DeleteRecords: the log now starts at `offset` (-1: the high watermark); the new start. It is what a user
@@ -292,9 +376,25 @@ class Partition:
         if offset < 0 or offset > self.high_watermark:
             raise OffsetOutOfRange(offset, self.log_start_offset, self.high_watermark)
         if offset > self.log_start_offset:
-            # Safe at a crash: the new start is in the metadata before trim returns, and the data goes only after that.
-            await self.stream.trim(offset)
+            await self.trim(offset)
         return self.log_start_offset
+
+    async def trim(self, offset: int, *, spares_held: bool = False) -> None:
+        """The log starts at `offset`, which lies below the high watermark. Conflict, if it `spares_held`, and a hold in
+        the metadata store forbids it."""
+        # Safe at a crash: the new start is in the metadata before trim returns, and the data goes only after that.
+        await self.stream.trim(offset, spares_held=spares_held)
+        self.transactions.aborted.trim(self.log_start_offset)
+
+    def coordinator_epoch(self, producer_id: int) -> int:
+        """Of the coordinator that sent the last marker of this producer; -1 if none is known."""
+        producer = self._producers.get(producer_id)
+        return producer.coordinator_epoch if producer is not None else -1
+
+    def producer_states(self) -> Iterator[tuple[int, Producer, OpenTransaction | None]]:
+        """(producer id, its state, its open transaction) of each producer that is known."""
+        opened = self.transactions.open
+        return ((producer_id, producer, opened.get(producer_id)) for producer_id, producer in self._producers.items())
 
     def expire_producers(self) -> int:
         """Forget producers silent for producer.id.expiration.ms; how many."""

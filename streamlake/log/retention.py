@@ -1,7 +1,7 @@
 """Retention: how far the start of a log may move by age and size (cleanup.policy=delete).
 
-It never passes a hold, nor records that are not durable. Its unit is a run of chunks of the stream, so a log keeps a
-little more than its settings ask for, never less.
+It never passes a hold, an open transaction, or records that are not durable. Its unit is a run of chunks of the
+stream, so a log keeps a little more than its settings ask for, never less.
 
 Most partitions of a broker are idle. A run of retention that finds nothing therefore leaves a note on the partition:
 until when nothing expires, and the state that this depends on. While the note is valid, retention skips the partition.
@@ -57,5 +57,5 @@ async def apply_retention(partition: Partition, now_ms: int) -> int:
     if point <= before:
         return 0  # without a note: the hold may be released before the next run
     # A table may have been enabled by another broker since: the hold in the metadata store wins, in one transaction.
-    await partition.stream.trim(point, spares_held=True)
+    await partition.trim(point, spares_held=True)
     return partition.log_start_offset - before

@@ -61,6 +61,16 @@ class Stream(Protocol):
     @property
     def checkpoint_offset(self) -> int: ...
 
+    @property
+    def notes(self) -> bytes:
+        """All notes up to `checkpoint_offset`, one after the other, as of this open."""
+        ...
+
+    def note(self, end_offset: int, data: bytes) -> None:
+        """Keep `data`, about a chunk that ends at `end_offset`, until the start passes that. It becomes durable with
+        the next checkpoint, all or nothing; until then whoever opens the stream notes it again, from the chunks."""
+        ...
+
     def set_checkpointer(self, checkpointer: Callable[[], bytes]) -> None:
         """An upload calls `checkpointer` in the turn of the loop in which it cuts the stream at `next_offset`. It must
         be fast, and must not fail."""

@@ -12,12 +12,11 @@ from typing import Any
 
 from streamlake.record.batch import HEADER_BYTES, BatchHeader, Buffer, CorruptBatch, InvalidRecord, check_crc, frames
 from streamlake.record.columns import RECORDS_SCHEMA, Rows, new_rows
-from streamlake.record.compression import decompress, unpacked
-from streamlake.record.decode import INT64_MAX, parse_records
+from streamlake.record.compression import unpacked
+from streamlake.record.control import decode_marker
+from streamlake.record.decode import INT64_MAX
 
 __all__ = ["RECORDS_SCHEMA", "BadBatch", "DecodedRecords", "decode_fetched"]
-
-ABORT_MARKER = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,8 @@ class _Decoder:
     def _add(self, header: BatchHeader, batch: memoryview) -> str | None:
         """Take the rows of a batch, or say why there are none."""
         if header.is_control:
-            if self._is_abort_marker(header, batch):
+            marker = decode_marker(header, batch, self._max_decompressed_bytes)
+            if marker is not None and not marker.commit:
                 self._aborting.discard(header.producer_id)
             return "control"
         if header.is_transactional and header.producer_id in self._aborting:
@@ -111,15 +111,6 @@ class _Decoder:
         self.decompressed_bytes += len(payload)
         first = max(header.base_offset, self._position)
         self._skipped["compacted"] += header.next_offset - first - self._rows.add(header, payload, first)
-
-    def _is_abort_marker(self, header: BatchHeader, batch: memoryview) -> bool:
-        """A control record's key is (version, type), two int16: 0 aborts, 1 commits (KIP-98)."""
-        payload = decompress(header.compression, batch[HEADER_BYTES:], self._max_decompressed_bytes)
-        for _, _, key, _, _ in parse_records(header, payload):
-            if key is None or len(key) < 4:
-                raise InvalidRecord("the key of a control record is shorter than four bytes")
-            return int.from_bytes(key[2:4], "big", signed=True) == ABORT_MARKER
-        return False  # compaction took the marker and with it the whole transaction
 
     def result(self) -> DecodedRecords:
         return DecodedRecords(self._rows.table(), self._position, self._skipped, tuple(self._bad_batches))

@@ -22,7 +22,7 @@ from streamlake.core.budget import Budget
 from streamlake.core.buffers import Buffers
 from streamlake.core.cut import cut_end
 from streamlake.core.deferred_buffer import DeferredBuffer
-from streamlake.s3stream.metadata import StreamState
+from streamlake.s3stream.metadata import Checkpoint, StreamState
 from streamlake.s3stream.wal.port import Buffer
 
 SLAB_MIN_BYTES = 4 * 1024
@@ -76,6 +76,7 @@ class StreamLog:
         self.gone = False  # deleted, or no longer ours: nothing of it is here any more
         self.on_durable: Callable[[], None] | None = None
         self.checkpointer: Callable[[], bytes] | None = None
+        self.notes: dict[int, bytes] = {}  # that no committed checkpoint has brought along yet, by the end of a chunk
         self.bases: array[int] = array("q")
         self.begins: array[int] = array("q")
         self.timestamps: array[int] = array("q")
@@ -100,6 +101,18 @@ class StreamLog:
         """The end of the chunks that lie in the WAL up to this position."""
         at = bisect_right(self.positions, position)
         return self.bases[at] if at < len(self.bases) else self.next_offset
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The state of the layer above, now, with the notes that are not committed yet."""
+        if self.checkpointer is None:
+            return None
+        notes = b"".join(self.notes.values()) if self.notes else b""
+        return Checkpoint(self.stream_id, self.next_offset, self.checkpointer(), notes)
+
+    def committed(self, checkpoint: Checkpoint) -> None:
+        """Its notes need not be committed again."""
+        if checkpoint.notes:
+            self.notes = {end: note for end, note in self.notes.items() if end > checkpoint.offset}
 
     def byte_at(self, offset: int) -> int:
         """Where the chunk that begins at `offset` begins."""

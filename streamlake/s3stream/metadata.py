@@ -22,6 +22,7 @@ class StreamState:
     checkpoint: bytes  # opaque to s3stream; state of the log layer exactly at checkpoint_offset
     checkpoint_offset: int
     epochs: tuple[tuple[int, int], ...]  # (epoch, start offset) history, oldest first
+    notes: bytes = b""  # of the log layer, one after the other; given by open_streams only
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,13 @@ class StreamRange:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State of the log layer exactly at `offset`."""
+    """State of the log layer exactly at `offset`. `notes`: what came to it up to there, and must outlive the next
+    checkpoint; some may have been committed before."""
 
     stream_id: int
     offset: int
     blob: bytes
+    notes: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +124,13 @@ class StreamMetadata(Protocol):
         Requires: broker epoch current (Fenced); the WAL still ours to trim (Fenced: another broker has drained it, or a
         newer life of its node writes to it); object still prepared (Conflict); per range the stream's epoch equal
         (Fenced) and range.start_offset == stream end_offset (Conflict). Deleted streams' ranges are dropped.
-        A checkpoint lies at the end of its stream's range; one below the stored one is dropped."""
+        A checkpoint lies at the end of its stream's range; one below the stored one is dropped, but not its notes."""
         ...
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
-        """Move starts and checkpoints forward, never back. Requires each stream's epoch equal (Fenced); unknown streams
-        are ignored. Conflict, for all, if a stream is held below a start that spares what is held."""
+        """Move starts and checkpoints forward, never back; notes of checkpoints at or below the start go. Requires each
+        stream's epoch equal (Fenced); unknown streams are ignored. Conflict, for all, if a stream is held below a start
+        that spares what is held."""
         ...
 
     async def trim_wal(self, position: int) -> None:

@@ -14,7 +14,7 @@ from streamlake.core.deferred_buffer import DeferredBuffer
 from streamlake.core.errors import Closed, Corrupt, Invalid, NotFound
 from streamlake.s3stream.appender import Appender
 from streamlake.s3stream.log_cache import Extent, StreamLog
-from streamlake.s3stream.metadata import Checkpoint, StreamMetadata, StreamState, StreamTrim
+from streamlake.s3stream.metadata import StreamMetadata, StreamState, StreamTrim
 from streamlake.s3stream.objects.map import ObjectMap, RangeInObject
 from streamlake.s3stream.objects.read_throttle import ReadThrottle
 from streamlake.s3stream.objects.reader import BlockRef, ObjectReader
@@ -60,6 +60,7 @@ class Stream:
         self.checkpoint = state.checkpoint
         self.checkpoint_offset = state.checkpoint_offset
         self.epochs = state.epochs
+        self.notes = state.notes
 
     @property
     def stream_id(self) -> int:
@@ -101,6 +102,10 @@ class Stream:
     def set_checkpointer(self, checkpointer: Callable[[], bytes]) -> None:
         """`checkpointer()` gives the caller's state exactly at next_offset; it is committed with the data below it."""
         self._log.checkpointer = checkpointer
+
+    def note(self, end_offset: int, data: bytes) -> None:
+        """Committed with the next checkpoint, which lies at or above `end_offset`, all or nothing."""
+        self._log.notes[end_offset] = data
 
     def append(
         self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
@@ -276,9 +281,7 @@ class Stream:
             raise Invalid(f"cannot trim to {start_offset}: only offsets up to {self.durable_offset} are durable")
         if start_offset <= self.start_offset:
             return
-        checkpoint = None
-        if self._log.checkpointer is not None:
-            checkpoint = Checkpoint(self.stream_id, self._log.next_offset, self._log.checkpointer())
+        if (checkpoint := self._log.checkpoint()) is not None:
             await self._appender.until_durable(self._appender.last_position)  # the offset that it is taken at is too
         # safe at a crash: the start moves in the metadata store first, objects go later, through gc. The checkpoint
         # goes with it: the state that was built from what is trimmed here could not be rebuilt by the next owner
@@ -286,6 +289,8 @@ class Stream:
             [StreamTrim(self.stream_id, self.epoch, start_offset, checkpoint, spares_held)]
         )
         self._log.start_offset = max(self._log.start_offset, start_offset)
+        if checkpoint is not None:
+            self._log.committed(checkpoint)
         self._reads.objects.trim(self.stream_id, self._log.start_offset)
 
     async def retention_point(

@@ -67,7 +67,7 @@ class Cut:
 
     log: StreamLog
     offset: int
-    checkpoint: bytes | None
+    checkpoint: Checkpoint | None
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Draft:
         last.data_bytes += block.ends[-1]
         last.max_timestamp = max(last.max_timestamp, max(block.timestamps))
         if block.end_offset == cut.offset and cut.checkpoint is not None:
-            self.checkpoints.append(Checkpoint(cut.log.stream_id, cut.offset, cut.checkpoint))
+            self.checkpoints.append(cut.checkpoint)
 
     async def stream_ranges(self) -> list[StreamRange]:
         """With the epochs as they are now: a stream may have been opened since the draft was made."""
@@ -254,9 +254,7 @@ class Uploader:
             stream = self._appender.dirty.get(stream_id)
             if stream is not None:  # else deleted meanwhile
                 offset = stream.next_offset if position is None else stream.end_at(position)
-                at_end = offset == stream.next_offset
-                checkpoint = stream.checkpointer() if stream.checkpointer and at_end else None
-                cuts.append(Cut(stream, offset, checkpoint))
+                cuts.append(Cut(stream, offset, stream.checkpoint() if offset == stream.next_offset else None))
         return cuts
 
     async def _drafts(self, cuts: list[Cut]) -> AsyncIterator[tuple[Draft, bool]]:
@@ -371,9 +369,12 @@ class Uploader:
     async def _apply(self, object_id: int, draft: Draft, wal_trim: int) -> None:
         """Readers go to the object for these chunks from now on, and they may be evicted from memory."""
         self._committed_trim = wal_trim
+        checkpoints = {checkpoint.stream_id: checkpoint for checkpoint in draft.checkpoints}
         async for r in _sliced(draft.ranges):
             if r.log.deleted:
                 continue
+            if (checkpoint := checkpoints.get(r.log.stream_id)) is not None:
+                r.log.committed(checkpoint)
             size = draft.encoder.size_bytes
             entry = RangeInObject(r.start_offset, r.end_offset, object_id, size, r.data_bytes, r.max_timestamp)
             self._objects.add(r.log.stream_id, entry)

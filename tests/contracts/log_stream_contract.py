@@ -30,6 +30,10 @@ class LogStreamContract:
         """Return once all that is durable lies in committed objects."""
         raise NotImplementedError
 
+    async def reopened(self, stream):
+        """The stream as its next owner opens it."""
+        raise NotImplementedError
+
     @pytest.fixture
     async def filled(self, stream):
         """Chunk i has offsets [10 i, 10 i + 10), timestamp 1000 + i, 100 bytes; six of them, durable."""
@@ -132,3 +136,21 @@ class LogStreamContract:
         await self.upload(filled)
         assert asked
         assert asked[-1] == 60
+
+    async def test_notes_live_as_long_as_a_checkpoint_that_brought_them_along(self, filled) -> None:
+        """Those without one are noted again by the next owner, who finds them in the chunks."""
+        filled.set_checkpointer(lambda: b"state at %d" % filled.next_offset)
+        assert filled.notes == b""
+        filled.note(20, b"twenty ")
+        filled.note(60, b"sixty ")
+        await self.upload(filled)
+        self.append(filled, 10, 1, chunk(6))
+        filled.note(70, b"seventy ")
+        await self.settle(filled)
+        again = await self.reopened(filled)
+        assert (again.checkpoint, again.notes) == (b"state at 60", b"twenty sixty ")
+        again.set_checkpointer(lambda: b"state at %d" % again.next_offset)
+        again.note(70, b"seventy ")
+        await again.trim(20)
+        last = await self.reopened(again)
+        assert (last.checkpoint, last.notes) == (b"state at 70", b"twenty sixty seventy ")

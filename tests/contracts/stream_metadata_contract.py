@@ -390,6 +390,43 @@ class StreamMetadataContract:
             await metadata.trim_streams([StreamTrim(s, state.epoch, 18, Checkpoint(s, 30, b"a zombie's"))])
         assert await metadata.stream_states([s]) == [again]
 
+    async def test_notes_come_with_checkpoints_and_go_with_the_start(self, streams) -> None:
+        """`notes-not-committed`: whoever opens the stream from a checkpoint has all notes up to it."""
+        s, other = await streams.create(2)
+        metadata = await streams.register()
+        (state, _) = await opened(metadata, [s, other], [0, 0])
+        assert state.notes == b""
+        ten = [Checkpoint(s, 10, b"at 10", b"a")]
+        await upload(metadata, StreamRange(s, state.epoch, 0, 10), checkpoints=ten)
+        object_id = await metadata.prepare_object(1000)
+        trim = StreamTrim(s, state.epoch, 5, Checkpoint(s, 30, b"at 30", b"bc"))
+        await metadata.trim_streams([trim])
+        await metadata.trim_streams([trim])
+        twenty = [Checkpoint(s, 20, b"at 20", b"b")]
+        await metadata.commit_object(object_id, 1, [StreamRange(s, state.epoch, 10, 20)], twenty, 1)
+        (again,) = await opened(metadata, [s], [20])
+        assert (again.checkpoint, again.notes) == (b"at 30", b"abbc"), "in order, and some may be there twice"
+        await metadata.trim_streams([StreamTrim(s, again.epoch, 20, None)])
+        (last,) = await opened(metadata, [s], [20])
+        assert last.notes == b"bc"
+        (unnoted,) = await opened(metadata, [other], [0])
+        assert unnoted.notes == b""
+        await streams.delete(s)
+
+    async def test_a_zombie_notes_nothing(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await opened(metadata, [s], [0])
+        object_id = await metadata.prepare_object(1000)
+        (again,) = await opened(metadata, [s], [0])
+        with pytest.raises(Fenced):
+            ranges = [StreamRange(s, state.epoch, 0, 10)]
+            await metadata.commit_object(object_id, 1, ranges, [Checkpoint(s, 10, b"at 10", b"a")], 1)
+        with pytest.raises(Fenced):
+            await metadata.trim_streams([StreamTrim(s, state.epoch, 0, Checkpoint(s, 10, b"at 10", b"a"))])
+        (last,) = await opened(metadata, [s], [0])
+        assert (last.notes, last.epoch) == (b"", again.epoch + 1)
+
     async def test_gc_takes_objects_that_nobody_can_read(self, streams) -> None:
         first, second = await streams.create(2)
         metadata = await streams.register()

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from support.log_bench import Bench, append
 from support.raw_kafka import batch
+from support.transactions import TransactionalBroker, end
 from support.two_brokers import NO_HANDOVERS, OTHER, two_brokers
 from support.wait import DEADLINE_S
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request
@@ -460,3 +461,26 @@ async def test_what_cannot_be_read_now_is_told_so_that_consumers_try_again(error
     )
     exchange = SimpleNamespace(body=request(fetch_topic(Topic("t", found.id), fetch_partition())), version=NEWEST)
     assert only(await handler.handle(ctx, exchange)).error_code == code
+
+
+async def test_readers_of_committed_records_wait_for_the_last_stable_offset() -> None:
+    """And are told which aborted transactions lie in what they get."""
+    broker = await TransactionalBroker().start()
+    await broker.produce(broker.bench.batch(1), transactional_id=None)
+    await broker.produce(broker.batch())
+    data = await broker.fetch(0)
+    assert (data.high_watermark, data.last_stable_offset, data.aborted_transactions) == (2, 1, ())
+    assert broker.bench.offsets([data.records]) == [0]
+    waiting = asyncio.create_task(broker.fetch(1, wait_ms=A_WHILE_MS))
+    while not broker.partitions[0].waiters:
+        await asyncio.sleep(0)
+    await broker.produce(broker.bench.batch(1), transactional_id=None)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done(), "what comes after an open transaction is not stable"
+    end(broker.partitions[0], commit=False)
+    data = await waiting
+    assert (data.high_watermark, data.last_stable_offset) == (4, 4)
+    assert data.aborted_transactions == (fetch.AbortedTransaction(1, 1),)
+    assert broker.bench.offsets(data.records.buffers) == [1, 2, 3]
+    assert (await broker.fetch(1, committed=False)).aborted_transactions is None

@@ -1,7 +1,10 @@
 """ListOffsets: every special timestamp, look-up by time, and who may ask for what in which version."""
 
 import pytest
+from support.log_bench import NOW_MS
+from support.produce_pair import TOPIC_NAMED
 from support.raw_kafka import batch
+from support.transactions import TransactionalBroker, end
 from support.wire import Client, Topic, ends, newest
 
 from streamlake.protocol.errors import ErrorCode
@@ -128,3 +131,24 @@ def test_a_partition_twice_is_refused_once(client: Client, filled: Topic, versio
         (0, ErrorCode.INVALID_REQUEST, -1),
         (9, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, -1),
     ]
+
+
+async def test_readers_of_committed_records_find_nothing_at_or_above_the_last_stable_offset() -> None:
+    broker = await TransactionalBroker().start()
+    await broker.produce(broker.bench.batch(2), transactional_id=None)
+    broker.bench.clock.ms += 10
+    await broker.produce(broker.batch())
+
+    async def find(timestamp: int, isolation_level: int = 1) -> int:
+        partition = ListOffsetsPartition(partition_index=0, timestamp=timestamp)
+        topics = (ListOffsetsTopic(name=TOPIC_NAMED.name, partitions=(partition,)),)
+        request = ListOffsetsRequest(isolation_level=isolation_level, topics=topics)
+        answer = await broker.ask(ApiKey.LIST_OFFSETS, request, NEWEST)
+        return answer.topics[0].partitions[0].offset
+
+    asked = (LATEST, EARLIEST, EARLIEST_LOCAL, MAX_TIMESTAMP, NOW_MS, NOW_MS + 1)
+    assert [await find(at) for at in asked] == [2, 0, 0, -1, 0, -1]
+    assert [await find(at, 0) for at in asked] == [3, 0, 0, 2, 0, 2]
+    broker.bench.clock.ms -= 10
+    end(broker.partitions[0], commit=True)
+    assert [await find(at) for at in asked] == [4, 0, 0, 2, 0, 2]

@@ -451,13 +451,16 @@ def test_stage_one_gives_back_what_is_left_when_a_partition_fails_in_a_new_way()
     class Taken:
         appended_bytes = 3
 
+    class Checked(bytes):
+        is_transactional = False
+
     class Partition:
         leader_epoch = 0
 
-        def check(self, records: memoryview) -> memoryview:
-            return records
+        def check(self, records: memoryview) -> Checked:
+            return Checked(records)
 
-        def append(self, records: memoryview) -> Taken:
+        def append(self, records: Checked) -> Taken:
             if len(records) == 3:
                 return Taken()
             raise ZeroDivisionError

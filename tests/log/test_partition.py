@@ -9,7 +9,7 @@ from support.fake_stream import FakeStream
 from support.log_bench import Bench, append
 from support.wait import DEADLINE_S
 
-from streamlake.core.errors import Closed, Corrupt, Fenced, Invalid
+from streamlake.core.errors import Closed, Corrupt, Fenced
 from streamlake.log.errors import (
     InvalidRecord,
     InvalidTimestamp,
@@ -161,8 +161,6 @@ async def test_out_of_order_is_refused_and_costs_no_offset(bench):
 
 async def test_refused_batches(bench):
     partition = await bench.open(max_message_bytes=500)
-    with pytest.raises(Invalid, match="transactions"):
-        append(partition, bench.batch(1, transactional=True, producer_id=1, producer_epoch=0, base_sequence=0))
     with pytest.raises(RecordTooLarge):
         append(partition, bench.batch(1, size=500))
     with pytest.raises(InvalidRecord):

@@ -33,6 +33,9 @@ class TestFakeStream(LogStreamContract):
     async def upload(self, stream: FakeStream) -> None:
         stream.upload()
 
+    async def reopened(self, stream: FakeStream) -> FakeStream:
+        return stream.reopen()
+
 
 class Media:
     """S3Stream on a store, a WAL and metadata that outlive it."""
@@ -51,18 +54,19 @@ class Media:
         return stream, streams
 
 
-@pytest.fixture
-async def opened() -> AsyncIterator[tuple[Stream, Streams]]:
-    stream, streams = await Media().open()
-    yield stream, streams
-    await streams.close()
-
-
 class TestS3Stream(LogStreamContract):
     @pytest.fixture
-    def stream(self, opened) -> Stream:
-        self.streams: Streams = opened[1]
-        return opened[0]
+    async def stream(self) -> AsyncIterator[Stream]:
+        self.media = Media()
+        stream, self.streams = await self.media.open()
+        yield stream
+        await self.streams.close()
+
+    async def reopened(self, stream: Stream) -> Stream:
+        self.media.wal.crash(Random(1))
+        await self.streams.close()
+        again, self.streams = await self.media.open()
+        return again
 
     def append(self, stream: Stream, count: int, timestamp: int, data: bytes) -> "asyncio.Future[None]":
         assert self.streams.try_reserve(len(data))

@@ -11,7 +11,7 @@ class TestLogStreamContract(LogStreamContract):
     @pytest.fixture
     async def stream(self, media):
         media.tables.create(1)
-        self.broker = media.broker(manual=True)
+        self.media, self.broker = media, media.broker(manual=True)
         (stream,) = await self.broker.start(1)
         assert self.broker.streams.try_reserve(100_000)
         return stream
@@ -21,6 +21,13 @@ class TestLogStreamContract(LogStreamContract):
 
     async def upload(self, stream) -> None:
         await self.broker.streams.flush()
+
+    async def reopened(self, stream):
+        self.broker.wal.manual = False
+        await self.broker.crash()
+        self.broker = self.media.broker()
+        (again,) = await self.broker.start(1)
+        return again
 
     # A buffer holds all chunks that lie together (hazard P6), so the joined bytes are what counts.
 

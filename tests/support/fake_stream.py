@@ -30,6 +30,7 @@ class FakeStream:
         self.durable_offset = start_offset
         self.checkpoint = b""
         self.checkpoint_offset = start_offset
+        self.notes = b""
         self.epochs: tuple[tuple[int, int], ...] = ((1, start_offset),)
         self.on_durable: Callable[[], None] | None = None
         self.auto_durable = False
@@ -38,7 +39,8 @@ class FakeStream:
         self._futures: list[tuple[int, asyncio.Future[None]]] = []
         self._dead: Exception | None = None
         self._checkpointer: Callable[[], bytes] = lambda: b""
-        self._uploads: list[tuple[int, bytes]] = [(start_offset, b"")]
+        self._uploads: list[tuple[int, bytes, bytes]] = [(start_offset, b"", b"")]
+        self._noted: dict[int, bytes] = {}
 
     @property
     def uploaded_offset(self) -> int:
@@ -50,6 +52,9 @@ class FakeStream:
 
     def set_checkpointer(self, checkpointer: Callable[[], bytes]) -> None:
         self._checkpointer = checkpointer
+
+    def note(self, end_offset: int, data: bytes) -> None:
+        self._noted[end_offset] = data
 
     def append(
         self, base_offset: int, count: int, max_timestamp: int, data: Buffer | DeferredBuffer
@@ -88,7 +93,7 @@ class FakeStream:
 
     def upload(self) -> None:
         """Cut here: the checkpoint is taken now, and counts once all before it is durable."""
-        self._uploads.append((self.next_offset, self._checkpointer()))
+        self._uploads.append((self.next_offset, self._checkpointer(), self.notes + b"".join(self._noted.values())))
 
     def reopen(self) -> "FakeStream":
         again = FakeStream(self.stream_id, self.start_offset)
@@ -97,7 +102,7 @@ class FakeStream:
         again.next_offset = again.durable_offset = self.durable_offset
         again.epochs = (*self.epochs, (again.epoch, again.durable_offset))
         again._uploads = [u for u in self._uploads if u[0] <= self.durable_offset]
-        again.checkpoint_offset, again.checkpoint = again._uploads[-1]
+        again.checkpoint_offset, again.checkpoint, again.notes = again._uploads[-1]
         return again
 
     def _durable(self, start_offset: int, end_offset: int) -> list[Chunk]:

@@ -49,6 +49,7 @@ class MetadataTables:
     owners: dict[int, tuple[int, int]] = field(default_factory=dict)  # of streams: node and broker epoch
     objects: dict[int, ObjectRow] = field(default_factory=dict)
     holds: dict[int, int] = field(default_factory=dict)  # by stream: of its table
+    notes: dict[int, dict[int, bytes]] = field(default_factory=dict)  # by stream, and end offset
     now_ms: Callable[[], int] = lambda: 0  # the clock of the store
 
     @property
@@ -139,7 +140,8 @@ class MemoryMetadata:
         opened = replace(old, epoch=old.epoch + 1, epochs=(*old.epochs, (old.epoch + 1, start)))
         self.tables.streams[stream_id] = opened
         self.tables.owners[stream_id] = self.node, self.broker_epoch
-        return opened
+        noted = self.tables.notes.get(stream_id, {})
+        return replace(opened, notes=b"".join(noted[end] for end in sorted(noted)))
 
     async def close_streams(self, closings: Sequence[Closing]) -> None:
         fault = await self._enter("close_streams")
@@ -226,6 +228,11 @@ class MemoryMetadata:
             self.tables.streams[trim.stream_id] = self._with_checkpoint(state, trim.checkpoint)
 
     def _with_checkpoint(self, state: StreamState, checkpoint: Checkpoint | None) -> StreamState:
+        noted = self.tables.notes.setdefault(state.stream_id, {})
+        if checkpoint is not None and checkpoint.notes:
+            noted[checkpoint.offset] = checkpoint.notes
+        for end in [end for end in noted if end <= state.start_offset]:
+            del noted[end]
         if checkpoint is None or checkpoint.offset < state.checkpoint_offset:
             return state
         return replace(state, checkpoint=checkpoint.blob, checkpoint_offset=checkpoint.offset)

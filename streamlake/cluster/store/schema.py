@@ -146,6 +146,16 @@ stream_epoch = Table(
     ForeignKeyConstraint(["stream_id"], ["stream.id"], name="fk_stream_epoch_stream", ondelete="CASCADE"),
 )
 
+stream_note = Table(
+    "stream_note",
+    metadata,
+    Column("stream_id", BigInteger, nullable=False),
+    Column("end_offset", BigInteger, nullable=False),
+    Column("notes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("stream_id", "end_offset", name="pk_stream_note"),
+    ForeignKeyConstraint(["stream_id"], ["stream.id"], name="fk_stream_note_stream", ondelete="CASCADE"),
+)
+
 object_ = Table(
     "object",
     metadata,

@@ -19,7 +19,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.drains import DrainPart, has_ended, require_drainer
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
-from streamlake.cluster.store.schema import in_lists, take_ids
+from streamlake.cluster.store.schema import in_lists, take_ids, upsert
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, OpenAt, StreamRange, StreamState, StreamTrim
@@ -68,7 +68,7 @@ class SqlStreamMetadata:
             if free:
                 lock_revision(connection)
             found = looked | _rows_by_id(connection, free, lock=True)
-            history = _histories(connection, free)
+            history, notes = _histories(connection, free), _notes(connection, free)
             results: list[StreamState | StreamLakeError] = []
             for opening in openings:
                 row = found.get(opening.stream_id)
@@ -77,7 +77,8 @@ class SqlStreamMetadata:
                 elif (refusal := _refusal(row, opening.start_offset, self._identity, since)) is not None:
                     results.append(refusal)
                 else:
-                    results.append(_opened(row, history.get(opening.stream_id, ()), opening.start_offset))
+                    state = _opened(row, history.get(opening.stream_id, ()), opening.start_offset)
+                    results.append(replace(state, notes=notes.get(opening.stream_id, b"")))
             opened = [state for state in results if isinstance(state, StreamState)]
             _store_opened(connection, self._identity, opened, history)
             if opened and not self._database.is_ours_alone:  # other brokers tell clients who leads, under which epoch
@@ -176,6 +177,9 @@ class SqlStreamMetadata:
             if kept:
                 rows = [{"stream": t.stream_id, "start": t.start_offset} for t in kept]
                 connection.execute(update(schema.stream).where(behind).values(start_offset=bindparam("start")), rows)
+                n = schema.stream_note.c
+                passed = (n.stream_id == bindparam("stream")) & (n.end_offset <= bindparam("start"))
+                connection.execute(delete(schema.stream_note).where(passed), rows)
             _move_checkpoints(connection, [t.checkpoint for t in kept if t.checkpoint is not None])
 
         # Durable before gc may regard the ranges below as dead: a start never goes back after data was deleted.
@@ -327,6 +331,17 @@ def _histories(connection: Connection, ids: Sequence[int] | None) -> dict[int, E
     return {stream_id: tuple(epochs) for stream_id, epochs in found.items()}
 
 
+def _notes(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
+    """stream → its notes, one after the other; without streams that have none."""
+    n = schema.stream_note.c
+    query = select(n.stream_id, n.notes).order_by(n.stream_id, n.end_offset)
+    found: dict[int, list[bytes]] = {}
+    for some in in_lists(ids):
+        for stream_id, notes in connection.execute(query.where(n.stream_id.in_(some))):
+            found.setdefault(stream_id, []).append(notes)
+    return {stream_id: b"".join(notes) for stream_id, notes in found.items()}
+
+
 def _state(row: RowMapping, epochs: Epochs) -> StreamState:
     return StreamState(
         stream_id=row["id"],
@@ -445,9 +460,13 @@ def _move_streams(connection: Connection, ends: Mapping[int, int], checkpoints: 
 
 
 def _move_checkpoints(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
-    """Checkpoints never go back: an upload that was cut before a trim may be committed after it."""
+    """Checkpoints never go back: an upload that was cut before a trim may be committed after it. Its notes are those
+    of the later checkpoint, too, and are kept."""
     behind = (schema.stream.c.id == bindparam("stream")) & (schema.stream.c.checkpoint_offset <= bindparam("at"))
     if checkpoints:
         rows = [{"stream": c.stream_id, "at": c.offset, "blob": c.blob} for c in checkpoints]
         moving = update(schema.stream).where(behind)
         connection.execute(moving.values(checkpoint=bindparam("blob"), checkpoint_offset=bindparam("at")), rows)
+    # In the transaction of the checkpoint: what it counts on is there whenever it is.
+    noted = [{"stream_id": c.stream_id, "end_offset": c.offset, "notes": c.notes} for c in checkpoints if c.notes]
+    upsert(connection, schema.stream_note, noted)
