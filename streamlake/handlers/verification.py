@@ -46,7 +46,9 @@ async def verify(
             except StreamLakeError as error:
                 verdicts[at] = error
         run = verdicts[at]
-        if isinstance(run, Run) and partition.transactions.must_ask(run.producer_id, run.producer_epoch):
+        if isinstance(run, StreamLakeError | Failure):
+            continue
+        if partition.transactions.must_ask(run.producer_id, run.producer_epoch):
             questions.append((at, _ask(ctx, request.transactional_id or "", partition, run, version)))
     answers = await asyncio.gather(*(question for _, question in questions))
     verdicts.update((at, failed) for (at, _), failed in zip(questions, answers, strict=True) if failed is not None)

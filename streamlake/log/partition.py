@@ -81,10 +81,11 @@ class Quiet(NamedTuple):
 class LogCounters:
     """Of all partitions of a broker, open or closed: no scrape has to visit them, and none falls when one is closed."""
 
-    __slots__ = ("batches_in", "bytes_in", "bytes_out", "duplicates", "records_in")
+    __slots__ = ("aborted", "batches_in", "bytes_in", "bytes_out", "committed", "duplicates", "records_in")
 
     def __init__(self) -> None:
         self.batches_in = self.records_in = self.bytes_in = self.duplicates = self.bytes_out = 0
+        self.committed = self.aborted = 0  # transactions
 
     def count(self, batches: int, records: int, size_bytes: int) -> None:
         self.batches_in += batches
@@ -268,6 +269,10 @@ class Partition:
         durable = self.stream.append(offset, 1, now_ms, data)
         self._ended(written, offset, None if durable.done() else durable, now_ms)
         self._unacked.append((offset + 1, durable))
+        if written.commit:
+            self._counters.committed += 1
+        else:
+            self._counters.aborted += 1
         return Ended(len(data), durable)
 
     def _ended(self, end: TransactionEnd, offset: int, durable: "asyncio.Future[None] | None", now_ms: int) -> None:

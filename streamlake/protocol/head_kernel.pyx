@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Produce requests that follow each other and share their head, all but their records, found by comparing bytes.
 
-A producer sends the same few heads over and over: version, client id, acks, timeout, topic, partition. Only the usual
-form is known here: one topic, one partition, no transaction. Requests of another form are read one by one
+A producer sends the same few heads over and over: version, client id, transactional id, acks, timeout, topic, partition.
+Only the usual form is known here: one topic and one partition. Requests of another form are read one by one
 (requests.parse), which is also what is right where the two seem to differ. The bytes may be hostile: nothing is read
 behind their end. Source: Kafka's message definitions, ProduceRequest.json.
 """
@@ -50,18 +50,33 @@ cdef int64_t skip_head(const uint8_t* frame, int64_t size) noexcept nogil:
         return -1
     n = read_int(frame + 12, 2)
     at = HEAD_BYTES + (n if n > 0 else 0)
-    # Fixed fields of a length that is known; what is between them is checked below.
+    # Fixed fields of a length that is known, behind the transactional id; what is between them is checked below.
     if version < FIRST_FLEXIBLE:
-        if at + 2 + 2 + 4 + 4 + 2 > size or read_int(frame + at, 2) != -1 or read_int(frame + at + 8, 4) != 1:
+        if at + 2 > size:
             return -1
-        n = read_int(frame + at + 12, 2)
-        at += 14 + n
+        n = read_int(frame + at, 2)
+        if n < -1:
+            return -1
+        at += 2 + (n if n > 0 else 0)
+        if at + 2 + 4 + 4 + 2 > size or read_int(frame + at + 6, 4) != 1:
+            return -1
+        n = read_int(frame + at + 10, 2)
+        at += 12 + n
         if n < 0 or at + 8 > size or read_int(frame + at, 4) != 1:
             return -1
         return at + 8
-    if at + 1 + 1 + 2 + 4 + 1 > size or frame[at] != 0 or frame[at + 1] != 0 or frame[at + 8] != 2:
+    if at + 2 > size or frame[at] != 0:
         return -1
-    at += 9
+    at += 1
+    if frame[at] < 0x80:
+        at += frame[at] if frame[at] > 0 else 1  # itself included; 0 is null
+    elif at + 1 < size and 0 < frame[at + 1] < 0x80:
+        at += (frame[at] & 0x7F | <int64_t>frame[at + 1] << 7) + 1
+    else:
+        return -1
+    if at + 2 + 4 + 1 > size or frame[at + 6] != 2:
+        return -1
+    at += 7
     if version >= FIRST_BY_ID:
         at += 16
     elif at < size and 0 < frame[at] < 0x80:

@@ -20,7 +20,8 @@ class CheckedBatch(NamedTuple):
 
 
 class Run:
-    """If the batches have a producer id, it and the epoch are the same, and the sequence numbers follow each other."""
+    """If the batches have a producer id, it and the epoch are the same, and the sequence numbers follow each other. All
+    of them are transactional, or none is."""
 
     __slots__ = ("_batches", "max_timestamp", "min_timestamp", "records", "size_bytes", "unpacked_bytes")
 

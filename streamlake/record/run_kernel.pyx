@@ -30,7 +30,8 @@ cdef enum:
     ATTRIBUTES_AT = 21  # the CRC covers a batch from here on
     MAX_TIMESTAMP_AT = 35
     LOG_APPEND_TIME_BIT = 0x08
-    UNUSUAL_ATTRIBUTES = 0x38  # log append time, transactional, control
+    TRANSACTIONAL_BIT = 0x10
+    UNUSUAL_ATTRIBUTES = 0x28  # log append time, control
     COMPRESSION_MASK = 0x07
     COMPRESSION_MAX = 4
     UNLOCKED_BYTES = 262144  # of records that were compressed: a thread walks so many without the GIL
@@ -57,6 +58,7 @@ cdef class Run:
     cdef readonly int64_t producer_id
     cdef readonly int32_t producer_epoch
     cdef readonly int32_t base_sequence
+    cdef readonly bint is_transactional
     cdef object _received
     cdef Py_buffer _view  # of it
     cdef Vec _batches
@@ -75,10 +77,6 @@ cdef class Run:
     @property
     def first_count(self):
         return self._at(0).count
-
-    @property
-    def is_transactional(self):
-        return False  # such batches are not taken here
 
     @property
     def is_log_append_time(self):
@@ -120,6 +118,7 @@ cdef class Run:
         cdef int64_t producer_id = read_int(batch + 43, 8), count = read_int(batch + 57, 4)
         cdef int32_t epoch = <int32_t>read_int(batch + 51, 2), sequence = <int32_t>read_int(batch + 53, 4)
         cdef int64_t least = INT64_MAX, most = INT64_MIN, unpacked_bytes = 0
+        cdef bint is_transactional = attributes & TRANSACTIONAL_BIT != 0
         cdef Batch* before
         cdef Batch taken
         cdef Claims claims
@@ -133,11 +132,14 @@ cdef class Run:
             or count <= 0
             or last_delta != count - 1
             or (producer_id != -1 and (producer_id < 0 or epoch < 0 or sequence < 0))
+            or (is_transactional and producer_id == -1)
         ):
             return 0
         if self._count:
             before = self._at(self._count - 1)
             if producer_id != self.producer_id or epoch != self.producer_epoch or self.min_timestamp < 0:
+                return 0
+            if is_transactional != self.is_transactional:
                 return 0
             if producer_id != -1 and <int64_t>before.sequence + before.count != sequence:
                 return 0
@@ -166,6 +168,7 @@ cdef class Run:
             return 0
         if not self._count:
             self.producer_id, self.producer_epoch, self.base_sequence = producer_id, epoch, sequence
+            self.is_transactional = is_transactional
             self.min_timestamp, self.max_timestamp = least, most
         self.min_timestamp = min(self.min_timestamp, least)
         self.max_timestamp = max(self.max_timestamp, most)

@@ -106,9 +106,9 @@ def _follows(before: CheckedBatch, batch: CheckedBatch) -> bool:
         return False
     if (later.producer_id, later.producer_epoch) != (earlier.producer_id, earlier.producer_epoch):
         return False
-    is_usual = not (later.is_transactional or later.is_log_append_time)
-    in_order = later.producer_id == NO_PRODUCER_ID or earlier.base_sequence + earlier.count == later.base_sequence
-    return is_usual and in_order and not (earlier.is_transactional or earlier.is_log_append_time)
+    if later.is_transactional != earlier.is_transactional or later.is_log_append_time or earlier.is_log_append_time:
+        return False
+    return later.producer_id == NO_PRODUCER_ID or earlier.base_sequence + earlier.count == later.base_sequence
 
 
 def _checked(records: Buffer, max_batch_bytes: int, max_unpacked_bytes: int) -> tuple[CheckedBatch, int]:

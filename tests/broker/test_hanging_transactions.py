@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.log_bench import log_settings
-from support.transactions import TransactionalBroker, begin, end
+from support.transactional_broker import TransactionalBroker
+from support.transactions import begin, end
 from support.wait import DEADLINE_S
 
 from streamlake.broker import hanging_transactions

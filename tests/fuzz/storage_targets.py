@@ -16,6 +16,7 @@ from streamlake.cluster.store import object_ranges
 from streamlake.core.errors import Corrupt
 from streamlake.core.ids import Ids
 from streamlake.log import checkpoint
+from streamlake.log.open_transactions import OpenTransaction, OpenTransactions
 from streamlake.log.producers import ProducedBatch, Producers
 from streamlake.s3stream.metadata import StreamRange
 from streamlake.s3stream.objects.format import (
@@ -240,11 +241,15 @@ def check_ranges(data: bytes) -> None:
 def checkpoint_seeds() -> list[bytes]:
     made = []
     for count in (0, 1, 4):
-        producers = Producers(100)
+        opened = OpenTransactions()
+        producers = Producers(100, opened)
         for n in range(count):
             batches = tuple(ProducedBatch(at, 1, 10 * n + at, 1000) for at in range(n + 1))
             producers.apply(n, 1, batches, 2000)
-        made.append(checkpoint.encode(producers))
+            if n % 2:
+                producers.ended(n, 2, 7, 3000)
+                opened.begin(n, OpenTransaction(2, 10 * n, n))
+        made.append(checkpoint.encode(producers, opened))
     return [bytes([how]) + blob for blob in made for how in (0, 1, 1)]
 
 
@@ -253,11 +258,11 @@ def check_checkpoint(data: bytes) -> None:
     if data and data[0] & 1 and len(blob) >= 4:
         blob = blob[:-4] + crc32c(blob[:-4]).to_bytes(4, "big")
     try:
-        producers = checkpoint.decode(blob, 100)
+        state = checkpoint.decode(blob, 100)
     except Corrupt:
         return
-    again = checkpoint.encode(producers)
-    assert checkpoint.encode(checkpoint.decode(again, 100)) == again
+    again = checkpoint.encode(*state)
+    assert checkpoint.encode(*checkpoint.decode(again, 100)) == again
 
 
 TARGETS = [

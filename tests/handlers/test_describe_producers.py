@@ -1,6 +1,7 @@
 from support.log_bench import NOW_MS
 from support.produce_pair import TOPIC_NAMED
-from support.transactions import TransactionalBroker, end
+from support.transactional_broker import TransactionalBroker
+from support.transactions import end
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from support.log_bench import Bench, append
 from support.raw_kafka import batch
-from support.transactions import TransactionalBroker, end
+from support.transactional_broker import TransactionalBroker
+from support.transactions import end
 from support.two_brokers import NO_HANDOVERS, OTHER, two_brokers
 from support.wait import DEADLINE_S
 from support.wire import Client, Topic, ends, fetch_partition, fetch_topic, newest, produce_request

@@ -4,7 +4,8 @@ import pytest
 from support.log_bench import NOW_MS
 from support.produce_pair import TOPIC_NAMED
 from support.raw_kafka import batch
-from support.transactions import TransactionalBroker, end
+from support.transactional_broker import TransactionalBroker
+from support.transactions import end
 from support.wire import Client, Topic, ends, newest
 
 from streamlake.protocol.errors import ErrorCode

@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from support.transactions import TransactionalBroker, slow
+from support.transactional_broker import TransactionalBroker, slow
 
 from streamlake.core.errors import Fenced
 from streamlake.handlers import markers

@@ -1,10 +1,16 @@
 """Produce of transactional batches: what is asked, what is answered, and what a late answer may not do."""
 
 import pytest
-from support.transactions import TransactionalBroker, end
+from support.deliver import deliver
+from support.log_bench import Bench
+from support.produce_pair import TOPIC_NAMED, server, settle
+from support.transactional_broker import TransactionalBroker
+from support.transactions import end
+from support.wire import encoded, produce_request
 
 from streamlake.log.transactions_port import Verdict, Verified
 from streamlake.protocol.errors import ErrorCode
+from streamlake.protocol.messages import ApiKey
 from streamlake.record.compression import Compression
 
 
@@ -73,6 +79,28 @@ async def test_nobody_is_asked_about_damaged_data(broker) -> None:
     assert (await broker.produce(bytes(damaged))).error_code == ErrorCode.CORRUPT_MESSAGE
     assert (await broker.produce(broker.batch()[:40])).error_code != 0
     assert broker.transactions.asked == []
+
+
+async def test_several_batches_of_a_transaction_are_begun_together() -> None:
+    """Once their transaction is open. The first one waits for its coordinator, and no other one overtakes it."""
+    bench = Bench()
+
+    def requests(sequences, transactional_id: str | None = "t") -> bytes:
+        kind = {"producer_id": 1, "producer_epoch": 0, "transactional": True}
+        batches = (bench.batch(1, base_sequence=sequence, **kind) for sequence in sequences)
+        each = (produce_request(TOPIC_NAMED, {0: batch}, transactional_id=transactional_id) for batch in batches)
+        return b"".join(encoded(ApiKey.PRODUCE, 12, request, 1) for request in each)
+
+    one = await server(True)
+    deliver(one.connection, requests(range(4)))
+    await settle()
+    assert one.streams[0].next_offset == 4
+    deliver(one.connection, requests(range(4, 9)))
+    assert one.began[-1] == 5
+    stranger = len(one.began)
+    deliver(one.connection, requests([9], None))
+    await settle()
+    assert (one.streams[0].next_offset, len(one.began)) == (9, stranger)
 
 
 async def test_compressed_batches_are_asked_about_too(broker) -> None:

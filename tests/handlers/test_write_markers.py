@@ -1,6 +1,6 @@
 import pytest
 from support.log_bench import TOPIC
-from support.transactions import TransactionalBroker
+from support.transactional_broker import TransactionalBroker
 
 from streamlake.cluster.secret import Life
 from streamlake.protocol.broker_messages import BrokerKey

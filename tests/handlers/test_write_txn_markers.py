@@ -1,6 +1,6 @@
 import pytest
 from support.produce_pair import TOPIC_NAMED
-from support.transactions import TransactionalBroker
+from support.transactional_broker import TransactionalBroker
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey

@@ -298,6 +298,16 @@ async def test_a_closed_partition_takes_no_marker(bench, write):
         end(partition, commit=True)
 
 
+async def test_markers_are_counted(bench, write):
+    partition = await bench.open(durable_stream())
+    for number, commit in enumerate([False, True, True]):
+        begin(partition, number=number)
+        write(partition, number)
+        end(partition, commit=commit)
+        end(partition, commit=commit)
+    assert (bench.counters.committed, bench.counters.aborted) == (2, 1)
+
+
 async def test_a_dead_stream_ends_nothing(bench, write):
     partition = await bench.open()
     begin(partition)

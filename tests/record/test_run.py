@@ -85,6 +85,15 @@ def test_what_does_not_follow_ends_the_run(scan, other) -> None:
 
 
 @pytest.mark.parametrize("scan", SCANS)
+def test_batches_of_a_transaction_are_a_run_of_their_own(scan) -> None:
+    received, spans = spans_of([of_producer(0, transactional=True), of_producer(1, transactional=True), of_producer(2)])
+    run = scan(received, spans, MIB, MIB, MIB)
+    assert (len(run), run.is_transactional) == (2, True)
+    assert not scan(received, spans[4:], MIB, MIB, MIB).is_transactional
+    assert all(h.is_transactional for h in scan_batches(stored(run), MIB))
+
+
+@pytest.mark.parametrize("scan", SCANS)
 def test_limits(scan) -> None:
     packed = batch(50, compression=Compression.ZSTD)
     received, spans = spans_of([packed, packed, packed])

@@ -16,6 +16,7 @@ from support.deliver import deliver
 from support.fake_stream import FakeStream
 from support.log_bench import NOW_MS, TOPIC, Bench
 from support.raw_kafka import signed
+from support.transactions import KnownTransactions
 from support.two_brokers import NO_HANDOVERS, OWN, two_brokers
 from support.wire import Topic, encoded, newest, produce_request
 from support.wire_stub import FakeTransport
@@ -81,7 +82,7 @@ class Server:
             "closed": self.transport.closed,
             "logs": [b"".join(chunk.data for chunk in stream._chunks) for stream in self.streams],
             "ends": [stream.next_offset for stream in self.streams],
-            "producers": [list(partition._producers.items()) for partition in self.partitions],
+            "producers": [list(partition.producer_states()) for partition in self.partitions],
             "room": self.room.used_bytes,
             "requests": self.counters.requests,
             "failures": (self.counters.failures, self.counters.malformed),
@@ -104,6 +105,7 @@ async def server(together: bool, frame_bytes_max: int = FRAME_BYTES_MAX, **setti
         streams=room,
         deadlines=Deadlines(asyncio.get_running_loop()),
         checks=InlineExecutor(),
+        transactions_port=KnownTransactions(),
     )
 
     class Watched(produce_runs.Runs):
@@ -182,19 +184,18 @@ class Requests:
                 rng.choice([0, 0, 1, 1, PARTITIONS, -1]),
                 rng.choice([TOPIC_NAMED, TOPIC_NAMED, TOPIC_NAMED, LONG_NAME, Topic("nowhere", UUID(int=5))]),
                 rng.choice([None, "", "client", "ä" * 40]),
+                rng.choice([None, None, None, "t"]),
             )
-        version, acks, index, topic, client = self._head
+        version, acks, index, topic, client, transactional_id = self._head
         if rng.random() < 0.02:
             return encoded(ApiKey.HEARTBEAT, 4, heartbeat.HeartbeatRequest(), self._number)  # is not served here
-        batches: dict[int, bytes | None] = {index: self._batch()}
-        fields = {}
+        transactional = transactional_id is not None and rng.random() < 0.9
+        batches: dict[int, bytes | None] = {index: self._batch(transactional)}
         if rng.random() < 0.05:
-            batches[1 - index] = self._batch()
+            batches[1 - index] = self._batch(transactional)
         if rng.random() < 0.03:
             batches[index] = rng.choice([None, b"", self._batch() + self._batch()])
-        if rng.random() < 0.02:
-            fields["transactional_id"] = "t"
-        request = produce_request(topic, batches, acks=acks, **fields)
+        request = produce_request(topic, batches, acks=acks, transactional_id=transactional_id)
         whole = b"".join(encode_request(api(ApiKey.PRODUCE), version, self._number, client, request))
         if version >= 9 and rng.random() < 0.05:  # tagged fields that nobody knows, at one of the three ends
             at = len(whole) - rng.randrange(1, 4)
@@ -208,7 +209,7 @@ class Requests:
             whole = (len(whole) - 4).to_bytes(4, "big") + whole[4:]
         return whole
 
-    def _batch(self) -> bytes:
+    def _batch(self, transactional: bool = False) -> bytes:
         rng = self._rng
         count = rng.choice([1, 1, 1, 2, 5])
         at_ms = NOW_MS + rng.choice([0, 0, 0, 0, 0, -5, -HOUR_MS, 20 * HOUR_MS, 100 * HOUR_MS, -1 - NOW_MS])
@@ -217,10 +218,11 @@ class Requests:
             for n in range(count)
         ]
         kind: dict[str, Any] = {}
-        if rng.random() < 0.6:
-            producer_id = rng.choice([1, 1, 1, 2])
+        if transactional or rng.random() < 0.6:
+            producer_id = rng.choice([1, 1, 1, 2]) + (10 if transactional and rng.random() < 0.95 else 0)
             sequence = self._sequences.get(producer_id, 0)
             kind = {"producer_id": producer_id, "producer_epoch": 0, "base_sequence": sequence}
+            kind["transactional"] = transactional
             if rng.random() < 0.07:  # again, or a gap
                 kind["base_sequence"] = max(0, sequence + rng.choice([-count, 1]))
             else:
