@@ -20,6 +20,7 @@ from differ import (  # noqa: F401
     coordinator,
     fetching,
     groups,
+    markers,
     offsets,
     producing,
     reassignments,
