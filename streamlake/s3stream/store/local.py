@@ -4,15 +4,15 @@ A put writes a temporary file, syncs it, renames it into place and syncs the dir
 hard link, which fails if the name is taken. So after a power cut an object is whole or absent. (obstore's local store
 syncs nothing: docs/adr/0003.) Temporary files live in one directory beside the objects, never listed, swept at open.
 
-One process writes to a root at a time; the lock of the WAL beside it sees to that. Directories are not removed when
-they become empty.
+Brokers of a cluster may share a root, so a temporary file is locked until it has its name: whoever opens the store
+sweeps only those that nobody holds. Directories are not removed when they become empty.
 """
 
 import errno
 import posixpath
 from collections.abc import AsyncIterator, Sequence
 
-from streamlake.core.disk import Disk, is_full
+from streamlake.core.disk import Disk, DiskFile, is_full
 from streamlake.core.errors import (
     Corrupt,
     Exists,
@@ -106,10 +106,14 @@ class LocalStore:
 
     def _store(self, key: str, parts: Sequence[Buffer], replace: bool) -> None:
         path = posixpath.join(self._root, key)
-        temporary = posixpath.join(self._temporary, self._ids.uuid().hex)
+        try:
+            temporary, file = self._temporary_file()
+        except OSError as error:
+            raise failure(f"store object {key}", error) from error
         try:
             try:
-                self._write(temporary, parts)
+                file.fill(parts)
+                file.sync()
                 self._disk.makedirs(posixpath.dirname(path))
             except OSError as error:
                 raise failure(f"store object {key}", error) from error
@@ -122,20 +126,29 @@ class LocalStore:
                 self._sync_name(path, key)
         finally:
             self._remove(temporary)
+            file.close()
+
+    def _temporary_file(self) -> tuple[str, DiskFile]:
+        """A new one, which no other process sweeps until it is closed."""
+        while True:
+            path = posixpath.join(self._temporary, self._ids.uuid().hex)
+            file = self._disk.open(path, create=True)
+            try:
+                if file.lock() and self._disk.size(path) == 0:
+                    return path, file
+            except FileNotFoundError:
+                pass  # it was swept before it was locked
+            except BaseException:
+                self._remove(path)
+                file.close()
+                raise
+            file.close()
 
     def _sync_name(self, path: str, key: str) -> None:
         try:
             self._disk.sync_dir(posixpath.dirname(path))
         except OSError as error:
             raise OutcomeUnknown(f"object {key} is stored, but perhaps not durably: {error}") from error
-
-    def _write(self, path: str, parts: Sequence[Buffer]) -> None:
-        file = self._disk.open(path, create=True)
-        try:
-            file.fill(parts)
-            file.sync()
-        finally:
-            file.close()
 
     def _give_name(self, temporary: str, path: str, key: str, replace: bool) -> None:
         try:
@@ -214,7 +227,17 @@ class LocalStore:
     def _sweep(self) -> None:
         self._disk.makedirs(self._temporary)
         for name in self._disk.listdir(self._temporary):
-            self._disk.unlink(posixpath.join(self._temporary, name))
+            path = posixpath.join(self._temporary, name)
+            try:
+                file = self._disk.open(path)
+            except FileNotFoundError:
+                continue  # it has its name, or another process sweeps, too
+            try:
+                # Nobody writes to it: a lock dies with its process.
+                if file.lock():
+                    self._remove(path)
+            finally:
+                file.close()
 
     # -- counting ------------------------------------------------------------------------------------------------------
 

@@ -190,6 +190,28 @@ async def test_temporary_files_of_an_earlier_life_are_swept() -> None:
     assert await keys(store) == []
 
 
+@pytest.mark.parametrize("method", ["put", "create"])
+@pytest.mark.parametrize("step", range(1, 12))
+async def test_what_another_process_is_storing_is_not_swept(method: str, step: int) -> None:
+    """Brokers of a cluster may share a directory, and one of them may start while another one stores an object."""
+    disk = SimDisk()
+    store = await open_store(disk)
+    other = LocalStore("/data/objects", disk.session(), InlineExecutor(), Ids(2))
+    left = step
+
+    def before(operation: str, path: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            other._sweep()
+
+    disk.before = before
+    await getattr(store, method)("a/b", [b"x"])
+    disk.before = None
+    assert left < step and await store.get("a/b") == b"x"
+    assert disk.listdir("/data/objects/.tmp") == []
+
+
 @pytest.mark.parametrize("kind", ["real", "simulated"])
 async def test_an_object_and_a_folder_cannot_share_a_name(kind: str, tmp_path: Path) -> None:
     disk = RealDisk() if kind == "real" else SimDisk()
