@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 1000  # in a table, whose columns are as wide as the widest of its rows
 BATCH_ROWS = 1000
+INTERRUPTED = "Query interrupted"  # what DuckDB makes of a Ctrl-C that it finds in the main thread
 
 
 class Format(StrEnum):
@@ -53,7 +54,12 @@ def run(session: "Session", statement: str, format: Format) -> None:
     def execute(text: str) -> Rows | None:
         return interruptible(lambda: _execute(session.connection, text, format), interrupt)
 
-    rows = session.run(statement, execute)
+    try:
+        rows = session.run(statement, execute)
+    except RuntimeError as error:
+        if str(error) != INTERRUPTED:
+            raise
+        raise KeyboardInterrupt from None  # DuckDB looked for what the statement names
     if rows is None:
         return
     if format is Format.TEXT:

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import signal
+import threading
 
 import pytest
 
@@ -30,6 +33,29 @@ def shown(capsys):
         return capsys.readouterr().out
 
     return run
+
+
+class InterruptedSession(Session):
+    """Ctrl-C comes while DuckDB works in the main thread, before the statement is executed."""
+
+    def run(self, query, execute):
+        while True:
+            pressing = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                pressing.start()
+                self.connection.execute("SELECT count(*) FROM range(1_000_000) a, range(2000) b")
+            except KeyboardInterrupt:
+                continue  # DuckDB had not begun, or did not look for it
+
+
+def test_ctrl_c_before_a_statement_is_executed():
+    """DuckDB raises RuntimeError then, which ended the command with a traceback, and 1."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sql_output.run(InterruptedSession(), "SELECT 1", Format.CSV)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 VALUES = """SELECT 1.50::DECIMAL(9, 2) AS d, 9007199254740993 AS big, 'infinity'::TIMESTAMP AS i, NULL AS z,
