@@ -33,15 +33,15 @@ class Departure:
         brokers: Brokers,
         streams: Streams,
         slots: Slots,
-        has_failed: Callable[[], bool],
+        must_end: Callable[[], bool],
         timeout_s: float,
     ) -> None:
-        """`has_failed`: this process must end at once. `timeout_s`: how long it waits at most; 0 moves nothing."""
+        """`must_end`: this process waits for nobody. `timeout_s`: how long it waits at most; 0 moves nothing."""
         self._membership = membership
         self._brokers = brokers
         self._streams = streams
         self._slots = slots
-        self._has_failed = has_failed
+        self._must_end = must_end
         self._timeout_s = timeout_s
 
     async def run(self) -> None:
@@ -62,6 +62,8 @@ class Departure:
             reason = str(error)
         else:
             reason = "no other broker takes it, or the metadata store is away"
+            if self._must_end():
+                reason = "this process was told not to wait"
         if any(self._left().values()):
             log.warning(
                 "not all was moved; others get the rest when this broker has left", reason=reason, **self._left()
@@ -80,7 +82,7 @@ class Departure:
 
     def _can_move(self) -> bool:
         """Without the metadata store nothing can be assigned. A controller there is as long as anybody runs."""
-        return self._brokers.others_are_available and self._membership.held() and not self._has_failed()
+        return self._brokers.others_are_available and self._membership.held() and not self._must_end()
 
     def _left(self) -> dict[str, int]:
         return {"partitions": len(self._streams.held()), "slots": len(self._slots.ours)}

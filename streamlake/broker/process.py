@@ -195,6 +195,12 @@ class ServerProcess:
 
     # -- stop --------------------------------------------------------------------------------------------------------
 
+    def hurry(self) -> None:
+        """A stop does not wait for other brokers."""
+        broker: Broker | None = getattr(self, "broker", None)  # not made yet early in a start
+        if broker is not None:
+            broker.services.hurry()
+
     async def stop(self) -> None:
         """The reverse of the start."""
         await undo_all(self._undo)
@@ -282,7 +288,7 @@ def _address(host: str, port: int) -> str:
 
 def run(config: Config, until_stdin_closes: bool) -> None:
     """Serve until SIGINT, SIGTERM or, if wanted, the end of stdin (exit code 0), or until something that cannot be
-    survived (1)."""
+    survived (1). A second signal ends the wait for other brokers (server.drain_timeout_s)."""
     logs.configure(config.logging.level, json=config.logging.format == "json")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     sys.exit(uvloop.run(_serve(config, until_stdin_closes)))
@@ -291,12 +297,18 @@ def run(config: Config, until_stdin_closes: bool) -> None:
 async def _serve(config: Config, until_stdin_closes: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    server = ServerProcess(config, RealMachine(config.s3))
+
+    def end() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     if until_stdin_closes:
         threading.Thread(target=_stop_at_end_of_stdin, args=(loop, stop), name="stdin", daemon=True).start()
     gc.set_threshold(50_000, 20, GC_GENERATION_2)
-    server = ServerProcess(config, RealMachine(config.s3))
     stopping = loop.create_task(stop.wait())
     starting = loop.create_task(server.start())
     # A start may wait for a store or a lease: it can be stopped, and being fenced ends it too.

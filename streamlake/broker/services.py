@@ -98,6 +98,7 @@ class Services:
         self._machine = machine
         self._on_fatal = on_fatal
         self._failed = False
+        self._in_a_hurry = False
         self._undo: list[tuple[str, Undo]] = []
 
     async def start(self, host: str, port: int) -> None:
@@ -291,7 +292,11 @@ class Services:
         """The first step of a clean stop, while all of this serves. Nothing, if the process must end anyway."""
         timeout_s = self._config.server.drain_timeout_s
         parts = self.membership, self.brokers, self.streams, self.slots
-        await Departure(*parts, lambda: self._failed, timeout_s).run()
+        await Departure(*parts, lambda: self._failed or self._in_a_hurry, timeout_s).run()
+
+    def hurry(self) -> None:
+        """A clean stop does not wait for other brokers any more."""
+        self._in_a_hurry = True
 
     async def stop(self) -> None:
         await undo_all(self._undo)
@@ -330,6 +335,8 @@ async def undo_all(undo: list[tuple[str, Undo]]) -> None:
             done = step()
             if done is not None:
                 await done
+        except StreamLakeError as error:  # a store that is away
+            log.warning("did not stop cleanly", part=what, reason=str(error))
         except Exception:
             log.exception("did not stop cleanly", part=what)
 

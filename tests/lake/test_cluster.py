@@ -182,6 +182,18 @@ def test_a_rolling_restart_is_not_noticed(cluster: LocalCluster, directory: Path
     assert set(found) == load.acked and len({value for _, _, value in found}) == len(found)
 
 
+def test_a_second_signal_ends_the_wait_for_others(cluster: LocalCluster, directory: Path) -> None:
+    (broker, *_) = announced(directory)["brokers"]
+    admin = AdminClient({"bootstrap.servers": broker["bootstrap"]})
+    wait_until(lambda: len(admin.list_topics(timeout=DEADLINE_S).brokers) == 3)
+    os.kill(broker["pid"], signal.SIGTERM)
+    os.kill(broker["pid"], signal.SIGINT)
+    wait_until(lambda: _has_ended(broker["pid"]))
+    log = (directory / f"broker-{broker['node']}" / "server.log").read_text()
+    assert "moving to other brokers" not in log or "was told not to wait" in log
+    assert "stopping" in log and "Traceback" not in log
+
+
 def _leaders(admin: AdminClient) -> set[int]:
     return {p.leader for p in admin.list_topics("t", timeout=DEADLINE_S).topics["t"].partitions.values()}
 
