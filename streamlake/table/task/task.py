@@ -21,6 +21,7 @@ import structlog
 from streamlake.cluster.config.table import TableSettings
 from streamlake.core.budget import Budget
 from streamlake.core.errors import Conflict, Fenced, Invalid, Unavailable, describe
+from streamlake.core.retry import TRANSIENT
 from streamlake.table.commit.health import Unreadable
 from streamlake.table.commit.machine import Owner, table_backoff
 from streamlake.table.commit.progress import DEAD_LETTER
@@ -91,6 +92,9 @@ class TableTask:
             except Invalid as error:
                 self._set("failed", str(error))
                 await asyncio.sleep(FAILED_RETRY_S)
+            except TRANSIENT as error:  # a partition that has moved, a store that is away
+                self._set("retrying", str(error))
+                await self._backoff.pause()
             except Exception as error:  # whatever a catalog, store or registry raises: wait and start over
                 self._set("retrying", describe(error), error)
                 await self._backoff.pause()

@@ -91,7 +91,7 @@ async def test_the_hold_comes_one_look_after_the_commit() -> None:
 
 
 @pytest.mark.parametrize("part", ["catalog", "log", "registry"])
-async def test_a_dependency_that_is_down_is_waited_out(part: str) -> None:
+async def test_a_dependency_that_is_down_is_waited_out(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     world = World()
     world.log.produce(0, good([1]))
     broken = getattr(world, part)
@@ -99,6 +99,9 @@ async def test_a_dependency_that_is_down_is_waited_out(part: str) -> None:
     async with Ran(world) as ran:
         report = await ran.until(lambda r: r.state == "retrying")
         assert "answer" in report.message or "no route" in report.message
+        told = capsys.readouterr().out
+        assert report.message in told
+        assert ("Traceback" in told) == (part == "catalog"), "our own errors say in words what may pass"
         broken.down = False
         await ran.caught_up()
     world.check()
