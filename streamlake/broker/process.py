@@ -80,6 +80,7 @@ class ServerProcess:
         self.broker = Broker(self.config, self._machine, kafka_socket, self._fatal)
         await self.broker.recover(self._advertised_host, self._advertised_port, self._undo)
         self._worker = self.broker.table_worker(self._worker_settings(), worker_process.launch)
+        self.broker.services.topics.table_problems = self._worker.problems
         await self._start_http()
         prepare([handler.api for handler in HANDLERS])  # else the first request of each kind waits for its codec
         await self.broker.serve(self._worker, self._undo)
@@ -155,7 +156,7 @@ class ServerProcess:
         return iceberg.routes(self._worker.requests.ask, settings.tokens, refusal)
 
     def _table_routes(self) -> list[Route]:
-        return tables.routes(self._worker.ask, self.config.http.tokens) if self.config.tables.enabled else []
+        return tables.routes(self._worker, self.config.http.tokens) if self.config.tables.enabled else []
 
     def _cluster_routes(self) -> list[Route]:
         requests = ClusterRequests(self.broker.services.administration, self.config)

@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import structlog
 from msgspec.structs import asdict, replace
 
@@ -23,7 +24,7 @@ from streamlake.broker.worker_process import WorkerProcess
 from streamlake.broker.worker_requests import WorkerRequests
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.config.table import PREFIX
-from streamlake.cluster.config.topic import TOPIC_CONFIGS
+from streamlake.cluster.config.topic import TOPIC_CONFIGS, check_topic_configs
 from streamlake.cluster.store.table_progress import Reported, TableProgress
 from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.cluster.topics import Topics
@@ -54,6 +55,9 @@ HEALTHY_AFTER_S = 60.0
 STOP_TIMEOUT_S = 10.0
 TELL_AGAIN_S = 1.0
 FENCED_PAUSE_S = 1.0
+TRIAL_TIMEOUT_S = 5.0
+TRIAL_RECORDS = 100
+OK = 200
 
 
 class TableWorker:
@@ -311,12 +315,38 @@ class TableWorker:
         """About the table of a topic: `action` is one of TableCall. Raises NotFound, Conflict (another broker writes
         it), Unavailable, Full and OutcomeUnknown."""
         found = self._topics.get(topic)
-        if found is None or not found.is_table:
+        if found is None:
+            raise NotFound(f"there is no topic {topic}")
+        if not found.is_table:
             raise NotFound(f"topic {topic} is no table topic: set its config {PREFIX}enable=true")
         if not self._is_here(found):
             raise Conflict(f"broker {found.table_node} writes the table of {topic}: ask that one")
         call = TableCall(0, self._spec(found, False, 0, 0), action, dict(arguments))  # type: ignore[arg-type]
         return await self.requests.ask(call)
+
+    async def plan(self, topic: str, configs: Mapping[str, str], sample: int) -> CatalogAnswer:
+        """What the table of a topic would be, table topic or not, if it had these configs too. Raises NotFound, Invalid
+        for configs that cannot be, and what `ask` raises."""
+        found = self._topics.get(topic)
+        if found is None:
+            raise NotFound(f"there is no topic {topic}")
+        if not self._is_here(found):
+            raise Conflict(f"broker {found.table_node} would write the table of {topic}: ask that one")
+        changed = check_topic_configs({**found.configs, PREFIX + "enable": "true", **configs})
+        spec = self._spec(TopicInfo(found.name, found.id, changed, found.partitions), False, 0, 0)
+        return await self.requests.ask(TableCall(0, spec, "plan", {"sample": str(sample)}))
+
+    async def problems(self, topic: str, configs: Mapping[str, str]) -> list[str]:
+        """What would keep the table of a topic from being with these configs, if that can be told quickly: the worker
+        runs, and answers. If not, the status of the table will tell it."""
+        if not self.requests.is_connected:
+            return []
+        try:
+            async with asyncio.timeout(TRIAL_TIMEOUT_S):
+                answer = await self.plan(topic, configs, TRIAL_RECORDS)
+        except (StreamLakeError, TimeoutError):
+            return []
+        return list(msgspec.json.decode(answer.body)["problems"]) if answer.status == OK else []
 
     def describe(self) -> list[dict[str, Any]]:
         """All table topics for `/v1/tables`, JSON-ready, whether their worker has spoken yet or not."""

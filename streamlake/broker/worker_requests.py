@@ -96,6 +96,11 @@ class WorkerRequests:
         """A request has not been sent to a worker yet."""
         return any(not pending.sent.is_set() for pending in self._pending.values())
 
+    @property
+    def is_connected(self) -> bool:
+        """A worker runs."""
+        return self._send is not None
+
     async def ask(self, call: Call) -> CatalogAnswer:
         """`call.number` is given here. Raises Full and Unavailable: nothing was done; OutcomeUnknown."""
         await self._places.take(len(call.body) if isinstance(call, CatalogCall) else 0)

@@ -13,7 +13,7 @@ COMMANDS = {
     "server": "Run the server.",
     "cluster": "Run several brokers on this machine; show a cluster, and move what its brokers have.",
     "topic": "Create, list, describe and delete topics; produce and consume records.",
-    "table": "List tables, show how far they are, look at their dead letters and redrive them.",
+    "table": "List tables, plan them, show how far they are, look at their dead letters and redrive them.",
     "catalog": "List the configured catalogs, and check that one works.",
     "sql": "Run SQL on the tables.",
     "demo": "Five real tables through a Kafka client into Iceberg, and SQL on them.",

@@ -1,4 +1,4 @@
-"""`streamlake table …`: the tables that topics are, as the server reports them, and their dead letters."""
+"""`streamlake table …`: the tables that topics are, as the server reports them; what they would be; dead letters."""
 
 import json
 import time
@@ -8,12 +8,13 @@ from urllib.parse import quote, urlencode
 import typer
 
 from streamlake.cli.addresses import DEFAULT_HTTP, Http, Token
-from streamlake.cli.console import AsOutput, Output, group, note, say, show, show_json, text
+from streamlake.cli.console import AsOutput, Difference, Output, group, note, say, show, show_json, text
+from streamlake.cluster.config.table import AUTOMQ_PREFIX, PREFIX
 from streamlake.core.errors import Invalid, NotFound, Unavailable
 from streamlake.lake.http import get_json, post_json
 from streamlake.lake.sql import tables as all_tables
 
-app = group("List tables, show how far they are, look at their dead letters and redrive them.")
+app = group("List tables, plan them, show how far they are, look at their dead letters and redrive them.")
 
 ANSWER_TIMEOUT_S = 130.0  # the server waits for its table worker for less
 LOOK_INTERVAL_S = 0.25
@@ -104,6 +105,35 @@ def dead_letters(
     note(f"once they can be rows (a schema registered, a config changed): streamlake table redrive {topic}")
 
 
+@app.command("plan")
+def plan(
+    topic: Topic,
+    configs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            help="A config that the topic does not have yet, KEY=VALUE; streamlake.table. may be left out.",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, max=10_000, help="So many of the newest records are tried.")] = 1_000,
+    http: Http = DEFAULT_HTTP,
+    token: Token = None,
+    output: AsOutput = Output.TEXT,
+) -> None:
+    """Show what the table of a topic would be, and what would become of its newest records. Nothing is changed.
+
+    The exit code is 4 if there could be no such table."""
+    query = urlencode([("sample", sample), *(("set", _full_key(text)) for text in configs or ())])
+    found = get_json(http, f"/v1/tables/{quote(topic, safe='')}/plan?{query}", token, ANSWER_TIMEOUT_S)
+    if output is Output.JSON:
+        show_json(found)
+    else:
+        _show_plan(found)
+    if found["problems"]:
+        raise Difference(f"topic {topic} cannot be this table")
+
+
 @app.command()
 def redrive(
     topic: Topic,
@@ -118,20 +148,60 @@ def redrive(
 
     What it has begun is finished, whoever is stopped or killed meanwhile."""
     path = f"/v1/tables/{quote(topic, safe='')}/redrive?{urlencode({'reason': reason})}"
-    done = post_json(http, path, token, ANSWER_TIMEOUT_S)["redrive"]
+    done = asked = post_json(http, path, token, ANSWER_TIMEOUT_S)["redrive"]
     until = time.perf_counter() + timeout_s
     while wait and done["state"] == "running":
         if time.perf_counter() > until:
             raise Unavailable(f"not done within {timeout_s:g} s, and going on: streamlake table status {topic}")
         time.sleep(LOOK_INTERVAL_S)  # noqa: TID251 - a program waits here, not an event loop
-        # No report of it: the worker was started anew, and has not come to it yet.
-        done = _status(http, topic).get("redrive") or done
+        # Without a report, or with that of an earlier one, the worker has not told of this one yet.
+        found = _status(http, topic).get("redrive")
+        done = found if found and found["asked_ms"] >= asked["asked_ms"] else done
     if output is Output.JSON:
         show_json(done)
     else:
         say(_progress(done))
     if done["state"] == "failed":
         raise Invalid(f"the redrive ended: {done['message']}")
+
+
+def _full_key(text: str) -> str:
+    return text if text.startswith((PREFIX, AUTOMQ_PREFIX)) else PREFIX + text
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    def line(name: str, value: str) -> None:
+        say((f"{name:<10} ", "dim"), value)
+
+    catalog = plan["catalog"]
+    is_new = {True: "exists", False: "new"}.get(plan.get("exists"), "not looked at")  # type: ignore[arg-type]
+    line("table", f"{plan['table']} ({is_new}), catalog {catalog['name']} (kind {catalog['kind']})")
+    if "ddl" in plan:
+        say(plan["ddl"])
+    for column in plan.get("columns", ()):
+        if column["change"]:
+            line("column", f"{column['name']} {column['type']}: {column['change']}")
+    if sample := plan.get("sample"):
+        dead = ", ".join(f"{count:,} {reason}" for reason, count in sample["dead_letters"].items())
+        line(
+            "sample",
+            f"{sample['records']:,} of {sample['of']:,} records: {sample['rows']:,} rows" + (dead and f", {dead}"),
+        )
+        for example in sample["examples"].values():
+            line("", example)
+    for name, key in (("loses", "losses"), ("warning", "warnings"), ("problem", "problems")):
+        for text_ in plan.get(key, ()):
+            line(name, text_)
+    if cost := plan.get("cost"):
+        words = [
+            f"at most {cost['commits_per_hour_max']:,} commits an hour, of {cost['requests_per_commit']} requests each"
+        ]
+        if "bytes_per_row" in cost:
+            words.append(f"{cost['bytes_per_row']:,} bytes a row in Parquet")
+        if "bytes_per_hour" in cost:
+            words.append(f"{cost['bytes_per_hour'] / 1e6:,.1f} MB an hour at {cost['rows_per_second']:,} rows a second")
+        line("cost", "; ".join(words))
+    line("verdict", plan["verdict"])
 
 
 def _status(http: str, topic: str) -> dict[str, Any]:

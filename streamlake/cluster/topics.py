@@ -8,10 +8,10 @@ lost answer, another broker) are read again by `refresh`.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -42,6 +42,10 @@ class TopicChange:
     revision: int
     before: TopicInfo | None
     after: TopicInfo | None
+
+
+# What keeps a topic's table, with these configs, from being made or written, as far as it can be told now.
+TableProblems: TypeAlias = Callable[[str, Mapping[str, str]], Awaitable[Sequence[str]]]
 
 
 class TableRules(Protocol):
@@ -85,6 +89,7 @@ class Topics:
         self._ids = ids
         self._limits = limits or TopicLimits()
         self._rules = rules  # without, any table is possible
+        self.table_problems: TableProblems | None = None  # without, a table is not tried when its configs are set
         self._by_name: dict[str, TopicInfo] = {}
         self._by_id: dict[UUID, TopicInfo] = {}
         self._by_alike: dict[str, str] = {}  # names by their form in metrics
@@ -198,6 +203,7 @@ class Topics:
         """Set and remove configs; Invalid changes nothing; NotFound."""
         if name in self._by_name:  # else the image does not know it yet
             self.check_alter_configs(name, set_, remove)
+            await self._try_table(self._by_name[name], set_, remove)
 
         def run(connection: Connection) -> TopicChange:
             lock_revision(connection)
@@ -214,6 +220,15 @@ class Topics:
             return TopicChange(next_revision(connection, Kind.TOPICS, [before.id]), before, after)
 
         return _after(await self._change(run))
+
+    async def _try_table(self, topic: TopicInfo, set_: Mapping[str, str], remove: Collection[str]) -> None:
+        """Invalid if the topic's records and schemas show that its table could not be."""
+        configs = altered_configs(topic.configs, set_, remove)
+        after = replace(topic, configs=MappingProxyType(configs))
+        if self.table_problems is None or not after.is_table or _planned(configs) == _planned(topic.configs):
+            return
+        if problems := await self.table_problems(topic.name, configs):
+            raise Invalid(f"{problems[0]}. `streamlake table plan {topic.name}` shows what is possible")
 
     def _moves(self, connection: Connection, before: TopicInfo, after: TopicInfo) -> bool:
         """Whether the table goes to another catalog. Invalid if it has rows: in another catalog its topic would begin
@@ -346,6 +361,12 @@ def check_name(name: str) -> None:
         raise Invalid(f"the name of a topic must not be longer than {NAME_CHARS_MAX} characters, this has {len(name)}")
     if not _LEGAL_NAME.fullmatch(name):
         raise Invalid(f"topic name {name!r}: only letters, digits, '.', '_' and '-' are allowed")
+
+
+def _planned(configs: Mapping[str, str]) -> dict[str, str]:
+    """The configs that decide what a table is like."""
+    aside = {PREFIX + key for key in ("commit.interval.ms", "errors.tolerance", "json.columns.max")}
+    return {key: value for key, value in _of_table(configs).items() if key not in aside}
 
 
 def _of_table(configs: Mapping[str, str]) -> dict[str, str]:

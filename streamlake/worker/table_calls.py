@@ -14,6 +14,8 @@ from streamlake.table.task.redrive import order_of
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import TableTask
 
+SAMPLE = 1_000  # records that a plan is tried on
+
 log = structlog.get_logger(__name__)
 
 _ERRORS: tuple[tuple[type[StreamLakeError], int, str], ...] = (
@@ -51,11 +53,13 @@ class TableCalls:
         self._send(answer)
 
     async def _answer(self, call: TableCall) -> tuple[int, Any]:
-        task = self._task(call)
         match call.action:
+            case "plan":
+                return 200, await self._tables.plan(call.spec, int(call.arguments.get("sample", str(SAMPLE))))
             case "dead_letters":
-                return 200, await task.dead_letters(int(call.arguments.get("examples", "3")))
+                return 200, await self._task(call).dead_letters(int(call.arguments.get("examples", "3")))
             case "redrive":
+                task = self._task(call)
                 await task.redrive(order_of(call.arguments.get("reason", "")))
                 return 202, {"redrive": task.report().redrive}
 

@@ -5,9 +5,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from support.avro import Subject, record
-from support.lake import load_table
+from support.lake import load_table, set_exactly
 from support.wait import DEADLINE_S
 
 
@@ -62,6 +62,42 @@ def test_dead_letters_are_shown_and_redriven(run, lake):
     refused = run("table", "redrive", "cli-redrive", "--reason", "invalid_batch")
     assert refused.returncode == 1 and "cannot be told again from its dead letter" in refused.stderr
     assert run("table", "dlq", "cli-none").returncode == 1
+
+
+def test_a_plan_before_the_table_is_there(run, lake):
+    assert run("topic", "create", "cli-plan").returncode == 0
+    producer = Producer({"bootstrap.servers": lake.bootstrap})
+    for n in range(20):
+        producer.produce("cli-plan", b'{"n": %d, "at": "x"}' % n if n else b"no JSON")
+    assert producer.flush(DEADLINE_S) == 0
+    flat = ("--set", "convert.value.type=json", "--set", "streamlake.table.transform.value.type=flatten")
+    shown = run("table", "plan", "cli-plan", *flat, "--set", "partition.by=[truncate(n, 10)]")
+    assert shown.returncode == 0, shown.stderr
+    for text in (
+        "default.cli-plan (new), catalog sql (kind sql)", "CREATE TABLE default.`cli-plan` (", "  n bigint,",
+        "PARTITIONED BY (truncate(10, n))", "20 of 20 records: 19 rows, 1 invalid_value", "bytes a row in Parquet",
+        "verdict    possible, but 1 of 20 sampled records are dead letters",
+    ):  # fmt: skip
+        assert text in shown.stdout, shown.stdout
+    wrong = run("table", "plan", "cli-plan", *flat, "--set", "partition.by=[day(n)]", "-o", "json")
+    assert wrong.returncode == 4
+    assert json.loads(wrong.stdout)["problems"] == [
+        "partition.by: day(n) is not possible: column n is long, to which day does not apply"
+    ]
+    assert run("table", "plan", "cli-plan", "--set", "convert.value.type=xml").returncode == 1
+    assert run("table", "plan", "cli-nowhere").returncode == 1
+    assert "cli-plan" not in lake.tables()
+    # The same is tried when the configs are set.
+    prefix = "streamlake.table."
+    configs = {
+        prefix + "enable": "true", prefix + "convert.value.type": "json", prefix + "transform.value.type": "flatten",
+        prefix + "partition.by": "[day(n)]",
+    }  # fmt: skip
+    with pytest.raises(KafkaException, match=r"day\(n\) is not possible.*streamlake table plan cli-plan"):
+        set_exactly(lake, "cli-plan", configs)
+    assert "cli-plan" not in lake.tables()
+    set_exactly(lake, "cli-plan", {**configs, prefix + "partition.by": "[truncate(n, 10)]"})
+    lake.wait_for_table("cli-plan", 19, dead_letters=1)
 
 
 def test_a_topic_that_is_no_table(run):

@@ -90,7 +90,7 @@ class _Twins(SchemaCache):
     def get(self, schema_id: int) -> AvroReader:
         reader = super().get(schema_id)
         assert isinstance(reader, AvroReader)
-        return AvroReader(dataclasses.replace(reader.schema, native=None))
+        return AvroReader(dataclasses.replace(reader.schema, native=None), reader.text)
 
 
 _CACHE, _TWINS = SchemaCache(_OneSchema()), _Twins(_OneSchema())

@@ -74,6 +74,10 @@ class SchemaReader(ValueReader, Protocol):
         first; schemas with one type need no name. Raises NotFound, and Invalid: no table can hold it."""
         ...
 
+    def losses(self) -> Sequence[str]:
+        """What a column does not keep of a value that goes into it, each in words, with the field."""
+        ...
+
 
 class Compile(Protocol):
     """A schema kind."""

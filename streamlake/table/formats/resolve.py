@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from streamlake.core.errors import Invalid, NotFound
 from streamlake.table.formats.kinds import compile_reader
-from streamlake.table.formats.port import SchemaReader, SchemaSource, WriterSchema
+from streamlake.table.formats.port import SchemaReader, Schemas, SchemaSource, WriterSchema
 
 SCHEMAS_MAX = 1_000
 
@@ -62,7 +62,7 @@ class RoundSchemas:
     No longer than a round: all its records were in the log before the first of them is looked at, so a schema that is
     unknown now was unknown when they were written. A record of the next round may come after the schema."""
 
-    def __init__(self, schemas: SchemaCache) -> None:
+    def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
         self._unknown: dict[int, str] = {}
         self._latest: dict[str, tuple[int, SchemaReader]] = {}

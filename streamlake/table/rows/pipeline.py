@@ -27,7 +27,8 @@ from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.converted import Reason, RowError, row_errors
 from streamlake.table.formats.json.infer import Inference
 from streamlake.table.formats.kinds import CONVERT_TYPES, Conversion
-from streamlake.table.formats.resolve import RoundSchemas, SchemaCache
+from streamlake.table.formats.port import Schemas
+from streamlake.table.formats.resolve import RoundSchemas
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows import evolve as evolution
 from streamlake.table.rows import field_map, writer
@@ -70,7 +71,7 @@ class Evolved:
 def translate(
     records: Any,
     settings: TableSettings,
-    schemas: SchemaCache,
+    schemas: Schemas,
     topic: str,
     dead_offsets: Collection[tuple[int, int]] = frozenset(),
     metadata: TableMetadata | None = None,

@@ -88,7 +88,8 @@ class TableSpec(msgspec.Struct, frozen=True):
 class RedriveReport(msgspec.Struct, frozen=True):
     """The redrive that a table had last, since its worker started. `state`: running, done, failed (`message` says why).
     `found`: were rows already, by an attempt that was not finished. `still_dead`: cannot be rows now, either.
-    `files_left`: of the dead-letter table, to be looked at."""
+    `files_left`: of the dead-letter table, to be looked at. `asked_ms`: when it was asked for, which tells it from
+    others."""
 
     state: str
     reasons: tuple[str, ...]
@@ -97,6 +98,7 @@ class RedriveReport(msgspec.Struct, frozen=True):
     still_dead: int = 0
     files_left: int = 0
     message: str = ""
+    asked_ms: int = 0
 
 
 class TableReport(msgspec.Struct, frozen=True):
@@ -161,7 +163,7 @@ class TableCall(msgspec.Struct, frozen=True):
 
     number: int
     spec: TableSpec
-    action: Literal["dead_letters", "redrive"]
+    action: Literal["dead_letters", "redrive", "plan"]
     arguments: dict[str, str] = {}
 
 

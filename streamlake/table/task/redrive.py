@@ -50,6 +50,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which dead letters: those of `reasons`. The value of PROPERTY, as JSON."""
 
     reasons: tuple[str, ...] = REDRIVABLE
+    asked_ms: int = 0  # when
     version: int = 1
 
 

@@ -54,8 +54,11 @@ class Redriving:
     def opened(self) -> None:
         """Call after the table was opened: what its dead-letter table says counts."""
         self._current = Redrive.resume(self._table, self._executor, self._budget)
-        if self._current is not None and self.report is not None and self.report.state == "running":
+        if self._current is None:
+            return
+        if self.report is not None and self.report.asked_ms == self._current.order.asked_ms:
             self._current.continue_from(self.report)
+        self._tell(self._current, "running")
 
     async def step(self) -> None:
         """Do some of it. Raises what commits raise: open the table again."""
@@ -82,7 +85,6 @@ class Redriving:
 
     async def _begin(self, order: Order, begun: "asyncio.Future[None]") -> None:
         redrive = Redrive(self._table, order, self._executor, self._budget)
-        self._asked = None
         try:
             await redrive.begin()
         except BaseException as error:
@@ -90,6 +92,8 @@ class Redriving:
                 begun.set_exception(OutcomeUnknown(f"the order may have been taken or not ({describe(error)})"))
                 begun.exception()  # whoever asked may have gone
             raise
+        finally:
+            self._asked = None
         self._current = redrive
         self._failures = 0
         self._tell(redrive, "running")
@@ -102,7 +106,6 @@ class Redriving:
         self._tell(redrive, "failed", why[:MESSAGE_CHARS_MAX])
 
     def _tell(self, redrive: Redrive, state: str, message: str = "") -> None:
-        counts = redrive.counts
-        self.report = RedriveReport(
-            state, redrive.order.reasons, counts.redriven, counts.found, counts.still_dead, counts.files_left, message
-        )
+        counts, order = redrive.counts, redrive.order
+        numbers = (counts.redriven, counts.found, counts.still_dead, counts.files_left)
+        self.report = RedriveReport(state, order.reasons, *numbers, message, order.asked_ms)

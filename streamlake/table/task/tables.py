@@ -8,7 +8,7 @@ even if it is the dead-letter table of one: the second is refused with an error.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from streamlake.catalogs.kinds import KINDS
@@ -20,6 +20,7 @@ from streamlake.table.formats.converted import MESSAGE_CHARS_MAX
 from streamlake.table.task.catalogs import Catalogs
 from streamlake.table.task.control import TableReport, TableSpec
 from streamlake.table.task.names import TableName, check_apart, check_possible
+from streamlake.table.task.plan import plan, read_sample
 from streamlake.table.task.task import FAILED_RETRY_S, TableTask, Work
 
 CATALOG_PAUSE_S = 2.0
@@ -69,6 +70,21 @@ class Tables:
         """Stop all, after their commits in flight."""
         async with self._lock:
             await asyncio.gather(*(self._stop(id) for id in list(self._running)))
+
+    async def plan(self, spec: TableSpec, most: int) -> dict[str, Any]:
+        """What the table of a topic would be, by the newest `most` records, JSON-ready; see plan.py. Raises
+        Unavailable, and whatever a catalog raises that does not answer."""
+        settings = TableSettings.from_configs(spec.configs)
+        table = TableName(self._catalogs.name(settings.catalog), settings.namespace, settings.name or spec.topic)
+        kind = self._catalogs.kind(table.catalog)
+        capabilities = KINDS[kind].capabilities
+        check_possible(spec.topic, table, kind, capabilities)
+        others = (running for id, running in self._running.items() if id != spec.topic_id)
+        taken = {key: running.spec.topic for running in others for key in running.keys}
+        check_apart(spec.topic, table.keys(capabilities), taken, capabilities.folds_case)
+        tools = await self._catalogs.tools(table.catalog)
+        sample = await read_sample(spec, self._work.reader, tools.executor, most)
+        return await plan(spec, settings, table, kind, tools, sample)
 
     def feeding(self, catalog: str) -> dict[tuple[str, str], Fed]:
         """Of the tables that topics feed in this catalog: by namespace and name, as the catalog knows them."""

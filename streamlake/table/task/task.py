@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 
 from streamlake.cluster.config.table import TableSettings
@@ -68,6 +69,7 @@ class TableTask:
         self._interval_s = max(settings.commit_interval_ms / 1000, ROUND_S_MIN)
         self._backoff = table_backoff(tools.ids)
         self._executor = tools.executor
+        self._clock = tools.clock
         self._schemas = tools.schemas
         self._duration_ms: int | None = None
         self._report = work.report
@@ -116,7 +118,8 @@ class TableTask:
             )
         if not opened:
             raise Conflict("there is no dead-letter table, as streamlake.table.errors.tolerance is none")
-        asking = asyncio.ensure_future(self._redriving.ask(order))
+        dated = msgspec.structs.replace(order, asked_ms=self._clock.now_ms())
+        asking = asyncio.ensure_future(self._redriving.ask(dated))
         await self._gatherer.flush.ask()  # an idle table would look at the order only after its commit interval
         await asking
 

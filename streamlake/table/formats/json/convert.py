@@ -1,5 +1,6 @@
 """The values of one JSON Schema → an Arrow array, by twin.py: this is its JSON half."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,9 @@ class JsonReader:
 
     def of_message(self, name: str) -> "JsonReader":
         return self
+
+    def losses(self) -> Sequence[str]:
+        return ("properties that the JSON Schema does not list have no column",)
 
     def read(self, column: Any, rows: Any, skip_bytes: int) -> ReadValues:
         group, errors = self.codec.read(column, rows, skip_bytes)

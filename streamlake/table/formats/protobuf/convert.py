@@ -3,6 +3,7 @@
 import base64
 import binascii
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,13 @@ from streamlake.registry.protobuf.files import pool_of, read_foreign, with_impor
 from streamlake.registry.protobuf.schema import parse_schema
 from streamlake.table.formats.port import ReadValues, WriterSchema
 from streamlake.table.formats.protobuf.indexes import Path, split
-from streamlake.table.formats.protobuf.schema import compile_message, message_at, message_named
+from streamlake.table.formats.protobuf.schema import (
+    JSON_TYPES,
+    TIMESTAMP,
+    compile_message,
+    message_at,
+    message_named,
+)
 from streamlake.table.formats.twin import Codec
 
 MESSAGES_MAX = 1_000  # of one schema that are compiled: values may name any
@@ -75,6 +82,11 @@ class ProtobufReader:
     def of_message(self, name: str) -> "MessageReader":
         return MessageReader(self.codec(message_named(self._file, name)))
 
+    def losses(self) -> Sequence[str]:
+        with self._lock:
+            read = [path for path, found in self._codecs.items() if not isinstance(found, Invalid)]
+        return sorted({loss for path in read for loss in _losses(message_at(self._file, path), "")})
+
     def codec(self, path: Path) -> Codec:
         """How to read a message. Raises NotFound and Invalid."""
         message = message_at(self._file, path)
@@ -93,6 +105,21 @@ class ProtobufReader:
             return compile_message(message, self._pool)
         except Invalid as error:
             return error
+
+
+def _losses(message: Descriptor, field: str) -> Iterator[str]:
+    """Of a message that has been compiled: it does not contain itself."""
+    for inner in message.fields:
+        name = f"{field}.{inner.name}" if field else inner.name
+        of = inner.message_type
+        if of is None:
+            continue
+        if of.full_name == TIMESTAMP:
+            yield f"{name}: nanoseconds are rounded down to microseconds"
+        elif of.full_name in JSON_TYPES:
+            yield f"{name}: {of.full_name} is JSON text"
+        else:
+            yield from _losses(of, name)
 
 
 @dataclass(frozen=True, slots=True)
