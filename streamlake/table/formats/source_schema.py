@@ -33,6 +33,11 @@ class SourceStruct:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceUnion(SourceStruct):
+    """A union of several types: a field for each branch, of which one has a value."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceList:
     element: "SourceType"
 

@@ -6,7 +6,10 @@ nothing, its rows become dead letters, and the table goes on. The rules:
 - a field is bound to its column by the field map, then by an alias (the column is renamed, its id stays), then to an
   unbound column of that name, else to a new optional column with the next id;
 - a missing field keeps its column, null from now on; required columns become optional (any record may be a tombstone);
-- int → long, float → double and decimal of more digits widen, in either direction; any other change is incompatible;
+- int → long, float → double and decimal of more digits widen, in either direction;
+- a union that comes to the column of one of its types keeps that column for this type, and its other types get columns
+  beside it; a plain value that comes to the column of a union goes to the branch of its type;
+- any other change is incompatible;
 - names are unique without regard to case, free of dots, and not those of partition fields: the later field gets `_2`,
   `_3`, ….
 
@@ -14,7 +17,7 @@ See the Iceberg specification, "Schema Evolution".
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import TypeAlias
@@ -30,6 +33,9 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
     DecimalType,
     DoubleType,
     FloatType,
@@ -40,7 +46,12 @@ from pyiceberg.types import (
     MapType,
     NestedField,
     PrimitiveType,
+    StringType,
     StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
 )
 
 from streamlake.core.errors import Invalid
@@ -52,15 +63,33 @@ from streamlake.table.formats.source_schema import (
     SourceMap,
     SourceStruct,
     SourceType,
+    SourceUnion,
 )
 from streamlake.table.rows import field_map
-from streamlake.table.rows.field_map import FieldMap, key_of
+from streamlake.table.rows.field_map import PLAIN, FieldMap, branch_segment, key_of
 from streamlake.table.rows.hive_types import type_chars
 
 # Names that Spark, Iceberg's own tables or readers give a meaning of their own.
 RESERVED_NAMES = frozenset(
     {"_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number", "_change_type"}
 )
+
+# What Avro calls the branches of a union that take a type.
+_AVRO_NAMES: Mapping[type[PrimitiveType], tuple[str, ...]] = {
+    BooleanType: ("boolean",),
+    IntegerType: ("int", "long"),
+    LongType: ("long", "int"),
+    FloatType: ("float", "double"),
+    DoubleType: ("double", "float"),
+    StringType: ("string",),
+    BinaryType: ("bytes",),
+    DateType: ("int",),
+    TimeType: ("long", "int"),
+    TimestampType: ("long",),
+    TimestamptzType: ("long",),
+    DecimalType: ("bytes",),
+    UUIDType: ("string",),
+}
 
 Columns: TypeAlias = tuple[NestedField, ...]
 Wanted: TypeAlias = Sequence[tuple[str | int, SourceField]]  # with the parent: a root, or a field id
@@ -192,6 +221,7 @@ class _Merge:
         self.next_id = next_id
         self._known = known
         self._bound = set(known.values())
+        self._beside: dict[str, str] = {}  # of a union's branch: the key by which all names of the union find it
         self._reserved = reserved
 
     def columns(self, existing: Columns, source: Sequence[SourceColumn]) -> Columns:
@@ -202,6 +232,7 @@ class _Merge:
         self, path: tuple[str, ...], existing: Columns, wanted: Wanted, reserved: frozenset[str] = frozenset()
     ) -> Columns:
         columns = {column.field_id: column for column in existing}
+        wanted = [part for parent, field in wanted for part in self._parts(columns, parent, field)]
         claims = self._claims(existing, wanted)
         names = _Names({column.name.casefold(): column.field_id for column in existing}, reserved)
         bound = self._bound.union(claims.values())
@@ -221,7 +252,10 @@ class _Merge:
                 name = names.rename(id, field.name, parent == ROW)
             names.taken[name.casefold()] = id
             bound.add(id)
-            self.binding[key_of(parent, field.segment)] = id
+            key = key_of(parent, field.segment)
+            self.binding[key] = id
+            if key in self._beside:
+                self.binding[self._beside[key]] = id
             places.append((id, name))
         for (id, name), (_, field) in zip(places, wanted, strict=True):
             current = columns.get(id)
@@ -232,6 +266,59 @@ class _Merge:
                 else NestedField(id, name, type, required=False, doc=field.doc)
             )
         return tuple(columns.values())
+
+    def _parts(
+        self, columns: dict[int, NestedField], parent: str | int, field: SourceField
+    ) -> list[tuple[str | int, SourceField]]:
+        """The field; or its branches, if it is a union and its column was made for one of them."""
+        if not isinstance(field.type, SourceUnion):
+            return [(parent, field)]
+        former = (field.segment, *field.aliases)
+        id = next((id for s in former if (id := self._known.get(key_of(parent, s))) in columns), None)
+        home = self._home(columns[id], parent, field) if id is not None else None
+        if home is None:
+            return [(parent, field)]
+        assert id is not None, "the branch of a column"
+        # Under this name the column is known: its branches are where they are, and no name is to be changed.
+        settled = self._known.get(key_of(parent, field.segment)) == id
+        parts: list[tuple[str | int, SourceField]] = []
+        for branch in field.type.fields:
+            is_home, segment = branch is home, branch_segment(field.segment, branch.segment)
+            aliases = tuple(branch_segment(alias, branch.segment) for alias in field.aliases)
+            beside = key_of(id, branch_segment("", branch.segment))  # whatever the field is called
+            there = id if is_home else self._known.get(beside)
+            if settled and there is not None:
+                self._known = {**self._known, key_of(parent, segment): there}
+            if is_home:
+                part = SourceField(segment, field.name, branch.type, (*field.aliases, *aliases), field.doc)
+            else:
+                part = SourceField(segment, f"{field.name}_{branch.name}", branch.type, aliases, field.doc)
+                self._beside[key_of(parent, segment)] = beside
+            parts.append((parent, part))
+        return parts
+
+    def _home(self, column: NestedField, parent: str | int, field: SourceField) -> SourceField | None:
+        """The branch of a union whose values its column holds; None if the column is the union's own, or of no
+        branch."""
+        assert isinstance(field.type, SourceUnion)
+        branches, id = field.type.fields, column.field_id
+        for branch in branches:
+            keys = (branch_segment(segment, branch.segment) for segment in (field.segment, *field.aliases))
+            if any(self._known.get(key_of(parent, key)) == id for key in keys):
+                return branch
+        match column.field_type:
+            case StructType():
+                if any(key_of(id, branch.segment) in self._known for branch in branches):
+                    return None
+                fitting = [b for b in branches if isinstance(b.type, SourceStruct)]
+            case ListType():
+                fitting = [b for b in branches if isinstance(b.type, SourceList)]
+            case MapType():
+                fitting = [b for b in branches if isinstance(b.type, SourceMap)]
+            case PrimitiveType() as held:
+                fitting = [b for b in branches if isinstance(b.type, PrimitiveType) and _widest(held, b.type)]
+                fitting = [b for b in fitting if b.type == held] or fitting
+        return fitting[0] if len(fitting) == 1 else None
 
     def _claims(self, existing: Columns, wanted: Wanted) -> dict[int, int]:
         """Position in `wanted` → the column it owns already. Two names of one column cannot both own it."""
@@ -274,7 +361,21 @@ class _Merge:
                     return widest
             case PrimitiveType(), None:
                 return source
+            case PrimitiveType(), StructType() if (branch := self._branch(id, current, source)) is not None:
+                self.binding[key_of(id, PLAIN)] = branch.field_id
+                return StructType(*(branch if f.field_id == branch.field_id else f for f in current.fields))
         raise _Refused(path, f"is {current}, but the new schema has {_described(source)}")
+
+    def _branch(self, id: int, union: StructType, source: PrimitiveType) -> NestedField | None:
+        """The branch of a union's column that takes plain values, as wide as they need it; None if there is none, or it
+        is the column of a record."""
+        for name in _AVRO_NAMES.get(type(source), ()):
+            for field in union.fields:
+                held, bound = field.field_type, self._known.get(key_of(id, name)) == field.field_id
+                widest = _widest(held, source) if bound and isinstance(held, PrimitiveType) else None
+                if widest is not None:
+                    return field.model_copy(update={"field_type": widest})
+        return None
 
     def _new_id(self) -> int:
         self.next_id += 1

@@ -22,6 +22,15 @@ def key_of(parent: str | int, segment: str) -> str:
     return f"{parent}/{segment}"
 
 
+def branch_segment(segment: str, branch: str) -> str:
+    """The segment of a branch of a union that came to a column of another type, so that each branch has its own."""
+    return f"{segment}|{branch}"
+
+
+# Of the branch that takes plain values which come to the column of a union. No branch of Avro has such a name.
+PLAIN = "|"
+
+
 def encode(fields: FieldMap) -> str:
     return json.dumps({"version": VERSION, "fields": dict(sorted(fields.items()))}, separators=(",", ":"))
 

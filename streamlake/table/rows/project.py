@@ -5,16 +5,26 @@ are only ever widened, because evolve refuses everything else.
 """
 
 from operator import is_
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, ListType, MapType, StructType
 
-from streamlake.table.formats.source_schema import SourceField, SourceList, SourceMap, SourceStruct, SourceType
-from streamlake.table.rows.field_map import FieldMap, key_of
+from streamlake.table.formats.source_schema import (
+    SourceField,
+    SourceList,
+    SourceMap,
+    SourceStruct,
+    SourceType,
+    SourceUnion,
+    source_field,
+)
+from streamlake.table.rows.field_map import PLAIN, FieldMap, branch_segment, key_of
 from streamlake.table.rows.groups import RowGroup
+
+Sources: TypeAlias = dict[int, tuple[SourceField, Any]]  # by the column that it fills
 
 
 def table_schema(schema: Schema) -> Any:
@@ -24,10 +34,9 @@ def table_schema(schema: Schema) -> Any:
 
 def project(group: RowGroup, schema: Schema, target: Any, binding: FieldMap) -> Any:
     """A pa.Table of `target`, which is `table_schema(schema)`; one row for each of the group's."""
-    sources = {
-        binding[key_of(column.root, column.field.segment)]: (column.field, array)
-        for column, array in zip(group.columns, group.arrays, strict=True)
-    }
+    sources: Sources = {}
+    for column, array in zip(group.columns, group.arrays, strict=True):
+        sources |= _bound(column.root, column.field, array, binding)
     arrays = _children(schema.as_struct(), list(target), sources, len(group.rows), binding)
     return pa.Table.from_arrays(arrays, schema=target)
 
@@ -35,7 +44,7 @@ def project(group: RowGroup, schema: Schema, target: Any, binding: FieldMap) -> 
 def _children(
     struct: StructType,
     targets: list[Any],
-    sources: dict[int, tuple[SourceField, Any]],
+    sources: Sources,
     length: int,
     binding: FieldMap,
 ) -> list[Any]:
@@ -55,9 +64,9 @@ def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: An
     match source, type:
         case SourceStruct(fields), StructType():
             given = [array.field(at) for at in range(len(fields))]
-            sources = {
-                binding[key_of(id, field.segment)]: (field, child) for field, child in zip(fields, given, strict=True)
-            }
+            sources: Sources = {}
+            for field, child in zip(fields, given, strict=True):
+                sources |= _bound(id, field, child, binding)
             arrays = _children(type, list(target), sources, len(array), binding)
             # The same columns in the same order, not only the same names: a binding may exchange two.
             if array.type == target and all(map(is_, arrays, given)):
@@ -79,7 +88,24 @@ def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: An
             if array.type == target and keys is given[0] and items is given[1]:
                 return array
             return pa.MapArray.from_arrays(array.offsets, keys, items, type=target, mask=array.is_null())
+        case _, StructType():  # a plain value in the column of a union
+            plain = {binding[key_of(id, PLAIN)]: (source_field(PLAIN, source), array)}
+            arrays = _children(type, list(target), plain, len(array), binding)
+            return pa.StructArray.from_arrays(arrays, fields=list(target), mask=array.is_null())
     return array if array.type == target else array.cast(target)
+
+
+def _bound(parent: str | int, field: SourceField, array: Any, binding: FieldMap) -> Sources:
+    """The columns that a source field fills: one, or one for each branch of a union."""
+    id = binding.get(key_of(parent, field.segment))
+    if id is not None:
+        return {id: (field, array)}
+    assert isinstance(field.type, SourceUnion), f"{field.segment} is bound to no column"
+    branches = zip(field.type.fields, array.flatten(), strict=True)
+    return {
+        binding[key_of(parent, branch_segment(field.segment, branch.segment))]: (branch, values)
+        for branch, values in branches
+    }
 
 
 def _unsliced(array: Any) -> Any:

@@ -13,7 +13,7 @@ than 64 KiB, and schemas too wide or too deep. See the Avro 1.12 specification a
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fastavro
@@ -46,6 +46,7 @@ from streamlake.table.formats.source_schema import (
     SourceMap,
     SourceStruct,
     SourceType,
+    SourceUnion,
     arrow_type,
 )
 from streamlake.table.formats.twin import Build, NativeReader
@@ -203,7 +204,8 @@ class _Compiler:
             wire.append({"type": "record", "name": self._unique(), "fields": fields})
             if node.type is not None:
                 kept.append((SourceField(name, name.rpartition(".")[2], node.type), key, node.build))
-        return _struct(wire, kept, columns.unions, Op.UNION, nodes)
+        node = _struct(wire, kept, columns.unions, Op.UNION, nodes)
+        return replace(node, type=SourceUnion(node.type.fields)) if isinstance(node.type, SourceStruct) else node
 
     def _array(self, items: Any) -> _Node:
         node = self.node(items)
