@@ -5,6 +5,7 @@ writes with it is understood. Records of older schemas that come later are read 
 the format allows it (Protobuf, JSON), and for Avro only while writers change their schema together.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from streamlake.core.errors import Invalid, NotFound, Unavailable
@@ -42,7 +43,7 @@ def converter(subject: str, message: str) -> Convert:
         errors: list[RowError] = []
         for row, why in read.errors:
             errors += row_errors([row], reason, f"not a value of schema {id}: {why}")
-        return Converted(tuple(read.groups), tuple(errors))
+        return Converted(tuple(replace(group, schema_id=id) for group in read.groups), tuple(errors))
 
     return convert
 

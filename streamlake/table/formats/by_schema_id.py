@@ -3,6 +3,7 @@
 The format: a zero byte, the schema id as four big-endian bytes, then the value, which is a matter of the schema's kind.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -33,7 +34,7 @@ def convert(column: Any, reason: Reason, schemas: Schemas) -> Converted:
                 errors += row_errors(rows.to_pylist(), Reason.UNSUPPORTED_SCHEMA, f"schema {id}: {error}")
         else:
             read = reader.read(column, rows, HEADER_BYTES)
-            groups += read.groups
+            groups += [replace(group, schema_id=id) for group in read.groups]
             for row, message in read.errors:
                 errors += row_errors([row], reason, f"not a value of schema {id}: {message}")
             for row, message in read.unsupported:

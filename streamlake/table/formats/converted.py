@@ -44,11 +44,13 @@ class RowError:
 @dataclass(frozen=True, slots=True)
 class Group:
     """Rows of one source schema. `values` is an Arrow array of `arrow_type(type)`, one value for each of `rows`
-    (an int64 array, ascending); `type` is None when the schema holds no data at all (an empty record)."""
+    (an int64 array, ascending); `type` is None when the schema holds no data at all (an empty record). `schema_id` is 0
+    for values without a schema."""
 
     type: SourceType | None
     rows: Any
     values: Any
+    schema_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

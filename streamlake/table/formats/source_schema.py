@@ -25,6 +25,7 @@ class SourceField:
     type: "SourceType"
     aliases: tuple[str, ...] = ()  # former segments, Avro's aliases
     doc: str | None = None
+    message: str = ""  # of Protobuf, which the field is in: its full name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,12 @@ SourceType: TypeAlias = PrimitiveType | SourceStruct | SourceList | SourceMap
 
 @dataclass(frozen=True, slots=True)
 class SourceColumn:
-    """A top-level column: its root (ROW or VALUE) and the field under it."""
+    """A top-level column: its root (ROW or VALUE) and the field under it. `schema_id`: of its schema, 0 if it has none;
+    the higher is the newer."""
 
     root: str
     field: SourceField
+    schema_id: int = 0
 
 
 def source_field(name: str, type: SourceType, doc: str | None = None) -> SourceField:

@@ -5,6 +5,8 @@ nothing, its rows become dead letters, and the table goes on. The rules:
 
 - a field is bound to its column by the field map, then by an alias (the column is renamed, its id stays), then to an
   unbound column of that name, else to a new optional column with the next id;
+- a field that is known by a number (Protobuf) renames its column if its schema is newer than the one that named it, and
+  of the same message: so old writers, and messages of other types, do not rename it back;
 - a missing field keeps its column, null from now on; required columns become optional (any record may be a tombstone);
 - int → long, float → double and decimal of more digits widen, in either direction;
 - a union that comes to the column of one of its types keeps that column for this type, and its other types get columns
@@ -16,6 +18,7 @@ nothing, its rows become dead letters, and the table goes on. The rules:
 See the Iceberg specification, "Schema Evolution".
 """
 
+import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +69,7 @@ from streamlake.table.formats.source_schema import (
     SourceUnion,
 )
 from streamlake.table.rows import field_map
-from streamlake.table.rows.field_map import PLAIN, FieldMap, branch_segment, key_of
+from streamlake.table.rows.field_map import PLAIN, FieldMap, Namer, Namers, branch_segment, key_of
 from streamlake.table.rows.hive_types import type_chars
 
 # Names that Spark, Iceberg's own tables or readers give a meaning of their own.
@@ -104,6 +107,7 @@ class CurrentTable:
     last_column_id: int
     fields: FieldMap
     partition_names: frozenset[str] = frozenset()  # folded; new columns at the top get others
+    namers: Namers = dataclasses.field(default_factory=dict)
 
     @property
     def schema(self) -> Schema:
@@ -129,25 +133,30 @@ class Evolution:
 
     schema: Schema
     fields: FieldMap
+    namers: Namers
     bindings: tuple[FieldMap | Incompatible, ...]
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
 
 
 def evolve(
-    table: CurrentTable | None, sources: Sequence[Sequence[SourceColumn]], type_chars_max: int | None = None
+    table: CurrentTable | None,
+    sources: Sequence[Sequence[SourceColumn]],
+    type_chars_max: int | None = None,
+    stored: CurrentTable | None = None,
 ) -> Evolution:
-    """`type_chars_max`: the catalog's limit for a column's type as text. Raises Invalid if the table itself cannot be
-    written to."""
+    """`type_chars_max`: the catalog's limit for a column's type as text. `stored`: the table as the catalog has it, if
+    `table` knows more. Raises Invalid if the table itself cannot be written to."""
     if table and table.schema.identifier_field_ids:
         raise Invalid("the table has identifier fields, and rows may lack any field: drop them to append to this table")
     columns: Columns = _optional(table.schema.as_struct()).fields if table else ()
     fields = _known(table)
+    namers = dict(table.namers) if table else {}
     next_id = table.last_column_id + 1 if table else 1
     reserved = RESERVED_NAMES | table.partition_names if table else RESERVED_NAMES
     bindings: list[FieldMap | Incompatible] = []
     for source in sources:
-        merge = _Merge(fields, next_id, reserved)
+        merge = _Merge(fields, namers, next_id, reserved)
         try:
             merged = merge.columns(columns, source)
         except _Refused as refused:
@@ -158,9 +167,28 @@ def evolve(
             continue
         columns, next_id = merged, merge.next_id
         fields = {**fields, **merge.binding}
+        namers |= merge.named
         bindings.append(merge.binding)
-    updates, requirements, schema = _changes(table, columns, fields)
-    return Evolution(schema, fields, tuple(bindings), updates, requirements)
+    updates, requirements, schema = _changes(stored or table, columns, fields, namers)
+    return Evolution(schema, fields, namers, tuple(bindings), updates, requirements)
+
+
+def renumbered(made: Evolution, schema: Schema) -> tuple[FieldMap, Namers]:
+    """What `made` says of a new table, by the ids that its catalog has given to the columns. Without it fields that
+    were renamed before the table was there would be bound by their first names again."""
+    ids: dict[int, int] = {}
+    for id in made.schema.field_ids:
+        name = made.schema.find_column_name(id)
+        found = schema.find_field(name) if name in schema.column_names else None
+        if found is not None:
+            ids[id] = found.field_id
+    fields: dict[str, int] = {}
+    for key, id in made.fields.items():
+        parent, _, segment = key.partition("/")
+        above = ids.get(int(parent)) if parent.isdigit() else parent
+        if id in ids and above is not None:
+            fields[key_of(above, segment)] = ids[id]
+    return fields, {ids[id]: namer for id, namer in made.namers.items() if id in ids}
 
 
 def _too_long(columns: Columns, chars_max: int) -> Incompatible | None:
@@ -180,7 +208,7 @@ def _known(table: CurrentTable | None) -> dict[str, int]:
 
 
 def _changes(
-    table: CurrentTable | None, columns: Columns, fields: FieldMap
+    table: CurrentTable | None, columns: Columns, fields: FieldMap, namers: Namers
 ) -> tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...], Schema]:
     if table is None:
         return (), (), Schema(*columns)
@@ -192,8 +220,8 @@ def _changes(
         updates += [AddSchemaUpdate(schema=schema), _set_current(-1)]
     elif schema is not table.schema:  # somebody made an older one current; catalogs do not store equal schemas twice
         updates.append(_set_current(schema.schema_id))
-    if fields != table.fields:
-        updates.append(SetPropertiesUpdate(updates={field_map.PROPERTY: field_map.encode(fields)}))
+    if (fields, namers) != (table.fields, table.namers):
+        updates.append(SetPropertiesUpdate(updates={field_map.PROPERTY: field_map.encode(fields, namers)}))
     if not updates:
         return (), (), schema
     requirements = (
@@ -216,16 +244,21 @@ class _Refused(Exception):
 class _Merge:
     """Merges one source schema into the existing columns. `binding` has the column of each of the source's keys."""
 
-    def __init__(self, known: FieldMap, next_id: int, reserved: frozenset[str]) -> None:
+    def __init__(self, known: FieldMap, namers: Namers, next_id: int, reserved: frozenset[str]) -> None:
         self.binding: dict[str, int] = {}
+        self.named: dict[int, Namer] = {}  # by this source
         self.next_id = next_id
         self._known = known
+        self._namers = namers
+        self._schema_id = 0  # of the column that is looked at
+        self._schema_ids: dict[str, int] = {}  # of the columns at the top
         self._bound = set(known.values())
         self._beside: dict[str, str] = {}  # of a union's branch: the key by which all names of the union find it
         self._reserved = reserved
 
     def columns(self, existing: Columns, source: Sequence[SourceColumn]) -> Columns:
         ours = {column.field.name.casefold() for column in source if column.root == ROW}
+        self._schema_ids = {key_of(c.root, c.field.segment): c.schema_id for c in source}
         return self._struct((), existing, [(c.root, c.field) for c in source], self._reserved | ours)
 
     def _struct(
@@ -240,32 +273,52 @@ class _Merge:
         # All ids of a level before those below it: the order in which catalogs number the columns of a new table.
         for position, (parent, field) in enumerate(wanted):
             id = claims.get(position)
+            key = key_of(parent, field.segment)
+            namer = Namer(self._schema_ids.get(key, self._schema_id), field.message)
             if id is None:
                 name, id = names.place(field.name, parent == ROW, bound)
                 if id is None:
                     id = self._new_id()
                 else:
                     name = columns[id].name  # in the spelling of the table
-            elif key_of(parent, field.segment) in self._known:
+                self._name(id, namer)
+            elif key in self._known:
                 name = columns[id].name
+                if self._renames(id, namer):
+                    name = names.rename(id, field.name, parent == ROW)
+                    if name != columns[id].name:
+                        self._name(id, namer)
+                elif id not in self._namers and name == field.name:  # it was made before names were accounted for
+                    self._name(id, namer)
             else:  # found by an alias
                 name = names.rename(id, field.name, parent == ROW)
             names.taken[name.casefold()] = id
             bound.add(id)
-            key = key_of(parent, field.segment)
             self.binding[key] = id
             if key in self._beside:
                 self.binding[self._beside[key]] = id
             places.append((id, name))
-        for (id, name), (_, field) in zip(places, wanted, strict=True):
+        above = self._schema_id
+        for (id, name), (parent, field) in zip(places, wanted, strict=True):
             current = columns.get(id)
+            self._schema_id = self._schema_ids.get(key_of(parent, field.segment), above)
             type = self._typed((*path, name), id, current.field_type if current else None, field.type)
             columns[id] = (
                 current.model_copy(update={"name": name, "field_type": type})
                 if current
                 else NestedField(id, name, type, required=False, doc=field.doc)
             )
+        self._schema_id = above
         return tuple(columns.values())
+
+    def _name(self, id: int, namer: Namer) -> None:
+        if namer.schema_id and namer.message:
+            self.named[id] = namer
+
+    def _renames(self, id: int, namer: Namer) -> bool:
+        """Whether a field that is known by its number may change the name of its column."""
+        before = self._namers.get(id)
+        return before is not None and before.message == namer.message and before.schema_id < namer.schema_id
 
     def _parts(
         self, columns: dict[int, NestedField], parent: str | int, field: SourceField

@@ -8,7 +8,8 @@ and never forgetting: a field that comes back finds its column again.
 
 import json
 from collections.abc import Mapping
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 from streamlake.core.errors import Corrupt
 
@@ -31,8 +32,36 @@ def branch_segment(segment: str, branch: str) -> str:
 PLAIN = "|"
 
 
-def encode(fields: FieldMap) -> str:
-    return json.dumps({"version": VERSION, "fields": dict(sorted(fields.items()))}, separators=(",", ":"))
+class Namer(NamedTuple):
+    """What gave a column its name: a schema's id, and the Protobuf message that the field is in."""
+
+    schema_id: int
+    message: str
+
+
+Namers: TypeAlias = Mapping[int, Namer]  # by field id
+
+
+def encode(fields: FieldMap, namers: Namers = MappingProxyType({})) -> str:
+    stored: dict[str, Any] = {"version": VERSION, "fields": dict(sorted(fields.items()))}
+    if namers:
+        messages: dict[str, dict[str, list[int]]] = {}
+        for id, namer in sorted(namers.items()):
+            messages.setdefault(namer.message, {}).setdefault(str(namer.schema_id), []).append(id)
+        stored["named_by"] = messages
+    return json.dumps(stored, separators=(",", ":"))
+
+
+def decode_namers(text: str | None) -> Namers:
+    """Of a map that `decode` takes. What is not understood names nothing: columns keep their names then."""
+    found: dict[int, Namer] = {}
+    try:
+        for message, schemas in json.loads(text or "{}").get("named_by", {}).items():
+            for schema_id, ids in schemas.items():
+                found |= dict.fromkeys(map(int, ids), Namer(int(schema_id), message))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return found
 
 
 def decode(text: str | None) -> FieldMap:

@@ -10,11 +10,11 @@ from streamlake.table.formats.source_schema import ROW, VALUE, SourceColumn, Sou
 
 
 def value_columns(
-    type: SourceType | None, values: Any, *, flatten: bool, column: str
+    type: SourceType | None, values: Any, *, flatten: bool, column: str, schema_id: int = 0
 ) -> list[tuple[SourceColumn, Any]]:
     """The columns of one group of values, with their arrays; none for a schema that holds no data."""
     if type is None:
         return []
     if flatten and isinstance(type, SourceStruct):
-        return [(SourceColumn(VALUE, field), values.field(at)) for at, field in enumerate(type.fields)]
-    return [(SourceColumn(ROW, source_field(column, type)), values)]
+        return [(SourceColumn(VALUE, field, schema_id), values.field(at)) for at, field in enumerate(type.fields)]
+    return [(SourceColumn(ROW, source_field(column, type), schema_id), values)]

@@ -37,7 +37,8 @@ def row_groups(
         columns = []
         if of_value is not None:
             name = LAYOUTS[layout].value
-            columns += value_columns(of_value.type, _taken(of_value, rows), flatten=flatten, column=name)
+            values, id = _taken(of_value, rows), of_value.schema_id
+            columns += value_columns(of_value.type, values, flatten=flatten, column=name, schema_id=id)
         keys = None
         if of_key is not None and of_key.type is not None:
             keys = (of_key.type, _taken(of_key, rows))

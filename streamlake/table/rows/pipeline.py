@@ -32,7 +32,7 @@ from streamlake.table.formats.resolve import RoundSchemas
 from streamlake.table.formats.source_schema import SourceColumn
 from streamlake.table.rows import evolve as evolution
 from streamlake.table.rows import field_map, writer
-from streamlake.table.rows.evolve import CurrentTable, Incompatible
+from streamlake.table.rows.evolve import CurrentTable, Evolution, Incompatible, renumbered
 from streamlake.table.rows.field_map import FieldMap
 from streamlake.table.rows.groups import RowGroup, row_groups
 from streamlake.table.rows.known import known_columns
@@ -66,6 +66,7 @@ class Evolved:
     dead: tuple[RowError, ...]
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
+    evolution: Evolution
 
 
 def translate(
@@ -108,14 +109,25 @@ def translate(
     return Translated(topic, records, tuple(groups), tuple(dead), rest_rows)
 
 
-def evolve(metadata: TableMetadata | None, translated: Translated, type_chars_max: int | None = None) -> Evolved:
+def evolve(
+    metadata: TableMetadata | None,
+    translated: Translated,
+    type_chars_max: int | None = None,
+    made: Evolved | None = None,
+) -> Evolved:
     """The table's next schema. Raises Invalid if the table cannot be written to, Corrupt for a bad field map.
-    `type_chars_max`: see evolve.evolve."""
+    `type_chars_max`: see evolve.evolve. `made`: what the table has just been created with."""
     sources: list[tuple[SourceColumn, ...]] = []
     for group in translated.groups:
         if group.columns not in sources:  # pieces of one schema have the same
             sources.append(group.columns)
-    result = evolution.evolve(_current(metadata), sources, type_chars_max)
+    current = _current(metadata)
+    if current is not None and made is not None and not current.fields:
+        fields, namers = renumbered(made.evolution, current.schema)
+        # The first data commit stores them: to evolve the table as it is would not.
+        result = evolution.evolve(replace(current, fields=fields, namers=namers), sources, type_chars_max, current)
+    else:
+        result = evolution.evolve(current, sources, type_chars_max)
     bindings = [result.bindings[sources.index(group.columns)] for group in translated.groups]
     dead = list(translated.dead)
     for group, binding in zip(translated.groups, bindings, strict=True):
@@ -127,6 +139,7 @@ def evolve(metadata: TableMetadata | None, translated: Translated, type_chars_ma
         tuple(sorted(dead, key=lambda error: error.row)),
         result.updates,
         result.requirements,
+        result,
     )
 
 
@@ -195,4 +208,5 @@ def _current(metadata: TableMetadata | None) -> CurrentTable | None:
         metadata.last_column_id,
         field_map.decode(metadata.properties.get(field_map.PROPERTY)),
         names_taken(metadata),
+        field_map.decode_namers(metadata.properties.get(field_map.PROPERTY)),
     )

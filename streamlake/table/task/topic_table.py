@@ -241,10 +241,10 @@ class TopicTable:
             pipeline.translate, records, self._settings, schemas, topic, settled, metadata
         )
 
-    async def _evolve(self, translated: Translated) -> Evolved:
+    async def _evolve(self, translated: Translated, made: Evolved | None = None) -> Evolved:
         metadata = self.main.table.metadata if self.main.table is not None else None
         longest = self._tools.capabilities.type_chars_max
-        return await self._tools.executor.run(pipeline.evolve, metadata, translated, longest)
+        return await self._tools.executor.run(pipeline.evolve, metadata, translated, longest, made)
 
     def _check_tolerance(self, translated: Translated, evolved: Evolved, bad_batches: list[Any]) -> None:
         tolerated = TOLERATED[self._settings.errors_tolerance]
@@ -277,7 +277,7 @@ class TopicTable:
         await self.dead_letters.confirm()
         # Before any dead letter of this round: an older committer that also just created it must not land in it.
         await self._claim(self.main)
-        return await self._evolve(translated)
+        return await self._evolve(translated, evolved)
 
     def _write(self, translated: Translated, evolved: Evolved) -> tuple[list[WrittenFile], Partitioning]:
         table = self.main.table

@@ -1,11 +1,12 @@
 """Schema evolution, case by case, and that a catalog accepts what comes out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table.metadata import new_table_metadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import update_table_metadata
@@ -40,7 +41,7 @@ from streamlake.table.formats.source_schema import (
     source_field,
 )
 from streamlake.table.rows import field_map
-from streamlake.table.rows.evolve import CurrentTable, Incompatible, evolve
+from streamlake.table.rows.evolve import CurrentTable, Incompatible, evolve, renumbered
 from streamlake.table.rows.partition import names_taken
 
 INT, LONG, STRING = IntegerType(), LongType(), StringType()
@@ -73,7 +74,8 @@ class Table:
     def current(self) -> CurrentTable:
         m = self.metadata
         fields = field_map.decode(m.properties.get(field_map.PROPERTY))
-        return CurrentTable(m.schemas, m.current_schema_id, m.last_column_id, fields, names_taken(m))
+        namers = field_map.decode_namers(m.properties.get(field_map.PROPERTY))
+        return CurrentTable(m.schemas, m.current_schema_id, m.last_column_id, fields, names_taken(m), namers)
 
     def evolve(self, *sources):
         evolution = evolve(self.current, sources)
@@ -337,3 +339,91 @@ def test_a_type_that_is_too_long_for_the_catalog_refuses_its_source_and_nothing_
     assert not isinstance(fits, Incompatible)
     assert str(evolution.schema.find_type("v")) == "struct<2: a: optional long>"
     assert not isinstance(evolve(None, [[wide]], 25).bindings[0], Incompatible)
+
+
+# -- fields that are known by a number -------------------------------------------------------------------------------------
+
+
+def message(schema_id, *fields, of="shop.Order", schema=VALUE):
+    """A source of one Protobuf schema; fields are (number, name, type)."""
+    return [
+        SourceColumn(schema, SourceField(f"#{number}", name, type, message=of), schema_id)
+        for number, name, type in fields
+    ]
+
+
+def made_by(sources) -> Table:
+    """A table that is made for several sources; its catalog numbers the columns in its own order."""
+    first = evolve(None, sources)
+    table = Table(assign_fresh_schema_ids(first.schema))
+    fields, namers = renumbered(first, table.metadata.schema())
+    stored = table.current
+    second = evolve(replace(stored, fields=fields, namers=namers), sources, None, stored)
+    table.metadata = update_table_metadata(table.metadata, second.updates)
+    assert table.current.fields == second.fields and table.current.namers == second.namers
+    return table
+
+
+def names(table: Table) -> list[str]:
+    return [f.name for f in table.metadata.schema().fields]
+
+
+def inner(*fields, of="shop.Order.In"):
+    return SourceStruct(tuple(SourceField(f"#{n}", name, type, message=of) for n, name, type in fields))
+
+
+def test_a_newer_schema_renames_the_column_of_a_number_and_an_older_one_does_not() -> None:
+    table = created(*message(5, (1, "a", INT), (2, "b", STRING)))
+    table.evolve(message(8, (1, "renamed", LONG), (2, "b", STRING)))
+    assert names(table) == ["renamed", "b"]
+    for schema_id, name in ((5, "a"), (6, "c"), (8, "renamed")):  # writers that are behind
+        assert table.evolve(message(schema_id, (1, name, INT))).updates == ()
+    table.evolve(message(9, (1, "b", INT), (2, "renamed", STRING)))  # taken at this moment
+    assert names(table) == ["b_2", "renamed_2"]
+    table.evolve(message(10, (1, "a", INT), (2, "b", STRING)))
+    assert [f.field_id for f in table.metadata.schema().fields] == [1, 2]
+
+
+def test_the_newest_names_the_columns_of_a_new_table_whoever_comes_first() -> None:
+    for order in ((5, 8), (8, 5)):
+        sources = {5: message(5, (1, "a", INT)), 8: message(8, (1, "b", INT))}
+        table = made_by([sources[id] for id in order])
+        table.evolve(sources[5])
+        assert names(table) == ["b"]
+
+
+def test_an_alias_in_the_round_that_makes_the_table() -> None:
+    table = made_by([[value("a", struct(x=INT))], [value("b", struct(y=INT, x=LONG), "a")]])
+    table.evolve([value("a", struct(x=INT))])
+    assert names(table) == ["b"]
+    assert table.shown() == {"1 b": "struct<2: x: optional long, 3: y: optional int>"}
+
+
+def test_messages_of_another_type_do_not_rename() -> None:
+    table = created(*message(5, (1, "a", INT)))
+    table.evolve(message(8, (1, "x", INT), of="shop.Other"))
+    assert names(table) == ["a"]
+
+
+def test_nested_fields_are_renamed_too() -> None:
+    table = created(*message(5, (1, "s", inner((1, "a", INT))), (2, "l", SourceList(inner((1, "a", INT))))))
+    table.evolve(message(8, (1, "s", inner((1, "z", INT))), (2, "l", SourceList(inner((1, "z", INT))))))
+    assert table.shown() == {
+        "1 s": "struct<3: z: optional int>", "2 l": "list<struct<5: z: optional int>>",
+    }  # fmt: skip
+    assert table.evolve(message(5, (1, "s", inner((1, "a", INT))))).updates == ()
+
+
+def test_a_table_that_was_made_before_names_were_accounted_for() -> None:
+    table = created(*message(5, (1, "a", INT)))
+    old = field_map.encode(table.current.fields)
+    table.metadata = table.metadata.model_copy(update={"properties": {field_map.PROPERTY: old}})
+    assert table.evolve(message(8, (1, "b", INT))).updates == ()  # nobody knows which name is older
+    table.evolve(message(5, (1, "a", INT)))
+    table.evolve(message(8, (1, "b", INT)))
+    assert names(table) == ["b"]
+
+
+def test_values_without_a_schema_rename_nothing() -> None:
+    table = created(*message(0, (1, "a", INT)))
+    assert table.evolve(message(0, (1, "b", INT))).updates == ()

@@ -204,7 +204,7 @@ class _Compiler:
             oneof = -1 if field.containing_oneof is None else oneofs[field.containing_oneof.name]
             plans.append(PlanField(field.number, _wire(field), node.plan, field.has_presence, field.is_required, oneof))
             if node.type is not None and node.build is not None:
-                fields.append(SourceField(f"#{field.number}", field.name, node.type))
+                fields.append(SourceField(f"#{field.number}", field.name, node.type, message=name))
                 names.append((f"f{field.number}", field.has_presence))
                 builds.append(node.build)
                 levels = max(levels, node.levels)

@@ -118,5 +118,5 @@ def test_messages_by_their_numbers() -> None:
 
 def test_fields_have_the_names_of_the_file() -> None:
     (field,) = codec("message M { int32 some_Name = 9; }").type.fields
-    assert field == SourceField("#9", "some_Name", field.type)
+    assert field == SourceField("#9", "some_Name", field.type, message="M")
     assert compiled('syntax = "proto3";')
