@@ -121,7 +121,7 @@ class Groups:
         if not request.group_id:
             return JoinAnswer(GroupError.INVALID_GROUP_ID, request.member_id)
         entry = self._entries.get(request.group_id)
-        if entry is None and (refused := self._refusal(request.group_id)) is not None:
+        if entry is None and (refused := self.refusal(request.group_id)) is not None:
             return JoinAnswer(refused, request.member_id)
         if entry is None and request.member_id:
             return JoinAnswer(GroupError.UNKNOWN_MEMBER_ID, request.member_id)
@@ -159,7 +159,7 @@ class Groups:
             return GroupError.INVALID_GROUP_ID, []
         entry = self._entries.get(group_id)
         if entry is None:
-            if refused := self._refusal(group_id):
+            if refused := self.refusal(group_id):
                 return refused, []
             return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
         now_ms = self._shell.now_ms()
@@ -173,7 +173,7 @@ class Groups:
         """GROUP_ID_NOT_FOUND: there is no such group."""
         entry = self._entries.get(group_id)
         if entry is None:
-            return self._refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
         return entry.machine.describe()
 
     def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[GroupListing] | GroupError:
@@ -206,13 +206,21 @@ class Groups:
     # --- for offsets.py
 
     def check_commit(
-        self, group_id: str, member_id: str, group_instance_id: str | None, generation: int, creates: bool
+        self,
+        group_id: str,
+        member_id: str,
+        group_instance_id: str | None,
+        generation: int,
+        creates: bool,
+        is_transactional: bool = False,
     ) -> tuple[GroupError, GroupEntry | None]:
         """Whether this member may commit now. A consumer without a group (generation -1) creates an empty group that
-        holds its offsets, if it has any (`creates`); the caller stores it before it awaits anything else."""
+        holds its offsets, if it has any (`creates`); the caller stores it before it awaits anything else. In a
+        transaction (`is_transactional`) producers may commit that know the group's name only (before KIP-447), and
+        members while the group rebalances: its generation is still theirs."""
         entry = self._entries.get(group_id)
         if entry is None:
-            if refused := self._refusal(group_id):
+            if refused := self.refusal(group_id):
                 return refused, None
             if generation >= 0:
                 return GroupError.GROUP_ID_NOT_FOUND, None
@@ -221,11 +229,23 @@ class Groups:
             if not self._has_capacity(None, 0):
                 return GroupError.COORDINATOR_NOT_AVAILABLE, None
             entry = self._create(group_id)
-        error = entry.machine.check_commit(member_id, group_instance_id, generation, self._shell.now_ms())
+        if is_transactional and generation < 0 and not member_id and group_instance_id is None:
+            error = GroupError.NONE
+        else:
+            error = entry.machine.check_commit(member_id, group_instance_id, generation, self._shell.now_ms())
+            if is_transactional and error is GroupError.REBALANCE_IN_PROGRESS:
+                error = GroupError.NONE
         if error is GroupError.NONE:
             entry.last_commit_ms = self._clock.now_ms()
         self._shell.set_timer(entry)
         return error, entry
+
+    def refusal(self, group_id: str) -> GroupError | None:
+        """Why nothing can be said of a group that is not here; None: it does not exist."""
+        slot = slot_of(group_id)
+        if slot not in self._held:
+            return GroupError.NOT_COORDINATOR
+        return GroupError.COORDINATOR_LOAD_IN_PROGRESS if slot in self._loading else None
 
     def row_of_new(self, entry: GroupEntry) -> GroupRow | None:
         """The row to store with the first offsets of a group that has none yet; None if it has. Call it with the lock
@@ -234,6 +254,20 @@ class Groups:
             return None
         entry.stored = True
         return entry.machine.snapshot().row(entry.key, self._clock.now_ms())
+
+    async def make_durable(self, entry: GroupEntry) -> None:
+        """Before something else refers to the group: it has a row on return."""
+        if entry.stored:
+            return
+        async with entry.lock:
+            row = self.row_of_new(entry)
+            if row is None:
+                return
+            try:
+                await self._store.save_group(row, entry.slot)
+            except BaseException:
+                entry.stored = False
+                raise
 
     # --- slots
 
@@ -283,17 +317,10 @@ class Groups:
             if rows[epoch.slot]:
                 await asyncio.sleep(0)  # thousands of groups in one go would block the loop
 
-    def _refusal(self, group_id: str) -> GroupError | None:
-        """Why nothing can be said of a group that is not here; None: it does not exist."""
-        slot = slot_of(group_id)
-        if slot not in self._held:
-            return GroupError.NOT_COORDINATOR
-        return GroupError.COORDINATOR_LOAD_IN_PROGRESS if slot in self._loading else None
-
     def _unknown(self, group_id: str) -> GroupError:
         if not group_id:
             return GroupError.INVALID_GROUP_ID
-        return self._refusal(group_id) or GroupError.UNKNOWN_MEMBER_ID
+        return self.refusal(group_id) or GroupError.UNKNOWN_MEMBER_ID
 
     # --- one group
 
@@ -344,7 +371,7 @@ class Groups:
     async def _delete(self, group_id: str, only_if_stale: bool = False) -> GroupError:
         entry = self._entries.get(group_id)
         if entry is None:
-            return self._refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
         async with entry.lock:  # behind any save, so that no row comes back after it was deleted
             if self._entries.get(group_id) is not entry:
                 return GroupError.NOT_COORDINATOR if entry.dropped else GroupError.GROUP_ID_NOT_FOUND
@@ -355,13 +382,15 @@ class Groups:
             entry.machine.die()
             self._drop(entry)
             try:
-                await self._store.delete_group(group_id, entry.slot)
+                error = GroupError.NONE
+                if not await self._store.delete_group(group_id, entry.slot):
+                    error = GroupError.NON_EMPTY_GROUP  # a transaction is to commit offsets of it
             except StreamLakeError as failed:
-                if self._held.get(entry.slot.slot) == entry.slot:
-                    entry.machine.revive()
-                    self._entries.setdefault(group_id, entry)
-                return store_error(failed)
-        return GroupError.NONE
+                error = store_error(failed)
+            if error is not GroupError.NONE and self._held.get(entry.slot.slot) == entry.slot:
+                entry.machine.revive()
+                self._entries.setdefault(group_id, entry)
+        return error
 
     # --- expiry
 

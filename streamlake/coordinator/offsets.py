@@ -49,7 +49,7 @@ class Offsets:
 
     async def commit(self, request: CommitRequest) -> list[GroupError]:
         """One result per offset, in order. NONE: it is durable. COORDINATOR_NOT_AVAILABLE: it may be."""
-        results = [self._refuse(offset) for offset in request.offsets]
+        results = [self.refusal(offset) for offset in request.offsets]
         now_ms = self._clock.now_ms()
         accepted = [
             replace(offset, commit_ms=now_ms)
@@ -77,16 +77,25 @@ class Offsets:
     ) -> list[OffsetRow] | GroupError:
         """Committed offsets by topic and partition, of all partitions if None; those without an offset are omitted. Of
         any group: they are read where its coordinator, whoever that is, has made them durable."""
+        found = await self.fetch_stable(group_id, partitions)
+        return found if isinstance(found, GroupError) else found[0]
+
+    async def fetch_stable(
+        self, group_id: str, partitions: Collection[tuple[str, int]] | None = None
+    ) -> tuple[list[OffsetRow], set[tuple[str, int]]] | GroupError:
+        """As `fetch`, and the topics and partitions of which a transaction that is open is to commit an offset: what
+        is committed of them may change without a word of the group's members (KIP-447)."""
         try:
-            rows = await self._store.fetch_offsets(group_id)
+            rows, pending = await self._store.fetch_with_pending(group_id)
         except StreamLakeError as failed:
             return store_error(failed)
         if partitions is None:
-            return rows
+            return rows, pending
         wanted = set(partitions)
-        return [row for row in rows if (row.topic, row.partition) in wanted]
+        return [row for row in rows if (row.topic, row.partition) in wanted], pending & wanted
 
-    def _refuse(self, offset: OffsetRow) -> GroupError:
+    def refusal(self, offset: OffsetRow) -> GroupError:
+        """Why this offset is not committed, whoever commits it; or NONE."""
         if not self._has_partition(offset.topic, offset.partition):
             return GroupError.UNKNOWN_TOPIC_OR_PARTITION
         if len(offset.metadata.encode()) > self._groups.settings.offset_metadata_bytes_max:

@@ -15,3 +15,10 @@ class GroupSettings:
     metadata_bytes_max: int = 64 * 1024 * 1024  # subscriptions and assignments of all groups together
     offsets_retention_ms: int = 7 * 24 * 3_600_000  # how long an empty group keeps its offsets
     offset_metadata_bytes_max: int = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionSettings:
+    timeout_max_ms: int = 900_000  # transaction.max.timeout.ms
+    id_expiration_ms: int = 7 * 24 * 3_600_000  # how long an id that nobody uses keeps its producer id
+    transactions_max: int = 50_000  # transactional ids in memory: those with an open transaction, or used a minute ago

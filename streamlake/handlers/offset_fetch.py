@@ -2,13 +2,15 @@
 
 Behavior: any broker answers for any group, because offsets are read from where they are durable; Kafka's answer for the
 groups that they coordinate. A partition without a committed offset is answered with -1, which is no error; one that is
-asked for twice is answered twice. `require_stable` changes nothing while there are no transactions.
+asked for twice is answered twice. Who wants stable offsets (`require_stable`, KIP-447) is told UNSTABLE_OFFSET_COMMIT
+for a partition of which a transaction that is open is to commit an offset.
 Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2). Version 1 has no
 error but those of partitions.
 """
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
@@ -28,15 +30,23 @@ from streamlake.protocol.messages.offset_fetch import (
 )
 
 Topics = Sequence[OffsetFetchRequestTopic | OffsetFetchRequestTopics]
-Found = list[tuple[str, list[OffsetRow]]]
+
+
+class Row(NamedTuple):
+    offset: OffsetRow
+    code: ErrorCode = ErrorCode.NONE
+
+
+Found = list[tuple[str, list[Row]]]
 
 
 async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
     request: OffsetFetchRequest = exchange.body
     if exchange.version >= 8:
-        groups = [await _group(ctx, group.group_id, group.topics) for group in request.groups]
+        stable = request.require_stable
+        groups = [await _group(ctx, group.group_id, group.topics, stable) for group in request.groups]
         return OffsetFetchResponse(groups=tuple(groups))
-    found = await _fetch(ctx, request.group_id, request.topics)
+    found = await _fetch(ctx, request.group_id, request.topics, request.require_stable)
     if isinstance(found, GroupError):
         return _failed(exchange.version, request.topics or (), group_code(found))
     return OffsetFetchResponse(
@@ -45,10 +55,11 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
                 name=name,
                 partitions=tuple(
                     OffsetFetchResponsePartition(
-                        partition_index=row.partition,
-                        committed_offset=row.offset,
-                        committed_leader_epoch=row.leader_epoch,
-                        metadata=row.metadata,
+                        partition_index=row.offset.partition,
+                        committed_offset=row.offset.offset,
+                        committed_leader_epoch=row.offset.leader_epoch,
+                        metadata=row.offset.metadata,
+                        error_code=row.code,
                     )
                     for row in rows
                 ),
@@ -75,8 +86,8 @@ def _failed(version: int, topics: Sequence[OffsetFetchRequestTopic], code: Error
     )
 
 
-async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFetchResponseGroup:
-    found = await _fetch(ctx, group_id, topics)
+async def _group(ctx: Context, group_id: str, topics: Topics | None, stable: bool) -> OffsetFetchResponseGroup:
+    found = await _fetch(ctx, group_id, topics, stable)
     if isinstance(found, GroupError):
         return OffsetFetchResponseGroup(group_id=group_id, error_code=group_code(found))
     return OffsetFetchResponseGroup(
@@ -86,10 +97,11 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFe
                 name=name,
                 partitions=tuple(
                     OffsetFetchResponsePartitions(
-                        partition_index=row.partition,
-                        committed_offset=row.offset,
-                        committed_leader_epoch=row.leader_epoch,
-                        metadata=row.metadata,
+                        partition_index=row.offset.partition,
+                        committed_offset=row.offset.offset,
+                        committed_leader_epoch=row.offset.leader_epoch,
+                        metadata=row.offset.metadata,
+                        error_code=row.code,
                     )
                     for row in rows
                 ),
@@ -99,16 +111,24 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None) -> OffsetFe
     )
 
 
-async def _fetch(ctx: Context, group_id: str, topics: Topics | None) -> Found | GroupError:
+async def _fetch(ctx: Context, group_id: str, topics: Topics | None, stable: bool) -> Found | GroupError:
     """By topic; every partition that was asked for is there, with -1 if nothing is committed."""
     wanted = None if topics is None else [(t.name, index) for t in topics for index in t.partition_indexes]
-    rows = await ctx.offsets.fetch(group_id, wanted)
-    if isinstance(rows, GroupError):
-        return rows
+    found = await ctx.offsets.fetch_stable(group_id, wanted)
+    if isinstance(found, GroupError):
+        return found
+    offsets, pending = found
+    known = {(offset.topic, offset.partition): Row(offset) for offset in offsets}
+    if stable:
+        known |= {place: Row(_none(*place), ErrorCode.UNSTABLE_OFFSET_COMMIT) for place in pending}
     if topics is None:
-        return [(name, list(each)) for name, each in groupby(rows, key=lambda row: row.topic)]  # in order of topics
-    known = {(row.topic, row.partition): row for row in rows}
+        places = groupby(sorted(known), key=lambda place: place[0])
+        return [(name, [known[place] for place in each]) for name, each in places]
     return [
-        (t.name, [known.get((t.name, p)) or OffsetRow(t.name, p, -1, -1, "", -1) for p in t.partition_indexes])
+        (t.name, [known.get((t.name, index)) or Row(_none(t.name, index)) for index in t.partition_indexes])
         for t in topics
     ]
+
+
+def _none(topic: str, partition: int) -> OffsetRow:
+    return OffsetRow(topic, partition, -1, -1, "", -1)

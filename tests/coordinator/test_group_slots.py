@@ -241,9 +241,9 @@ async def test_a_deletion_that_loses_its_slot_brings_nothing_back(site, monkeypa
     assert await old.commit(1) is E.NONE
     gate, delete = asyncio.Event(), old.store.delete_group
 
-    async def slow(group_id, slot) -> None:
+    async def slow(group_id, slot) -> bool:
         await gate.wait()
-        await delete(group_id, slot)
+        return await delete(group_id, slot)
 
     monkeypatch.setattr(old.store, "delete_group", slow)
     deletion = asyncio.create_task(old.groups.delete(["g"]))

@@ -37,11 +37,11 @@ class FaultyStore:
             raise self.error
         await self.store.save_group(row, slot)
 
-    async def delete_group(self, group_id: str, slot: SlotEpoch) -> None:
+    async def delete_group(self, group_id: str, slot: SlotEpoch) -> bool:
         self.log.append(f"delete {group_id}")
         if self.error:
             raise self.error
-        await self.store.delete_group(group_id, slot)
+        return await self.store.delete_group(group_id, slot)
 
 
 @pytest.fixture

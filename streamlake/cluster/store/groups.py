@@ -7,8 +7,9 @@ commit that arrives during the deletion cannot appear in a later topic of the sa
 The store knows no protocol: members are opaque bytes of the coordinator.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, select
@@ -18,6 +19,8 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.schema import in_lists, upsert
 from streamlake.core.errors import Fenced
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +67,19 @@ class GroupStore:
 
         await self._write(run, slot)
 
-    async def delete_group(self, group_id: str, slot: SlotEpoch) -> None:
-        """Delete the group, if it exists, with its offsets."""
+    async def delete_group(self, group_id: str, slot: SlotEpoch) -> bool:
+        """Delete the group, if it exists, with its offsets. False: a transaction that is open is to commit some, and
+        nothing was deleted."""
 
-        def run(connection: Connection) -> None:
+        def run(connection: Connection) -> bool:
+            # Offsets of transactions are added under the fence of the same slot, so none comes between.
+            if _select_pending(connection, group_id):
+                return False
             for table in (schema.consumer_offset, schema.consumer_group):
                 connection.execute(delete(table).where(table.c.group_id == group_id))
+            return True
 
-        await self._write(run, slot)
+        return await self._write(run, slot)
 
     async def commit_offsets(self, group_id: str, offsets: Sequence[OffsetRow], slot: SlotEpoch) -> None:
         """The offsets are durable when it returns (synchronous=FULL: a committed offset never goes back). Offsets of
@@ -79,10 +87,9 @@ class GroupStore:
         that it has read under this epoch of its slot."""
 
         def run(connection: Connection) -> None:
-            topic_ids = _topic_ids(connection, {row.topic for row in offsets})
-            known = [row for row in offsets if row.topic in topic_ids]
-            rows = [_offset_values(group_id, topic_ids[row.topic], row) for row in known]
-            upsert(connection, schema.consumer_offset, rows)
+            ids = topic_ids(connection, {row.topic for row in offsets})
+            known = [row for row in offsets if row.topic in ids]
+            upsert(connection, schema.consumer_offset, [offset_values(group_id, ids, row) for row in known])
 
         await self._write(run, slot)
 
@@ -90,17 +97,24 @@ class GroupStore:
         """All committed offsets of the group, by topic and partition."""
         return await self._database.read(lambda connection: _select_offsets(connection, group_id))
 
-    async def _write(self, run: Callable[[Connection], None], slot: SlotEpoch) -> None:
+    async def fetch_with_pending(self, group_id: str) -> tuple[list[OffsetRow], set[tuple[str, int]]]:
+        """As `fetch_offsets`, and the topics and partitions of which a transaction that is open is to commit an offset:
+        as they were at one moment, so that an offset is seen as pending until it is seen as committed."""
+        return await self._database.read(
+            lambda connection: (_select_offsets(connection, group_id), _select_pending(connection, group_id))
+        )
+
+    async def _write(self, run: Callable[[Connection], T], slot: SlotEpoch) -> T:
         # Both fences stand at the commit: the broker is alive, and no other one has read the groups of this slot since
         # it was assigned to this one. Of two live brokers only one gets past here.
         try:
-            await self._database.write(run, self._identity, slot)
+            return await self._database.write(run, self._identity, slot)
         except Fenced:
             self._fenced()
             raise
 
 
-def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
+def topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
     """name → id of the topics that exist. It waits for a deletion that is under way; a topic that it finds exists until
     the commit."""
     t = schema.topic.c
@@ -109,10 +123,11 @@ def _topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:
     return {name: topic_id for query in queries for name, topic_id in connection.execute(query)}
 
 
-def _offset_values(group_id: str, topic_id: UUID, row: OffsetRow) -> dict[str, object]:
+def offset_values(group_id: str, topic_ids: Mapping[str, UUID], row: OffsetRow) -> dict[str, object]:
+    """The columns of a committed offset, and of one that a transaction is to commit."""
     return {
         "group_id": group_id,
-        "topic_id": topic_id,
+        "topic_id": topic_ids[row.topic],
         "partition": row.partition,
         "offset": row.offset,
         "leader_epoch": row.leader_epoch,
@@ -126,3 +141,9 @@ def _select_offsets(connection: Connection, group_id: str) -> list[OffsetRow]:
     query = select(t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
     query = query.join(schema.topic, t.id == o.topic_id).where(o.group_id == group_id).order_by(t.name, o.partition)
     return [OffsetRow(*row) for row in connection.execute(query)]
+
+
+def _select_pending(connection: Connection, group_id: str) -> set[tuple[str, int]]:
+    o, t = schema.txn_offset.c, schema.topic.c
+    query = select(t.name, o.partition).join(schema.topic, t.id == o.topic_id).where(o.group_id == group_id)
+    return {(name, partition) for name, partition in connection.execute(query)}

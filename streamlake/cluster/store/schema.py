@@ -259,6 +259,47 @@ consumer_offset = Table(
     Index("ix_consumer_offset_topic", "topic_id"),
 )
 
+txn = Table(
+    "txn",
+    metadata,
+    Column("transactional_id", Text, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("producer_id", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("last_id", BigInteger, nullable=False),
+    Column("last_epoch", Integer, nullable=False),
+    Column("next_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("timeout_ms", Integer, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("members", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("transactional_id", name="pk_txn"),
+    Index("ix_txn_slot", "slot", "state"),
+    Index("ix_txn_producer", "producer_id"),
+)
+
+txn_offset = Table(
+    "txn_offset",
+    metadata,
+    Column("transactional_id", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("group_id", Text, nullable=False),
+    Column("topic_id", Uuid, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("leader_epoch", Integer, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("commit_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("transactional_id", "number", "group_id", "topic_id", "partition", name="pk_txn_offset"),
+    ForeignKeyConstraint(["transactional_id"], ["txn.transactional_id"], name="fk_txn_offset_txn", ondelete="CASCADE"),
+    ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_txn_offset_topic", ondelete="CASCADE"),
+    Index("ix_txn_offset_group", "group_id"),
+    Index("ix_txn_offset_topic", "topic_id"),
+)
+
 schema = Table(
     "schema",
     metadata,
