@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from streamlake.catalogs import automq
 from streamlake.catalogs.kinds import AWS, BOTO3
 from streamlake.catalogs.named import SQL_CATALOG, NamedCatalogs, configured
-from streamlake.coordinator.settings import GroupSettings
+from streamlake.coordinator.settings import GroupSettings, TransactionSettings
 from streamlake.core.errors import Invalid
 from streamlake.core.version import install_hint
 from streamlake.s3stream.settings import StreamsSettings
@@ -35,7 +35,8 @@ MIB = 1024 * 1024
 AUTO = "auto"
 NODE_ID_MAX = (1 << 31) - 1  # Kafka's brokers have an int32
 # A key that a room has too has its default from there.
-STREAMS, GROUPS, FILE_WAL, OBJECT_WAL = StreamsSettings(), GroupSettings(), FileWalSettings(), ObjectWalSettings()
+STREAMS, FILE_WAL, OBJECT_WAL = StreamsSettings(), FileWalSettings(), ObjectWalSettings()
+GROUPS, TRANSACTIONS = GroupSettings(), TransactionSettings()
 
 
 class Section(BaseModel):
@@ -123,6 +124,11 @@ class Groups(Section):
     offsets_retention_ms: int = Field(default=GROUPS.offsets_retention_ms, ge=1)
 
 
+class Transactions(Section):
+    timeout_max_ms: int = Field(default=TRANSACTIONS.timeout_max_ms, ge=1)
+    id_expiration_ms: int = Field(default=TRANSACTIONS.id_expiration_ms, ge=1)
+
+
 class Tables(Section):
     """The table worker and the Iceberg catalog it writes to."""
 
@@ -191,6 +197,7 @@ class Config(Section):
     s3: S3 = S3()
     memory: Memory = Memory()
     groups: Groups = Groups()
+    transactions: Transactions = Transactions()
     tables: Tables = Tables()
     registry: Registry = Registry()
     http: Http = Http()

@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "protocol/broker_messages/poke.py": "tests/peers/test_brokers.py",
     "protocol/broker_messages/write_markers.py": "tests/handlers/test_write_markers.py",
     "log/transactions_port.py": "tests/handlers/test_verification.py",
+    "protocol/broker_messages/join_transactions.py": "tests/peers/test_brokers.py",
     "table/formats/port.py": "tests/table/formats/test_kinds.py",
     "registry/port.py": "tests/registry/test_kinds.py",
     "table/commit/tools.py": "tests/table/task/test_task.py",
@@ -103,10 +104,6 @@ def test_every_handler_is_listed() -> None:
 
 # Public names that the product does not read, and why they stay.
 UNREAD = {
-    # Coordinators of transactions come in steps: these get their readers with the handlers.
-    **dict.fromkeys(
-        ("fate", "add_offsets", "of_producer", "make_durable", "Transactions", "verify_group"), "transactions"
-    ),
     "magic": "a field of a batch header, all of which are named in wire order",
     "InlineExecutor": "what a simulated machine has instead of threads",
     **dict.fromkeys(("wait_for", "catalog_uri"), "for the users of streamlake.local()"),

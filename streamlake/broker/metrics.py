@@ -20,6 +20,8 @@ def metrics_of(services: Services, connections: Counters, worker: TableWorker, l
         services.slots,
         services.groups,
         services.offsets,
+        services.transactions,
+        services.markers,
         services.database,
         services.membership,
         services.pokes,

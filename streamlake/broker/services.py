@@ -2,7 +2,7 @@
 
     metadata → registration (registration.py; fences whoever was this node before) → beats
              → WALs (takeover.py) → streams
-             → topics and partitions → slots → groups, offsets, producer ids → schema registry
+             → topics and partitions → slots → groups, offsets, producer ids, transactions → schema registry
 
 Everything comes from a Machine, so a simulated cluster runs these very services. What listens, and the table worker,
 are added by broker.py. `stop` undoes what was started, in reverse, whatever fails.
@@ -19,11 +19,14 @@ from streamlake.broker.controller import Controller
 from streamlake.broker.departure import Departure
 from streamlake.broker.hanging_transactions import HangingTransactions
 from streamlake.broker.machine import Machine, metadata_url, store_url, wal_uri
+from streamlake.broker.markers import MarkerSender
 from streamlake.broker.ownership import Partitions
+from streamlake.broker.peers import Peers
 from streamlake.broker.pokes import Pokes
 from streamlake.broker.registration import Registration
 from streamlake.broker.table_rules import CatalogRules
 from streamlake.broker.takeover import Takeover
+from streamlake.broker.transactions import ClusterTransactions
 from streamlake.broker.wal import WalOpener
 from streamlake.cluster.broker_configs import BrokerConfigs
 from streamlake.cluster.brokers import Brokers
@@ -39,23 +42,29 @@ from streamlake.cluster.store.schemas import SchemaStore
 from streamlake.cluster.store.slots import SlotStore
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.store.table_progress import TableProgress
+from streamlake.cluster.store.topic_rows import TopicInfo
+from streamlake.cluster.store.transactions import TransactionStore
 from streamlake.cluster.store.wals import Wals, all_wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config, environment
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
-from streamlake.coordinator.settings import GroupSettings
+from streamlake.coordinator.settings import GroupSettings, TransactionSettings
+from streamlake.coordinator.transactions import Transactions
+from streamlake.coordinator.txn_offsets import TxnOffsets
 from streamlake.core.budget import Budget
 from streamlake.core.deadlines import Deadlines
 from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
 from streamlake.core.tasks import Supervisor
+from streamlake.handlers import write_markers
 from streamlake.handlers.context import Context
 from streamlake.handlers.fetch import RESPONSE_BYTES_MAX
 from streamlake.handlers.fetch_session import FetchSessions
 from streamlake.handlers.handovers import Handovers
+from streamlake.handlers.leaders import leader_of
 from streamlake.log.manager import LogManager
-from streamlake.log.transactions_port import TransactionsPort
+from streamlake.protocol.broker_messages.write_markers import WriteMarkersRequest, WriteMarkersResponse
 from streamlake.registry.schema_registry import SchemaRegistry
 from streamlake.s3stream.settings import StreamsSettings
 from streamlake.s3stream.store.cluster_marker import claim
@@ -88,8 +97,11 @@ class Services:
     slots: Slots
     groups: Groups
     offsets: Offsets
+    producer_ids: ProducerIds
+    markers: MarkerSender
+    transactions: Transactions
+    transactions_port: ClusterTransactions
     registry: SchemaRegistry
-    transactions_port: TransactionsPort | None = None  # requests with transactional ids are refused while there is none
 
     def __init__(self, config: Config, machine: Machine, on_fatal: Callable[[BaseException], None]) -> None:
         self.tasks = Supervisor(lambda name, error: self.fail(error))
@@ -205,6 +217,7 @@ class Services:
         rules = CatalogRules(self.catalogs, self.configs)
         self.topics = Topics(self.database, self.identity, clock, ids, rules=rules)
         await self.topics.refresh()
+        self._catch_up = CatchUp(self.database, self.topics)
         self.brokers.images.append(self.topics)
         self.tasks.start("image of topics", keep_fresh(self.topics.stale, self.topics.refresh))
         self.controller = Controller(
@@ -256,10 +269,38 @@ class Services:
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
-        if self.transactions_port is not None:
-            hanging = HangingTransactions(self.logs, self.streams, self.transactions_port)
-            self.tasks.start("hanging transactions", hanging.run())
-        self._producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
+        self.producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
+        await self._start_transactions()
+
+    async def _start_transactions(self) -> None:
+        clock, ids, settings = self._machine.clock, self._machine.ids, self._config.transactions
+        node, topics = self.identity.node, self.topics
+        store = TransactionStore(self.coordination, self.identity, self.slots.stale.set)
+        peers = Peers(self.brokers, self.membership.secret, self.tasks)
+        self._undo.append(("connections to brokers", peers.close))
+
+        def leader(topic: TopicInfo, index: int) -> int:
+            return leader_of(self, topic, index).node
+
+        self.markers = MarkerSender(node, topics, self._catch_up, leader, peers, self._write_markers, self.tasks)
+        self.transactions = Transactions(
+            store,
+            self.slots,
+            self.producer_ids,
+            self.markers,
+            clock,
+            ids,
+            TransactionSettings(**settings.model_dump()),
+        )
+        self.transactions_port = ClusterTransactions(node, self.slots, self.transactions, store, peers, self.tasks)
+        self._txn_offsets = TxnOffsets(self.groups, self.offsets, store, clock, self.transactions_port.join_group)
+        hanging = HangingTransactions(self.logs, self.streams, self.transactions_port)
+        self.tasks.start("hanging transactions", hanging.run())
+        await self.transactions.start()
+        self._undo.append(("transactions", self.transactions.stop))
+
+    async def _write_markers(self, request: WriteMarkersRequest) -> WriteMarkersResponse:
+        return await write_markers.write(self.logs, self.streams, request)
 
     def context(self) -> Context:
         """What handlers need."""
@@ -269,7 +310,7 @@ class Services:
             brokers=self.brokers,
             secret=self.membership.secret,
             topics=self.topics,
-            catch_up=CatchUp(self.database, self.topics),
+            catch_up=self._catch_up,
             broker_configs=self.configs,
             resource_configs=ResourceConfigs(self.database, self.identity),
             logs=self.logs,
@@ -278,7 +319,9 @@ class Services:
             slots=self.slots,
             groups=self.groups,
             offsets=self.offsets,
-            producer_ids=self._producer_ids,
+            producer_ids=self.producer_ids,
+            transactions=self.transactions,
+            txn_offsets=self._txn_offsets,
             fetch_sessions=FetchSessions(machine.ids),
             connection_memory=self.connection_memory,
             deadlines=self._deadlines,
@@ -377,6 +420,8 @@ def kafka_values(config: Config, node: int, host: str, port: int) -> dict[str, s
         "group.max.session.timeout.ms": groups.session_timeout_max_ms,
         "group.max.size": groups.group_size_max,
         "offsets.retention.minutes": groups.offsets_retention_ms // 60_000,
+        "transaction.max.timeout.ms": config.transactions.timeout_max_ms,
+        "transactional.id.expiration.ms": config.transactions.id_expiration_ms,
     }
     return {key: str(value) for key, value in values.items()}
 

@@ -77,8 +77,11 @@ class Offsets:
     ) -> list[OffsetRow] | GroupError:
         """Committed offsets by topic and partition, of all partitions if None; those without an offset are omitted. Of
         any group: they are read where its coordinator, whoever that is, has made them durable."""
-        found = await self.fetch_stable(group_id, partitions)
-        return found if isinstance(found, GroupError) else found[0]
+        try:
+            rows = await self._store.fetch_offsets(group_id)
+        except StreamLakeError as failed:
+            return store_error(failed)
+        return _wanted(rows, partitions)
 
     async def fetch_stable(
         self, group_id: str, partitions: Collection[tuple[str, int]] | None = None
@@ -89,10 +92,7 @@ class Offsets:
             rows, pending = await self._store.fetch_with_pending(group_id)
         except StreamLakeError as failed:
             return store_error(failed)
-        if partitions is None:
-            return rows, pending
-        wanted = set(partitions)
-        return [row for row in rows if (row.topic, row.partition) in wanted], pending & wanted
+        return _wanted(rows, partitions), pending if partitions is None else pending & set(partitions)
 
     def refusal(self, offset: OffsetRow) -> GroupError:
         """Why this offset is not committed, whoever commits it; or NONE."""
@@ -115,3 +115,10 @@ class Offsets:
                 if isinstance(outcome, BaseException):
                     entry.stored = row is None
                     raise outcome
+
+
+def _wanted(rows: list[OffsetRow], partitions: Collection[tuple[str, int]] | None) -> list[OffsetRow]:
+    if partitions is None:
+        return rows
+    wanted = set(partitions)
+    return [row for row in rows if (row.topic, row.partition) in wanted]

@@ -284,7 +284,8 @@ class Transactions:
                     log.warning("a transactional id was not served", id=transactional_id, error=str(error))
                     return store_error(error), None
                 txn = entry.txn
-            if step.error is not TxnError.CONCURRENT_TRANSACTIONS or loop.time() >= until:
+            waits = step.after is not None or not entry.over.is_set()
+            if step.error is not TxnError.CONCURRENT_TRANSACTIONS or not waits or loop.time() >= until:
                 return step.error, txn
             try:
                 async with asyncio.timeout_at(until):

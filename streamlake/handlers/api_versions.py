@@ -2,17 +2,29 @@
 
 Behavior: the ranges are those of handlers/apis.py and nothing else. Produce is advertised from version 0, though 3 is
 the lowest that is served: older librdkafka turns compression off otherwise (KAFKA-18659).
-No features are claimed (KIP-584): none of Kafka's is there as a whole. The client's name and version (from 3) must be
-of the form that KIP-511 gives them.
-Version notes: an unknown version is answered in version 0 with code 35 and the range of ApiVersions (KIP-511).
+Of Kafka's features (KIP-584) only transaction.version 2 is claimed: clients may leave it to leaders to have partitions
+join a transaction, and get a new epoch with each (KIP-890). The client's name and version (from 3) must be of the form
+that KIP-511 gives them.
+Version notes: that a feature can be 0 is told from version 4: older clients take it for an error. An unknown version is
+answered in version 0 with code 35 and the range of ApiVersions (KIP-511).
 """
 
 import re
 
+from streamlake.coordinator.transaction import V2
 from streamlake.handlers.context import Context, Exchange
 from streamlake.protocol.errors import ErrorCode
-from streamlake.protocol.messages.api_versions import KEY, ApiVersion, ApiVersionsRequest, ApiVersionsResponse
+from streamlake.protocol.messages.api_versions import (
+    KEY,
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
+)
 
+SUPPORTED = (SupportedFeatureKey(name="transaction.version", min_version=0, max_version=V2),)
+FINALIZED = (FinalizedFeatureKey(name="transaction.version", max_version_level=V2, min_version_level=V2),)
 _CLIENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 
 
@@ -30,4 +42,9 @@ async def handle(ctx: Context, exchange: Exchange) -> ApiVersionsResponse:
     client = (request.client_software_name, request.client_software_version)
     if exchange.version >= 3 and not all(map(_CLIENT.fullmatch, client)):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    return ApiVersionsResponse(api_keys=known)
+    return ApiVersionsResponse(
+        api_keys=known,
+        supported_features=SUPPORTED if exchange.version >= 4 else (),
+        finalized_features_epoch=0,
+        finalized_features=FINALIZED,
+    )

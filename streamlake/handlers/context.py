@@ -21,6 +21,8 @@ from streamlake.cluster.topics import Topics
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
+from streamlake.coordinator.transactions import Transactions
+from streamlake.coordinator.txn_offsets import TxnOffsets
 from streamlake.core.account import Account
 from streamlake.core.clock import Clock
 from streamlake.core.deadlines import Deadlines
@@ -53,13 +55,15 @@ class Context:
     groups: Groups
     offsets: Offsets
     producer_ids: ProducerIds
+    transactions: Transactions  # that this broker coordinates
+    transactions_port: TransactionsPort  # of the whole cluster
+    txn_offsets: TxnOffsets
     fetch_sessions: FetchSessions
     connection_memory: Account  # of the requests and answers of all connections
     deadlines: Deadlines
     checks: Executor  # of batches whose decompression takes longer than the loop can spare
     clock: Clock
     ids: Ids
-    transactions_port: TransactionsPort | None = None  # None: there are no coordinators of transactions
 
 
 class Exchange(Protocol):

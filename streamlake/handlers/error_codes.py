@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from streamlake.coordinator.classic.api import GroupError
+from streamlake.coordinator.transaction import TxnError
 from streamlake.core import errors
 from streamlake.log import errors as log_errors
 from streamlake.protocol.errors import ErrorCode
@@ -61,6 +62,7 @@ FETCH: Codes = {
 
 # The coordinator's errors have the names of Kafka's codes.
 GROUP = {error: ErrorCode[error.name] for error in GroupError}
+TXN = {error: ErrorCode[error.name] for error in TxnError}
 
 
 class Failure(NamedTuple):
@@ -75,3 +77,10 @@ def failure(error: errors.StreamLakeError, codes: Codes = COMMON) -> Failure:
 
 def group_code(error: GroupError) -> ErrorCode:
     return GROUP[error]
+
+
+def txn_code(error: TxnError, knows_fenced: bool = True) -> ErrorCode:
+    """Versions of before KIP-588 do not know PRODUCER_FENCED."""
+    if error is TxnError.PRODUCER_FENCED and not knows_fenced:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    return TXN[error]

@@ -114,13 +114,12 @@ async def _group(ctx: Context, group_id: str, topics: Topics | None, stable: boo
 async def _fetch(ctx: Context, group_id: str, topics: Topics | None, stable: bool) -> Found | GroupError:
     """By topic; every partition that was asked for is there, with -1 if nothing is committed."""
     wanted = None if topics is None else [(t.name, index) for t in topics for index in t.partition_indexes]
-    found = await ctx.offsets.fetch_stable(group_id, wanted)
+    found = await (ctx.offsets.fetch_stable(group_id, wanted) if stable else ctx.offsets.fetch(group_id, wanted))
     if isinstance(found, GroupError):
         return found
-    offsets, pending = found
+    offsets, pending = found if isinstance(found, tuple) else (found, set[tuple[str, int]]())
     known = {(offset.topic, offset.partition): Row(offset) for offset in offsets}
-    if stable:
-        known |= {place: Row(_none(*place), ErrorCode.UNSTABLE_OFFSET_COMMIT) for place in pending}
+    known |= {place: Row(_none(*place), ErrorCode.UNSTABLE_OFFSET_COMMIT) for place in pending}
     if topics is None:
         places = groupby(sorted(known), key=lambda place: place[0])
         return [(name, [known[place] for place in each]) for name, each in places]

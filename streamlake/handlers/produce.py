@@ -231,8 +231,6 @@ def _moving(ctx: Context, parts: list[Part]) -> "list[asyncio.Future[None]]":
 def refusal(ctx: Context, request: ProduceRequest) -> Failure | None:
     if request.acks not in (-1, 0, 1):
         return Failure(ErrorCode.INVALID_REQUIRED_ACKS, f"acks must be -1 (all), 0 or 1, not {request.acks}")
-    if request.transactional_id is not None and ctx.transactions_port is None:
-        return Failure(ErrorCode.INVALID_REQUEST, "transactions are not supported yet: leave transactional.id unset")
     return None
 
 

@@ -55,7 +55,6 @@ async def verify(
 
 
 async def _ask(ctx: Context, transactional_id: str, partition: Partition, run: Run, version: int) -> Failure | None:
-    assert ctx.transactions_port is not None, "requests with a transactional id are refused without it"
     producer = run.producer_id, run.producer_epoch
     # Taken before the question: a marker that comes while we wait breaks it, and what we are told is then no longer so.
     guard = partition.transactions.guards.take(*producer, run.base_sequence)

@@ -6,7 +6,9 @@ from streamlake.core.errors import Invalid
 from streamlake.peers.kafka import Connection, KafkaPeer
 from streamlake.protocol.broker_messages import BrokerKey
 from streamlake.protocol.broker_messages.hello import HelloRequest
+from streamlake.protocol.broker_messages.join_transactions import JoinTransactionsRequest, JoinTransactionsResponse
 from streamlake.protocol.broker_messages.poke import PokeRequest
+from streamlake.protocol.broker_messages.write_markers import WriteMarkersRequest, WriteMarkersResponse
 from streamlake.protocol.requests import api
 
 ANSWER_BYTES_MAX = 1 << 20
@@ -28,6 +30,17 @@ class BrokerPeer(KafkaPeer):
         """Raises as KafkaPeer.call; Invalid if the broker does not take us for one of the cluster."""
         answer = await self.call(BrokerKey.POKE, PokeRequest(revision), 0)
         self._check(answer.error_code)
+
+    async def write_markers(self, request: WriteMarkersRequest) -> WriteMarkersResponse:
+        """Raises as KafkaPeer.call."""
+        answer: WriteMarkersResponse = await self.call(BrokerKey.WRITE_MARKERS, request, 0)
+        return answer
+
+    async def join_transactions(self, request: JoinTransactionsRequest) -> JoinTransactionsResponse:
+        """As `poke`."""
+        answer: JoinTransactionsResponse = await self.call(BrokerKey.JOIN_TRANSACTIONS, request, 0)
+        self._check(answer.error_code)
+        return answer
 
     async def greet(self, connection: Connection) -> None:
         found = api(BrokerKey.HELLO)

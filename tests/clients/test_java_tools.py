@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # a JVM for each too
 
 TOOLS = "org.apache.kafka.tools."
 GROUPS = "consumer.group.ConsumerGroupCommand"
+TRANSACTIONS = "TransactionsCommand"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,3 +72,27 @@ def test_the_next_group_protocol_is_refused_clearly(server: Server, filled: str)
     done = run_tool(TOOLS + "VerifiableConsumer", "--bootstrap-server", server.bootstrap, *arguments)
     assert "UnsupportedVersionException" in done.stdout + done.stderr
     assert "group.protocol=classic" in done.stdout + done.stderr
+
+
+def test_transactions_of_version_2(server: Server, topic: Callable[[], str]) -> None:
+    """Java's producer has the leaders add its partitions, and gets a new epoch with each end (KIP-890)."""
+    name = topic()
+    tool(server, "TopicCommand", "--create", "--topic", name, "--partitions", "3")
+    load = ["--num-records", "1000", "--throughput", "2000", "--record-size", "20", "--transaction-duration-ms", "20"]
+    bootstrap = f"bootstrap.servers={server.bootstrap}"
+    transactional = ["--transactional-id", name, "--command-property", bootstrap]
+    done = run_tool(TOOLS + "ProducerPerformance", "--topic", name, *load, *transactional)
+    assert "1000 records sent" in done.stdout, done.stdout + done.stderr
+    described = [
+        line.split() for line in tool(server, TRANSACTIONS, "describe", "--transactional-id", name).splitlines()
+    ]
+    (state,) = (line for line in described if line[1:2] == [name])
+    assert (state[0], state[4]) == ("0", "CompleteCommit")
+    assert int(state[3]) > 3, "each transaction has an epoch of its own"
+    listed = [line.split() for line in tool(server, TRANSACTIONS, "list").splitlines()]
+    assert [name, "0", state[2], "CompleteCommit"] in listed
+    hanging = tool(server, TRANSACTIONS, "find-hanging", "--topic", name).splitlines()
+    assert [line for line in hanging if line.startswith(name)] == []
+    counting = ["--topic", name, "--from-beginning", "--max-messages", "1000", "--timeout-ms", "60000"]
+    values = tool(server, "consumer.ConsoleConsumer", *counting, "--isolation-level", "read_committed")
+    assert len(values.split()) == 1000

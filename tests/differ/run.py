@@ -25,6 +25,7 @@ from differ import (  # noqa: F401
     producing,
     reassignments,
     topics,
+    transactions,
 )
 from differ.compare import compare, read_intended
 from differ.scenario import SCENARIOS, answers

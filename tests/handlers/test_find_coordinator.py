@@ -1,4 +1,4 @@
-"""FindCoordinator: the broker that has the group's slot."""
+"""FindCoordinator: the broker that has the key's slot."""
 
 from types import SimpleNamespace
 
@@ -16,12 +16,12 @@ from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.find_coordinator import FindCoordinatorRequest
 
 NEWEST = newest(ApiKey.FIND_COORDINATOR)
-TRANSACTION, SHARE = 1, 2
+GROUP, TRANSACTION, SHARE = 0, 1, 2
 
 
-@pytest.mark.parametrize("version", [0, 3])
-def test_one_group(client: Client, server: Server, group: str, version: int) -> None:
-    answer = client.ask(ApiKey.FIND_COORDINATOR, version, FindCoordinatorRequest(group))
+@pytest.mark.parametrize(("version", "kind"), [(0, GROUP), (3, GROUP), (1, TRANSACTION), (3, TRANSACTION)])
+def test_one_key(client: Client, server: Server, group: str, version: int, kind: int) -> None:
+    answer = client.ask(ApiKey.FIND_COORDINATOR, version, FindCoordinatorRequest(group, kind))
     assert (answer.error_code, answer.node_id, answer.host, answer.port) == (0, 0, "127.0.0.1", server.port)
     assert answer.error_message == ("NONE" if version else None)
 
@@ -35,9 +35,9 @@ def test_a_batch_of_groups(client: Client, server: Server) -> None:
     assert client.ask(ApiKey.FIND_COORDINATOR, NEWEST, FindCoordinatorRequest()).coordinators == ()
 
 
-@pytest.mark.parametrize("kind", [TRANSACTION, SHARE, 9])
+@pytest.mark.parametrize("kind", [SHARE, 9])
 def test_what_is_not_there_yet(client: Client, kind: int) -> None:
-    code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED if kind == TRANSACTION else ErrorCode.INVALID_REQUEST
+    code = ErrorCode.INVALID_REQUEST
     one = client.ask(ApiKey.FIND_COORDINATOR, 1, FindCoordinatorRequest("t", kind))
     assert (one.error_code, one.node_id) == (code, -1)
     assert "not supported yet" in one.error_message

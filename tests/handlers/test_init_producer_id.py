@@ -1,7 +1,9 @@
-"""InitProducerId: ids that nobody had before."""
+"""InitProducerId: ids that nobody had before, and those of transactional ids."""
 
 import pytest
-from support.wire import Client, ends, newest
+from support.txn_client import TxnClient
+from support.wait import wait_until
+from support.wire import Client, Topic, ends, newest
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
@@ -30,13 +32,50 @@ def test_an_id_without_an_epoch(client: Client, fields: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("version", ends(ApiKey.INIT_PRODUCER_ID))
-def test_transactional_ids_are_refused(client: Client, version: int) -> None:
-    answer = client.ask(ApiKey.INIT_PRODUCER_ID, version, InitProducerIdRequest("t", 60_000))
-    assert (answer.error_code, answer.producer_id) == (ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, -1)
-    assert answer.producer_epoch == -1
+def test_a_transactional_id_keeps_its_producer_id(client: Client, version: int) -> None:
+    txn = TxnClient(client)
+    assert (txn.init(version), txn.epoch) == (0, 0)
+    first = txn.id
+    assert (txn.init(version), txn.id, txn.epoch) == (0, first, 1)
+    other = TxnClient(client)
+    assert (other.init(version), other.epoch) == (0, 0)
+    assert other.id != first
+
+
+def test_a_producer_goes_on_after_an_error(client: Client) -> None:
+    txn = TxnClient(client)
+    txn.init()
+    had = {"producer_id": txn.id, "producer_epoch": txn.epoch}
+    assert (txn.init(**had), txn.epoch) == (0, 1)
+    assert (txn.init(**had), txn.epoch) == (0, 1), "it did not hear the answer"
+    assert txn.init() == 0
+    assert txn.init(**had) == ErrorCode.PRODUCER_FENCED
+    assert txn.init(version=3, **had) == ErrorCode.INVALID_PRODUCER_EPOCH
+
+
+@pytest.mark.parametrize("timeout_ms", [0, -1, 900_001])
+def test_a_timeout_that_cannot_be(client: Client, timeout_ms: int) -> None:
+    txn = TxnClient(client)
+    assert txn.init(timeout_ms=timeout_ms) == ErrorCode.INVALID_TRANSACTION_TIMEOUT
+    assert txn.init(timeout_ms=900_000) == 0
+
+
+def test_an_open_transaction_is_aborted(client: Client, topic: Topic) -> None:
+    zombie = TxnClient(client)
+    zombie.init()
+    assert zombie.add(topic, 0) == [0]
+    txn = TxnClient(client, zombie.key)
+    wait_until(lambda: txn.init() == 0)
+    assert (txn.id, txn.epoch) == (zombie.id, 2)
+    assert zombie.end() == ErrorCode.PRODUCER_FENCED
+    assert zombie.add(topic, 0) == [ErrorCode.PRODUCER_FENCED]
+
+
+@pytest.mark.parametrize("version", ends(ApiKey.INIT_PRODUCER_ID))
+def test_an_empty_transactional_id(client: Client, version: int) -> None:
     empty = client.ask(ApiKey.INIT_PRODUCER_ID, version, InitProducerIdRequest("", 60_000))
     assert (empty.error_code, empty.producer_id, empty.producer_epoch) == (ErrorCode.INVALID_REQUEST, -1, -1)
 
 
 def test_the_newest_version_is_the_one_before_two_phase_commit() -> None:
-    assert newest(ApiKey.INIT_PRODUCER_ID) == 4
+    assert newest(ApiKey.INIT_PRODUCER_ID) == 5

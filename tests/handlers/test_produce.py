@@ -103,13 +103,6 @@ def test_other_acks_are_refused(client: Client, topic: Topic, version: int) -> N
     assert answer.error_message == ("acks must be -1 (all), 0 or 1, not 7" if version >= 8 else None)
 
 
-def test_transactions_are_refused(client: Client, topic: Topic) -> None:
-    request = produce_request(topic, {0: batch([b"v"])}, transactional_id="t")
-    answer = only(client.newest(ApiKey.PRODUCE, request))
-    assert answer.error_code == ErrorCode.INVALID_REQUEST
-    assert "transactional.id" in answer.error_message
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_unknown_topics_and_partitions(client: Client, topic: Topic, version: int) -> None:
     unknown = Topic("nowhere", UUID(int=5))

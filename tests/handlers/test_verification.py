@@ -114,9 +114,3 @@ async def test_nothing_is_kept_of_the_room_for_what_was_refused(broker) -> None:
     broker.transactions.verified = Verified(Verdict.FENCED)
     await broker.produce(broker.batch())
     assert broker.room.room.used_bytes == 0
-
-
-async def test_without_coordinators_transactional_ids_are_refused(broker) -> None:
-    broker.ctx.transactions_port = None
-    answer = await broker.produce(broker.batch())
-    assert (answer.error_code, "transactional.id" in answer.error_message) == (ErrorCode.INVALID_REQUEST, True)

@@ -1,15 +1,19 @@
 """A broker speaks to another one, over real sockets."""
 
+from uuid import UUID
+
 import pytest
 from support.peer_server import SECRET, PeerServer
 from support.wait import DEADLINE_S
 
 from streamlake.cluster.secret import ClusterSecret, Life
+from streamlake.coordinator.transaction import Participant, Producer, TxnError
 from streamlake.core.errors import Invalid, Unavailable
 from streamlake.peers.brokers import BrokerPeer
 from streamlake.peers.kafka import KafkaPeer
 from streamlake.protocol.broker_messages import BrokerKey
 from streamlake.protocol.broker_messages.hello import HelloRequest
+from streamlake.protocol.broker_messages.join_transactions import Join, JoinResult, JoinTransactionsRequest
 from streamlake.protocol.broker_messages.poke import PokeRequest
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.requests import api
@@ -36,6 +40,23 @@ async def test_pokes_over_one_connection_and_over_another_when_it_is_lost() -> N
             await peer.poke(5)
     await peer.poke(6)
     assert server.listener.counters.connections_accepted == 2
+    await peer.close()
+    await server.stop()
+
+
+async def test_transactions_are_asked_about() -> None:
+    class Known:
+        async def verify(self, key: str, producer: Producer, participant: Participant) -> tuple[TxnError, int]:
+            assert (key, producer, participant) == ("t", Producer(7, 1), Participant(UUID(int=3), 2))
+            return TxnError.NONE, 5
+
+    server = PeerServer(2)
+    server.more["transactions"] = Known()
+    await server.start()
+    peer = peer_of(server)
+    join = Join("t", 7, 1, may_add=False, topic_id=UUID(int=3), partition=2)
+    answer = await peer.join_transactions(JoinTransactionsRequest((join,)))
+    assert answer.results == (JoinResult(0, 5),)
     await peer.close()
     await server.stop()
 

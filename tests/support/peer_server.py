@@ -26,6 +26,7 @@ class PeerServer:
         image: Any = self.image
         self.brokers.images.append(image)
         self.listener = Listener(self.socket, 10, 1 << 20)
+        self.more: dict[str, Any] = {}  # that its handlers find in their context
         self._secret = secret
 
     @property
@@ -33,7 +34,7 @@ class PeerServer:
         return self.listener.counters.requests.get("poke", 0)
 
     async def start(self) -> "PeerServer":
-        ctx: Any = SimpleNamespace(brokers=self.brokers, secret=self._secret)
+        ctx: Any = SimpleNamespace(brokers=self.brokers, secret=self._secret, **self.more)
         await self.listener.start(ctx, OF_BROKERS, ConnectionMemory(1 << 30))
         return self
 

@@ -48,6 +48,8 @@ OWN = {
     "group.max.session.timeout.ms": "groups.session_timeout_max_ms",
     "group.max.size": "groups.group_size_max",
     "offsets.retention.minutes": "groups.offsets_retention_ms",
+    "transaction.max.timeout.ms": "transactions.timeout_max_ms",
+    "transactional.id.expiration.ms": "transactions.id_expiration_ms",
 }
 """Configs that another key of the configuration file sets, and fixed ones (""). The value shown is the one in force."""
 
@@ -68,8 +70,8 @@ FAMILIES = (
     _family("Only the default is accepted: Java classes cannot be loaded.",
             "alter.config.policy.class.name", "create.topic.policy.class.name", "client.quota.callback.class",
             "config.providers", "replica.selector.class", "metric.reporters", "kafka.metrics.", refused=_NO_JAVA),
-    _family(ACCEPTED + "transactions are not implemented yet.",
-            "transaction.", "transactional.", "add.partitions.to.txn."),
+    _family(ACCEPTED + "transactions are rows of the metadata store, not records of a topic, and intervals are fixed.",
+            "transaction.", "add.partitions.to.txn."),
     _family(ACCEPTED + "groups of the consumer, share and streams protocols are not implemented yet.",
             "group.consumer.", "group.share.", "group.streams.", "share.", "group.coordinator.rebalance.protocols"),
     _family(ACCEPTED + "groups and their offsets are rows of the metadata store, not records of a topic.",

@@ -12,3 +12,4 @@ class BrokerKey(IntEnum):
     HELLO = 20_000
     POKE = 20_001
     WRITE_MARKERS = 20_002
+    JOIN_TRANSACTIONS = 20_003
