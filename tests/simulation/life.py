@@ -11,7 +11,7 @@ import os
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from simulation.actors.consumers import Tailer
 from simulation.actors.groups import GroupMember, GroupWatcher
 from simulation.actors.producers import IdempotentProducer, PlainProducer
 from simulation.actors.tables import AvroValues, RegistryUser, TableFeeder
+from simulation.actors.transactions import TOPIC, Book, Transactor, WholeReader, check_transactions
 from simulation.actors.trouble import Trouble
 from simulation.actors.values import Drawn, Row, Undecided
 from simulation.checks.ledger import Ledger, Place, TopicFacts
@@ -135,6 +136,8 @@ class Life:
         self.failures: list[str] = []
         self.actors: list[Process] = []
         self.tables: list[str] = []  # topics that must be in tables
+        self.book = Book()
+        self.follower: WholeReader | None = None
         self.begun_at: dict[str, dict[int, int]] = {}  # of those that were not from the beginning: by partition
 
     # -- clients -------------------------------------------------------------------------------------------------------
@@ -182,10 +185,26 @@ class Life:
                 self.act(name, member.run())
             watcher = GroupWatcher(world, "watcher", derived("watcher"), "group", ["strict"], pace_s=pace_s)
             self.act("watcher", watcher.run())
+        if plan.transactions:
+            await self._begin_transactions()
         if plan.tables:
             self.act("feeder", self._feed())
             registry = RegistryUser(world, derived("registry"), ["other"], self._register, self._lookup, pace_s=5)
             self.act("registry", registry.run())
+
+    async def _begin_transactions(self) -> None:
+        """In a topic of their own, about which the others know nothing."""
+        world = replace(self.world, ledger=Ledger(self.world.clock))
+        admin = Admin(world, "admin-3", self.loop.derived("admin-3"), lasting=[TOPIC], scratch=[], pace_s=1)
+        while not await admin.create(TOPIC, 3) and TOPIC not in admin.client.ids:
+            await asyncio.sleep(0.5)
+            await admin.client.refresh([TOPIC])
+        await admin.client.drop()
+        for name in ("transactor-1", "transactor-2"):
+            transactor = Transactor(world, name, self.loop.derived(name), self.book, pace_s=self.plan.pace)
+            self.act(name, transactor.run())
+        self.follower = WholeReader(world, "follower", self.loop.derived("follower"), pace_s=self.plan.pace)
+        self.act("follower", self.follower.run())
 
     def _topics(self) -> list[tuple[str, int, dict[str, str]]]:
         rows = AVRO_TABLE | (TIGHT_RETENTION if self.plan.retention else {})
@@ -289,6 +308,9 @@ class Life:
         return f"{waiting}, and of tables {tables}"
 
     async def check(self) -> None:
+        if self.follower is not None:
+            world = replace(self.world, ledger=Ledger(self.world.clock))
+            await check_transactions(world, self.book, self.follower, self.loop.derived("last-reader"))
         logs = await check_all(self.world, self.loop.derived("check"))
         assert logs
         while self.supervisor.together > 1 and not all(self._table_holds(name, logs) for name in self.tables):
@@ -349,6 +371,7 @@ class Life:
             "acked": ledger.records_acked,
             "read": ledger.records_read,
             "lives": len(self.cluster.lives),
+            "transactions": self.book.committed,
             "commits": sum(commit.landed for commit in self.catalog.history),
             **self.trouble.happened,
         }

@@ -13,7 +13,8 @@ from simulation.bugs import BUGS, found
 
 LIVED_S = 540.0  # far more than a life takes; pytest ends a test soon after
 # A seed that finds it, and is clean without it. What seeds find changes with what is simulated; `make bugs` tells others.
-# No seed is known now for: drain-without-fence, hold-outside-trim.
+# No seed is known now for: drain-without-fence, hold-outside-trim, lso-before-durable, late-write,
+# marker-of-older-transaction (tests/log/test_transactions.py has these three).
 FOUND_BY = {
     "exists-is-fenced": 12,
     "no-fsync-before-trim": 17,
@@ -37,6 +38,7 @@ FOUND_BY = {
     "fence-ignores-beat": 21,
     "revision-gap": 15,
     "predicted-epoch": 15,
+    "notes-not-committed": 11,
 }
 
 

@@ -5,7 +5,7 @@ put in by replacing a function or two, and taken out again afterwards: the produ
 words of the violations that tell of this very decision, not of a consequence in the harness.
 """
 
-from simulation.bugs import many_brokers, one_broker  # noqa: F401  they register themselves
+from simulation.bugs import many_brokers, one_broker, transactions  # noqa: F401  they register themselves
 from simulation.bugs.planting import BUGS, Bug, found, planted
 
 __all__ = ["BUGS", "Bug", "found", "planted"]

@@ -59,6 +59,7 @@ class Plan:
     clock_rates: float = 0.0  # see MachineFaults
     loses_commits: bool = False  # in the end the metadata store fails over to a standby that was behind
     strikes: tuple[str, ...] = ()  # methods of Strikes
+    transactions: bool = False
 
 
 def draw_plan(derived: Callable[[str], Random]) -> Plan:
@@ -87,6 +88,7 @@ def draw_plan(derived: Callable[[str], Random]) -> Plan:
         pace=pace,
         memory_bytes=random.choice((AMPLE, AMPLE, AMPLE, SCARCE)),
     )
+    plan = replace(plan, transactions=derived("plan of transactions").random() < 0.5)
     if embedded:
         return plan
     plan = _with_strikes(_with_cluster(plan, derived("plan of the cluster")), derived("plan of strikes"))
