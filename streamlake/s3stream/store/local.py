@@ -112,8 +112,7 @@ class LocalStore:
             raise failure(f"store object {key}", error) from error
         try:
             try:
-                file.fill(parts)
-                file.sync()
+                self._write(file, parts)
                 self._disk.makedirs(posixpath.dirname(path))
             except OSError as error:
                 raise failure(f"store object {key}", error) from error
@@ -149,6 +148,10 @@ class LocalStore:
             self._disk.sync_dir(posixpath.dirname(path))
         except OSError as error:
             raise OutcomeUnknown(f"object {key} is stored, but perhaps not durably: {error}") from error
+
+    def _write(self, file: DiskFile, parts: Sequence[Buffer]) -> None:
+        file.fill(parts)
+        file.sync()
 
     def _give_name(self, temporary: str, path: str, key: str, replace: bool) -> None:
         try:

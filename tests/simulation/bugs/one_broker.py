@@ -21,6 +21,7 @@ from streamlake.cluster.topics import Topics, _alike
 from streamlake.cluster.watch import Sign, Watch
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.classic.group import Group
+from streamlake.core.disk import DiskFile
 from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
 from streamlake.core.retry import TRANSIENT
 from streamlake.log.partition import Partition
@@ -50,12 +51,8 @@ from streamlake.table.task.topic_table import TopicTable
 def no_fsync_before_trim(replace: Replace) -> None:
     """An object on a local disk is not synced before the WAL that holds the same data is trimmed (C1)."""
 
-    def write(self: LocalStore, path: str, parts: Any) -> None:
-        file = self._disk.open(path, create=True)
-        try:
-            file.pwrite(parts, 0)
-        finally:
-            file.close()
+    def write(self: LocalStore, file: DiskFile, parts: Any) -> None:
+        file.pwrite(parts, 0)
 
     replace(LocalStore, "_write", write)
 
