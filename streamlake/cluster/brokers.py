@@ -63,8 +63,8 @@ class Brokers:
 
     @property
     def others_are_available(self) -> bool:
-        """Whether another broker can take what this one has."""
-        return any(b.is_available and b.node != self.node for b in self._serving.values())
+        """Whether another broker can take what this one has, by its row: one that is late may do it all the same."""
+        return any(b.is_available and b.node != self.node for b in self._found.values())
 
     def seen(self, view: BeatView) -> None:
         # Whoever asks has found this broker, whatever its row says at the moment. Beats count in every view.

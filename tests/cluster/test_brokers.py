@@ -65,6 +65,7 @@ def test_clients_are_not_sent_to_who_answers_nobody() -> None:
     image.stand_still([Life(5, 1), Life(1, 4)])
     assert image.serving() == [OWN], "whoever asks this one has found it"
     assert (image.get(2), image.get(5)) == (None, None)
+    assert image.others_are_available, "who is late, or is about to be followed, is waited for"
     image.accepts(Life(2, 1))
     image.stand_still([])
     assert image.serving() == [OWN, broker(2), broker(5)]
