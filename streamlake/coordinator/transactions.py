@@ -114,7 +114,7 @@ class Transactions:
         settings: TransactionSettings | None = None,
     ) -> None:
         self.settings = settings or TransactionSettings()
-        self.commits = self.aborts = self.timeouts = 0
+        self.commits = self.aborts = self.timeouts = self.failures = 0
         self._store = store
         self._slots = slots
         self._producer_ids = producer_ids
@@ -134,6 +134,8 @@ class Transactions:
             counter("streamlake_transactions_aborted", "Transactions aborted.", lambda: self.aborts),
             counter("streamlake_transactions_timed_out", "Transactions aborted because they took too long.",
                 lambda: self.timeouts),
+            counter("streamlake_transaction_requests_failed",
+                "Requests of transactional ids that failed because the metadata store did.", lambda: self.failures),
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -281,7 +283,7 @@ class Transactions:
                         # of the slot knows what was decided.
                         await self._save(entry, step.after)
                 except StreamLakeError as error:
-                    log.warning("a transactional id was not served", id=transactional_id, error=str(error))
+                    self.failures += 1
                     return store_error(error), None
                 txn = entry.txn
             waits = step.after is not None or not entry.over.is_set()

@@ -351,6 +351,7 @@ async def test_nothing_is_answered_that_is_not_durable(one) -> None:
     assert await one.end(producer) is E.COORDINATOR_NOT_AVAILABLE
     assert await one.state() is State.ONGOING
     assert await one.end(producer) is E.NONE
+    assert one.transactions.failures == 2
 
 
 @pytest.mark.parametrize("landed", [True, False])
