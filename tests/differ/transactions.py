@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from differ.coordinator import LOADING, TRANSACTION, coordinators_are_there
 from differ.scenario import scenario
 from differ.side import Side
 
@@ -10,9 +11,8 @@ from streamlake.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnReque
 from streamlake.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnTopic
 from streamlake.protocol.messages.describe_transactions import DescribeTransactionsRequest
 from streamlake.protocol.messages.end_txn import EndTxnRequest
+from streamlake.protocol.messages.find_coordinator import FindCoordinatorRequest
 from streamlake.protocol.messages.init_producer_id import InitProducerIdRequest
-
-CONCURRENT = 51
 
 
 class Producer:
@@ -22,6 +22,17 @@ class Producer:
         self.side = side
         self.key = key
         self.id = self.epoch = -1
+        coordinators_are_there(side)
+        coordinator = FindCoordinatorRequest(key=key, key_type=TRANSACTION)
+        transaction = DescribeTransactionsRequest((key,))
+
+        def is_ready() -> bool:
+            """Kafka makes its topic of transactions for the first one who asks, and then loads it."""
+            side.quietly(ApiKey.FIND_COORDINATOR, coordinator, 3)
+            (state,) = side.quietly(ApiKey.DESCRIBE_TRANSACTIONS, transaction).transaction_states
+            return state.error_code not in LOADING
+
+        side.wait(is_ready, f"the coordinator of {key} is ready")
 
     def init(self, note: str, version: int = 4, timeout_ms: int = 60_000, **fields: Any) -> None:
         request = InitProducerIdRequest(self.key, timeout_ms, **fields)
