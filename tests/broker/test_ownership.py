@@ -264,7 +264,7 @@ async def test_what_was_moved_while_its_broker_was_down_is_given_up_by_its_next_
         await until(has(two, topic, index))
         assert one.logs.get(topic.id, index) is None
     assert two.logs.get(topic.id, 0).high_watermark == 3
-    assert two.partitions.unopened == 0
+    await until(lambda: two.partitions.unopened == 0)
 
 
 async def test_what_is_moved_while_its_broker_starts_again_is_given_up(site, monkeypatch: pytest.MonkeyPatch) -> None:
