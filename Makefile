@@ -46,8 +46,9 @@ demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO)) ## five real tables through a 
 notebooks: $(STAMP) ## run notebooks/ against servers of their own, and keep what they print and plot
 	$(BIN)/python tools/notebooks.py
 
+# With bytecode: each of a thousand processes that tests start would else compile all it imports, a third of a second.
 test: $(STAMP) lint types imports ## everything that CI checks; a test that passes only when run once more, alone, is told as flaky
-	$(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python tools/suite.py -q $(PARALLEL) --durations=20
 
 quick: $(STAMP) ## the tests of single rooms, in less than four minutes: none that is slow or runs whole servers and commands
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not whole"

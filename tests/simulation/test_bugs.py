@@ -13,9 +13,8 @@ from simulation.bugs import BUGS, found
 
 LIVED_S = 540.0  # far more than a life takes; pytest ends a test soon after
 # A seed that finds it, and is clean without it. What seeds find changes with what is simulated; `make bugs` tells others.
-# No seed is known now for: drain-without-fence, hold-outside-trim, revision-out-of-order, sweep-undrained-epoch,
-# fence-ignores-beat, lso-before-durable, late-write, marker-of-older-transaction (tests/log/test_transactions.py has the
-# last three).
+# No seed is known now for: drain-without-fence, hold-outside-trim, revision-out-of-order, fence-ignores-beat,
+# lso-before-durable, late-write, marker-of-older-transaction (tests/log/test_transactions.py has the last three).
 FOUND_BY = {
     "exists-is-fenced": 12,
     "no-fsync-before-trim": 40,
@@ -31,6 +30,7 @@ FOUND_BY = {
     "close-at-durable": 15,
     "drain-part-discards": 15,
     "release-newer-life": 15,
+    "sweep-undrained-epoch": 15,
     "controller-not-fenced": 9,
     "duplicate-before-original": 24,
     "slot-fenced-by-broker-only": 144,
