@@ -33,6 +33,7 @@ from streamlake.coordinator.classic.api import (
 from streamlake.coordinator.classic.group import Group
 from streamlake.coordinator.classic.member import encode_members, protocols_size_bytes
 from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
+from streamlake.coordinator.held_slots import HeldSlots, load_in_the_end
 from streamlake.coordinator.machine import Saved
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.coordinator.shell import Entry, Shell
@@ -43,7 +44,6 @@ from streamlake.core.tasks import Supervisor
 from streamlake.telemetry.metric import Metric, counter, gauge
 
 EXPIRY_INTERVAL_S = 600.0  # offsets.retention.check.interval.ms
-LOAD_RETRY_S = 0.5
 log = structlog.get_logger(__name__)
 
 
@@ -70,8 +70,7 @@ class Groups:
         self.metadata_bytes = 0
         self._store = store
         self._slots = slots
-        self._held: dict[int, SlotEpoch] = {}  # slots whose groups are here, or about to be
-        self._loading: set[int] = set()  # slots whose groups are not here yet
+        self._held = HeldSlots(slots)
         self._clock = clock
         self._ids = ids
         self._entries: dict[str, GroupEntry] = {}
@@ -179,7 +178,7 @@ class Groups:
     def list(self, states: Collection[str] = (), types: Collection[str] = ()) -> list[GroupListing] | GroupError:
         """The groups of our slots, by id; COORDINATOR_LOAD_IN_PROGRESS if not all of them are here yet. `states` and
         `types` select, in any case of letters, all if empty (KIP-518, KIP-848)."""
-        if self._loading:
+        if self._held.loading:
             return GroupError.COORDINATOR_LOAD_IN_PROGRESS
         wanted = {state.lower() for state in states}
         if types and CLASSIC not in {kind.lower() for kind in types}:
@@ -243,9 +242,9 @@ class Groups:
     def refusal(self, group_id: str) -> GroupError | None:
         """Why nothing can be said of a group that is not here; None: it does not exist."""
         slot = slot_of(group_id)
-        if slot not in self._held:
+        if slot not in self._held.epochs:
             return GroupError.NOT_COORDINATOR
-        return GroupError.COORDINATOR_LOAD_IN_PROGRESS if slot in self._loading else None
+        return GroupError.COORDINATOR_LOAD_IN_PROGRESS if slot in self._held.loading else None
 
     def row_of_new(self, entry: GroupEntry) -> GroupRow | None:
         """The row to store with the first offsets of a group that has none yet; None if it has. Call it with the lock
@@ -273,30 +272,18 @@ class Groups:
 
     def _slots_changed(self) -> None:
         gained = self._follow()
-        log.info("slots of groups changed", gained=len(gained), held=len(self._held))
+        log.info("slots of groups changed", gained=len(gained), held=len(self._held.epochs))
         if gained:
-            self._tasks.start("load groups", self._load_in_the_end(gained))
+            self._tasks.start("load groups", load_in_the_end(self._load, gained, "groups"))
 
     def _follow(self) -> Sequence[SlotEpoch]:
-        """Drop the groups of slots that are not ours any more, or were not for a while; the slots to load."""
-        before, self._held = self._held, dict(self._slots.ours)
-        lost = {slot for slot, epoch in before.items() if self._held.get(slot) != epoch}
-        gained = [epoch for slot, epoch in self._held.items() if before.get(slot) != epoch]
+        """Drop the groups of slots that were lost; the slots to load."""
+        lost, gained = self._held.follow()
         for entry in [entry for entry in self._entries.values() if entry.slot.slot in lost]:
             self._shell.drop(entry)  # requests that wait are answered
             self.metadata_bytes -= entry.counted_bytes
             del self._entries[entry.key]
-        self._loading = (self._loading - lost) | {epoch.slot for epoch in gained}
         return gained
-
-    async def _load_in_the_end(self, slots: Sequence[SlotEpoch]) -> None:
-        while True:
-            try:
-                await self._load(slots)
-                return
-            except StreamLakeError as error:
-                log.warning("groups could not be loaded; retrying", slots=len(slots), error=str(error))
-            await asyncio.sleep(LOAD_RETRY_S)
 
     async def _load(self, slots: Sequence[SlotEpoch]) -> None:
         """Read the groups of these slots. Their rows are as the former owner has left them: its later writes are
@@ -305,7 +292,7 @@ class Groups:
         for row in await self._store.load_groups(rows):
             rows[slot_of(row.group_id)].append(row)
         for epoch in slots:
-            if self._held.get(epoch.slot) != epoch:
+            if not self._held.has(epoch):
                 continue  # lost meanwhile; should it be ours again, it is loaded again
             for row in rows[epoch.slot]:
                 entry = GroupEntry(
@@ -313,7 +300,7 @@ class Groups:
                 )
                 self._entries[row.group_id] = entry
                 self._shell.settle(entry)
-            self._loading.discard(epoch.slot)
+            self._held.loaded(epoch)
             if rows[epoch.slot]:
                 await asyncio.sleep(0)  # thousands of groups in one go would block the loop
 
@@ -335,7 +322,7 @@ class Groups:
             )
 
     def _create(self, group_id: str) -> GroupEntry:
-        machine, slot = Group(group_id, self.settings, self._ids.uuid), self._held[slot_of(group_id)]
+        machine, slot = Group(group_id, self.settings, self._ids.uuid), self._held.epochs[slot_of(group_id)]
         entry = GroupEntry(group_id, machine, slot=slot, empty_since_ms=self._clock.now_ms())
         self._entries[group_id] = entry
         return entry
@@ -387,7 +374,7 @@ class Groups:
                     error = GroupError.NON_EMPTY_GROUP  # a transaction is to commit offsets of it
             except StreamLakeError as failed:
                 error = store_error(failed)
-            if error is not GroupError.NONE and self._held.get(entry.slot.slot) == entry.slot:
+            if error is not GroupError.NONE and self._held.has(entry.slot):
                 entry.machine.revive()
                 self._entries.setdefault(group_id, entry)
         return error

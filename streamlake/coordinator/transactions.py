@@ -23,6 +23,7 @@ from streamlake.cluster.store.fences import SlotEpoch
 from streamlake.cluster.store.slots import slot_of
 from streamlake.cluster.store.transactions import TransactionStore, TxnRow
 from streamlake.coordinator import transaction as machine
+from streamlake.coordinator.held_slots import HeldSlots, load_in_the_end
 from streamlake.coordinator.producer_ids import ProducerIds
 from streamlake.coordinator.settings import TransactionSettings
 from streamlake.coordinator.stored_transaction import row_of, transaction_of
@@ -49,7 +50,6 @@ TICK_S = 1.0
 COMPLETE_STORED_S = 5.0  # at the latest
 IDLE_S = 60.0  # then an id without an open transaction is read again when it is used
 EXPIRY_INTERVAL_S = 3_600.0  # transaction.remove.expired.transaction.cleanup.interval.ms
-LOAD_RETRY_S = 0.5
 ENDING_PATIENCE_S = 1.0  # a request waits so long for markers of the transaction before; then its client asks again
 MARKER_RETRY_FIRST_S, MARKER_RETRY_MAX_S = 0.05, 2.0
 CHUNK = 500  # entries that a tick looks at without letting others run
@@ -121,8 +121,7 @@ class Transactions:
         self._markers = markers
         self._clock = clock
         self._ids = ids
-        self._held: dict[int, SlotEpoch] = {}
-        self._loading: set[int] = set()  # slots whose open transactions are not here yet
+        self._held = HeldSlots(slots)
         self._entries: dict[str, _Entry] = {}
         self._tasks = Supervisor()
 
@@ -226,10 +225,10 @@ class Transactions:
 
     async def list(self) -> Sequence[Listing] | TxnError:
         """All ids of our slots, by id."""
-        if self._loading:
+        if self._held.loading:
             return TxnError.COORDINATOR_LOAD_IN_PROGRESS
         try:
-            rows = await self._store.load(self._held)
+            rows = await self._store.load(self._held.epochs)
         except StreamLakeError as error:
             return store_error(error)
         found: dict[str, Listing] = {}
@@ -248,7 +247,7 @@ class Transactions:
     # --- one id
 
     def _entry(self, transactional_id: str) -> _Entry | TxnError:
-        slot = self._held.get(slot_of(transactional_id))
+        slot = self._held.epochs.get(slot_of(transactional_id))
         if slot is None:
             return TxnError.NOT_COORDINATOR
         entry = self._entries.get(transactional_id)
@@ -367,27 +366,15 @@ class Transactions:
     def _slots_changed(self) -> None:
         gained = self._follow()
         if gained:
-            self._tasks.start("load transactions", self._load_in_the_end(gained))
+            self._tasks.start("load transactions", load_in_the_end(self._load, gained, "transactions"))
 
     def _follow(self) -> Sequence[SlotEpoch]:
-        """Drop what is of slots that are not ours any more, or were not for a while; the slots to load."""
-        before, self._held = self._held, dict(self._slots.ours)
-        lost = {slot for slot, epoch in before.items() if self._held.get(slot) != epoch}
-        gained = [epoch for slot, epoch in self._held.items() if before.get(slot) != epoch]
+        """Drop what is of slots that were lost; the slots to load."""
+        lost, gained = self._held.follow()
         for entry in [entry for entry in self._entries.values() if entry.slot.slot in lost]:
             self._drop(entry)
             del self._entries[entry.transactional_id]
-        self._loading = (self._loading - lost) | {epoch.slot for epoch in gained}
         return gained
-
-    async def _load_in_the_end(self, slots: Sequence[SlotEpoch]) -> None:
-        while True:
-            try:
-                await self._load(slots)
-                return
-            except StreamLakeError as error:
-                log.warning("transactions could not be loaded; retrying", slots=len(slots), error=str(error))
-            await asyncio.sleep(LOAD_RETRY_S)
 
     async def _load(self, slots: Sequence[SlotEpoch]) -> None:
         """Go on with the open transactions of these slots. Their rows are as the former owner has left them: its later
@@ -395,9 +382,10 @@ class Transactions:
         rows = await self._store.load([epoch.slot for epoch in slots], OPEN_STATES)
         for row in rows:
             epoch = next(epoch for epoch in slots if epoch.slot == slot_of(row.transactional_id))
-            if self._held.get(epoch.slot) == epoch and row.transactional_id not in self._entries:
+            if self._held.has(epoch) and row.transactional_id not in self._entries:
                 self._resume(row, epoch)
-        self._loading -= {epoch.slot for epoch in slots if self._held.get(epoch.slot) == epoch}
+        for epoch in slots:
+            self._held.loaded(epoch)
 
     def _resume(self, row: TxnRow, slot: SlotEpoch) -> None:
         try:
@@ -466,8 +454,8 @@ class Transactions:
         """Forget ids of our slots that nobody has used for as long as the settings say; how many."""
         until_ms = self._clock.now_ms() - self.settings.id_expiration_ms
         count = 0
-        while self._held:
-            found = await self._store.delete_expired(list(self._held.values()), IDLE_STATES, until_ms)
+        while self._held.epochs:
+            found = await self._store.delete_expired(list(self._held.epochs.values()), IDLE_STATES, until_ms)
             for transactional_id in found:
                 entry = self._entries.get(transactional_id)
                 if entry is not None and not entry.lock.locked():

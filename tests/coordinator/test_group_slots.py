@@ -15,7 +15,7 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.groups import GroupStore, OffsetRow
 from streamlake.cluster.store.slots import SlotStore, assign, slot_of
 from streamlake.cluster.topics import Topics
-from streamlake.coordinator import groups as module
+from streamlake.coordinator import held_slots
 from streamlake.coordinator.classic.api import GroupError, JoinRequest, LeavingMember, SyncRequest
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import CommitRequest, Offsets
@@ -276,7 +276,7 @@ async def test_until_its_groups_are_read_a_coordinator_asks_for_patience(site, m
     old, new = site.coordinators
     member_id, generation = await old.member()
     load, gate, failures = new.store.load_groups, asyncio.Event(), [Unavailable("down")] * 2
-    monkeypatch.setattr(module, "LOAD_RETRY_S", 0)
+    monkeypatch.setattr(held_slots, "LOAD_RETRY_S", 0)
 
     async def slow(slots):
         await gate.wait()

@@ -137,7 +137,7 @@ class Site:
         await self.database.write(lambda connection: assign(connection, {SLOT: to.node}))
         for coordinator in told:
             await coordinator.slots.refresh()
-        await until(lambda: not any(c.transactions._loading for c in told))
+        await until(lambda: not any(c.transactions._held.loading for c in told))
 
 
 @pytest.fixture

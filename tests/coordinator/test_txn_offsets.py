@@ -154,6 +154,6 @@ async def test_a_group_that_cannot_be_stored_takes_none(site, metadata, monkeypa
 
 async def test_who_does_not_have_the_group_touches_no_transaction(site, metadata, monkeypatch) -> None:
     await site.save(OPEN)
-    monkeypatch.setattr(site.groups, "_held", {})
+    monkeypatch.setattr(site.groups._held, "epochs", {})
     assert await site.commit(may_add=True) == [E.NOT_COORDINATOR]
     assert site.coordinators.asked == []
