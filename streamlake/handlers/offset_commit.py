@@ -7,11 +7,9 @@ use and offsets.retention.minutes after. Static members from 7. That a member's 
 GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before.
 """
 
-from dataclasses import replace
-
-from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
+from streamlake.handlers.committed_offsets import commit_known, rows_of
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
@@ -25,21 +23,12 @@ from streamlake.protocol.messages.offset_commit import (
 
 async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
     request: OffsetCommitRequest = exchange.body
-    rows = [
-        OffsetRow(
-            topic=topic.name,
-            partition=partition.partition_index,
-            offset=partition.committed_offset,
-            leader_epoch=partition.committed_leader_epoch,
-            metadata=partition.committed_metadata or "",
-            commit_ms=-1,
-        )
-        for topic in request.topics
-        for partition in topic.partitions
-    ]
     generation = request.generation_id_or_member_epoch
-    commit = CommitRequest(request.group_id, request.member_id, request.group_instance_id, generation, rows)
-    results = iter([_code(exchange.version, error) for error in await _commit(ctx, commit)])
+    commit = CommitRequest(
+        request.group_id, request.member_id, request.group_instance_id, generation, rows_of(request.topics)
+    )
+    errors = await commit_known(ctx, commit, ctx.offsets.commit)
+    results = iter([_code(exchange.version, error) for error in errors])
     return OffsetCommitResponse(
         topics=tuple(
             OffsetCommitResponseTopic(
@@ -52,22 +41,6 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
             for topic in request.topics
         )
     )
-
-
-async def _commit(ctx: Context, commit: CommitRequest) -> list[GroupError]:
-    """One result per offset. That a partition does not exist clients take for final: it is said only if no other broker
-    has made it a moment ago."""
-    unknown, seen = GroupError.UNKNOWN_TOPIC_OR_PARTITION, ctx.topics.revision
-    results = await ctx.offsets.commit(commit)
-    if unknown not in results:
-        return results
-    if not await ctx.catch_up():
-        return [GroupError.COORDINATOR_NOT_AVAILABLE if result is unknown else result for result in results]
-    if ctx.topics.revision == seen:
-        return results
-    offsets = [offset for offset, result in zip(commit.offsets, results, strict=True) if result is unknown]
-    again = iter(await ctx.offsets.commit(replace(commit, offsets=offsets)))
-    return [next(again) if result is unknown else result for result in results]
 
 
 def _code(version: int, error: GroupError) -> ErrorCode:

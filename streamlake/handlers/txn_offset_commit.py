@@ -7,11 +7,11 @@ Version notes: member and generation come from version 3 (KIP-447); without them
 still a member. From version 5 (KIP-890) this has the group join the transaction, and it begins one if none is open.
 """
 
-from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.offsets import CommitRequest
 from streamlake.coordinator.transaction import Producer, TxnError
 from streamlake.coordinator.txn_offsets import InTransaction
+from streamlake.handlers.committed_offsets import commit_known, rows_of
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.error_codes import group_code, txn_code
 from streamlake.protocol.errors import ErrorCode
@@ -25,25 +25,14 @@ from streamlake.protocol.messages.txn_offset_commit import (
 
 async def handle(ctx: Context, exchange: Exchange) -> TxnOffsetCommitResponse:
     request: TxnOffsetCommitRequest = exchange.body
-    rows = [
-        OffsetRow(
-            topic=topic.name,
-            partition=partition.partition_index,
-            offset=partition.committed_offset,
-            leader_epoch=partition.committed_leader_epoch,
-            metadata=partition.committed_metadata or "",
-            commit_ms=-1,
-        )
-        for topic in request.topics
-        for partition in topic.partitions
-    ]
+    rows = rows_of(request.topics)
     if request.transactional_id:
-        await _catch_up(ctx, rows)
         member = request.member_id, request.group_instance_id, request.generation_id
         commit = CommitRequest(request.group_id, *member, rows)
         producer = Producer(request.producer_id, request.producer_epoch)
         within = InTransaction(request.transactional_id, producer, may_add=exchange.version >= 5)
-        codes = [_code(exchange.version, error) for error in await ctx.txn_offsets.commit(commit, within)]
+        errors = await commit_known(ctx, commit, lambda some: ctx.txn_offsets.commit(some, within))
+        codes = [_code(exchange.version, error) for error in errors]
     else:
         codes = [ErrorCode.INVALID_REQUEST] * len(rows)
     results = iter(codes)
@@ -59,12 +48,6 @@ async def handle(ctx: Context, exchange: Exchange) -> TxnOffsetCommitResponse:
             for topic in request.topics
         )
     )
-
-
-async def _catch_up(ctx: Context, rows: list[OffsetRow]) -> None:
-    """That a partition does not exist clients take for final: another broker may have made it a moment ago."""
-    if any((topic := ctx.topics.get(row.topic)) is None or row.partition >= len(topic.partitions) for row in rows):
-        await ctx.catch_up()
 
 
 def _code(version: int, error: GroupError | TxnError) -> ErrorCode:
