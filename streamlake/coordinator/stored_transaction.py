@@ -1,23 +1,19 @@
 """A transaction as it is stored: a row of `txn`, whose members are bytes of this module.
 
-The blob is a header, a MessagePack array of partitions by topic and of groups, and a CRC-32C
-(docs/formats/transaction-members.md).
+The blob is a MessagePack array of partitions by topic and of groups, sealed (docs/formats/transaction-members.md).
 """
 
-import struct
 from uuid import UUID
 
 import msgspec
-from crc32c import crc32c
 
 from streamlake.cluster.store.transactions import TxnRow
+from streamlake.coordinator.sealed import seal, unseal
 from streamlake.coordinator.transaction import Participant, State, Transaction
 from streamlake.core.errors import Corrupt
 
 MAGIC = b"SLTM"
 VERSION = 1
-_HEAD = struct.Struct(">4sH")  # magic, version
-_CRC = struct.Struct(">I")
 
 
 class _Members(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +41,7 @@ def row_of(transactional_id: str, txn: Transaction, updated_ms: int) -> TxnRow:
 
 def transaction_of(row: TxnRow) -> Transaction:
     """Corrupt if the row is damaged."""
-    members = _decode(row.members)
+    members = unseal(row.members, MAGIC, VERSION, _Members, "the members of a transaction")
     partitions = (Participant(UUID(bytes=topic), index) for topic, found in members.topics for index in found)
     try:
         state = State(row.state)
@@ -71,18 +67,4 @@ def _encode(txn: Transaction) -> bytes:
     topics: dict[bytes, list[int]] = {}
     for topic_id, index in sorted(txn.partitions):
         topics.setdefault(topic_id.bytes, []).append(index)
-    body = _HEAD.pack(MAGIC, VERSION) + msgspec.msgpack.encode(_Members(list(topics.items()), sorted(txn.groups)))
-    return body + _CRC.pack(crc32c(body))
-
-
-def _decode(blob: bytes) -> _Members:
-    body, crc = blob[: -_CRC.size], blob[-_CRC.size :]
-    if len(body) < _HEAD.size or body[:4] != MAGIC or _CRC.pack(crc32c(body)) != crc:
-        raise Corrupt("the members of a transaction are damaged: magic or CRC-32C is wrong")
-    _, version = _HEAD.unpack_from(body)
-    if version != VERSION:
-        raise Corrupt(f"the members of a transaction have version {version}, this program reads {VERSION}: upgrade it")
-    try:
-        return msgspec.msgpack.decode(body[_HEAD.size :], type=_Members)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"the members of a transaction cannot be read: {error}") from None
+    return seal(MAGIC, VERSION, _Members(list(topics.items()), sorted(txn.groups)))

@@ -1,24 +1,20 @@
 """A member of a classic group, and the bytes in which a group's members survive a restart of the broker.
 
-The blob is a header, a MessagePack array with one array per member, and a CRC-32C (docs/formats/group-members.md).
+The blob is a MessagePack array with one array per member, sealed (docs/formats/group-members.md).
 State of the running broker (deadlines, requests that wait) is not stored.
 """
 
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from crc32c import crc32c
 
 from streamlake.coordinator.classic.api import JoinRequest, MemberDescription
-from streamlake.core.errors import Corrupt
+from streamlake.coordinator.sealed import seal, unseal
 
 MAGIC = b"SLGM"
 VERSION = 1
-_HEAD = struct.Struct(">4sH")  # magic, version
-_CRC = struct.Struct(">I")
 
 Protocols = tuple[tuple[str, bytes], ...]  # (name, metadata), the preferred one first
 
@@ -114,22 +110,12 @@ def encode_members(members: Iterable[Member]) -> bytes:
         )
         for m in members
     ]
-    body = _HEAD.pack(MAGIC, VERSION) + msgspec.msgpack.encode(stored)
-    return body + _CRC.pack(crc32c(body))
+    return seal(MAGIC, VERSION, stored)
 
 
 def decode_members(blob: bytes, now_ms: int) -> Sequence[Member]:
     """The members, each with its full session timeout from `now_ms` on. Corrupt if the blob is damaged."""
-    body, crc = blob[: -_CRC.size], blob[-_CRC.size :]
-    if len(body) < _HEAD.size or body[:4] != MAGIC or _CRC.pack(crc32c(body)) != crc:
-        raise Corrupt("the members of a group are damaged: magic or CRC-32C is wrong")
-    _, version = _HEAD.unpack_from(body)
-    if version != VERSION:
-        raise Corrupt(f"the members of a group have version {version}, this program reads {VERSION}: upgrade it")
-    try:
-        stored = msgspec.msgpack.decode(body[_HEAD.size :], type=list[StoredMember])
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"the members of a group cannot be read: {error}") from None
+    stored = unseal(blob, MAGIC, VERSION, list[StoredMember], "the members of a group")
     return [
         Member(**msgspec.structs.asdict(member), deadline_ms=now_ms + member.session_timeout_ms, is_new=False)
         for member in stored
