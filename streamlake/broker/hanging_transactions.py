@@ -6,7 +6,7 @@ an abort. A transaction that is still open after CHECK_INTERVAL_S is asked about
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -65,7 +65,7 @@ class HangingTransactions:
                 pass
             self._wake.clear()
             unasked = list(self._unasked)
-            found = [asked for asked in self._all() if asked.partition in self._unasked]
+            found = _open_in(partition for partition in unasked if not partition.is_closed)
             if loop.time() >= check_at:
                 found += self._open_for_long()
                 check_at = loop.time() + CHECK_INTERVAL_S
@@ -76,16 +76,8 @@ class HangingTransactions:
             else:
                 pause_s = RETRY_S
 
-    def _all(self) -> list[Asked]:
-        return [
-            Asked(partition, *item)
-            for partition in self._logs
-            if len(partition.transactions.open)
-            for item in partition.transactions.open.items()
-        ]
-
     def _open_for_long(self) -> list[Asked]:
-        before, found = self._seen, {_key(asked): asked for asked in self._all()}
+        before, found = self._seen, {_key(asked): asked for asked in _open_in(self._logs)}
         self._seen = set(found)
         return [asked for key, asked in found.items() if key in before and asked.partition not in self._unasked]
 
@@ -127,6 +119,10 @@ class HangingTransactions:
             first_offset=transaction.first_offset,
         )
         return True
+
+
+def _open_in(partitions: Iterable[Partition]) -> list[Asked]:
+    return [Asked(partition, *item) for partition in partitions for item in partition.transactions.open.items()]
 
 
 def _key(asked: Asked) -> tuple[int, int, int]:
