@@ -83,7 +83,7 @@ class Added:
 def append(table: Table, parents: Sequence[ManifestFile], added: Added, progress: Progress, stamp: Stamp) -> Staged:
     """A snapshot that adds files to the `parents` manifests. Each file's manifest is written with the file's own
     partition spec."""
-    return _change(table, parents, frozenset(), added, progress, stamp)
+    return overwrite(table, parents, frozenset(), added, progress, stamp)
 
 
 def overwrite(
@@ -96,17 +96,6 @@ def overwrite(
 ) -> Staged:
     """A snapshot without the data files at the locations `removed`, and with `added`. Reads the manifests that name
     them. Conflict if the table does not have one of them: somebody else has rewritten it."""
-    return _change(table, parents, removed, added, progress, stamp)
-
-
-def _change(
-    table: Table,
-    parents: Sequence[ManifestFile],
-    removed: frozenset[str],
-    added: Added,
-    progress: Progress,
-    stamp: Stamp,
-) -> Staged:
     check_format(table)
     staging = StagedIO(table.io)
     locations = manifest_locations(table, stamp)
