@@ -16,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamlake.core.errors import Conflict, Invalid, NotFound, OutcomeUnknown, StreamLakeError
+from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.http.cluster import refusal
 from streamlake.http.iceberg import error_answer
 from streamlake.http.tokens import Tokens
+from streamlake.iceberg_rest.errors import problem_of_ours
 from streamlake.table.task.control import CatalogAnswer
 
 EXAMPLES = 3
@@ -48,16 +49,9 @@ def routes(worker: Worker, tokens: Sequence[str]) -> list[Route]:
             return refused
         try:
             answer = await asked(request.path_params["topic"])
-        except Invalid as error:
-            return error_answer(400, "BadRequestException", str(error))
-        except NotFound as error:
-            return error_answer(404, "NotFoundException", str(error))
-        except Conflict as error:
-            return error_answer(409, "ConflictException", str(error))
-        except OutcomeUnknown as error:
-            return error_answer(504, "OutcomeUnknownException", str(error))
         except StreamLakeError as error:
-            return error_answer(503, "ServiceUnavailableException", str(error))
+            problem = problem_of_ours(error)
+            return error_answer(problem.status, problem.kind, str(problem))
         return Response(answer.body, answer.status, media_type="application/json")
 
     async def dead_letters(request: Request) -> Response:

@@ -14,7 +14,7 @@ from pydantic import ValidationError as ModelError
 from pyiceberg import exceptions as iceberg
 from sqlalchemy.exc import SQLAlchemyError
 
-from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
+from streamlake.core.errors import Conflict, Invalid, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +62,14 @@ _KNOWN: Sequence[tuple[type[Exception], int, str]] = (
     (Invalid, 400, "BadRequestException"),
     (ValueError, 400, "BadRequestException"),
 )
+# The first that fits, for requests that are no catalog's.
+_OURS: Sequence[tuple[type[StreamLakeError], int, str]] = (
+    (Invalid, 400, "BadRequestException"),
+    (NotFound, 404, "NotFoundException"),
+    (Conflict, 409, "ConflictException"),
+    (OutcomeUnknown, 504, "OutcomeUnknownException"),
+    (StreamLakeError, 503, "ServiceUnavailableException"),
+)
 _UNREACHABLE = (OSError, requests.RequestException, SQLAlchemyError, StreamLakeError, iceberg.RESTError)
 
 
@@ -89,6 +97,12 @@ def problem_of(error: Exception, method: str, path: str) -> Problem:
     return Problem(
         504, "CommitStateUnknownException", "the catalog behind this server did not answer: it may have happened"
     )
+
+
+def problem_of_ours(error: StreamLakeError) -> Problem:
+    """What to answer for an error of a request that is no catalog's."""
+    status, kind = next((status, kind) for type, status, kind in _OURS if isinstance(error, type))
+    return Problem(status, kind, str(error))
 
 
 def describe_model_error(error: ModelError) -> str:

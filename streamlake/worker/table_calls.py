@@ -7,24 +7,14 @@ from typing import Any
 import msgspec
 import structlog
 
-from streamlake.core.errors import Conflict, Invalid, NotFound, OutcomeUnknown, StreamLakeError, Unavailable, describe
-from streamlake.iceberg_rest.errors import problem_body
+from streamlake.core.errors import StreamLakeError, Unavailable, describe
+from streamlake.iceberg_rest.errors import problem_body, problem_of_ours
 from streamlake.table.task.control import CatalogAnswer, TableCall
 from streamlake.table.task.redrive import order_of
 from streamlake.table.task.tables import Tables
 from streamlake.table.task.task import TableTask
 
-SAMPLE = 1_000  # records that a plan is tried on
-
 log = structlog.get_logger(__name__)
-
-_ERRORS: tuple[tuple[type[StreamLakeError], int, str], ...] = (
-    (Invalid, 400, "BadRequestException"),
-    (NotFound, 404, "NotFoundException"),
-    (Conflict, 409, "ConflictException"),
-    (OutcomeUnknown, 504, "OutcomeUnknownException"),
-    (StreamLakeError, 503, "ServiceUnavailableException"),
-)
 
 
 class TableCalls:
@@ -45,8 +35,8 @@ class TableCalls:
             status, found = await self._answer(call)
             answer = CatalogAnswer(call.number, status, msgspec.json.encode(found))
         except StreamLakeError as error:
-            status, kind = next((status, kind) for type, status, kind in _ERRORS if isinstance(error, type))
-            answer = CatalogAnswer(call.number, status, problem_body(status, kind, str(error)))
+            problem = problem_of_ours(error)
+            answer = CatalogAnswer(call.number, problem.status, problem.body())
         except Exception as error:  # whatever a catalog or a store raises, or a bug: the client gets an answer
             log.exception("a request about a table failed", topic=call.spec.topic, action=call.action)
             answer = CatalogAnswer(call.number, 503, problem_body(503, "ServiceUnavailableException", describe(error)))
@@ -55,12 +45,12 @@ class TableCalls:
     async def _answer(self, call: TableCall) -> tuple[int, Any]:
         match call.action:
             case "plan":
-                return 200, await self._tables.plan(call.spec, int(call.arguments.get("sample", str(SAMPLE))))
+                return 200, await self._tables.plan(call.spec, int(call.arguments["sample"]))
             case "dead_letters":
-                return 200, await self._task(call).dead_letters(int(call.arguments.get("examples", "3")))
+                return 200, await self._task(call).dead_letters(int(call.arguments["examples"]))
             case "redrive":
                 task = self._task(call)
-                await task.redrive(order_of(call.arguments.get("reason", "")))
+                await task.redrive(order_of(call.arguments["reason"]))
                 return 202, {"redrive": task.report().redrive}
 
     def _task(self, call: TableCall) -> TableTask:

@@ -58,7 +58,7 @@ async def test_answers() -> None:
 async def test_errors(error: Exception, status: int) -> None:
     task = Task()
     task.error = error
-    got, body = await answer_of(task, "redrive")
+    got, body = await answer_of(task, "redrive", reason="")
     assert got == body["error"]["code"] == status and "x" in body["error"]["message"]
 
 
