@@ -50,7 +50,7 @@ from streamlake.cluster.watch import LOOK_INTERVAL_S
 from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, NotFound
 from streamlake.core.retry import TRANSIENT
-from streamlake.core.sockets import is_loopback, refuses
+from streamlake.core.sockets import may_be_elsewhere, refuses
 from streamlake.s3stream.settings import MIB
 from streamlake.s3stream.wal.object.recovery import size_bytes
 
@@ -211,9 +211,9 @@ class Controller:
             return False
         if broker.state == STARTING:
             return False  # its port refuses until it serves; on a busy machine a start does not beat in time
-        # Of a loopback address nothing is known unless ours is one, too: then all brokers are on this machine.
-        known = not is_loopback(broker.host) or is_loopback(self._host)
-        return known and await refuses(broker.host, broker.port, PROBE_S)
+        if may_be_elsewhere(broker.host, self._host):
+            return False
+        return await refuses(broker.host, broker.port, PROBE_S)
 
     # -- their WALs ----------------------------------------------------------------------------------------------------
 

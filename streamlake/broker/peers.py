@@ -1,5 +1,7 @@
 """Connections to the other brokers of the cluster: one to the present life of each, opened when it is used."""
 
+from collections.abc import Callable
+
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.secret import ClusterSecret, Life
 from streamlake.core.errors import Unavailable
@@ -8,6 +10,21 @@ from streamlake.peers.brokers import BrokerPeer
 from streamlake.protocol.broker_messages.hello import HelloRequest
 
 ANSWER_TIMEOUT_S = 5.0
+
+
+def connection(
+    brokers: Brokers,
+    secret: ClusterSecret,
+    life: Life,
+    host: str,
+    port: int,
+    request_timeout_s: float,
+    on_lost: Callable[[], None] = lambda: None,
+) -> BrokerPeer:
+    """To this life of another broker, as this life of ours; opened when it is used."""
+    ours = brokers.life
+    hello = HelloRequest(ours.node, ours.epoch, secret.proof(ours, life))
+    return BrokerPeer(host, port, hello, request_timeout_s, on_lost)
 
 
 class Peers:
@@ -27,9 +44,7 @@ class Peers:
             if known[0] == where:
                 return known[1]
             self._tasks.start("end of a connection", known[1].close())
-        ours = self._brokers.life
-        hello = HelloRequest(ours.node, ours.epoch, self._secret.proof(ours, where[0]))
-        peer = BrokerPeer(broker.host, broker.port, hello, ANSWER_TIMEOUT_S)
+        peer = connection(self._brokers, self._secret, *where, ANSWER_TIMEOUT_S)
         self._peers[node] = where, peer
         return peer
 

@@ -10,14 +10,15 @@ more, says that this broker is gone, a second or more before its beats do: clien
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
+from streamlake.broker.peers import connection
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.secret import ClusterSecret, Life
 from streamlake.core.errors import StreamLakeError
-from streamlake.core.sockets import is_loopback, refuses
+from streamlake.core.sockets import may_be_elsewhere, refuses
 from streamlake.core.tasks import Supervisor
 from streamlake.peers.brokers import BrokerPeer
-from streamlake.protocol.broker_messages.hello import HelloRequest
 from streamlake.telemetry.metric import Metric, counter
 
 ANSWER_TIMEOUT_S = 1.0  # more than a beat: later it is of no use
@@ -90,9 +91,8 @@ class Pokes:
             self._tasks.start("poke", self._send(line))
 
     def _line(self, life: Life, host: str, port: int) -> _Line:
-        ours = self._brokers.life
-        hello = HelloRequest(ours.node, ours.epoch, self._secret.proof(ours, life))
-        return _Line(BrokerPeer(host, port, hello, ANSWER_TIMEOUT_S, lambda: self._lost(life, host, port)))
+        on_lost = partial(self._lost, life, host, port)
+        return _Line(connection(self._brokers, self._secret, life, host, port, ANSWER_TIMEOUT_S, on_lost))
 
     def _lost(self, life: Life, host: str, port: int) -> None:
         if not self._closed:
@@ -100,8 +100,8 @@ class Pokes:
 
     async def _probe(self, life: Life, host: str, port: int) -> None:
         own = self._brokers.get(self._brokers.node)
-        if is_loopback(host) and own is not None and not is_loopback(own.host):
-            return  # it may be the loopback address of another machine
+        if own is not None and may_be_elsewhere(host, own.host):
+            return
         for _ in range(PROBES):
             while self._brokers.should_serve(life) and await refuses(host, port, PROBE_S):
                 self._brokers.refuses(life)

@@ -48,6 +48,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def may_be_elsewhere(host: str, ours: str) -> bool:
+    """Whether `host` is a loopback address and our own is none. It may be that of another machine then, and nothing
+    follows from who answers there; if both are, all brokers are on this machine."""
+    return is_loopback(host) and not is_loopback(ours)
+
+
 async def refuses(host: str, port: int, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
     """Whether this address answers that nobody listens there. No answer in time, or an address that is not there any
     more, is no refusal: what listens may still reach others."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from support.log_bench import NOW_MS, FixedClock, append
 from support.members import controller, next_process
 from support.memory_store import MemoryStore
 from support.memory_wal import MemoryWal, WalLog
+from support.peer_server import PeerServer
 
 from streamlake.broker.ownership import Partitions
 from streamlake.broker.registration import Registration
@@ -159,3 +160,17 @@ def brokers_on_several_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(Database, "is_ours_alone", False)
     monkeypatch.setattr(SimFile, "lock", lambda self: True)
     yield
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., PeerServer]]:
+    """Starts other brokers that answer messages of brokers, and no more."""
+    servers: list[PeerServer] = []
+
+    async def serve(node: int, *settings) -> PeerServer:
+        servers.append(await PeerServer(node, *settings).start())
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        await server.stop()

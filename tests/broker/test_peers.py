@@ -1,10 +1,10 @@
 """Connections to other brokers, over real sockets."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from support.peer_server import SECRET, PeerServer
+from support.peer_server import SECRET
 
 from streamlake.broker.peers import Peers
 from streamlake.cluster.brokers import Brokers
@@ -26,19 +26,6 @@ async def peers(brokers: Brokers) -> AsyncIterator[Peers]:
     yield peers
     await peers.close()
     await tasks.stop()
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., PeerServer]]:
-    servers: list[PeerServer] = []
-
-    async def serve(node: int, *settings) -> PeerServer:
-        servers.append(await PeerServer(node, *settings).start())
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        await server.stop()
 
 
 async def test_there_is_one_connection_to_a_life_of_a_broker(brokers: Brokers, peers: Peers, serve) -> None:

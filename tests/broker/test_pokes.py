@@ -1,11 +1,11 @@
 """Other brokers are told of a change, over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from support.peer_server import SECRET, PeerServer
+from support.peer_server import SECRET
 from support.wait import until
 
 from streamlake.broker import pokes as module
@@ -36,19 +36,6 @@ async def us() -> AsyncIterator[Us]:
     await us.pokes.close()
     await us.tasks.stop()
     assert us.failures == []
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Callable[..., PeerServer]]:
-    servers: list[PeerServer] = []
-
-    async def serve(node: int, *settings) -> PeerServer:
-        servers.append(await PeerServer(node, *settings).start())
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        await server.stop()
 
 
 async def test_all_that_serve_are_told_and_look(us: Us, serve) -> None:

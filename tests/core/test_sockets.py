@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from streamlake.core.errors import Invalid, Unavailable
-from streamlake.core.sockets import bind, is_loopback
+from streamlake.core.sockets import bind, is_loopback, may_be_elsewhere
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,3 +47,11 @@ def test_a_name_that_nobody_knows_names_the_hosts_key(host: str) -> None:
 )  # fmt: skip
 def test_which_addresses_are_this_machines_alone(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "ours", "expected"),
+    [("127.0.0.1", "10.0.0.1", True), ("127.0.0.1", "localhost", False), ("10.0.0.2", "10.0.0.1", False)],
+)
+def test_a_loopback_address_that_another_machine_tells(host: str, ours: str, expected: bool) -> None:
+    assert may_be_elsewhere(host, ours) is expected
