@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.server import Server, serve
+from support.txn_client import TxnClient
 from support.wire import Client, Topic
 
 CONFIG = """
@@ -67,3 +68,11 @@ def topic(client: Client) -> Topic:
 def group() -> str:
     """A name that no other test has."""
     return f"group-{next(_numbers)}"
+
+
+@pytest.fixture
+def txn(client: Client) -> TxnClient:
+    """A producer with a transactional id of its own."""
+    txn = TxnClient(client)
+    assert txn.init() == 0
+    return txn

@@ -20,13 +20,6 @@ def wide(client: Client) -> Topic:
     return client.create_topic(3)
 
 
-@pytest.fixture
-def txn(client: Client) -> TxnClient:
-    txn = TxnClient(client)
-    assert txn.init() == 0
-    return txn
-
-
 @pytest.mark.parametrize("version", [0, 3])
 def test_partitions_join(txn: TxnClient, wide: Topic, version: int) -> None:
     assert txn.add(wide, 2, 0, version=version) == [0, 0]

@@ -3,20 +3,13 @@
 import pytest
 from support.txn_client import TxnClient
 from support.wait import wait_until
-from support.wire import Client, Topic
+from support.wire import Topic
 
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.end_txn import EndTxnRequest
 
 E = ErrorCode
-
-
-@pytest.fixture
-def txn(client: Client) -> TxnClient:
-    txn = TxnClient(client)
-    assert txn.init() == 0
-    return txn
 
 
 @pytest.mark.parametrize(("commit", "state"), [(True, "CompleteCommit"), (False, "CompleteAbort")])

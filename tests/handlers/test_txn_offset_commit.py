@@ -27,13 +27,6 @@ def committed(client: Client, group: str, topic: Topic | None, stable: bool = Fa
     return [(p.committed_offset, p.error_code) for t in found.topics for p in t.partitions]
 
 
-@pytest.fixture
-def txn(client: Client) -> TxnClient:
-    txn = TxnClient(client)
-    assert txn.init() == 0
-    return txn
-
-
 @pytest.mark.parametrize("version", [0, 4])
 @pytest.mark.parametrize("commit", [True, False])
 def test_they_are_committed_with_it(txn: TxnClient, topic: Topic, group: str, version: int, commit: bool) -> None:

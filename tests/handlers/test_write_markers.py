@@ -13,8 +13,7 @@ PEER = Life(2, 1)
 @pytest.fixture
 async def broker() -> TransactionalBroker:
     broker = await TransactionalBroker().start()
-    for index in range(2):
-        assert (await broker.produce(broker.batch(), index)).error_code == 0
+    await broker.begin()
     return broker
 
 

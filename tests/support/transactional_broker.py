@@ -68,6 +68,11 @@ class TransactionalBroker:
         )
         return self
 
+    async def begin(self) -> None:
+        """A transaction in every partition."""
+        for index in range(PARTITIONS):
+            assert (await self.produce(self.batch(), index)).error_code == 0
+
     async def ask(self, key: ApiKey | BrokerKey, request: Any, version: int, peer: Any = None) -> Any:
         exchange = Exchange(request, version, peer)
         (handler,) = [h for h in (*HANDLERS, *OF_BROKERS) if h.api.key == key]
