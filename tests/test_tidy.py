@@ -33,6 +33,7 @@ TESTED_ELSEWHERE = {
     "table/commit/tools.py": "tests/table/task/test_task.py",
     "coordinator/machine.py": "tests/coordinator/test_shell.py",
     "broker/services.py": "tests/broker/test_process.py",
+    "table/rows/type_text.py": "tests/table/rows/test_hive_types.py",
 }
 
 

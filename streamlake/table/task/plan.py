@@ -31,12 +31,13 @@ from streamlake.table.commit.tools import Tools
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.port import SchemaReader, Schemas
 from streamlake.table.rows import pipeline
-from streamlake.table.rows.ddl import create_table, type_text
+from streamlake.table.rows.ddl import SPARK, create_table
 from streamlake.table.rows.flatten import value_columns
 from streamlake.table.rows.groups import RowGroup
 from streamlake.table.rows.layout import metadata_columns
 from streamlake.table.rows.partition import NotPartitionable, partition_spec, partitioning, pending_of
 from streamlake.table.rows.pipeline import Evolved, Translated
+from streamlake.table.rows.type_text import type_text
 from streamlake.table.task.control import TableSpec
 from streamlake.table.task.log_reader import LogReader
 from streamlake.table.task.names import TableName
@@ -205,7 +206,7 @@ class _Plan:
         self._parts["columns"] = [
             {
                 "name": field.name,
-                "type": type_text(field.field_type),
+                "type": type_text(field.field_type, SPARK),
                 "change": _change(known.get(field.field_id), field) if metadata is not None else "",
             }
             for field in schema.fields
@@ -285,4 +286,4 @@ def _change(before: Any, after: Any) -> str:
         return "added"
     if before.name != after.name:
         return f"renamed from {before.name}"
-    return "" if before.field_type == after.field_type else f"was {type_text(before.field_type)}"
+    return "" if before.field_type == after.field_type else f"was {type_text(before.field_type, SPARK)}"
