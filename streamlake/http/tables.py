@@ -20,7 +20,7 @@ from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.http.cluster import refusal
 from streamlake.http.iceberg import error_answer
 from streamlake.http.tokens import Tokens
-from streamlake.iceberg_rest.errors import problem_of_ours
+from streamlake.iceberg_rest.problem import problem_of_ours
 from streamlake.table.task.control import CatalogAnswer
 
 EXAMPLES = 3

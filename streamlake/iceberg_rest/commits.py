@@ -11,7 +11,8 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Identifier
 
 from streamlake.iceberg_rest import sql_commit, table_properties, tables, topic_guard
-from streamlake.iceberg_rest.errors import Problem, bad_request
+from streamlake.iceberg_rest.errors import bad_request
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import NO_CONTENT, Reply, Request, table_key
 from streamlake.iceberg_rest.sql_commit import Change
 

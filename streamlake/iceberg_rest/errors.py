@@ -1,41 +1,23 @@
-"""What is answered instead of a result: THE table from errors to HTTP status and Iceberg's exception names.
+"""What is answered for an error that a catalog raised: THE table to HTTP status and Iceberg's exception names.
 
 Clients choose what they raise by the status, and whether they send a commit again: 409 means that nothing of it landed,
-500, 502 and 504 that nobody knows, 503 that it may be sent again later. The specification calls the body an
-ErrorModel: message, type, code.
+500, 502 and 504 that nobody knows, 503 that it may be sent again later.
 """
 
 from collections.abc import Sequence
 
-import msgspec
 import requests
 import structlog
 from pydantic import ValidationError as ModelError
 from pyiceberg import exceptions as iceberg
 from sqlalchemy.exc import SQLAlchemyError
 
-from streamlake.core.errors import Conflict, Invalid, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
+from streamlake.core.errors import Invalid, StreamLakeError, Unavailable
+from streamlake.iceberg_rest.problem import Problem
 
 log = structlog.get_logger(__name__)
 
-MESSAGE_CHARS_MAX = 2000
 READS = ("GET", "HEAD")
-
-
-class Problem(Exception):
-    """An error answer in the specification's words."""
-
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-
-    def body(self) -> bytes:
-        return problem_body(self.status, self.kind, str(self))
-
-
-def problem_body(status: int, kind: str, message: str) -> bytes:
-    return msgspec.json.encode({"error": {"message": message[:MESSAGE_CHARS_MAX], "type": kind, "code": status}})
 
 
 def bad_request(message: str) -> Problem:
@@ -61,14 +43,6 @@ _KNOWN: Sequence[tuple[type[Exception], int, str]] = (
     (Unavailable, 503, "ServiceUnavailableException"),
     (Invalid, 400, "BadRequestException"),
     (ValueError, 400, "BadRequestException"),
-)
-# The first that fits, for requests that are no catalog's.
-_OURS: Sequence[tuple[type[StreamLakeError], int, str]] = (
-    (Invalid, 400, "BadRequestException"),
-    (NotFound, 404, "NotFoundException"),
-    (Conflict, 409, "ConflictException"),
-    (OutcomeUnknown, 504, "OutcomeUnknownException"),
-    (StreamLakeError, 503, "ServiceUnavailableException"),
 )
 _UNREACHABLE = (OSError, requests.RequestException, SQLAlchemyError, StreamLakeError, iceberg.RESTError)
 
@@ -97,12 +71,6 @@ def problem_of(error: Exception, method: str, path: str) -> Problem:
     return Problem(
         504, "CommitStateUnknownException", "the catalog behind this server did not answer: it may have happened"
     )
-
-
-def problem_of_ours(error: StreamLakeError) -> Problem:
-    """What to answer for an error of a request that is no catalog's."""
-    status, kind = next((status, kind) for type, status, kind in _OURS if isinstance(error, type))
-    return Problem(status, kind, str(error))
 
 
 def describe_model_error(error: ModelError) -> str:

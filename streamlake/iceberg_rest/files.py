@@ -3,7 +3,7 @@
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import LoadCredentialsResponse
 
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import NO_STORE, Reply, Request
 from streamlake.iceberg_rest.s3.access import VENDED
 from streamlake.iceberg_rest.s3.signing import SignRequest

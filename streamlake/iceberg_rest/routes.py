@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from pyiceberg.catalog import Catalog
 
 from streamlake.iceberg_rest import commits, files, namespaces, tables, views
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import Reply, Request
 from streamlake.iceberg_rest.warehouses import CONFIG, no_such_path
 

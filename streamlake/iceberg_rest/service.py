@@ -7,7 +7,8 @@ from pyiceberg.catalog import Catalog
 from streamlake.catalogs.capabilities import Capabilities
 from streamlake.core.tasks import Executor
 from streamlake.iceberg_rest import routes, tables
-from streamlake.iceberg_rest.errors import Problem, problem_of
+from streamlake.iceberg_rest.errors import problem_of
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import Request
 from streamlake.iceberg_rest.routes import Route
 from streamlake.iceberg_rest.s3.access import S3Access

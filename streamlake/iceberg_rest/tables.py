@@ -18,7 +18,8 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.typedef import Identifier
 
 from streamlake.iceberg_rest import namespaces, table_properties, topic_guard
-from streamlake.iceberg_rest.errors import Problem, bad_request
+from streamlake.iceberg_rest.errors import bad_request
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import NO_CONTENT, NO_STORE, Reply, Request, page
 from streamlake.iceberg_rest.s3.access import Grant
 from streamlake.table.commit.expiry import may_remove

@@ -25,7 +25,7 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.typedef import Identifier
 
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import Request
 from streamlake.table.commit.progress import PROGRESS, TAG
 from streamlake.table.commit.snapshot import FORMAT_VERSION

@@ -5,7 +5,7 @@ from pyiceberg.catalog.rest import ListViewsResponse
 from pyiceberg.exceptions import NoSuchViewError
 
 from streamlake.iceberg_rest import namespaces
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import Reply, Request
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
 from streamlake.catalogs.named import REST_WORDS, NamedCatalogs
-from streamlake.iceberg_rest.errors import Problem, bad_request
+from streamlake.iceberg_rest.errors import bad_request
 from streamlake.iceberg_rest.paths import VERSION
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.table.task.control import CatalogCall
 
 QUERY_FIELDS_MAX = 20

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from streamlake.core.errors import StreamLakeError
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.service import IcebergRest, refusal
 from streamlake.iceberg_rest.warehouses import Warehouses
 from streamlake.table.task.control import CatalogAnswer, CatalogCall

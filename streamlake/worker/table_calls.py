@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from streamlake.core.errors import StreamLakeError, Unavailable, describe
-from streamlake.iceberg_rest.errors import problem_body, problem_of_ours
+from streamlake.iceberg_rest.problem import problem_body, problem_of_ours
 from streamlake.table.task.control import CatalogAnswer, TableCall
 from streamlake.table.task.redrive import order_of
 from streamlake.table.task.tables import Tables

@@ -3,7 +3,7 @@
 import pytest
 from pyiceberg.catalog.rest import NamespaceResponse
 
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.request import Reply, Request, page, table_key
 
 

@@ -7,7 +7,7 @@ from support.rest_endpoint import serve
 
 from streamlake.catalogs.named import REST_WORDS
 from streamlake.iceberg_rest import namespaces, tables
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.routes import ROUTES, find
 
 TRANSACTION = "POST /v1/{prefix}/transactions/commit"

@@ -4,7 +4,7 @@ import pytest
 
 from streamlake.catalogs.config import CatalogConfig
 from streamlake.catalogs.named import NamedCatalogs
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.warehouses import Warehouses
 from streamlake.table.task.control import CatalogCall
 

@@ -17,7 +17,7 @@ from streamlake.core.clock import SystemClock
 from streamlake.core.tasks import ThreadExecutor
 from streamlake.http import iceberg
 from streamlake.http.app import HttpServer, bind
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3.access import S3Access
 from streamlake.iceberg_rest.service import IcebergRest, refusal
 from streamlake.iceberg_rest.warehouses import Warehouses

@@ -16,7 +16,7 @@ from pyiceberg.typedef import Identifier
 
 from streamlake.core.clock import Clock
 from streamlake.iceberg_rest import paths
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3 import credentials
 from streamlake.iceberg_rest.s3.credentials import ShortLived
 from streamlake.iceberg_rest.s3.place import Place, place_of

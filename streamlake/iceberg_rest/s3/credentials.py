@@ -9,7 +9,7 @@ import structlog
 from pyiceberg.io import S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN
 
 from streamlake.core.clock import Clock
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3.place import Place
 from streamlake.iceberg_rest.s3.store import Store
 from streamlake.table.task.control import S3AccessSettings

@@ -19,7 +19,8 @@ from xml.etree import ElementTree
 import requests
 from pydantic import BaseModel, Field
 
-from streamlake.iceberg_rest.errors import Problem, bad_request
+from streamlake.iceberg_rest.errors import bad_request
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3.place import Place, is_plain
 from streamlake.iceberg_rest.s3.store import Store, host_of
 

@@ -10,7 +10,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from support.rest_endpoint import serve
 from support.seaweedfs import SeaweedFS
 
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3.access import LOADED_KNOWN_S, SIGNED, STAGED_KNOWN_S, VENDED, S3Access
 from streamlake.iceberg_rest.s3.place import Place
 from streamlake.table.task.control import S3AccessSettings

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from support.seaweedfs import SeaweedFS
 
 from streamlake.core.clock import SystemClock
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3 import credentials as module
 from streamlake.iceberg_rest.s3.credentials import LIFETIME_S, ShortLived, can_be_named, policy_of
 from streamlake.iceberg_rest.s3.place import Place

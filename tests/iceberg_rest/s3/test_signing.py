@@ -21,7 +21,7 @@ from pyiceberg.io.fsspec import S3V4RestSigner
 from support.rest_endpoint import Endpoint, serve
 from support.seaweedfs import SeaweedFS
 
-from streamlake.iceberg_rest.errors import Problem
+from streamlake.iceberg_rest.problem import Problem
 from streamlake.iceberg_rest.s3.place import Place
 from streamlake.iceberg_rest.s3.signing import Signer, SignRequest
 from streamlake.iceberg_rest.s3.store import Store
