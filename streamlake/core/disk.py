@@ -54,6 +54,11 @@ class Disk(Protocol):
         """Open for reading and writing; FileNotFoundError unless it exists or `create`."""
         ...
 
+    def read_cached(self, path: str, size: int, offset: int) -> memoryview | None:
+        """`size` bytes of a file if the system has all of them in memory. None if not, or if that cannot be told: this
+        never waits for the disk."""
+        ...
+
     def makedirs(self, path: str) -> None:
         """Create the directory and its parents, durably; no error if it exists."""
         ...
@@ -87,6 +92,7 @@ IOV_MAX = 1024
 DIRECT_BYTES = 512 * 1024  # of one write past the page cache: what syncs of others may have to wait for
 ZEROS = mmap.mmap(-1, DIRECT_BYTES)  # aligned to pages, as O_DIRECT wants it
 O_DIRECT = getattr(os, "O_DIRECT", None)  # Linux
+RWF_NOWAIT = getattr(os, "RWF_NOWAIT", None)  # Linux
 BLOCK_BYTES = 4096
 DIRECT_MIN_BYTES = 4 << 20  # smaller files are soon written, and perhaps soon read
 
@@ -217,6 +223,24 @@ class RealDisk:
 
     def open(self, path: str, *, create: bool = False) -> RealFile:
         return RealFile(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0))
+
+    def read_cached(self, path: str, size: int, offset: int) -> memoryview | None:
+        if RWF_NOWAIT is None or size == 0:
+            return None
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            # The system reads ahead, so that the last byte comes last: without it no memory is taken.
+            if os.preadv(fd, [bytearray(1)], offset + size - 1, RWF_NOWAIT) == 0:
+                return None
+            data = memoryview(bytearray(size))
+            return data if os.preadv(fd, [data], offset, RWF_NOWAIT) == size else None
+        except OSError:  # it would have to wait, or the file system cannot tell
+            return None
+        finally:
+            os.close(fd)
 
     def makedirs(self, path: str) -> None:
         path = os.path.abspath(path)

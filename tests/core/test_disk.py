@@ -62,6 +62,38 @@ def test_real_pwrite_goes_on_after_a_short_write(tmp_path: Path, monkeypatch: py
     assert file.pread(9, 0) == b"\0abcdefgh"
 
 
+def test_what_is_in_memory_is_read_without_waiting(tmp_path: Path) -> None:
+    """Where the file system can tell."""
+    disk, path = RealDisk(), str(tmp_path / "a")
+    file = disk.open(path, create=True)
+    file.pwrite([b"0123456789"], 0)
+    assert disk.read_cached(path, 4, 3) in (b"3456", None)
+    assert disk.read_cached(path, 4, 7) is None, "the file ends before"
+    assert disk.read_cached(path, 4, 20) is None
+    assert disk.read_cached(str(tmp_path / "none"), 1, 0) is None
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EOPNOTSUPP, errno.EIO])
+def test_what_is_not_in_memory_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    asked: list[int] = []
+
+    def preadv(_fd: int, buffers: list[bytearray], _offset: int, _flags: int) -> int:
+        asked.append(sum(map(len, buffers)))
+        raise OSError(code, "not now")
+
+    disk, path = RealDisk(), str(tmp_path / "a")
+    disk.open(path, create=True).pwrite([bytes(1000)], 0)
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert disk.read_cached(path, 1000, 0) is None and asked == [1]
+
+
+def test_half_of_it_in_memory_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "preadv", lambda _fd, buffers, _offset, _flags: max(1, len(buffers[0]) // 2))
+    disk, path = RealDisk(), str(tmp_path / "a")
+    disk.open(path, create=True).pwrite([bytes(1000)], 0)
+    assert disk.read_cached(path, 1000, 0) is None
+
+
 def test_is_full() -> None:
     assert is_full(OSError(errno.ENOSPC, ""))
     assert is_full(OSError(errno.EDQUOT, ""))

@@ -129,6 +129,9 @@ class MountedDisk:
         file = self._at(path).open(path, create=create)
         return file if self._at(path) is self._own else _WithoutLock(file)
 
+    def read_cached(self, path: str, size: int, offset: int) -> None:
+        self._at(path).read_cached(path, size, offset)
+
     def makedirs(self, path: str) -> None:
         self._at(path).makedirs(path)
 

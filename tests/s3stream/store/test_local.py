@@ -1,9 +1,10 @@
 """LocalStore: the contract on both disks, and what is left after a failure or a power cut at every single step."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from contracts.objectstore_contract import ObjectStoreContract, keys
@@ -13,6 +14,7 @@ from streamlake.core.disk import RealDisk
 from streamlake.core.errors import Exists, Full, Invalid, NotFound, OutcomeUnknown, StreamLakeError, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor, ThreadExecutor
+from streamlake.s3stream.store import local
 from streamlake.s3stream.store.local import LocalStore
 
 
@@ -281,3 +283,52 @@ async def test_what_goes_through_is_counted() -> None:
     await store.delete(["a", "b"])
     counted = (store.puts, store.gets, store.lists, store.deletes, store.bytes_in, store.bytes_out)
     assert counted == (2, 2, 1, 2, 6, 5)
+
+
+class CountingExecutor(InlineExecutor):
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, fn: Callable[..., Any], *args: Any) -> Any:
+        self.runs += 1
+        return await super().run(fn, *args)
+
+
+async def test_what_the_system_has_in_memory_is_read_without_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the first time, as to open the file may read from the disk; and not if it is much."""
+    cached: list[tuple[int, int]] = []
+
+    class Disk(RealDisk):
+        def read_cached(self, path: str, size: int, offset: int) -> memoryview | None:
+            cached.append((size, offset))
+            with open(path, "rb") as file:
+                return memoryview(file.read()[offset : offset + size])
+
+    monkeypatch.setattr(local, "CACHED_BYTES_MAX", 4)
+    executor = CountingExecutor()
+    store = await LocalStore.open(str(tmp_path / "objects"), Disk(), executor, Ids())
+    await store.put("a/b", [b"0123456789"])
+    executor.runs = 0
+    assert await store.get_range("a/b", 2, 3) == b"234" and (executor.runs, cached) == (1, [])
+    assert await store.get_range("a/b", 2, 3) == b"234" and (executor.runs, cached) == (1, [(3, 2)])
+    assert await store.get_range("a/b", 2, 5) == b"23456" and (executor.runs, cached) == (2, [(3, 2)])
+    assert (store.gets, store.bytes_out) == (3, 11)
+
+
+async def test_what_is_not_in_memory_is_read_in_a_thread(tmp_path: Path) -> None:
+    class Disk(RealDisk):
+        def read_cached(self, path: str, size: int, offset: int) -> None:
+            return None
+
+    executor = CountingExecutor()
+    store = await LocalStore.open(str(tmp_path / "objects"), Disk(), executor, Ids())
+    await store.put("a/b", [b"0123456789"])
+    executor.runs = 0
+    for _ in range(2):
+        assert await store.get_range("a/b", 2, 3) == b"234"
+    assert executor.runs == 2
+    await store.delete(["a/b"])
+    with pytest.raises(NotFound):
+        await store.get_range("a/b", 2, 3)

@@ -113,6 +113,9 @@ class SimDisk:
             self._change(path, {path: inode})
         return SimFile(self, inode, path)
 
+    def read_cached(self, path: str, size: int, offset: int) -> None:
+        """All is read from the platters."""
+
     def makedirs(self, path: str) -> None:
         path = self._enter("makedirs", path)
         while path not in self._platters.directories:
