@@ -102,7 +102,7 @@ rck: $(STAMP) ## Apache Iceberg's REST Compatibility Kit against our REST catalo
 fuzz: $(STAMP) ## hostile bytes for every parser, on all cores (SECONDS=300)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(SECONDS),300)
 
-bench-%: $(STAMP) ## one benchmark: produce compression latency fetch table commits e2e partitions store_requests moves failover; JSON and PNG in bench/results
+bench-%: $(STAMP) ## one benchmark: produce compression latency fetch table commits e2e partitions store_requests moves failover transactions; JSON and PNG in bench/results
 	$(BIN)/python bench/$*.py $(ARGS)
 
 kernels: $(STAMP) ## how much faster the compiled kernels are than their plain twins, in one run

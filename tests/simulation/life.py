@@ -428,7 +428,7 @@ def run_seed(seed: str, *, keep_trace: bool = False, plan: Plan | None = None) -
     _prepare()
     trace = Trace(keep=keep_trace)
     loop = SimLoop(seed, order="processes", trace=trace, steps_max=STEPS_MAX)
-    drawn = plan or draw_plan(loop.derived)
+    drawn = plan or draw_plan(seed)
     outcome = Outcome(seed, drawn)
     life: Life | None = None
 

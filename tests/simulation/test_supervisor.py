@@ -16,7 +16,7 @@ from streamlake.core.errors import Unavailable
 
 def in_life(main: Callable[[Life], Coroutine[Any, Any, Any]], **changes: Any) -> None:
     loop = SimLoop(1)
-    drawn = draw_plan(loop.derived)
+    drawn = draw_plan(str(loop.seed))
     defaults: dict[str, Any] = {"embedded": False, "severity": "calm", "tables": False, "wals": ("object",)}
     plan: Plan = replace(drawn, **{**defaults, **changes})
 

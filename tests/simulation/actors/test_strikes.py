@@ -30,7 +30,7 @@ def test_a_strike_comes_about(kind: str, wals: tuple[str, ...]) -> None:
     loop = SimLoop(7)
     calm: dict[str, Any] = {"embedded": False, "severity": "calm", "tables": True, "groups": True, "pace": 0.5}
     struck: dict[str, Any] = {"brokers": 3, "wals": wals, "strikes": (kind,)}
-    plan: Plan = replace(draw_plan(loop.derived), linger_ms=5, request_timeout_s=5.0, **calm, **struck)
+    plan: Plan = replace(draw_plan(str(loop.seed)), linger_ms=5, request_timeout_s=5.0, **calm, **struck)
 
     async def live() -> bool:
         life = Life(loop, plan)

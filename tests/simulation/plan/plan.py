@@ -7,7 +7,6 @@ What was added when brokers became many is drawn from a source of its own, so th
 broker stayed what they were.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -62,8 +61,13 @@ class Plan:
     transactions: bool = False
 
 
-def draw_plan(derived: Callable[[str], Random]) -> Plan:
-    """`derived`: makes sources of chance by name, from the seed."""
+def draw_plan(seed: str) -> Plan:
+    """The lives `15`, `15.1`, `15.2` have one plan, and differ in all other chance."""
+    root = seed.partition(".")[0]
+
+    def derived(name: str) -> Random:
+        return Random(f"{root}/{name}")
+
     random = derived("plan")
     embedded = random.random() < 0.25
     tables = random.random() < 0.6

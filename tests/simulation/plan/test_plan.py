@@ -1,7 +1,5 @@
 """What plans draw: every kind of trouble exists, and what belongs to clusters is met often enough, and not everywhere."""
 
-from random import Random
-
 import pytest
 from simulation.actors.strikes import Strikes
 from simulation.actors.trouble import Trouble
@@ -10,7 +8,7 @@ from simulation.plan.plan import LOCAL_WAL, Plan, draw_plan
 
 
 def plans(count: int = 400) -> list[Plan]:
-    return [draw_plan(lambda name, seed=seed: Random(f"{seed}/{name}")) for seed in range(count)]  # type: ignore[misc]
+    return [draw_plan(str(seed)) for seed in range(count)]
 
 
 def test_a_plan_is_a_function_of_its_seed() -> None:
