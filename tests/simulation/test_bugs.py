@@ -13,8 +13,8 @@ from simulation import run
 from simulation.bugs import BUGS, found
 
 LIVED_S = 540.0  # far more than a life takes; pytest ends a test soon after
-BEGUN_S = 300.0  # no further life is begun later
-LIVES_MAX = 16
+BEGUN_S = 240.0  # no further life is begun later
+LIVES_MAX = 60
 # A life whose plan suits the bug: it finds it, and is clean without it. What lives find changes with what is simulated,
 # to the instant: then other lives of the same plan are tried, 15.1 after 15. Note the one that finds it here: it is
 # found sooner then. `make bugs` tells of other plans.
