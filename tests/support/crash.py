@@ -1,11 +1,12 @@
-"""kill -9 of server and worker, again and again, while clients produce and tables commit; then everything is compared.
+"""kill -9 of server, worker and a copying client, again and again, under load; then everything is compared.
 
 `python tests/support/crash.py --wal file --rounds 10` (make crash). With `--wal object` all state is in a SeaweedFS bucket
 and a PostgreSQL server, and every start of the server finds an empty directory. The judge is independent of our code: confluent-kafka reads the
 topic, DuckDB the Iceberg files. Checked:
 - every record that was acknowledged is in the log at the offset that was acknowledged, with its value;
 - offsets have no gap and no repeat; an idempotent producer's records are there once, in order;
-- the table holds every log position exactly once, with the same values.
+- a topic that is copied in transactions (support/exactly_once_copy.py) is in its copy once, in order;
+- each table holds every log position exactly once, with the same values: of the copy those of committed transactions.
 """
 
 import argparse
@@ -24,19 +25,28 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.exactly_once_copy import COPIER, Copier
 from support.postgres import Postgres
 from support.seaweedfs import SeaweedFS
 from support.server import Server
 from support.steady_load import QUIET
-from support.wait import DEADLINE_S
+from support.wait import DEADLINE_S, wait_until
 
 from streamlake.cli import demo
 from streamlake.lake import sql
 
 PARTITIONS = 3
-VICTIMS = ("server", "worker", "server", "both")
+VICTIMS = ("server", "worker", "copier", "server", "both")
+SOURCE, COPY = "idempotent", "copy"
 CONFIG = """
 [storage]
 wal_segment_bytes = 1048576
@@ -167,25 +177,31 @@ def run(folder: Path, rounds: int, seed: int, wal: str = "file", say: Any = prin
 
 def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> dict[str, int]:
     bootstrap = home.server.bootstrap
-    topics = ["idempotent", "plain"]
+    topics = [SOURCE, "plain"]
     admin = AdminClient({**QUIET, "bootstrap.servers": bootstrap})
     table = {
         "streamlake.table.enable": "true",
         "streamlake.table.convert.value.type": "string",
         "streamlake.table.commit.interval.ms": "200",
     }
-    for future in admin.create_topics([NewTopic(t, PARTITIONS, config=table) for t in topics]).values():
+    for future in admin.create_topics([NewTopic(t, PARTITIONS, config=table) for t in (*topics, COPY)]).values():
         future.result(DEADLINE_S)
-    loads = [Load(bootstrap, t, t == "idempotent") for t in topics]
+    loads = [Load(bootstrap, t, t == SOURCE) for t in topics]
+    copier = Copier(bootstrap, SOURCE, COPY)
     threads = [threading.Thread(target=load.run) for load in loads]
     for thread in threads:
         thread.start()
+    copier.start()
     killed: Counter[str] = Counter()
     try:
         for number in range(rounds):
             time.sleep(rng.uniform(0.5, 3.0))
             victim = VICTIMS[number % len(VICTIMS)]
-            kill(home, victim, killed)
+            if victim == "copier":
+                copier.kill()
+                killed["copier"] += 1
+            else:
+                kill(home, victim, killed)
             acked = sum(len(x.acked) for x in loads)
             say(f"round {number + 1}/{rounds}: killed {victim}, {acked:,} records acked so far")
         time.sleep(1)
@@ -194,7 +210,14 @@ def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> 
             load.stop.set()
         for thread in threads:
             thread.join()
+        if sys.exception() is not None:
+            copier.stop()
     logs = {load.topic: check_log(home.server, load) for load in loads}
+    try:
+        wait_until(lambda: is_copied(admin, logs[SOURCE]), lambda: f"not copied: {copier.lives} lives of the copier")
+    finally:
+        copier.stop()
+    logs[COPY] = check_copy(home.server, logs[SOURCE])
     for topic, log in logs.items():
         check_table(home, topic, log)
     assert home.server.stop() == 0, home.server.log[-3000:]
@@ -204,6 +227,7 @@ def campaign(home: Disk | Bucket, rounds: int, rng: random.Random, say: Any) -> 
         "log": sum(len(log) for log in logs.values()),
         "server kills": killed["server"],
         "worker kills": killed["worker"],
+        "copier kills": killed["copier"],
     }
 
 
@@ -250,6 +274,51 @@ def run_demo(data_dir: Path, seed: int, say: Any = print) -> None:
     )  # raises unless all five tables equal their topics and sources
     assert server.stop() == 0, server.log[-3000:]
     say(f"the demo's tables equal their topics after {killed['server']} server and {killed['worker']} worker kills")
+
+
+def is_copied(admin: AdminClient, source: dict[tuple[int, int], str]) -> bool:
+    """The copier has committed offsets behind all records: so all of its transactions before are over."""
+    wanted = [TopicPartition(SOURCE, partition) for partition in range(PARTITIONS)]
+    group = ConsumerGroupTopicPartitions(COPIER, wanted)
+    try:
+        committed = admin.list_consumer_group_offsets([group], require_stable=True)[COPIER].result(DEADLINE_S)
+    except KafkaException:
+        return False  # offsets of a transaction that is not over
+    behind = {where.partition: where.offset for where in committed.topic_partitions}
+    ends = Counter(partition for partition, _ in source)
+    return all(behind[partition] == ends[partition] for partition in range(PARTITIONS))
+
+
+def check_copy(server: Server, source: dict[tuple[int, int], str]) -> dict[tuple[int, int], str]:
+    """The copy as a reader of committed records sees it."""
+    log: dict[tuple[int, int], str] = {}
+    consumer = Consumer(
+        {
+            **QUIET, "bootstrap.servers": server.bootstrap, "group.id": "check of the copy", "enable.auto.commit": False,
+            "isolation.level": "read_committed", "enable.partition.eof": True,
+        }
+    )  # fmt: skip
+    try:
+        consumer.assign([TopicPartition(COPY, partition, 0) for partition in range(PARTITIONS)])
+        left = set(range(PARTITIONS))
+        while left:
+            message = consumer.poll(DEADLINE_S)
+            assert message is not None, f"the copy gives no end of partitions {left}"
+            if message.error() is None:
+                log[message.partition(), message.offset()] = message.value().decode()
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                left.discard(message.partition())
+    finally:
+        consumer.close()
+    for partition in range(PARTITIONS):
+        original = [value for (p, _), value in sorted(source.items()) if p == partition]
+        copied = [value for (p, _), value in sorted(log.items()) if p == partition]
+        assert copied == original, (
+            f"{COPY}[{partition}] has {len(copied)} records and its source {len(original)}; the first that differ: "
+            f"{next(pair for pair in itertools.zip_longest(copied, original) if pair[0] != pair[1])}"
+        )
+    return log
 
 
 def check_log(server: Server, load: Load) -> dict[tuple[int, int], str]:
