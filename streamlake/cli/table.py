@@ -183,9 +183,11 @@ def _show_plan(plan: dict[str, Any]) -> None:
             line("column", f"{column['name']} {column['type']}: {column['change']}")
     if sample := plan.get("sample"):
         dead = ", ".join(f"{count:,} {reason}" for reason, count in sample["dead_letters"].items())
+        left = f", {sample['tombstones']:,} tombstones left out" if sample["tombstones"] else ""
         line(
             "sample",
-            f"{sample['records']:,} of {sample['of']:,} records: {sample['rows']:,} rows" + (dead and f", {dead}"),
+            f"{sample['records']:,} of {sample['of']:,} records: {sample['rows']:,} rows{left}"
+            + (dead and f", {dead}"),
         )
         for example in sample["examples"].values():
             line("", example)

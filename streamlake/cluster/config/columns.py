@@ -52,5 +52,9 @@ AUTOMQ = Layout(
 )
 LAYOUTS: Mapping[str, Layout] = {layout.name: layout for layout in (STREAMLAKE, AUTOMQ)}
 
+# Beside the columns of a row that a change is about (transform.value.type = flatten_debezium).
+OP, OP_TIME, OP_SOURCE = "_op", "_op_ts", "_source"
+CHANGE_COLUMNS: Mapping[str, str] = {OP: TEXT, OP_TIME: TIME}  # of which the kind is known
+
 # Of all layouts: the layout of a topic may change.
 OWN_COLUMNS = frozenset().union(*(layout.roots for layout in LAYOUTS.values()))

@@ -239,12 +239,9 @@ def number(low: float, high: float) -> Parser:
     return parse
 
 
-def one_of(*choices: str, not_yet: Sequence[str] = ()) -> Parser:
-    """One of `choices`. Values of `not_yet` exist in Kafka or AutoMQ, and get an error of their own."""
+def one_of(*choices: str) -> Parser:
 
     def parse(value: str) -> str:
-        if value in not_yet:
-            raise ValueError(f"is not implemented yet; use {' or '.join(choices)}")
         if value not in choices:
             raise ValueError(f"must be {' or '.join(choices)}")
         return value

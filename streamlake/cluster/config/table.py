@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from streamlake.cluster.config.columns import BYTES, LAYOUTS, NESTED, NUMBER, STREAMLAKE, TEXT, TIME
+from streamlake.cluster.config.columns import BYTES, CHANGE_COLUMNS, LAYOUTS, NESTED, NUMBER, STREAMLAKE, TEXT, TIME
 from streamlake.cluster.config.definition import (
     INT32_MAX,
     ConfigDef,
@@ -96,7 +96,7 @@ class TableSettings:
     commit_interval_ms: int
     convert_value: str  # of CONVERT_TYPES
     convert_key: str
-    transform_value: str  # none, flatten
+    transform_value: str  # none, flatten, flatten_debezium
     partition_by: tuple[PartitionBy, ...]
     layout: str  # of LAYOUTS
     errors_tolerance: str  # none, invalid_data, all
@@ -127,13 +127,22 @@ class TableSettings:
             latest_value=_latest(texts, "value"),
             latest_key=_latest(texts, "key"),
         )
-        if settings.transform_value == "flatten" and not CONVERT_TYPES[settings.convert_value].by_schema:
+        if settings.flattens and not CONVERT_TYPES[settings.convert_value].by_schema:
             by_schema = " or ".join(name for name, found in CONVERT_TYPES.items() if found.by_schema)
             raise Invalid(
-                f"{PREFIX}transform.value.type = flatten needs records with fields: "
+                f"{PREFIX}transform.value.type = {settings.transform_value} needs records with fields: "
                 f"set {PREFIX}convert.value.type = {by_schema} too (it is {settings.convert_value})"
             )
         return settings
+
+    @property
+    def flattens(self) -> bool:
+        """Whether the columns of the table are fields of the value."""
+        return self.transform_value != "none"
+
+    @property
+    def unwraps_debezium(self) -> bool:
+        return self.transform_value == "flatten_debezium"
 
     def refused_partition(self) -> str:
         """Why an item of `partition_by` is impossible for any record; "" if none is. Items that depend on a schema are
@@ -147,7 +156,7 @@ class TableSettings:
                 return f"{PREFIX}partition.by: {item} is not possible, because {item.column} is {kind}{use}"
             root = name.partition(".")[0]
             of_a_schema = any(name == s or name.startswith(s + ".") for s in self._columns_of_schemas())
-            flattened = self.transform_value == "flatten" and root not in columns
+            flattened = self.flattens and root not in columns
             if kind is None and not (of_a_schema or flattened):
                 return f"{PREFIX}partition.by: {item} is not possible, because there will be no column {item.column}"
         return ""
@@ -155,7 +164,8 @@ class TableSettings:
     def _known_columns(self) -> dict[str, str]:
         """The kinds of the columns, in words, as far as the configs determine them."""
         kinds = ((path, convert.column) for path, convert in self._converted())
-        return {**LAYOUTS[self.layout].columns, **{path: kind for path, kind in kinds if kind is not None}}
+        beside = CHANGE_COLUMNS if self.unwraps_debezium else {}
+        return {**LAYOUTS[self.layout].columns, **beside, **{path: kind for path, kind in kinds if kind is not None}}
 
     def _columns_of_schemas(self) -> list[str]:
         """The columns whose kind a schema determines."""
@@ -353,8 +363,9 @@ TABLE_CONFIGS = (
         "transform.value.type",
         ConfigType.STRING,
         "none",
-        one_of("none", "flatten", not_yet=("flatten_debezium",)),
-        "flatten: the value's fields become columns of the table.",
+        one_of("none", "flatten", "flatten_debezium"),
+        "flatten: the value's fields become columns of the table. flatten_debezium: those of the row that a change of "
+        "Debezium is about, with _op, _op_ts and _source.",
     ),
     _config(
         "partition.by",

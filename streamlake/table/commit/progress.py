@@ -19,6 +19,7 @@ PROGRESS = "streamlake.progress"
 TAG = "streamlake"
 VERSION = 1
 DEAD_LETTER = "dead_letter"
+TOMBSTONE = "tombstone"  # of changes (rows/debezium.py); elsewhere a record without a value is a row
 DELETED = "deleted_before_translation"
 
 T = TypeVar("T")
@@ -26,8 +27,8 @@ T = TypeVar("T")
 
 class Progress(msgspec.Struct, frozen=True):
     """`next[p]` is the next log position of partition p. `skipped` counts positions without a row, by reason:
-    control, aborted, compacted, deleted_before_translation, dead_letter. Rows of the table = sum(next) - sum(skipped).
-    `number` grows with each change, so that no two commits of one epoch carry the same progress."""
+    control, aborted, compacted, deleted_before_translation, dead_letter, tombstone. Rows of the table = sum(next) -
+    sum(skipped). `number` grows with each change, so that no two commits of one epoch carry the same progress."""
 
     cluster_id: str
     topic: str

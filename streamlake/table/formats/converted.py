@@ -22,6 +22,7 @@ class Reason(StrEnum):
     INVALID_VALUE = "invalid_value"
     INVALID_KEY = "invalid_key"
     INVALID_HEADER = "invalid_header"
+    INVALID_ENVELOPE = "invalid_envelope"
     INVALID_BATCH = "invalid_batch"
     UNKNOWN_SCHEMA = "unknown_schema"
     UNSUPPORTED_SCHEMA = "unsupported_schema"
@@ -29,7 +30,9 @@ class Reason(StrEnum):
 
 
 # What `errors.tolerance = invalid_data` lets pass; the others are errors of the schema, for `all`.
-INVALID_DATA = frozenset({Reason.INVALID_VALUE, Reason.INVALID_KEY, Reason.INVALID_HEADER, Reason.INVALID_BATCH})
+INVALID_DATA = frozenset(
+    {Reason.INVALID_VALUE, Reason.INVALID_KEY, Reason.INVALID_HEADER, Reason.INVALID_ENVELOPE, Reason.INVALID_BATCH}
+)
 
 
 @dataclass(frozen=True, slots=True)

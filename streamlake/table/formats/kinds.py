@@ -41,6 +41,10 @@ SCHEMA_KINDS: Mapping[str, Compile] = {
 }
 
 
+def converter(convert_type: str, wanted: Conversion) -> Convert:
+    return CONVERT_TYPES[convert_type](wanted)
+
+
 def compile_reader(schema: WriterSchema) -> SchemaReader:
     """Raises Invalid, saying why values of this schema cannot go to a table."""
     compile = SCHEMA_KINDS.get(schema.kind)

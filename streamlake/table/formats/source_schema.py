@@ -39,6 +39,11 @@ class SourceUnion(SourceStruct):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceChange(SourceStruct):
+    """A change of a row: first the row, a record; then what stands beside the row's columns, each a column of ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceList:
     element: "SourceType"
 

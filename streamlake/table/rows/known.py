@@ -33,7 +33,7 @@ from streamlake.table.rows.field_map import FieldMap, key_of
 def known_columns(schema: Schema, fields: FieldMap, settings: TableSettings) -> Mapping[str, SourceType]:
     """By key. Columns that no key is bound to are known by their names: a key of that name would be bound to them."""
     known = _Known(schema, fields)
-    if settings.transform_value == "flatten":
+    if settings.flattens:
         ours = {id for key, id in fields.items() if key.startswith(f"{ROW}/")}
         top = StructType(*(field for field in schema.fields if field.field_id not in ours))
         return {field.segment: field.type for field in known.struct(VALUE, top).fields}

@@ -26,12 +26,12 @@ from streamlake.cluster.config.table import TableSettings
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.converted import Reason, RowError, row_errors
 from streamlake.table.formats.json.infer import Inference
-from streamlake.table.formats.kinds import CONVERT_TYPES, Conversion
+from streamlake.table.formats.kinds import Conversion, converter
 from streamlake.table.formats.port import Schemas
 from streamlake.table.formats.resolve import RoundSchemas
 from streamlake.table.formats.source_schema import SourceColumn
+from streamlake.table.rows import debezium, field_map, writer
 from streamlake.table.rows import evolve as evolution
-from streamlake.table.rows import field_map, writer
 from streamlake.table.rows.evolve import CurrentTable, Evolution, Incompatible, renumbered
 from streamlake.table.rows.field_map import FieldMap
 from streamlake.table.rows.groups import RowGroup, row_groups
@@ -54,6 +54,7 @@ class Translated:
     groups: tuple[RowGroup, ...]
     dead: tuple[RowError, ...]
     rest_rows: int = 0  # see Converted
+    tombstones: int = 0  # that were left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +77,24 @@ def translate(
     topic: str,
     dead_offsets: Collection[tuple[int, int]] = frozenset(),
     metadata: TableMetadata | None = None,
+    leave_tombstones: bool = True,
 ) -> Translated:
     """`records`: a pa.Table of record.arrow.RECORDS_SCHEMA and an int32 column `partition`. Rows whose (partition,
-    offset) is in `dead_offsets` are finally dead and left out. `metadata`: of the table, if there is one. Raises
-    Unavailable if the registry is down, and Corrupt for a bad field map."""
+    offset) is in `dead_offsets` are finally dead and left out. `metadata`: of the table, if there is one.
+    `leave_tombstones`: of changes; else they are errors. Raises Unavailable if the registry is down, and Corrupt for a
+    bad field map."""
     records = _without(records, dead_offsets)
+    alive = len(records)
+    if settings.unwraps_debezium and leave_tombstones and records["value"].null_count:
+        records = records.filter(pc.is_valid(records["value"]))
     asked = RoundSchemas(schemas)
     inference = _inference(metadata, settings)
     latest, of_key = settings.latest_value, settings.latest_key
-    convert_value = CONVERT_TYPES[settings.convert_value](
-        Conversion(inference, latest.subject or f"{topic}-value", latest.message)
-    )
-    convert_key = CONVERT_TYPES[settings.convert_key](
-        Conversion(inference, of_key.subject or f"{topic}-key", of_key.message)
+    of_value = Conversion(inference, latest.subject or f"{topic}-value", latest.message)
+    make = debezium.converter if settings.unwraps_debezium else converter
+    convert_value = make(settings.convert_value, of_value)
+    convert_key = converter(
+        settings.convert_key, Conversion(inference, of_key.subject or f"{topic}-key", of_key.message)
     )
     groups: list[RowGroup] = []
     dead: list[RowError] = []
@@ -100,13 +106,12 @@ def translate(
         piece = piece.set_column(piece.schema.get_field_index("headers"), "headers", headers)
         # A row has one reason: the value's, if any, or else the key's.
         errors = {error.row: error for error in (*header_errors, *key.errors, *value.errors)}
-        flatten = settings.transform_value == "flatten"
-        found = row_groups(piece, value, key, errors, topic=topic, layout=settings.layout, flatten=flatten)
+        found = row_groups(piece, value, key, errors, topic=topic, layout=settings.layout, flatten=settings.flattens)
         groups += [replace(group, rows=pc.add(group.rows, start)) for group in found]
         dead += [replace(errors[row], row=start + row) for row in sorted(errors)]
         start += len(piece)
         rest_rows += value.rest_rows
-    return Translated(topic, records, tuple(groups), tuple(dead), rest_rows)
+    return Translated(topic, records, tuple(groups), tuple(dead), rest_rows, alive - len(records))
 
 
 def evolve(

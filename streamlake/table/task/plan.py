@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from streamlake.table.commit.snapshot import check_format
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.port import SchemaReader, Schemas
-from streamlake.table.rows import pipeline
+from streamlake.table.rows import debezium, pipeline
 from streamlake.table.rows.ddl import SPARK, create_table
 from streamlake.table.rows.flatten import value_columns
 from streamlake.table.rows.groups import RowGroup
@@ -183,11 +184,14 @@ class _Plan:
                 self._warnings.append(text)
                 return empty
             raise Invalid(text) from None
-        flatten, column = settings.transform_value == "flatten", LAYOUTS[settings.layout].value
+        flatten, column = settings.flattens, LAYOUTS[settings.layout].value
         batch = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in SCHEMA], schema=SCHEMA)
         metadata = metadata_columns(settings.layout, self._topic, _with_text_headers(batch), None)
         groups = []
-        for group in read.groups:
+        found = list(read.groups)
+        if settings.unwraps_debezium:
+            found = list(chain.from_iterable(debezium.changes(group)[0] for group in found))
+        for group in found:
             columns = [*value_columns(group.type, group.values, flatten=flatten, column=column), *metadata]
             groups.append(RowGroup(group.rows, tuple(c for c, _ in columns), tuple(a for _, a in columns)))
         return Translated(self._topic, empty.records, tuple(groups), ())
@@ -229,7 +233,8 @@ class _Plan:
         self._parts["sample"] = {
             "records": len(self._sample.records),
             "of": self._sample.positions,
-            "rows": len(self._sample.records) - len(evolved.dead),
+            "rows": len(translated.records) - len(evolved.dead),
+            "tombstones": translated.tombstones,
             "dead_letters": dict(reasons),
             "examples": dict(list(shown.items())[:ERRORS_SHOWN]),
             "bad_batches": self._sample.bad_batches,

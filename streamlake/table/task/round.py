@@ -78,9 +78,10 @@ class Round:
         """The bad batches that are not dead letters already."""
         return [(p, batch) for p, batch in self.bad_batches if (p, batch.last_offset) not in settled]
 
-    def check_account(self, rows: int, dead_rows: int) -> None:
-        """Every position between start and end must be accounted for, or the round must not be committed."""
+    def check_account(self, rows: int, rowless: int) -> None:
+        """Every position between start and end must be accounted for, or the round must not be committed. `rowless`:
+        of the records that were read, those without a row."""
         advance = sum(position - self.start.position(p) for p, position in self.positions.items())
-        accounted = rows + dead_rows + self.dead_positions + sum(self.skipped.values())
+        accounted = rows + rowless + self.dead_positions + sum(self.skipped.values())
         if advance != accounted:
             raise AssertionError(f"a round of {advance} positions accounts for {accounted}: nothing was committed")

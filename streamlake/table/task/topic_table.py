@@ -27,7 +27,7 @@ from streamlake.table.commit.committer import Committer
 from streamlake.table.commit.health import unreadable
 from streamlake.table.commit.iceberg import Change, IcebergTable
 from streamlake.table.commit.machine import Owner
-from streamlake.table.commit.progress import DEAD_LETTER, Progress, rowless
+from streamlake.table.commit.progress import DEAD_LETTER, TOMBSTONE, Progress, rowless
 from streamlake.table.commit.tools import Tools
 from streamlake.table.formats.converted import INVALID_DATA, Reason, RowError
 from streamlake.table.rows import pipeline
@@ -173,9 +173,9 @@ class TopicTable:
             evolved = await self._create(evolved, translated)
             self._check_tolerance(translated, evolved, bad_batches)  # somebody else may have created the table
         files, partitioned = await run(self._write, translated, evolved) if self.main.table is not None else ([], None)
-        dead = len(evolved.dead) + len(records) - len(translated.records)
-        done.check_account(sum(file.rows for file in files), dead)
-        skipped = {**done.skipped, DEAD_LETTER: dead + done.dead_positions}
+        dead = len(evolved.dead) + len(records) - len(translated.records) - translated.tombstones
+        done.check_account(sum(file.rows for file in files), dead + translated.tombstones)
+        skipped = {**done.skipped, DEAD_LETTER: dead + done.dead_positions, TOMBSTONE: translated.tombstones}
         after = self.reached.advanced(self._owner.epoch, done.positions, skipped)
         must = dead + done.dead_positions > 0 or self._overdue(after)
         alone = self.main.table is None and self.dead_letters.table is not None and must
@@ -195,7 +195,7 @@ class TopicTable:
     async def commit_again(self, records: Any) -> Sequence[RowError]:
         """Translate dead letters below `held` once more, and commit what is a row now; none of them may be in the main
         table's head. Returns the errors of the others. Raises what `commit` does."""
-        translated = await self._translate(records, NONE_SETTLED)
+        translated = await self._translate(records, NONE_SETTLED, leave_tombstones=False)
         evolved = await self._evolve(translated)
         if self.main.table is None and evolved.schema.fields:
             evolved = await self._create(evolved, translated)
@@ -234,11 +234,13 @@ class TopicTable:
         if not await committer.commit(change):
             raise Conflict(f"table {committer.handle.name} was changed by another committer")
 
-    async def _translate(self, records: Any, settled: Collection[tuple[int, int]]) -> Translated:
+    async def _translate(
+        self, records: Any, settled: Collection[tuple[int, int]], leave_tombstones: bool = True
+    ) -> Translated:
         metadata = self.main.table.metadata if self.main.table is not None else None
         schemas, topic = self._tools.schemas, self._owner.topic
         return await self._tools.executor.run(
-            pipeline.translate, records, self._settings, schemas, topic, settled, metadata
+            pipeline.translate, records, self._settings, schemas, topic, settled, metadata, leave_tombstones
         )
 
     async def _evolve(self, translated: Translated, made: Evolved | None = None) -> Evolved:

@@ -81,11 +81,6 @@ def test_parsers(parser, good, bad) -> None:
             parser(text)
 
 
-def test_what_is_not_there_yet_is_said() -> None:
-    with pytest.raises(ValueError, match="not implemented yet; use a or b"):
-        one_of("a", "b", not_yet=("c",))("c")
-
-
 @given(st.text(max_size=60))
 def test_parsers_raise_nothing_but_value_error(text: str) -> None:
     for parser in (boolean, integer(0, 9), number(0, 1), one_of("a"), comma_list, any_text):

@@ -110,7 +110,6 @@ def test_the_deprecated_schema_type() -> None:
         ("id.columns", "[id]"),
         ("upsert.enable", "true"),
         ("cdc.field", "_cdc.op"),
-        ("transform.value.type", "flatten_debezium"),
         ("expire.snapshot.enabled", "false"),
     ],
 )
@@ -180,6 +179,18 @@ def test_flatten_needs_fields() -> None:
     ):
         settings(transform_value_type="flatten", convert_value_type="string")
     assert settings(transform_value_type="flatten", convert_value_type="by_schema_id").transform_value == "flatten"
+
+
+def test_changes_of_debezium_need_fields_and_have_columns_beside_them() -> None:
+    with pytest.raises(Invalid, match=r"flatten_debezium needs records with fields"):
+        settings(transform_value_type="flatten_debezium", convert_value_type="raw")
+    found = settings(transform_value_type="flatten_debezium", convert_value_type="json")
+    assert (found.flattens, found.unwraps_debezium) == (True, True)
+    assert not settings(transform_value_type="flatten", convert_value_type="json").unwraps_debezium
+    changes = {"convert_value_type": "by_schema_id", "transform_value_type": "flatten_debezium"}
+    checked(partition_by="day(_op_ts), _op, bucket(_source.lsn, 4), truncate(id, 5)", **changes)
+    with pytest.raises(Invalid, match=r"day\(_op\) is not possible, because _op is text"):
+        checked(enable="true", partition_by="day(_op)", **changes)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from pyiceberg.exceptions import NoSuchTableError
+from support.table_records import record
 from support.table_world import BAD, World, drain, good, value
 
 from streamlake.catalogs.capabilities import Capabilities
@@ -68,6 +69,22 @@ async def test_without_records_the_newest_schema_tells() -> None:
     found = await planned(world)
     assert "columns" not in found and found["verdict"] == "possible"
     assert "no schema to plan by: the schema registry has no subject orders-value" in found["warnings"][0]
+
+
+async def test_changes_of_debezium() -> None:
+    world = World(convert_value_type="json", transform_value_type="flatten_debezium", partition_by="[_op]")
+    world.log.produce(0, [b'{"op":"c","after":{"n":1}}', None, b'{"n":1}'])
+    found = await planned(world)
+    sample = found["sample"]
+    assert (sample["records"], sample["rows"], sample["tombstones"]) == (3, 1, 1)
+    assert sample["dead_letters"] == {"invalid_envelope": 1}
+    assert [column["name"] for column in found["columns"]] == ["n", "_rest", "_op", "_op_ts", "_source", "_kafka"]
+    assert "PARTITIONED BY (_op)" in found["ddl"]
+    world = World(transform_value_type="flatten_debezium")
+    found = await planned(world)  # without records, by the newest schema, which is none of Debezium
+    assert found["verdict"] == "not possible: not an envelope of Debezium: its schema has no text `op`"
+    world.registry.schemas[3] = json.dumps(record(("after", record(("n", "long"), name="V")), ("op", "string")))
+    assert [column["name"] for column in (await planned(world))["columns"]] == ["n", "_op", "_kafka"]
 
 
 async def test_a_partition_that_can_never_be_is_a_problem_and_one_that_may_come_a_warning() -> None:

@@ -1,12 +1,14 @@
 """Dead letters that become rows: once and only once, wherever the worker dies, and whoever else is at the tables."""
 
 import contextlib
+import json
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
 from pyiceberg.types import StringType
+from support.table_records import record, wire
 from support.table_world import BAD, TOPIC, Killed, Life, World, good, kill_at, value
 
 from streamlake.core.errors import Conflict, Fenced, Invalid
@@ -24,6 +26,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ALL = Order()
+ENVELOPE = record(("after", ["null", record(("n", "long"), name="Value")]), ("op", "string"))
 
 
 def redrive_of(life: Life, order: Order = ALL) -> Redrive:
@@ -150,6 +153,25 @@ async def test_a_table_that_is_dropped_after_a_redrive_is_filled_from_the_log_ag
     await world.life().drain()
     world.check()
     assert world.rows() == [(0, 0), (0, 1)]
+
+
+async def test_changes_become_rows_and_a_tombstone_stays_a_dead_letter() -> None:
+    """Dead letters of a topic whose config is flatten_debezium only now."""
+    world = World(convert_value_type="by_schema_id", convert_key_type="by_schema_id")
+    world.registry.schemas = {3: json.dumps(ENVELOPE)}
+    world.log.produce(0, [None, wire(3, ENVELOPE, {"after": {"n": 5}, "op": "c"})])
+    life = await world.opened()
+    await life.round()
+    assert world.dead() == [(0, 0), (0, 1)]  # their keys have no schema
+    world.configs["streamlake.table.convert.key.type"] = "string"
+    world.configs["streamlake.table.transform.value.type"] = "flatten_debezium"
+    life = await world.opened()
+    redrive = await redriven(life)
+    assert (redrive.counts.redriven, redrive.counts.still_dead) == (1, 1)
+    assert (world.rows(), world.dead()) == ([(0, 1)], [(0, 0)])
+    assert life.table.main.progress.skipped == {DEAD_LETTER: 1}
+    (letter,) = letters(world)
+    assert (letter["reason"], letter["error"][:12]) == ("invalid_envelope", "a tombstone,")
 
 
 async def test_one_reason_alone() -> None:

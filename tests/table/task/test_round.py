@@ -32,10 +32,10 @@ def test_adds_up() -> None:
         (0, 101),
         (2, 0),
     ]
-    filling.check_account(rows=3, dead_rows=0)
-    filling.check_account(rows=2, dead_rows=1)
+    filling.check_account(rows=3, rowless=0)
+    filling.check_account(rows=2, rowless=1)
     with pytest.raises(AssertionError, match="6 positions accounts for 5"):
-        filling.check_account(rows=2, dead_rows=0)
+        filling.check_account(rows=2, rowless=0)
 
 
 def test_a_round_of_nothing() -> None:

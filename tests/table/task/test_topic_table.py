@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.partitioning import PartitionField
 from pyiceberg.transforms import BucketTransform
+from support.table_records import record, wire
 from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good, value
 
 from streamlake.catalogs.capabilities import Capabilities
@@ -59,6 +60,39 @@ async def test_rows_dead_letters_and_the_account() -> None:
     assert progress.rows == len(world.rows()) == 6
     reasons = world.load("__dlq").scan().to_arrow().sort_by("partition")["reason"].to_pylist()
     assert reasons == ["invalid_value", "invalid_batch"]
+
+
+ENVELOPE = json.dumps(record(
+    ("before", ["null", record(("n", "long"), name="Value")]), ("after", ["null", "Value"]), ("op", "string"),
+))  # fmt: skip
+
+
+def change(op: str, before: int | None, after: int | None) -> bytes:
+    images = {"before": None if before is None else {"n": before}, "after": None if after is None else {"n": after}}
+    return wire(3, json.loads(ENVELOPE), {**images, "op": op})
+
+
+async def test_tombstones_of_changes_leave_no_row_and_are_accounted_for() -> None:
+    world = World(transform_value_type="flatten_debezium")
+    world.registry.schemas = {3: ENVELOPE}
+    world.log.produce(0, [None, None])
+    life = world.life()
+    await life.drain()  # nothing that would make a table
+    assert (life.table.main.table, life.table.reached.skipped) == (None, {"tombstone": 2})
+    world.log.produce(
+        0, [change("c", None, 1), change("u", None, None), change("d", 1, None), None, change("c", None, 2)]
+    )
+    await life.drain()
+    assert (world.rows(), world.dead()) == ([(0, 2), (0, 4), (0, 6)], [(0, 3)])
+    progress = life.table.main.progress
+    assert (progress.next, progress.skipped) == ((7,), {"dead_letter": 1, "tombstone": 3})
+    assert progress.rows == 3
+    rows = world.load().scan().to_arrow().sort_by("n").to_pylist()
+    assert [(row["n"], row["_op"]) for row in rows] == [(1, "c"), (1, "d"), (2, "c")]
+    again = await world.opened()  # a new worker goes on where this one was
+    assert again.table.reached.next == (7,)
+    world.log.produce(0, [None])
+    assert not await again.round()  # no commit for a tombstone alone
 
 
 async def test_both_tables_exist_from_the_start_and_the_second_is_empty() -> None:
