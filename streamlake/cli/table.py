@@ -181,6 +181,8 @@ def _show_plan(plan: dict[str, Any]) -> None:
     for column in plan.get("columns", ()):
         if column["change"]:
             line("column", f"{column['name']} {column['type']}: {column['change']}")
+    if was := plan.get("partition_was"):
+        line("partition", f"was {was}; files that are there keep theirs, the next commit of rows changes it")
     if sample := plan.get("sample"):
         dead = ", ".join(f"{count:,} {reason}" for reason, count in sample["dead_letters"].items())
         left = f", {sample['tombstones']:,} tombstones left out" if sample["tombstones"] else ""

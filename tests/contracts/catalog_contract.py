@@ -30,7 +30,7 @@ from streamlake.table.commit.progress import PROGRESS, TAG, find
 from streamlake.table.formats.source_schema import VALUE, SourceColumn, source_field
 from streamlake.table.rows import pipeline
 from streamlake.table.rows.evolve import CurrentTable, evolve
-from streamlake.table.rows.partition import PENDING, partition_spec, partitioning, unpartitioned
+from streamlake.table.rows.partition import PENDING, partition_spec, partitioning, properties_of, unpartitioned
 from streamlake.table.task.topic_table import change_of, paths_of
 
 NAMESPACE = "contract"
@@ -170,7 +170,7 @@ class CatalogContract:
         metadata = committer.table.metadata
         current = CurrentTable(metadata.schemas, metadata.current_schema_id, metadata.last_column_id, {})
         evolved = evolve(current, [[SourceColumn(VALUE, source_field("added", LongType()))]])
-        chosen = partitioning(metadata, evolved.schema)
+        chosen = partitioning(metadata, evolved.schema, ())
         change = replace(
             self.change(committer, [2, 3], evolved.schema, chosen.spec),
             schema=evolved.schema,
@@ -187,6 +187,29 @@ class CatalogContract:
         table = await handle.load()
         assert ids(table) == [1, 2, 3, 4]
         assert sorted({task.file.spec_id for task in table.scan().plan_files()}) == [0, chosen.spec.spec_id]
+
+    async def test_another_spec_for_a_config_that_changed(self, handle: IcebergTable) -> None:
+        first, second = partition_fields("id"), partition_fields("bucket(id, 4)")
+        spec, pending = partition_spec(SCHEMA, first)
+        await handle.create(SCHEMA, spec, properties_of(first, pending))
+        committer = await self.opened(handle)
+        assert await self.append(committer, [1, 2])
+        for by, transforms in ((second, ["bucket[4]"]), ((), []), (first, ["identity"])):
+            metadata = committer.table.metadata
+            chosen = partitioning(metadata, metadata.schema(), by)
+            change = replace(
+                self.change(committer, [3, 4], spec=chosen.spec),
+                spec=chosen.spec,
+                updates=chosen.updates,
+                requirements=chosen.requirements,
+            )
+            assert await committer.commit(change)
+            table = await handle.load()
+            assert [str(field.transform) for field in table.spec().fields] == transforms
+            assert table.spec().spec_id == chosen.spec.spec_id
+        assert ids(table) == [1, 2, 3, 3, 3, 4, 4, 4]
+        files = [task.file.spec_id for task in table.scan().plan_files()]
+        assert sorted(set(files)) == [0, 1, 2] and files.count(0) == 4  # the first spec again: not a fourth
 
     async def test_files_without_partitions_in_a_table_with_them(self, handle: IcebergTable) -> None:
         spec, _ = partition_spec(SCHEMA, partition_fields("id"))

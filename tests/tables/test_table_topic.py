@@ -79,6 +79,29 @@ def test_partition_specs(server: Server, topic: NewTopicName) -> None:
         assert {r["region"] for r in table.scan("region == 'äü'").to_arrow().to_pylist()} == {"äü"}
 
 
+def test_a_partition_spec_that_changes(server: Server, topic: NewTopicName) -> None:
+    """Files keep the spec that they were written with, and readers find the rows of all."""
+    name = lake.create_topic(server, topic(), partition_by="[region]", **AVRO)
+    subject = Subject(server, name)
+    sent = events(20)
+    values = [subject.value(EVENT, event) for event in sent]
+    for rounds, by in enumerate(("[region]", "[day(ts), bucket(id, 4)]", "[]", "[region]"), start=1):
+        lake.set_config(server, name, streamlake_table_partition_by=by)
+        lake.produce(server, name, values)
+        server.wait_for_table(name, rounds * len(sent))
+    table = lake.load_table(server, name)
+    specs = [[str(field.transform) for field in spec.fields] for spec in table.specs().values()]
+    assert specs == [["identity"], ["day", "bucket[4]"], []]
+    assert table.spec().spec_id == 0
+    assert {task.file.spec_id for task in table.scan().plan_files()} == {0, 1, 2}
+    some = sent[7]
+    found = table.scan(f"region == '{some['region']}' and id == {some['id']}").to_arrow()
+    assert found.num_rows == 4
+    where = f"region = '{some['region']}' AND id = {some['id']} AND ts = TIMESTAMPTZ '{some['ts'].isoformat()}'"
+    assert lake.query(server, f'SELECT count(*) FROM "{name}" WHERE {where}') == [(4,)]
+    assert lake.query(server, f'SELECT count(*), count(DISTINCT id) FROM "{name}"') == [(80, 20)]
+
+
 def test_rows_of_many_partitions_share_a_file(server: Server, topic: NewTopicName) -> None:
     name = lake.create_topic(server, topic(), 8, convert_value_type="string", commit_interval_ms="1000")
     ledger = Ledger(server, name, 8)

@@ -11,7 +11,7 @@ from streamlake.table.rows.type_text import NAMES, Words, type_text
 
 def create_table(name: str, schema: Schema, spec: PartitionSpec) -> str:
     columns = ",\n".join(f"  {quoted(field.name)} {type_text(field.field_type, SPARK)}" for field in schema.fields)
-    by = ", ".join(_partitions(schema, spec))
+    by = ", ".join(partitions(schema, spec))
     partitioned = f"\nPARTITIONED BY ({by})" if by else ""
     return f"CREATE TABLE {'.'.join(map(quoted, name.split('.')))} (\n{columns}\n) USING iceberg{partitioned}"
 
@@ -23,7 +23,8 @@ def quoted(name: str) -> str:
 SPARK = Words(NAMES, ", ", ": ", quoted)
 
 
-def _partitions(schema: Schema, spec: PartitionSpec) -> Iterator[str]:
+def partitions(schema: Schema, spec: PartitionSpec) -> Iterator[str]:
+    """The fields of a spec."""
     for field in spec.fields:
         name = ".".join(quoted(part) for part in schema.find_column_name(field.source_id).split("."))  # type: ignore[union-attr]
         match field.transform:

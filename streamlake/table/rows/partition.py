@@ -1,7 +1,9 @@
 """`partition.by` → Iceberg partition spec, and a table's rows → one table for each partition value.
 
 A spec never stops a table. An item that the table's columns do not allow, such as a column that is not there yet,
-waits in the table property `streamlake.partition.pending`, and joins the spec in the commit that brings the column.
+waits in the table property `streamlake.partition.pending`, and joins the spec in the commit that brings the column. A
+config that changes is the spec from the next commit of rows on; files that are there keep theirs.
+
 Rows of too many partitions for one commit are written without partitions, and so are those with a number so low that
 truncated it leaves its type.
 
@@ -12,7 +14,7 @@ value, so the hash is the specification's. See the Iceberg specification, "Parti
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
@@ -50,6 +52,7 @@ from streamlake.cluster.config.columns import OWN_COLUMNS
 from streamlake.cluster.config.table import PartitionBy, partition_fields
 from streamlake.core.errors import Invalid
 
+CONFIGURED = "streamlake.partition.by"  # the table property: the partition.by that the spec was made by
 PENDING = "streamlake.partition.pending"  # the table property: items of partition.by that are not in the spec
 PARTITIONS_MAX = 10_000  # of one write: each costs a file
 FOLDER_CHARS_MAX = 200
@@ -85,33 +88,38 @@ def partition_spec(schema: Schema, partition_by: Sequence[PartitionBy]) -> tuple
     return PartitionSpec(*fields), pending
 
 
-def properties_of(pending: Iterable[Pending]) -> dict[str, str]:
-    """The properties that a new table gets, so that the items are tried again."""
+def properties_of(partition_by: Sequence[PartitionBy], pending: Iterable[Pending]) -> dict[str, str]:
+    """The properties that a table gets with its spec, so that pending items are tried again, and a config that changes
+    is noticed."""
     items = ",".join(str(found.item) for found in pending)
-    return {PENDING: items} if items else {}
+    return {CONFIGURED: _config(partition_by), **({PENDING: items} if items else {})}
 
 
-def pending_of(metadata: TableMetadata) -> tuple[Pending, ...]:
+def pending_of(metadata: TableMetadata, partition_by: Sequence[PartitionBy]) -> tuple[Pending, ...]:
     """The items that are not in the spec yet, with today's reasons."""
-    return _next_fields(metadata, metadata.schema())[1]
+    return _next_fields(metadata, metadata.schema(), partition_by)[1]
 
 
-def partitioning(metadata: TableMetadata, schema: Schema) -> Partitioning:
+def partitioning(metadata: TableMetadata, schema: Schema, partition_by: Sequence[PartitionBy]) -> Partitioning:
     """For files of `schema`, which the table has after the commit: by the table's spec, and by those pending items
-    that `schema` allows."""
+    that `schema` allows. If the config is no longer what the spec was made by, by what `schema` allows of it.
+
+    A spec that somebody else has chosen stays until the config changes; so does that of a table whose config nobody
+    wrote down, as in one that was adopted."""
     spec = metadata.spec()
-    fields, pending = _next_fields(metadata, schema)
-    if fields == spec.fields:
+    fields, pending = _next_fields(metadata, schema, partition_by)
+    if fields == spec.fields and metadata.properties.get(CONFIGURED) == _config(partition_by):
         return Partitioning(spec)
-    left = properties_of(pending)
-    kept = SetPropertiesUpdate(updates=left) if left else RemovePropertiesUpdate(removals=[PENDING])
+    kept = _kept(metadata, properties_of(partition_by, pending))
+    if fields == spec.fields:
+        return Partitioning(spec, kept, _specs_unchanged(metadata))
     old = next((known for known in metadata.partition_specs if known.fields == fields), None)
     if old is not None:  # catalogs do not store equal specs twice
         chosen = SetDefaultSpecUpdate.model_validate({"spec-id": old.spec_id})
-        return Partitioning(old, (chosen, kept), _specs_unchanged(metadata))
+        return Partitioning(old, (chosen, *kept), _specs_unchanged(metadata))
     extended = PartitionSpec(*fields, spec_id=_next_spec_id(metadata))
     added = (AddPartitionSpecUpdate(spec=extended), SetDefaultSpecUpdate.model_validate({"spec-id": -1}))
-    return Partitioning(extended, (*added, kept), _specs_unchanged(metadata))
+    return Partitioning(extended, (*added, *kept), _specs_unchanged(metadata))
 
 
 def unpartitioned(metadata: TableMetadata) -> Partitioning:
@@ -162,15 +170,34 @@ def split(table: Any, schema: Schema, spec: PartitionSpec) -> list[tuple[Record,
     return [(Record(*value), part) for value, part in zip(values, taken, strict=True)]
 
 
-def _next_fields(metadata: TableMetadata, schema: Schema) -> tuple[tuple[PartitionField, ...], tuple[Pending, ...]]:
-    """The fields of the table's spec and of the pending items that `schema` allows, and the other items."""
+def _config(partition_by: Sequence[PartitionBy]) -> str:
+    return f"[{', '.join(map(str, partition_by))}]"
+
+
+def _kept(metadata: TableMetadata, wanted: Mapping[str, str]) -> tuple[TableUpdate, ...]:
+    """What makes the properties of the table the `wanted` ones."""
+    updates: list[TableUpdate] = []
+    if changed := {key: value for key, value in wanted.items() if metadata.properties.get(key) != value}:
+        updates.append(SetPropertiesUpdate(updates=changed))
+    if PENDING in metadata.properties and PENDING not in wanted:
+        updates.append(RemovePropertiesUpdate(removals=[PENDING]))
+    return tuple(updates)
+
+
+def _next_fields(
+    metadata: TableMetadata, schema: Schema, partition_by: Sequence[PartitionBy]
+) -> tuple[tuple[PartitionField, ...], tuple[Pending, ...]]:
+    """The fields of the table's spec and of the pending items that `schema` allows, and the other items; or those of
+    `partition_by`, if it has changed."""
     spec = metadata.spec()
+    known = [field for old in metadata.partition_specs for field in old.fields]
+    next_id = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1) + 1
+    if metadata.properties.get(CONFIGURED, _config(partition_by)) != _config(partition_by):
+        return _extended(schema, (), partition_by, known, next_id)
     try:
         items = partition_fields(metadata.properties.get(PENDING, ""))
     except ValueError:  # the property is not as we wrote it: the spec stays as it is
         return spec.fields, ()
-    known = [field for old in metadata.partition_specs for field in old.fields]
-    next_id = max(metadata.last_partition_id or 0, PARTITION_FIELD_ID_START - 1) + 1
     return _extended(schema, spec.fields, items, known, next_id)
 
 

@@ -32,7 +32,7 @@ from streamlake.table.commit.tools import Tools
 from streamlake.table.formats import headers as convert_headers
 from streamlake.table.formats.port import SchemaReader, Schemas
 from streamlake.table.rows import debezium, pipeline
-from streamlake.table.rows.ddl import SPARK, create_table
+from streamlake.table.rows.ddl import SPARK, create_table, partitions
 from streamlake.table.rows.flatten import value_columns
 from streamlake.table.rows.groups import RowGroup
 from streamlake.table.rows.layout import metadata_columns
@@ -199,7 +199,8 @@ class _Plan:
     def _spec(self, metadata: TableMetadata | None, schema: Schema) -> tuple[PartitionSpec, dict[str, str]]:
         """What the table is partitioned by, and why not by the other items."""
         if metadata is not None:
-            return partitioning(metadata, schema).spec, {str(p.item): p.why for p in pending_of(metadata)}
+            by = self._settings.partition_by
+            return partitioning(metadata, schema, by).spec, {str(p.item): p.why for p in pending_of(metadata, by)}
         spec, pending = partition_spec(schema, self._settings.partition_by)
         return spec, {str(p.item): p.why for p in pending}
 
@@ -217,6 +218,9 @@ class _Plan:
         ]
         self._parts["ddl"] = create_table(str(self._name), schema, spec)
         self._parts["partition_waits"] = dict(waiting)
+        if metadata is not None and metadata.spec().fields != spec.fields:
+            before = ", ".join(partitions(metadata.schema(), metadata.spec()))
+            self._parts["partition_was"] = before or "nothing"
         for item, why in waiting.items():
             if "has no column" in why:  # it may come
                 self._warnings.append(f"not partitioned by {item} yet: {why}")

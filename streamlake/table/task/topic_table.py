@@ -99,7 +99,8 @@ class TopicTable:
             dead = self.held.skipped.get(DEAD_LETTER, 0)
             where = self.dead_letters.handle.name
             return f"there is no table yet, as no record became a row; dead letters in {where}: {dead}" if dead else ""
-        notes = [f"not partitioned by {found.item}: {found.why}" for found in pending_of(self.main.table.metadata)]
+        pending = pending_of(self.main.table.metadata, self._settings.partition_by)
+        notes = [f"not partitioned by {found.item}: {found.why}" for found in pending]
         if self._not_partitioned:
             notes = [self._not_partitioned]
         return "; ".join([*notes, *self._lost()])
@@ -269,7 +270,7 @@ class TopicTable:
     async def _create(self, evolved: Evolved, translated: Translated) -> Evolved:
         """Create the main table for its first schema, and bind the schema to the ids that the catalog assigned."""
         spec, pending = partition_spec(evolved.schema, self._settings.partition_by)
-        await self.main.handle.create(evolved.schema, spec, properties_of(pending))
+        await self.main.handle.create(evolved.schema, spec, properties_of(self._settings.partition_by, pending))
         await self.main.load()
         if self.main.table is None or not self.main.progress.is_beginning:
             raise Conflict(
@@ -286,7 +287,7 @@ class TopicTable:
         assert table is not None
         rows = pipeline.assemble(translated, evolved)
         paths, properties = paths_of(self.main.handle, table), table.metadata.properties
-        chosen = partitioning(table.metadata, evolved.schema)
+        chosen = partitioning(table.metadata, evolved.schema, self._settings.partition_by)
         self._not_partitioned = ""
         try:
             return pipeline.write(rows, evolved.schema, chosen.spec, paths, properties), chosen

@@ -47,6 +47,7 @@ from pyiceberg.types import (
 from streamlake.cluster.config.table import partition_fields
 from streamlake.table.rows import partition
 from streamlake.table.rows.partition import (
+    CONFIGURED,
     PENDING,
     NotPartitionable,
     Partitioning,
@@ -253,21 +254,25 @@ def made(by: str, *columns: NestedField):
     """Metadata of a new table, as a catalog makes it."""
     schema = Schema(*columns)
     found, pending = partition_spec(schema, partition_fields(by))
-    return new_table_metadata(schema, found, SortOrder(), "/x", properties_of(pending))
+    return new_table_metadata(schema, found, SortOrder(), "/x", properties_of(partition_fields(by), pending))
+
+
+def configured(metadata):
+    return partition_fields(metadata.properties.get(CONFIGURED, ""))
 
 
 def changed(metadata, *columns: NestedField):
     """After a commit that brings more columns."""
     schema = Schema(*metadata.schema().fields, *columns, schema_id=1)
-    chosen = partitioning(metadata, schema)
+    chosen = partitioning(metadata, schema, configured(metadata))
     grown = (AddSchemaUpdate(schema=schema), SetCurrentSchemaUpdate.model_validate({"schema-id": 1}))
     return update_table_metadata(metadata, (*grown, *chosen.updates)), chosen
 
 
 def test_a_pending_item_joins_the_spec_with_its_column() -> None:
     metadata = made("id, day(ts), day(name)", NestedField(1, "id", LongType()))
-    assert [str(p.item) for p in pending_of(metadata)] == ["day(ts)", "day(name)"]
-    assert partitioning(metadata, metadata.schema()) == Partitioning(metadata.spec())
+    assert [str(p.item) for p in pending_of(metadata, configured(metadata))] == ["day(ts)", "day(name)"]
+    assert partitioning(metadata, metadata.schema(), configured(metadata)) == Partitioning(metadata.spec())
     after, chosen = changed(metadata, NestedField(2, "ts", TimestamptzType()), NestedField(3, "name", StringType()))
     assert [(f.name, f.field_id) for f in after.spec().fields] == [("id", 1000), ("ts_day", 1001)]
     assert chosen.spec == after.spec() != metadata.spec()
@@ -276,14 +281,14 @@ def test_a_pending_item_joins_the_spec_with_its_column() -> None:
         with pytest.raises(CommitFailedException):
             requirement.validate(after)
     assert after.properties[PENDING] == "day(name)"
-    assert partitioning(after, after.schema()) == Partitioning(after.spec())
+    assert partitioning(after, after.schema(), configured(after)) == Partitioning(after.spec())
 
 
 def test_the_property_goes_when_nothing_is_pending() -> None:
     metadata = made("day(ts)", NestedField(1, "id", LongType()))
     after, _ = changed(metadata, NestedField(2, "ts", TimestamptzType()))
     assert PENDING not in after.properties
-    assert pending_of(after) == ()
+    assert pending_of(after, configured(after)) == ()
 
 
 def test_a_field_of_an_older_spec_keeps_its_id() -> None:
@@ -291,7 +296,7 @@ def test_a_field_of_an_older_spec_keeps_its_id() -> None:
     plain = AddPartitionSpecUpdate(spec=PartitionSpec(spec_id=1))
     waiting = SetPropertiesUpdate(updates={PENDING: "bucket(id, 4), id"})
     metadata = update_table_metadata(metadata, (plain, SetDefaultSpecUpdate.model_validate({"spec-id": 1}), waiting))
-    chosen = partitioning(metadata, metadata.schema())
+    chosen = partitioning(metadata, metadata.schema(), configured(metadata))
     after = update_table_metadata(metadata, chosen.updates)
     assert [(f.name, f.field_id) for f in after.spec().fields] == [("id_bucket_4", 1001), ("id", 1000)]
 
@@ -299,7 +304,7 @@ def test_a_field_of_an_older_spec_keeps_its_id() -> None:
 def test_somebody_elses_text_in_the_property_changes_nothing() -> None:
     metadata = made("id", NestedField(1, "id", LongType()))
     metadata = update_table_metadata(metadata, (SetPropertiesUpdate(updates={PENDING: "day(("}),))
-    assert partitioning(metadata, metadata.schema()) == Partitioning(metadata.spec())
+    assert partitioning(metadata, metadata.schema(), configured(metadata)) == Partitioning(metadata.spec())
 
 
 def test_unpartitioned_files_have_a_spec_of_their_own() -> None:
@@ -316,10 +321,99 @@ def test_a_spec_that_was_there_before_is_taken_again() -> None:
     both = PartitionSpec(*metadata.spec().fields, PartitionField(2, 1001, IdentityTransform(), "name"), spec_id=1)
     waiting = SetPropertiesUpdate(updates={PENDING: "name"})
     metadata = update_table_metadata(metadata, (AddPartitionSpecUpdate(spec=both), waiting))
-    chosen = partitioning(metadata, metadata.schema())
+    chosen = partitioning(metadata, metadata.schema(), configured(metadata))
     after = update_table_metadata(metadata, chosen.updates)
     assert (chosen.spec, after.default_spec_id, len(after.partition_specs)) == (both, 1, 2)
     assert PENDING not in after.properties
+
+
+COLUMNS = (
+    NestedField(1, "id", LongType()),
+    NestedField(2, "ts", TimestamptzType()),
+    NestedField(3, "name", StringType()),
+)
+
+
+def again(metadata, by: str):
+    """After a commit of rows by another config."""
+    chosen = partitioning(metadata, metadata.schema(), partition_fields(by))
+    after = update_table_metadata(metadata, chosen.updates)
+    assert after.spec() == chosen.spec
+    return after, chosen
+
+
+def test_a_config_that_changes_changes_the_spec() -> None:
+    metadata = made("day(ts), name", *COLUMNS)
+    after, chosen = again(metadata, "hour(ts), name, bucket(id, 4)")
+    # What was there before keeps its id and its name.
+    assert [(f.name, f.field_id) for f in after.spec().fields] == [
+        ("ts_hour", 1002), ("name", 1001), ("id_bucket_4", 1003),
+    ]  # fmt: skip
+    assert [spec.spec_id for spec in after.partition_specs] == [0, 1]
+    assert after.properties[CONFIGURED] == "[hour(ts), name, bucket(id, 4)]"
+    assert partitioning(after, after.schema(), configured(after)) == Partitioning(after.spec())
+    for requirement in chosen.requirements:
+        requirement.validate(metadata)
+        with pytest.raises(CommitFailedException):
+            requirement.validate(after)
+    back, chosen = again(after, "[day(ts), name]")
+    assert (back.default_spec_id, len(back.partition_specs)) == (0, 2)  # the first one, again
+    none, _ = again(back, "")
+    assert none.spec().is_unpartitioned() and none.properties[CONFIGURED] == "[]"
+    assert [spec.is_unpartitioned() for spec in none.partition_specs] == [False, False, True]
+
+
+def test_items_of_a_new_config_wait_too() -> None:
+    metadata = made("id, day(missing)", *COLUMNS)
+    assert metadata.properties[PENDING] == "day(missing)"
+    assert [str(p.item) for p in pending_of(metadata, partition_fields("day(name), hour(ts)"))] == ["day(name)"]
+    after, _ = again(metadata, "day(name), hour(ts)")
+    assert [f.name for f in after.spec().fields] == ["ts_hour"]
+    assert after.properties[PENDING] == "day(name)"
+    same, chosen = again(after, "hour(ts)")  # the spec is as it was, but nothing waits any more
+    assert (same.spec(), PENDING in same.properties, len(same.partition_specs)) == (after.spec(), False, 2)
+    assert chosen.requirements
+
+
+def test_a_spec_of_somebody_else_stays_until_the_config_changes() -> None:
+    metadata = made("id", *COLUMNS)
+    foreign = PartitionSpec(PartitionField(3, 1001, IdentityTransform(), "name"), spec_id=1)
+    metadata = update_table_metadata(
+        metadata, (AddPartitionSpecUpdate(spec=foreign), SetDefaultSpecUpdate.model_validate({"spec-id": 1}))
+    )
+    assert partitioning(metadata, metadata.schema(), partition_fields("id")) == Partitioning(foreign)
+    adopted = new_table_metadata(Schema(*COLUMNS), foreign, SortOrder(), "/x", {})
+    after, _ = again(adopted, "day(ts)")  # what the config was is not known: it is written down
+    assert after.spec().fields == adopted.spec().fields and after.properties[CONFIGURED] == "[day(ts)]"
+    after, _ = again(after, "hour(ts)")
+    assert [f.name for f in after.spec().fields] == ["ts_hour"]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(["id", "day(ts)", "hour(ts)", "bucket(id, 4)", "name", "truncate(name, 2)"]), max_size=3
+        ),
+        max_size=6,
+    )
+)
+def test_any_configs_one_after_the_other(configs: list[list[str]]) -> None:
+    """Ids and names are one field's for ever, no two specs are alike, and the last config is the spec."""
+    metadata = made("id", *COLUMNS)
+    for by in configs:
+        try:
+            fields = partition_fields(", ".join(by))
+        except ValueError:
+            continue
+        metadata, _ = again(metadata, ", ".join(by))
+        alone, _ = partition_spec(metadata.schema(), fields)
+        assert [(f.source_id, f.transform) for f in metadata.spec().fields] == [
+            (f.source_id, f.transform) for f in alone.fields
+        ]
+    every = [field for spec in metadata.partition_specs for field in spec.fields]
+    assert len({f.field_id for f in every}) == len({f.name for f in every}) == len(set(every))
+    specs = [spec.fields for spec in metadata.partition_specs]
+    assert len(specs) == len(set(specs))
 
 
 def test_names_of_our_own_columns_are_no_partitions() -> None:
@@ -333,7 +427,7 @@ def test_many_pending_items_are_kept() -> None:
     items = ",".join(f"{'c' * 124}{n:02d}" for n in range(32))
     metadata = made(items, NestedField(1, "id", LongType()))
     assert len(metadata.properties[PENDING]) == len(items) > 4_000
-    assert len(pending_of(metadata)) == 32
+    assert len(pending_of(metadata, configured(metadata))) == 32
 
 
 def test_columns_do_not_take_names_of_partitions() -> None:

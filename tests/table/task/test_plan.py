@@ -71,6 +71,19 @@ async def test_without_records_the_newest_schema_tells() -> None:
     assert "no schema to plan by: the schema registry has no subject orders-value" in found["warnings"][0]
 
 
+async def test_another_partition_of_a_table_that_exists() -> None:
+    world = World(partition_by="[n]")
+    world.log.produce(0, good([1, 2]))
+    await world.life().drain()
+    assert "partition_was" not in await planned(world)
+    world.configs["streamlake.table.partition.by"] = "[bucket(n, 4)]"
+    found = await planned(world)
+    assert found["partition_was"] == "n" and "PARTITIONED BY (bucket(4, n))" in found["ddl"]
+    world.configs["streamlake.table.partition.by"] = "[day(n)]"
+    found = await planned(world)
+    assert found["verdict"].startswith("not possible: partition.by: day(n) is not possible: column n is long")
+
+
 async def test_changes_of_debezium() -> None:
     world = World(convert_value_type="json", transform_value_type="flatten_debezium", partition_by="[_op]")
     world.log.produce(0, [b'{"op":"c","after":{"n":1}}', None, b'{"n":1}'])

@@ -6,13 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.exceptions import BadRequestError
 from pyiceberg.partitioning import PartitionField
+from pyiceberg.table.update import AddPartitionSpecUpdate
 from pyiceberg.transforms import BucketTransform
 from support.table_records import record, wire
 from support.table_world import BAD, TOPIC, Executor, Killed, Pause, World, good, value
 
 from streamlake.catalogs.capabilities import Capabilities
-from streamlake.core.errors import Conflict, Fenced, Invalid, Unavailable
+from streamlake.core.errors import Conflict, Fenced, Invalid, OutcomeUnknown, Unavailable
+from streamlake.table.commit import machine as commit_machine
 from streamlake.table.rows import partition
 from streamlake.table.task import topic_table
 
@@ -139,6 +142,48 @@ async def test_a_partition_column_that_is_not_there_yet_joins_the_spec_when_it_c
     await world.life().drain()
     world.check()
     assert world.load().scan("n = 3").to_arrow().num_rows == 2
+
+
+async def test_a_config_that_changes_is_the_spec_of_the_next_rows() -> None:
+    world = World(partition_by="[n]")
+    world.log.produce(0, good(range(3)))
+    await world.life().drain()
+    world.configs["streamlake.table.partition.by"] = "[bucket(n, 2), day(n)]"
+    life = world.life()
+    await life.drain()
+    assert [field.name for field in world.load().spec().fields] == ["n"]  # there were no rows
+    assert life.table.note.startswith("not partitioned by day(n): column n is long")
+    world.log.produce(0, good(range(3)))
+    await life.drain()
+    table = world.load()
+    assert [field.name for field in table.spec().fields] == ["n_bucket_2"]
+    assert sorted(task.file.spec_id for task in table.scan("n = 1").plan_files()) == [0, 1]
+    assert table.scan("n = 1").to_arrow().num_rows == 2
+    world.check()
+
+
+async def test_a_catalog_that_takes_no_other_spec_is_named_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_machine, "DELAY_FIRST_S", 0.0)
+    world = World(partition_by="[n]")
+    world.log.produce(0, good(range(3)))
+    await world.life().drain()
+    world.configs["streamlake.table.partition.by"] = "[bucket(n, 2)]"
+    world.log.produce(0, good(range(3)))
+    commit = world.catalog.inner.commit_table
+
+    def refusing(table: Any, requirements: Any, updates: Any) -> Any:
+        if any(isinstance(update, AddPartitionSpecUpdate) for update in updates):
+            raise BadRequestError("this catalog cannot change partitions")
+        return commit(table, requirements, updates)
+
+    monkeypatch.setattr(world.catalog.inner, "commit_table", refusing)
+    with pytest.raises(OutcomeUnknown, match="this catalog cannot change partitions"):
+        await world.life().drain()
+    assert len(world.rows()) == 3
+    world.configs["streamlake.table.partition.by"] = "[n]"  # whoever takes the config back has all rows
+    await world.life().drain()
+    assert len(world.rows()) == 6
+    world.check()
 
 
 async def test_rows_of_too_many_partitions_are_written_without(monkeypatch: pytest.MonkeyPatch) -> None:
