@@ -79,6 +79,31 @@ def test_partition_specs(server: Server, topic: NewTopicName) -> None:
         assert {r["region"] for r in table.scan("region == 'äü'").to_arrow().to_pylist()} == {"äü"}
 
 
+def test_lists_and_maps_whose_items_become_a_wider_union(server: Server, topic: NewTopicName) -> None:
+    name = lake.create_topic(server, topic(), **AVRO)
+    subject = Subject(server, name)
+
+    def schema(items: Any) -> Any:
+        return record(("tags", {"type": "array", "items": items}), ("sizes", {"type": "map", "values": items}))
+
+    old, new = schema(["null", "string"]), schema(["null", "string", "long"])
+    lake.produce(server, name, [subject.value(old, {"tags": ["a", None], "sizes": {"x": "b"}})])
+    server.wait_for_table(name, 1)
+    lake.produce(server, name, [subject.value(new, {"tags": ["c", 5], "sizes": {"x": 6, "y": "d"}})])
+    lake.produce(server, name, [subject.value(old, {"tags": [], "sizes": {}})])
+    server.wait_for_table(name, 3)
+    statement = f'SELECT tags, tags_long, sizes, sizes_long FROM "{name}" ORDER BY _kafka."offset"'
+    assert lake.query(server, statement) == [
+        (["a", None], None, {"x": "b"}, None),
+        (["c", None], [None, 5], {"x": None, "y": "d"}, {"x": 6, "y": None}),
+        ([], None, {}, None),
+    ]
+    rows = lake.load_table(server, name).scan().to_arrow().to_pylist()
+    (row,) = [row for row in rows if row["tags_long"] is not None]
+    assert (row["tags"], row["tags_long"]) == (["c", None], [None, 5])
+    assert (dict(row["sizes"]), dict(row["sizes_long"])) == ({"x": None, "y": "d"}, {"x": 6, "y": None})
+
+
 def test_a_partition_spec_that_changes(server: Server, topic: NewTopicName) -> None:
     """Files keep the spec that they were written with, and readers find the rows of all."""
     name = lake.create_topic(server, topic(), partition_by="[region]", **AVRO)

@@ -10,7 +10,8 @@ nothing, its rows become dead letters, and the table goes on. The rules:
 - a missing field keeps its column, null from now on; required columns become optional (any record may be a tombstone);
 - int → long, float → double and decimal of more digits widen, in either direction;
 - a union that comes to the column of one of its types keeps that column for this type, and its other types get columns
-  beside it; a plain value that comes to the column of a union goes to the branch of its type;
+  beside it, also in lists and maps (unions.py); a plain value that comes to the column of a union goes to the branch
+  of its type;
 - any other change is incompatible;
 - names are unique without regard to case, free of dots, and not those of partition fields: the later field gets `_2`,
   `_3`, ….
@@ -20,7 +21,7 @@ See the Iceberg specification, "Schema Evolution".
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import TypeAlias
@@ -36,9 +37,6 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
     DecimalType,
     DoubleType,
     FloatType,
@@ -49,12 +47,7 @@ from pyiceberg.types import (
     MapType,
     NestedField,
     PrimitiveType,
-    StringType,
     StructType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-    UUIDType,
 )
 
 from streamlake.core.errors import Invalid
@@ -71,28 +64,12 @@ from streamlake.table.formats.source_schema import (
 from streamlake.table.rows import field_map
 from streamlake.table.rows.field_map import PLAIN, FieldMap, Namer, Namers, branch_segment, key_of
 from streamlake.table.rows.hive_types import type_chars
+from streamlake.table.rows.unions import AVRO_NAMES, branch_name, held_by, union_in, with_branch
 
 # Names that Spark, Iceberg's own tables or readers give a meaning of their own.
 RESERVED_NAMES = frozenset(
     {"_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number", "_change_type"}
 )
-
-# What Avro calls the branches of a union that take a type.
-_AVRO_NAMES: Mapping[type[PrimitiveType], tuple[str, ...]] = {
-    BooleanType: ("boolean",),
-    IntegerType: ("int", "long"),
-    LongType: ("long", "int"),
-    FloatType: ("float", "double"),
-    DoubleType: ("double", "float"),
-    StringType: ("string",),
-    BinaryType: ("bytes",),
-    DateType: ("int",),
-    TimeType: ("long", "int"),
-    TimestampType: ("long",),
-    TimestamptzType: ("long",),
-    DecimalType: ("bytes",),
-    UUIDType: ("string",),
-}
 
 Columns: TypeAlias = tuple[NestedField, ...]
 Wanted: TypeAlias = Sequence[tuple[str | int, SourceField]]  # with the parent: a root, or a field id
@@ -323,43 +300,52 @@ class _Merge:
     def _parts(
         self, columns: dict[int, NestedField], parent: str | int, field: SourceField
     ) -> list[tuple[str | int, SourceField]]:
-        """The field; or its branches, if it is a union and its column was made for one of them."""
-        if not isinstance(field.type, SourceUnion):
+        """The field; or its branches, if a union is in it and its column was made for one of them."""
+        union = union_in(field.type)
+        if union is None:
             return [(parent, field)]
         former = (field.segment, *field.aliases)
         id = next((id for s in former if (id := self._known.get(key_of(parent, s))) in columns), None)
-        home = self._home(columns[id], parent, field) if id is not None else None
+        home = self._home(columns[id], parent, field, union) if id is not None else None
         if home is None:
             return [(parent, field)]
         assert id is not None, "the branch of a column"
         # Under this name the column is known: its branches are where they are, and no name is to be changed.
         settled = self._known.get(key_of(parent, field.segment)) == id
         parts: list[tuple[str | int, SourceField]] = []
-        for branch in field.type.fields:
-            is_home, segment = branch is home, branch_segment(field.segment, branch.segment)
-            aliases = tuple(branch_segment(alias, branch.segment) for alias in field.aliases)
-            beside = key_of(id, branch_segment("", branch.segment))  # whatever the field is called
+        for branch in union.fields:
+            is_home, name = branch is home, branch_name(field.type, branch.segment)
+            segment = branch_segment(field.segment, name)
+            aliases = tuple(branch_segment(alias, name) for alias in field.aliases)
+            beside = key_of(id, branch_segment("", name))  # whatever the field is called
             there = id if is_home else self._known.get(beside)
             if settled and there is not None:
                 self._known = {**self._known, key_of(parent, segment): there}
+            type = with_branch(field.type, branch.type)
             if is_home:
-                part = SourceField(segment, field.name, branch.type, (*field.aliases, *aliases), field.doc)
+                part = SourceField(segment, field.name, type, (*field.aliases, *aliases), field.doc)
             else:
-                part = SourceField(segment, f"{field.name}_{branch.name}", branch.type, aliases, field.doc)
+                part = SourceField(segment, f"{field.name}_{branch.name}", type, aliases, field.doc)
                 self._beside[key_of(parent, segment)] = beside
             parts.append((parent, part))
         return parts
 
-    def _home(self, column: NestedField, parent: str | int, field: SourceField) -> SourceField | None:
+    def _home(
+        self, column: NestedField, parent: str | int, field: SourceField, union: SourceUnion
+    ) -> SourceField | None:
         """The branch of a union whose values its column holds; None if the column is the union's own, or of no
         branch."""
-        assert isinstance(field.type, SourceUnion)
-        branches, id = field.type.fields, column.field_id
+        branches = union.fields
         for branch in branches:
-            keys = (branch_segment(segment, branch.segment) for segment in (field.segment, *field.aliases))
-            if any(self._known.get(key_of(parent, key)) == id for key in keys):
+            name = branch_name(field.type, branch.segment)
+            keys = (branch_segment(segment, name) for segment in (field.segment, *field.aliases))
+            if any(self._known.get(key_of(parent, key)) == column.field_id for key in keys):
                 return branch
-        match column.field_type:
+        found = held_by(field.type, column.field_id, column.field_type)
+        if found is None:
+            return None
+        id, held = found
+        match held:
             case StructType():
                 if any(key_of(id, branch.segment) in self._known for branch in branches):
                     return None
@@ -368,7 +354,7 @@ class _Merge:
                 fitting = [b for b in branches if isinstance(b.type, SourceList)]
             case MapType():
                 fitting = [b for b in branches if isinstance(b.type, SourceMap)]
-            case PrimitiveType() as held:
+            case PrimitiveType():
                 fitting = [b for b in branches if isinstance(b.type, PrimitiveType) and _widest(held, b.type)]
                 fitting = [b for b in fitting if b.type == held] or fitting
         return fitting[0] if len(fitting) == 1 else None
@@ -422,7 +408,7 @@ class _Merge:
     def _branch(self, id: int, union: StructType, source: PrimitiveType) -> NestedField | None:
         """The branch of a union's column that takes plain values, as wide as they need it; None if there is none, or it
         is the column of a record."""
-        for name in _AVRO_NAMES.get(type(source), ()):
+        for name in AVRO_NAMES.get(type(source), ()):
             for field in union.fields:
                 held, bound = field.field_type, self._known.get(key_of(id, name)) == field.field_id
                 widest = _widest(held, source) if bound and isinstance(held, PrimitiveType) else None

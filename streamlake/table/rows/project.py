@@ -18,11 +18,11 @@ from streamlake.table.formats.source_schema import (
     SourceMap,
     SourceStruct,
     SourceType,
-    SourceUnion,
     source_field,
 )
 from streamlake.table.rows.field_map import PLAIN, FieldMap, branch_segment, key_of
 from streamlake.table.rows.groups import RowGroup
+from streamlake.table.rows.unions import branch_arrays, branch_name, union_in, unsliced, with_branch
 
 Sources: TypeAlias = dict[int, tuple[SourceField, Any]]  # by the column that it fills
 
@@ -73,7 +73,7 @@ def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: An
                 return array
             return pa.StructArray.from_arrays(arrays, fields=list(target), mask=array.is_null())
         case SourceList(element), ListType():
-            array = _unsliced(array)
+            array = unsliced(array)
             given = array.values
             values = _cast(given, element, type.element_id, type.element_type, target.value_type, binding)
             if array.type == target and values is given:
@@ -81,7 +81,7 @@ def _cast(array: Any, source: SourceType, id: int, type: IcebergType, target: An
             offsets = array.offsets.cast(pa.int64())
             return pa.LargeListArray.from_arrays(offsets, values, type=target, mask=array.is_null())
         case SourceMap(key, value), MapType():
-            array = _unsliced(array)
+            array = unsliced(array)
             given = [array.keys, array.items]
             keys = _cast(given[0], key, type.key_id, type.key_type, target.key_type, binding)
             items = _cast(given[1], value, type.value_id, type.value_type, target.item_type, binding)
@@ -100,14 +100,13 @@ def _bound(parent: str | int, field: SourceField, array: Any, binding: FieldMap)
     id = binding.get(key_of(parent, field.segment))
     if id is not None:
         return {id: (field, array)}
-    assert isinstance(field.type, SourceUnion), f"{field.segment} is bound to no column"
-    branches = zip(field.type.fields, array.flatten(), strict=True)
+    union = union_in(field.type)
+    assert union is not None, f"{field.segment} is bound to no column"
+    branches = zip(union.fields, branch_arrays(field.type, array), strict=True)
     return {
-        binding[key_of(parent, branch_segment(field.segment, branch.segment))]: (branch, values)
+        binding[key_of(parent, branch_segment(field.segment, branch_name(field.type, branch.segment)))]: (
+            source_field(branch.segment, with_branch(field.type, branch.type)),
+            values,
+        )
         for branch, values in branches
     }
-
-
-def _unsliced(array: Any) -> Any:
-    """A copy whose buffers begin at its first item: Arrow builds lists with a mask from no others."""
-    return array.take(pa.array(range(len(array)), pa.int64())) if array.offset else array
