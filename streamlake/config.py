@@ -88,6 +88,8 @@ class Storage(Section):
     retention_interval_s: float = Field(default=30.0, gt=0)
     gc_interval_s: float = Field(default=STREAMS.gc_interval_ms / 1000, gt=0)
     gc_grace_s: float = Field(default=STREAMS.gc_grace_ms / 1000, ge=0)
+    compaction_interval_s: float = Field(default=STREAMS.compaction_interval_ms / 1000, gt=0)
+    compaction_bytes_per_s: int = Field(default=STREAMS.compaction_bytes_per_s, ge=0)  # 0: no compaction
 
     @field_validator("wal_segment_bytes")
     @classmethod

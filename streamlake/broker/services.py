@@ -394,6 +394,8 @@ def streams_settings(config: Config) -> StreamsSettings:
         upload_interval_ms=int(storage.upload_interval_s * 1000),
         gc_interval_ms=int(storage.gc_interval_s * 1000),
         gc_grace_ms=int(storage.gc_grace_s * 1000),
+        compaction_interval_ms=int(storage.compaction_interval_s * 1000),
+        compaction_bytes_per_s=storage.compaction_bytes_per_s,
     )
 
 

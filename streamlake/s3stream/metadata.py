@@ -78,11 +78,13 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRanges:
-    """A committed stream-set object and what it holds, sorted by stream, then offset."""
+    """A committed stream-set object and what it holds, sorted by stream, then offset. `given_offsets`: how many more it
+    held at first, which are read from other objects now (`replace_ranges`)."""
 
     object_id: int
     size: int
     ranges: tuple[StreamRange, ...]
+    given_offsets: int = 0
 
 
 class StreamMetadata(Protocol):
@@ -127,6 +129,17 @@ class StreamMetadata(Protocol):
         A checkpoint lies at the end of its stream's range; one below the stored one is dropped, but not its notes."""
         ...
 
+    async def replace_ranges(
+        self, object_id: int, size: int, ranges: Sequence[StreamRange], sources: Sequence[int]
+    ) -> None:
+        """prepared → committed, and all that lies in `ranges`, one of a stream, is read from this object from now on:
+        the sources give it up, all or nothing. A source that has nothing left is destroyed. Ends, starts and
+        checkpoints of streams, and the trim of the WAL, stay as they are.
+        Requires: broker epoch current (Fenced); per range the stream open in this epoch (Fenced); object still prepared
+        (Conflict); each range, but for what lies below the start of its stream, made of whole ranges of the sources
+        (Conflict: somebody replaced them before). Deleted streams' ranges are dropped."""
+        ...
+
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         """Move starts and checkpoints forward, never back; notes of checkpoints at or below the start go. Requires each
         stream's epoch equal (Fenced); unknown streams are ignored. Conflict, for all, if a stream is held below a start
@@ -145,7 +158,8 @@ class StreamMetadata(Protocol):
 
     async def destroyable_objects(self) -> list[int]:
         """gc, phase one: mark destroyed (durably) and return ids of objects that are prepared for too long, or
-        committed with no range that still lies in a stream, and ids marked so before: their bytes may be deleted."""
+        committed with no range that still lies in a stream, and ids marked so before, here or by `replace_ranges`:
+        their bytes may be deleted."""
         ...
 
     async def forget_objects(self, object_ids: Sequence[int]) -> None:

@@ -29,7 +29,6 @@ class Recovered:
 async def recover(wal: Wal, metadata: StreamMetadata, cache: LogCache, objects: ObjectMap) -> Recovered:
     """Corrupt if the WAL and the metadata store contradict each other."""
     states = {state.stream_id: state for state in await metadata.stream_states()}
-    objects.load(await metadata.objects(), states)
     replay = Replay(states, cache)
     last_position = await metadata.wal_trim()
     records = 0
@@ -39,6 +38,8 @@ async def recover(wal: Wal, metadata: StreamMetadata, cache: LogCache, objects: 
         records += 1
         if records % RECORDS_PER_SLICE == 0:
             await asyncio.sleep(0)
+    if replay.logs:  # of other streams whoever opens them learns the objects: until then others may replace them
+        objects.load(await metadata.objects(), {stream_id: states[stream_id] for stream_id in replay.logs})
     return Recovered(replay.logs, last_position, replay.skipped_records)
 
 

@@ -28,6 +28,8 @@ class StreamsSettings:
     prepare_ttl_ms: int = 3_600_000  # an object not committed by then may be collected
     gc_interval_ms: int = 60_000
     gc_grace_ms: int = 60_000  # readers that planned to read a destroyed object have finished by then
+    compaction_interval_ms: int = 30_000
+    compaction_bytes_per_s: int = 32 * MIB  # read by compaction, and about as much is written; 0: none
     retry_first_ms: int = 100
     retry_max_ms: int = 10_000
     whole_objects: bool = True  # a reader that reads much of an object fetches it whole
@@ -42,6 +44,11 @@ class StreamsSettings:
         """How many objects readers may fetch whole at once: none where the cache would lose them before their use."""
         fits = self.block_cache_bytes >= WHOLE_OBJECTS_IN_CACHE * self.object_bytes
         return WHOLE_OBJECTS_MAX if self.whole_objects and fits else 0
+
+    @property
+    def compaction_bytes_max(self) -> int:
+        """What one job of compaction may read: a new object, and what its sources need more for their tables."""
+        return self.object_bytes * 3 // 2
 
     def where_requests_are_free(self) -> "StreamsSettings":
         """For a local disk: large reads take processor time, caches and memory from producers, and save no requests."""
@@ -58,4 +65,5 @@ class StreamsSettings:
             # a whole object is there twice: as it came, and cut into blocks
             "block_fetch": MAX_FETCHES * self.read_ahead_bytes + 2 * self.whole_objects_max * self.object_bytes,
             "upload": self.object_bytes + self.block_bytes,
+            "compaction": self.compaction_bytes_max + self.read_ahead_bytes if self.compaction_bytes_per_s else 0,
         }

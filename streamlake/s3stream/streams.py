@@ -19,6 +19,7 @@ from streamlake.core.errors import Corrupt, Full, Invalid, OutcomeUnknown, Strea
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.s3stream.appender import Appender
+from streamlake.s3stream.compaction.compactor import Compactor
 from streamlake.s3stream.log_cache import LogCache, StreamLog
 from streamlake.s3stream.metadata import Closing, OpenAt, StreamMetadata, StreamState
 from streamlake.s3stream.objects.block_cache import BlockCache
@@ -80,13 +81,24 @@ class Streams:
             ids=ids,
         )
         self.gc = GarbageCollector(store, metadata, settings.gc_interval_ms, settings.gc_grace_ms, collects_garbage)
+        self.compactor = Compactor(
+            settings=settings,
+            store=store,
+            metadata=metadata,
+            ownership=self._ownership,
+            logs=self._logs,
+            objects=self._objects,
+            reader=reader,
+            throttle=self.read_throttle,
+            ids=ids,
+        )
         self._tasks = Supervisor(lambda _, error: self.appender.fail(error))
         self._claimed: dict[str, int] = {}
         self.recovered_streams = 0
         self.skipped_records = 0
 
     def metrics(self) -> Iterable[Metric]:
-        uploader, reader, blocks, gc = self.uploader, self.reads.reader, self.blocks, self.gc
+        uploader, reader, blocks, gc, compactor = self.uploader, self.reads.reader, self.blocks, self.gc, self.compactor
         return (
             gauge("streamlake_unuploaded_bytes", "Bytes of record batches not yet uploaded to objects.",
                 lambda: self.appender.unuploaded_bytes),
@@ -110,13 +122,20 @@ class Streams:
             counter("streamlake_objects_deleted", "Objects deleted by garbage collection.", lambda: gc.deleted_objects),
             counter("streamlake_gc_failures", "Rounds of garbage collection that failed and will be retried.",
                 lambda: gc.failed_rounds),
+            counter("streamlake_compactions", "Objects that compaction has written and committed.",
+                lambda: compactor.compactions),
+            counter("streamlake_compaction_bytes", "Bytes of objects that compaction has written and committed.",
+                lambda: compactor.compacted_bytes),
+            counter("streamlake_compaction_failures",
+                "Rounds of compaction that failed and will be retried, and objects that it cannot read.",
+                lambda: compactor.failures),
         )  # fmt: skip
 
     async def start(self) -> None:
         """Recover, then serve. Corrupt if WAL and metadata contradict each other, Invalid if memory is too small."""
         self._claim_memory()
         recovered = await recover(self._wal, self._metadata, self.cache, self._objects)
-        self._logs = recovered.logs
+        self._logs.update(recovered.logs)
         self.recovered_streams, self.skipped_records = len(recovered.logs), recovered.skipped_records
         self.uploader.begin_at(await self._metadata.wal_trim())
         await self.appender.start(recovered.last_position)
@@ -124,25 +143,28 @@ class Streams:
             self.appender.mark_dirty(log, log.unuploaded_bytes)
         self._tasks.start("uploader", self.uploader.run())
         self._tasks.start("s3stream gc", self.gc.run())
+        if self._settings.compaction_bytes_per_s:
+            self._tasks.start("compaction", self.compactor.run())
 
     async def open(self, stream_ids: Sequence[int]) -> list[Stream | StreamLakeError]:
         """Become the owner of each of these streams, or say why not: NotFound if it does not exist; Unavailable while
         another broker owns it, or a WAL that is not drained yet holds records of it; Conflict if it was just closed
         elsewhere (try again). Raises what concerns all; some may be open then, and may be opened again."""
         async with self._ownership:  # no commit is under way with the epochs that end here
-            count, opened = self._settings.streams_per_commit, list[Stream | StreamLakeError]()
+            count, states = self._settings.streams_per_commit, list[StreamState | StreamLakeError]()
+            opened: list[Stream | StreamLakeError] = []
             for at in range(0, len(stream_ids), count):
-                opened += await self._open_some(stream_ids[at : at + count])
+                some = await self._take(stream_ids[at : at + count])
+                # Before anything else can fail: they are ours now, to be uploaded under these epochs, and given up.
+                opened += [state if isinstance(state, StreamLakeError) else self._opened(state) for state in some]
+                states += some
+            await self._refresh([state for state in states if isinstance(state, StreamState)])
             return opened
 
-    async def _open_some(self, stream_ids: Sequence[int]) -> list[Stream | StreamLakeError]:
+    async def _take(self, stream_ids: Sequence[int]) -> list[StreamState | StreamLakeError]:
         before = {state.stream_id: state for state in await self._metadata.stream_states(stream_ids)}
         openings = [OpenAt(i, self._end_of(i, before.get(i))) for i in stream_ids]
-        states = await self._take_epochs(openings)
-        # Before anything else can fail: they are ours now, to be uploaded under these epochs, and to be given up.
-        opened = [state if isinstance(state, StreamLakeError) else self._opened(state) for state in states]
-        await self._refresh([state for state in states if isinstance(state, StreamState)])
-        return opened
+        return await self._take_epochs(openings)
 
     async def _take_epochs(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
         """Until the answer is known: were the epochs raised and we did not know, our next upload would be fenced, by
@@ -170,7 +192,8 @@ class Streams:
         return log.next_offset
 
     async def _refresh(self, states: Sequence[StreamState]) -> None:
-        """Learn the objects of streams that another broker wrote since we loaded the map."""
+        """Learn the objects of streams that were not ours: of these the map has nothing, as their owners may have
+        replaced what it knew."""
         known = self._objects.end_offset
         stale = {s.stream_id: s for s in states if s.end_offset > max(s.start_offset, known(s.stream_id) or 0)}
         if stale:

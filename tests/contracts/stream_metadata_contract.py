@@ -455,3 +455,121 @@ class StreamMetadataContract:
         metadata = await streams.register()
         object_id = await upload(metadata)
         assert await metadata.destroyable_objects() == [object_id]
+
+    # -- objects that replace others -----------------------------------------------------------------------------------
+
+    async def test_a_new_object_takes_ranges_over(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = (state.epoch for state in await opened(metadata, [first, second], [0, 0]))
+        one = await upload(metadata, StreamRange(first, a, 0, 10), StreamRange(second, b, 0, 10), wal_trim=3)
+        two = await upload(metadata, StreamRange(first, a, 10, 20), checkpoints=[Checkpoint(first, 20, b"at 20")])
+        before = await metadata.stream_states()
+        new = await metadata.prepare_object(1000)
+        await metadata.replace_ranges(new, 77, [StreamRange(first, a, 0, 20)], [two, one])
+        assert await metadata.objects() == [
+            ObjectRanges(one, 100, (StreamRange(second, b, 0, 10),), given_offsets=10),
+            ObjectRanges(new, 77, (StreamRange(first, a, 0, 20),)),
+        ]
+        assert await metadata.destroyable_objects() == [two]
+        assert (await metadata.stream_states(), await metadata.wal_trim()) == (before, 3)
+        newest = await metadata.prepare_object(1000)
+        both = [StreamRange(first, a, 0, 20), StreamRange(second, b, 0, 10)]
+        await metadata.replace_ranges(newest, 88, both, [one, new])
+        assert await metadata.objects() == [ObjectRanges(newest, 88, tuple(both))]
+        assert await metadata.destroyable_objects() == [one, two, new]
+
+    async def test_what_is_deleted_need_not_be_taken_over(self, streams) -> None:
+        """Starts move, and streams are deleted, between the plan of a replacement and its commit."""
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = (state.epoch for state in await opened(metadata, [first, second], [0, 0]))
+        one = await upload(metadata, StreamRange(first, a, 0, 10), StreamRange(second, b, 0, 10))
+        two = await upload(metadata, StreamRange(first, a, 10, 20))
+        await metadata.trim_streams([StreamTrim(first, a, 5, None)])
+        new = await metadata.prepare_object(1000)
+        await metadata.replace_ranges(new, 50, [StreamRange(first, a, 3, 20)], [one, two])
+        await metadata.trim_streams([StreamTrim(first, a, 20, None)])
+        assert await metadata.destroyable_objects() == [two, new]
+        await metadata.forget_objects([two, new])
+        newest = await metadata.prepare_object(1000)
+        await streams.delete(second)
+        gone = [StreamRange(first, a, 3, 20), StreamRange(second, b, 0, 10)]
+        await metadata.replace_ranges(newest, 50, gone, [one, new])
+        assert set(await metadata.destroyable_objects()) == {one, newest}
+
+    async def test_nothing_that_can_be_read_is_lost_by_a_replacement(self, streams) -> None:
+        """It is refused whole if the sources hold less, or would give up more, than the new object has."""
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await opened(metadata, [s], [0])
+        epoch = state.epoch
+        one, two, three = [await upload(metadata, StreamRange(s, epoch, at, at + 10)) for at in (0, 10, 20)]
+        new = await metadata.prepare_object(1000)
+        before = await metadata.objects()
+        for start, end, sources in (
+            (0, 20, [one]),  # the rest is elsewhere
+            (0, 30, [one, three]),  # a gap
+            (0, 15, [one, two]),  # a part of a source
+            (5, 20, [one, two]),
+            (0, 30, []),
+            (20, 40, [three]),  # beyond the end
+        ):
+            with pytest.raises(Conflict):
+                await metadata.replace_ranges(new, 1, [StreamRange(s, epoch, start, end)], sources)
+        await metadata.trim_streams([StreamTrim(s, epoch, 12, None)])
+        with pytest.raises(Conflict):  # all of it is deleted, but not all of the source
+            await metadata.replace_ranges(new, 1, [StreamRange(s, epoch, 0, 11)], [one, two])
+        assert await metadata.objects() == before
+        await metadata.replace_ranges(new, 1, [StreamRange(s, epoch, 12, 30)], [one, two, three])
+        with pytest.raises(Conflict, match="committed"):
+            await metadata.replace_ranges(new, 1, [StreamRange(s, epoch, 12, 30)], [one, two, three])
+
+    async def test_two_replacements_of_the_same_do_not_both_land(self, streams) -> None:
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (state,) = await opened(metadata, [s], [0])
+        sources = [await upload(metadata, StreamRange(s, state.epoch, at, at + 10)) for at in (0, 10)]
+        first, second = await metadata.prepare_object(1000), await metadata.prepare_object(1000)
+        ranges = [StreamRange(s, state.epoch, 0, 20)]
+        await metadata.replace_ranges(first, 1, ranges, sources)
+        with pytest.raises(Conflict):
+            await metadata.replace_ranges(second, 1, ranges, sources)
+        assert [o.object_id for o in await metadata.objects()] == [first]
+
+    async def test_a_zombie_replaces_nothing(self, streams) -> None:
+        """Its node was taken over; or the stream is at a newer epoch, or closed."""
+        (s,) = await streams.create(1)
+        metadata = await streams.register()
+        (old,) = await opened(metadata, [s], [0])
+        sources = [await upload(metadata, StreamRange(s, old.epoch, at, at + 10)) for at in (0, 10)]
+        new = await metadata.prepare_object(1000)
+        before = await metadata.objects()
+
+        async def refused(handle, epoch: int) -> None:
+            with pytest.raises(Fenced):
+                await handle.replace_ranges(new, 1, [StreamRange(s, epoch, 0, 20)], sources)
+            assert await metadata.objects() == before
+
+        (state,) = await opened(metadata, [s], [20])
+        await refused(metadata, old.epoch)
+        await metadata.close_streams([Closing(s, state.epoch, 20)])
+        await refused(metadata, state.epoch)
+        owner = await streams.elsewhere(7)
+        (theirs,) = await opened(owner, [s], [20])
+        await refused(metadata, state.epoch)
+        successor = await streams.register()
+        await refused(metadata, theirs.epoch)
+        assert await successor.destroyable_objects() == []
+
+    async def test_gc_notices_that_an_object_gave_away_what_kept_it_alive(self, streams) -> None:
+        first, second = await streams.create(2)
+        metadata = await streams.register()
+        a, b = (state.epoch for state in await opened(metadata, [first, second], [0, 0]))
+        one = await upload(metadata, StreamRange(first, a, 0, 10), StreamRange(second, b, 0, 10))
+        assert await metadata.destroyable_objects() == []
+        new = await metadata.prepare_object(1000)
+        await metadata.replace_ranges(new, 1, [StreamRange(first, a, 0, 10)], [one])
+        assert await metadata.destroyable_objects() == []
+        await metadata.trim_streams([StreamTrim(second, b, 10, None)])
+        assert await metadata.destroyable_objects() == [one]

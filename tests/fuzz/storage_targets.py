@@ -223,7 +223,8 @@ def check_wal_object(data: bytes) -> None:
 
 
 def ranges_seeds() -> list[bytes]:
-    made = [object_ranges.encode([StreamRange(n, 1, 10 * n, 10 * n + 5) for n in range(count)]) for count in (0, 1, 9)]
+    ranges = [[StreamRange(n, 1, 10 * n, 10 * n + 5) for n in range(count)] for count in (0, 1, 9)]
+    made = [object_ranges.encode(some, given) for some in ranges for given in (0, 7)]
     return [bytes([how]) + blob for blob in made for how in (0, 1, 1)]
 
 
@@ -235,7 +236,7 @@ def check_ranges(data: bytes) -> None:
         ranges = object_ranges.decode(bytes(blob))
     except Corrupt:
         return
-    assert object_ranges.encode(ranges) == blob
+    assert object_ranges.encode(ranges, object_ranges.given_offsets(bytes(blob))) == blob
 
 
 def checkpoint_seeds() -> list[bytes]:

@@ -26,6 +26,8 @@ SETTINGS = StreamsSettings(
     block_bytes=1024,
     gc_interval_ms=3_600_000,
     gc_grace_ms=0,
+    compaction_interval_ms=3_600_000,
+    compaction_bytes_per_s=1 << 40,
     retry_first_ms=1,
     retry_max_ms=4,
 )

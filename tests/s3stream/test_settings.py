@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from streamlake.s3stream.settings import LITTLE_BYTES, MAX_FETCHES, MIB, WHOLE_OBJECTS_MAX, StreamsSettings
 
 
@@ -23,6 +25,7 @@ def test_memory_is_the_sum_of_what_is_held() -> None:
     settings = StreamsSettings(
         log_cache_bytes=1, block_cache_bytes=2, read_ahead_bytes=3, object_bytes=4, block_bytes=5
     )
+    assert replace(settings, compaction_bytes_per_s=0).memory_bytes()["compaction"] == 0
     assert settings.memory_bytes() == {
-        "log_cache": 1, "block_cache": 2, "block_fetch": 3 * MAX_FETCHES, "upload": 9,
+        "log_cache": 1, "block_cache": 2, "block_fetch": 3 * MAX_FETCHES, "upload": 9, "compaction": 6 + 3,
     }  # fmt: skip

@@ -31,6 +31,7 @@ class ObjectRow:
     deadline_ms: int
     size: int = 0
     ranges: tuple[StreamRange, ...] = ()
+    given_offsets: int = 0
 
 
 @dataclass(slots=True)
@@ -164,7 +165,7 @@ class MemoryMetadata:
     async def objects(self) -> list[ObjectRanges]:
         await self._enter("objects")
         return [
-            ObjectRanges(object_id, row.size, row.ranges)
+            ObjectRanges(object_id, row.size, row.ranges, row.given_offsets)
             for object_id, row in sorted(self.tables.objects.items())
             if row.state == "committed"
         ]
@@ -210,6 +211,41 @@ class MemoryMetadata:
         self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
         if fault == "applied_then_unknown":
             raise OutcomeUnknown("commit_object: planned, applied")
+
+    async def replace_ranges(
+        self, object_id: int, size: int, ranges: Sequence[StreamRange], sources: Sequence[int]
+    ) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        fault = await self._enter("replace_ranges")
+        self._check_epoch()
+        row = self.tables.objects.get(object_id)
+        if row is None or row.state != "prepared":
+            raise Conflict(f"object {object_id} is {row.state if row else 'gone'}")
+        kept = [r for r in ranges if r.stream_id in self.tables.streams]
+        assert len({r.stream_id for r in kept}) == len(kept), "one range of a stream"
+        givers = [o for i in sources if (o := self.tables.objects.get(i)) is not None and o.state == "committed"]
+        given: dict[int, set[StreamRange]] = {id(giver): set() for giver in givers}
+        for r in kept:
+            state = self.tables.streams[r.stream_id]
+            if state.epoch != r.stream_epoch or r.stream_id not in self.tables.owners:
+                raise Fenced(f"stream {r.stream_id} has epoch {state.epoch}, not {r.stream_epoch}, or was closed")
+            taken = set[int]()
+            for giver in givers:
+                for old in giver.ranges:
+                    if old.stream_id == r.stream_id and set(_offsets(old)) & set(_offsets(r)):
+                        given[id(giver)].add(old)
+                        taken |= set(_offsets(old))
+            if {o for o in taken if o >= state.start_offset} != {o for o in _offsets(r) if o >= state.start_offset}:
+                raise Conflict(f"the sources do not hold {r}")
+        for giver in givers:
+            gone = given[id(giver)]
+            giver.given_offsets += sum(len(_offsets(old)) for old in gone)
+            giver.ranges = tuple(r for r in giver.ranges if r not in gone)
+            giver.state = "destroyed" if gone and not giver.ranges else giver.state
+        self.tables.objects[object_id] = ObjectRow("committed", 0, size, tuple(kept))
+        if fault == "applied_then_unknown":
+            raise OutcomeUnknown("replace_ranges: planned, applied")
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         await self._enter("trim_streams")
@@ -268,3 +304,7 @@ class MemoryMetadata:
         for object_id in object_ids:
             if object_id in self.tables.objects and self.tables.objects[object_id].state == "destroyed":
                 del self.tables.objects[object_id]
+
+
+def _offsets(r: StreamRange) -> range:
+    return range(r.start_offset, r.end_offset)

@@ -39,6 +39,11 @@ LEFT = "left"  # its last process stopped cleanly, and acknowledges nothing any 
 FENCED = "fenced"  # its last process was watched until it was dead, and taken over
 RUNNING_STATES = (STARTING, SERVING, DRAINING)  # as far as anybody knows
 
+# States of an object (`object.state`).
+PREPARED = "prepared"
+COMMITTED = "committed"
+DESTROYED = "destroyed"
+
 # Sorted by code points, as in SQLite and Python, whatever the locale of the PostgreSQL database is.
 Text = PlainText().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 

@@ -16,20 +16,17 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from streamlake.cluster.store import object_ranges, schema
 from streamlake.cluster.store.database import Database
+from streamlake.cluster.store.dead_objects import DeadObjects
 from streamlake.cluster.store.drains import DrainPart, has_ended, require_drainer
 from streamlake.cluster.store.fences import BrokerIdentity
+from streamlake.cluster.store.range_sources import RangeSources
 from streamlake.cluster.store.revision import Kind, lock_revision, next_revision
-from streamlake.cluster.store.schema import in_lists, take_ids, upsert
+from streamlake.cluster.store.schema import COMMITTED, DESTROYED, PREPARED, in_lists, take_ids, upsert
 from streamlake.cluster.store.wals import WalKey, move_trim, since_epoch_of, trim_of
 from streamlake.core.errors import Conflict, Fenced, Invalid, NotFound, StreamLakeError, Unavailable
 from streamlake.s3stream.metadata import Checkpoint, Closing, ObjectRanges, OpenAt, StreamRange, StreamState, StreamTrim
 
-PREPARED = "prepared"
-COMMITTED = "committed"
-DESTROYED = "destroyed"
-
 NEVER_OPENED = -1  # epoch of a new stream: the first open makes it 0, the first leader epoch in Kafka
-GC_OBJECTS_PER_READ = 256  # bounds how long garbage collection (gc) occupies the metadata thread
 
 Epochs = tuple[tuple[int, int], ...]
 
@@ -56,7 +53,7 @@ class SqlStreamMetadata:
         self._identity = identity
         self._wal = wal if drained is None else drained.wal
         self._drained = drained
-        self._witnesses: dict[int, tuple[int, int]] = {}  # object → a (stream, end offset) that keeps it alive
+        self._dead_objects = DeadObjects(database)
 
     async def open_streams(self, openings: Sequence[OpenAt]) -> list[StreamState | StreamLakeError]:
         def run(connection: Connection) -> list[StreamState | StreamLakeError]:
@@ -121,7 +118,8 @@ class SqlStreamMetadata:
         query = select(o.id, o.size, o.ranges).where(o.state == COMMITTED).order_by(o.id)
 
         def run(connection: Connection) -> list[ObjectRanges]:
-            return [ObjectRanges(i, size, object_ranges.decode(blob)) for i, size, blob in connection.execute(query)]
+            decode, given = object_ranges.decode, object_ranges.given_offsets
+            return [ObjectRanges(i, size, decode(blob), given(blob)) for i, size, blob in connection.execute(query)]
 
         return await self._database.read(run)
 
@@ -154,9 +152,7 @@ class SqlStreamMetadata:
             if lost := streams.keys() - self._of_drained(connection, streams).keys():
                 raise Fenced(f"streams {sorted(lost)} do not belong to the lives whose WAL is drained any more")
             ends = _new_ends(streams, kept)
-            blob = object_ranges.encode(kept)
-            this = schema.object_.c.id == object_id
-            connection.execute(update(schema.object_).where(this).values(state=COMMITTED, size=size, ranges=blob))
+            _commit_prepared(connection, object_id, size, kept)
             _move_streams(connection, ends, checkpoints)
 
         # One transaction: after a crash either all of it is there (the WAL may be trimmed) or nothing (the WAL still
@@ -164,6 +160,25 @@ class SqlStreamMetadata:
         # Conflict.
         await self._database.write(run, self._identity)
         self.commits += 1
+
+    async def replace_ranges(
+        self, object_id: int, size: int, ranges: Sequence[StreamRange], sources: Sequence[int]
+    ) -> None:
+        def run(connection: Connection) -> None:
+            found = RangeSources(
+                connection, sources
+            )  # their rows before that of the new object, whose id is the greatest
+            _require_prepared(connection, object_id)
+            streams = _rows_by_id(connection, sorted({r.stream_id for r in ranges}), lock=True)
+            kept = [r for r in ranges if r.stream_id in streams]
+            for r in kept:
+                _require_open(streams[r.stream_id], r.stream_epoch)
+            found.give(kept, {i: row["start_offset"] for i, row in streams.items()})
+            _commit_prepared(connection, object_id, size, kept)
+
+        # One transaction: after a crash readers find all of it in the sources, which gc then keeps, or all of it in the
+        # new object, which is durable. Row locks and fences hold off whoever opens, closes or replaces the same.
+        await self._database.write(run, self._identity)
 
     async def trim_streams(self, trims: Sequence[StreamTrim]) -> None:
         def run(connection: Connection) -> None:
@@ -226,7 +241,7 @@ class SqlStreamMetadata:
         return self._wal
 
     async def destroyable_objects(self) -> list[int]:
-        dead = await self._dead_committed_objects()
+        dead = await self._dead_objects.find()
         o = schema.object_.c
 
         def run(connection: Connection) -> list[int]:
@@ -251,47 +266,6 @@ class SqlStreamMetadata:
 
         await self._database.write(run, self._identity)
 
-    async def _dead_committed_objects(self) -> list[int]:
-        """Committed objects that have no range in a stream any more. A read can decide this: starts only grow, and
-        deleted streams never return, so a dead object remains dead.
-
-        The blob of an object is read only when the range that kept it alive last time (its witness) is dead, so a round
-        reads one short row per object and stream, and few blobs.
-        """
-        ids, starts = await self._database.read(_objects_then_starts)
-        old = self._witnesses
-        self._witnesses = {i: old[i] for i in ids if i in old and _alive(starts, *old[i])}
-        unsure = [i for i in ids if i not in self._witnesses]
-        dead = []
-        for at in range(0, len(unsure), GC_OBJECTS_PER_READ):
-            found = await self._find_witnesses(unsure[at : at + GC_OBJECTS_PER_READ], starts)
-            dead += [object_id for object_id, witness in found if witness is None]
-            self._witnesses.update((object_id, witness) for object_id, witness in found if witness is not None)
-        return dead
-
-    async def _find_witnesses(
-        self, object_ids: Sequence[int], starts: dict[int, int]
-    ) -> list[tuple[int, tuple[int, int] | None]]:
-        o = schema.object_.c
-        query = select(o.id, o.ranges).where(o.id.in_(object_ids) & (o.state == COMMITTED))
-
-        def witness(blob: bytes) -> tuple[int, int] | None:
-            rows = object_ranges.rows(blob)
-            return next(((stream, end) for stream, _, _, end in rows if _alive(starts, stream, end)), None)
-
-        return await self._database.read(
-            lambda connection: [(object_id, witness(blob)) for object_id, blob in connection.execute(query)]
-        )
-
-
-def _objects_then_starts(connection: Connection) -> tuple[list[int], dict[int, int]]:
-    """Ids of the committed objects, then the starts of all streams. The order matters: a stream that is created and
-    written between the two statements must not look deleted to an object that commits it."""
-    o, s = schema.object_.c, schema.stream.c
-    ids = list(connection.execute(select(o.id).where(o.state == COMMITTED).order_by(o.id)).scalars())
-    starts = {row.id: row.start_offset for row in connection.execute(select(s.id, s.start_offset))}
-    return ids, starts
-
 
 def _require_unheld(connection: Connection, trims: Sequence[StreamTrim]) -> None:
     """Conflict if a table has not got what one of these trims would delete. The rows of the streams are locked: a table
@@ -304,10 +278,6 @@ def _require_unheld(connection: Connection, trims: Sequence[StreamTrim]) -> None
         for stream_id, hold in connection.execute(query.where(held.hold_offset.is_not(None))):
             if starts[stream_id] > hold:
                 raise Conflict(f"stream {stream_id} is held at {hold} by its table: retention must not pass that")
-
-
-def _alive(starts: Mapping[int, int], stream_id: int, end_offset: int) -> bool:
-    return stream_id in starts and starts[stream_id] < end_offset
 
 
 def _rows_by_id(connection: Connection, ids: Sequence[int] | None, lock: bool = False) -> dict[int, RowMapping]:
@@ -428,15 +398,24 @@ def _require_prepared(connection: Connection, object_id: int) -> None:
         )
 
 
+def _commit_prepared(connection: Connection, object_id: int, size: int, ranges: Sequence[StreamRange]) -> None:
+    committed = {"state": COMMITTED, "size": size, "ranges": object_ranges.encode(ranges)}
+    connection.execute(update(schema.object_).where(schema.object_.c.id == object_id).values(committed))
+
+
+def _require_open(row: RowMapping, stream_epoch: int) -> None:
+    if row["epoch"] != stream_epoch:
+        raise Fenced(f"stream {row['id']} is at epoch {row['epoch']}, this object has {stream_epoch}")
+    if row["owner"] is None:
+        raise Fenced(f"stream {row['id']} was closed at {row['end_offset']}: what holds it is left to its next owner")
+
+
 def _new_ends(streams: Mapping[int, RowMapping], ranges: Iterable[StreamRange]) -> dict[int, int]:
     """stream → its end after these ranges, each of which must start at the end of the stream (no gap, no overlap)."""
     ends: dict[int, int] = {}
     for r in ranges:
         row = streams[r.stream_id]
-        if row["epoch"] != r.stream_epoch:
-            raise Fenced(f"stream {r.stream_id} is at epoch {row['epoch']}, the upload has {r.stream_epoch}")
-        if row["owner"] is None:
-            raise Fenced(f"stream {r.stream_id} was closed at {row['end_offset']}: nothing may be added to it")
+        _require_open(row, r.stream_epoch)
         end = ends.get(r.stream_id, row["end_offset"])
         if r.start_offset != end:
             raise Conflict(f"stream {r.stream_id} ends at {end}, the upload begins at {r.start_offset}: read again")

@@ -1,6 +1,7 @@
 """Which committed object holds which offsets: per stream packed, sorted arrays, in memory.
 
-Loaded from the metadata store at start, moved on by every commit and trim of this broker. The ranges of a stream
+Loaded from the metadata store for the streams that this broker opens, moved on by each of its commits, trims and
+compactions. The ranges of a stream
 adjoin. How many bytes of a stream a range holds, and its greatest timestamp, are known exactly for what this process
 committed or whose index it has read (`learn`); until then the size is the object's, apportioned by offsets.
 """
@@ -50,7 +51,7 @@ class ObjectMap:
         """Replace what is known of the streams in `states`. Corrupt if their ranges have a gap, or stop short."""
         found: dict[int, list[RangeInObject]] = {stream_id: [] for stream_id in states}
         for item in objects:
-            offsets = sum(r.end_offset - r.start_offset for r in item.ranges) or 1
+            offsets = item.given_offsets + sum(r.end_offset - r.start_offset for r in item.ranges) or 1
             for r in item.ranges:
                 state = states.get(r.stream_id)
                 if state is not None and r.end_offset > state.start_offset:
@@ -85,9 +86,24 @@ class ObjectMap:
         if stream is None:
             return
         row = bisect_left(stream.starts, entry.start_offset)
-        if row < len(stream.starts) and stream.starts[row] == entry.start_offset:
+        if row < len(stream.starts) and stream.at(row)[:3] == entry[:3]:  # else it was replaced meanwhile
             stream.sizes[row] = size_bytes
             stream.max_timestamps[row] = max_timestamp
+
+    def ranges(self, stream_id: int) -> list[RangeInObject]:
+        """All of a stream, by offset."""
+        stream = self._streams.get(stream_id)
+        return [stream.at(row) for row in range(len(stream.starts))] if stream is not None else []
+
+    def replace(self, stream_id: int, entry: RangeInObject) -> None:
+        """One range instead of those that it is made of; they may be trimmed meanwhile, some or all of them."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            first = bisect_right(stream.ends, entry.start_offset)
+            last = bisect_left(stream.starts, entry.end_offset)
+            if first < last:
+                for column, value in zip(stream.columns, entry, strict=True):
+                    column[first:last] = array("q", (value,))
 
     def end_offset(self, stream_id: int) -> int | None:
         stream = self._streams.get(stream_id)

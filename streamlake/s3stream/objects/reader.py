@@ -75,7 +75,7 @@ class ObjectReader:
         self, stream_id: int, entry: RangeInObject, offset: int, want_bytes: int, *, sequential: bool
     ) -> Block:
         """The block that holds `offset` in the range `entry`. NotFound if the object is gone, Corrupt."""
-        index = await self._index(entry)
+        index = await self.index(entry)
         with self._naming(entry):
             row = index.block_at(stream_id, offset)
         limit = self._read_ahead_bytes if sequential else min(want_bytes, self._read_ahead_bytes)
@@ -103,7 +103,7 @@ class ObjectReader:
         self._cache.start([(entry.object_id, INDEX_ROW)], lambda: self._load_whole(entry))
 
     async def block(self, stream_id: int, ref: BlockRef) -> Block:
-        return await self._block(stream_id, ref.entry, await self._index(ref.entry), ref.row, 0)
+        return await self._block(stream_id, ref.entry, await self.index(ref.entry), ref.row, 0)
 
     async def blocks(
         self, stream_id: int, start: int, end: int, skip: Callable[[RangeInObject], bool]
@@ -115,19 +115,25 @@ class ObjectReader:
             await asyncio.sleep(0)  # thousands of ranges may be known, and nothing below may have to wait
             if entry.max_timestamp != UNKNOWN_TIMESTAMP and skip(entry):
                 continue
-            index = await self._index(entry)
+            index = await self.index(entry)
             rows = index.blocks_of(stream_id)
             if not rows:
                 raise Corrupt(f"object {object_key(entry.object_id)} has no data of stream {stream_id}")
-            if entry.max_timestamp == UNKNOWN_TIMESTAMP:
-                data_bytes = index.data_bytes(rows.start, rows.stop)
-                self._objects.learn(stream_id, entry, data_bytes, max(index.max_timestamps[rows.start : rows.stop]))
+            self.learn(stream_id, entry, index)
             for row in rows:
                 if index.ends[row] > start and index.starts[row] < end:
                     behind = index.data_bytes(row + 1, rows.stop)
                     yield BlockRef(entry, row, index.starts[row], index.ends[row], index.max_timestamps[row], behind)
 
-    async def _index(self, entry: RangeInObject) -> ObjectIndex:
+    def learn(self, stream_id: int, entry: RangeInObject, index: ObjectIndex) -> None:
+        """What the index of a range's object says about the range, unless that is known."""
+        if entry.max_timestamp == UNKNOWN_TIMESTAMP:
+            rows = index.blocks_of(stream_id)
+            data_bytes = index.data_bytes(rows.start, rows.stop)
+            self._objects.learn(stream_id, entry, data_bytes, max(index.max_timestamps[rows.start : rows.stop]))
+
+    async def index(self, entry: RangeInObject) -> ObjectIndex:
+        """The index of the range's object. NotFound if that is gone, Corrupt."""
         key: Key = (entry.object_id, INDEX_ROW)
 
         async def load() -> Loaded:

@@ -1,4 +1,3 @@
-import asyncio
 from uuid import UUID
 
 import pytest
@@ -9,7 +8,7 @@ from sqlalchemy import delete, insert
 from support.members import drained, given_to_drain
 from support.memory_metadata import MemoryMetadata, MetadataTables
 
-from streamlake.cluster.store import object_ranges, schema
+from streamlake.cluster.store import schema
 from streamlake.cluster.store.schema import stream
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata, create_streams, next_history
 from streamlake.core.errors import Invalid
@@ -182,42 +181,6 @@ async def test_brokers_share_streams_and_have_their_own_trim(sql_streams, cluste
     await upload(b, StreamRange(s, new.epoch, 10, 20), wal_trim=3)
     assert (await a.wal_trim(), await b.wal_trim()) == (7, 3)
     assert await a.objects() == await b.objects()
-
-
-async def test_gc_reads_an_object_again_only_when_its_witness_is_gone(sql_streams, monkeypatch) -> None:
-    read = []
-    real = object_ranges.rows
-    monkeypatch.setattr(object_ranges, "rows", lambda blob: read.append(blob) or real(blob))
-    first, second = await sql_streams.create(2)
-    metadata = await sql_streams.register()
-    await opened(metadata, [first, second], [0, 0])
-    await upload(metadata, StreamRange(first, 0, 0, 10), StreamRange(second, 0, 0, 10))
-    await upload(metadata, StreamRange(second, 0, 10, 20))
-    for expected in (2, 2):
-        assert await metadata.destroyable_objects() == []
-        assert len(read) == expected
-    await metadata.trim_streams([StreamTrim(first, 0, 10, None)])
-    assert await metadata.destroyable_objects() == []
-    assert len(read) == 3
-
-
-async def test_gc_beside_uploads_takes_nothing_that_lives(sql_streams, monkeypatch) -> None:
-    monkeypatch.setattr("streamlake.cluster.store.stream_metadata.GC_OBJECTS_PER_READ", 2)
-    metadata = await sql_streams.register()
-    living: set[int] = set()
-
-    async def uploads() -> None:
-        for _ in range(20):
-            (s,) = await sql_streams.create(1)
-            await opened(metadata, [s], [0])
-            living.add(await upload(metadata, StreamRange(s, 0, 0, 10)))
-
-    async def collect() -> None:
-        for _ in range(20):
-            assert await metadata.destroyable_objects() == []
-
-    await asyncio.gather(uploads(), collect())
-    assert {o.object_id for o in await metadata.objects()} == living
 
 
 async def test_many_streams_at_once(sql_streams) -> None:

@@ -69,3 +69,42 @@ def test_ranges_below_the_start_are_left_out() -> None:
     ranges = loaded((4, 0, 10), (5, 10, 20), start=10, end=20)
     assert ranges.find(1, 5) is None
     assert loaded((4, 0, 10), start=15, end=10).end_offset(1) is None
+
+
+def test_one_range_stands_for_those_that_it_is_made_of() -> None:
+    objects = loaded((7, 0, 10), (8, 10, 20), (9, 20, 30), (10, 30, 40), end=40)
+    objects.replace(1, RangeInObject(10, 30, 11, 500, 450, 77))
+    assert [(r.start_offset, r.end_offset, r.object_id) for r in objects.ranges(1)] == [
+        (0, 10, 7),
+        (10, 30, 11),
+        (30, 40, 10),
+    ]
+    assert [objects.find(1, o).object_id for o in (9, 10, 29, 30)] == [7, 11, 11, 10]  # type: ignore[union-attr]
+    assert objects.ranges(2) == []
+
+
+def test_what_was_trimmed_or_dropped_meanwhile_does_not_come_back() -> None:
+    objects = loaded((7, 0, 10), (8, 10, 20), (9, 20, 30), end=30)
+    objects.trim(1, 12)
+    objects.replace(1, RangeInObject(0, 20, 11, 500, 450, 77))
+    assert [(r.start_offset, r.end_offset, r.object_id) for r in objects.ranges(1)] == [(0, 20, 11), (20, 30, 9)]
+    objects.trim(1, 20)
+    objects.replace(1, RangeInObject(0, 20, 12, 500, 450, 77))
+    assert [r.object_id for r in objects.ranges(1)] == [9]
+    objects.remove(1)
+    objects.replace(1, RangeInObject(20, 30, 13, 500, 450, 77))
+    assert objects.ranges(1) == []
+
+
+def test_facts_about_a_range_that_was_replaced_are_not_learnt() -> None:
+    objects = loaded((7, 0, 10), (8, 10, 20), end=20)
+    old = objects.ranges(1)[0]
+    objects.replace(1, RangeInObject(0, 20, 11, 500, 450, 77))
+    objects.learn(1, old, 5, 6)
+    assert objects.ranges(1) == [RangeInObject(0, 20, 11, 500, 450, 77)]
+
+
+def test_an_object_that_gave_ranges_away_has_only_its_share_left() -> None:
+    objects = ObjectMap()
+    objects.load([ObjectRanges(3, 1000, (StreamRange(1, 1, 0, 30),), given_offsets=70)], {1: state(1, 0, 30)})
+    assert objects.size_bytes(1, 0) == 300
