@@ -26,11 +26,12 @@ from streamlake.coordinator.classic.api import (
     JoinAnswer,
     JoinRequest,
     LeavingMember,
+    State,
     SyncAnswer,
     SyncRequest,
     store_error,
 )
-from streamlake.coordinator.classic.group import Group
+from streamlake.coordinator.classic.group import CONSUMERS, Group
 from streamlake.coordinator.classic.member import encode_members, protocols_size_bytes
 from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
 from streamlake.coordinator.held_slots import HeldSlots, load_in_the_end
@@ -51,7 +52,6 @@ log = structlog.get_logger(__name__)
 class GroupEntry(Entry[Group]):
     slot: SlotEpoch = field(kw_only=True)  # as of when the group was read, or created
     empty_since_ms: int = 0  # wall clock
-    last_commit_ms: int = 0  # wall clock, of the last commit of offsets that this process has seen
     counted_bytes: int = 0
     counted_members: int = 0
     counted_expired: int = 0
@@ -105,7 +105,7 @@ class Groups:
         rebalance."""
         self._slots.listeners.append(self._slots_changed)
         await self._load(self._follow())
-        self._tasks.start("expire groups", self._expire_forever())
+        self._tasks.start("expire offsets", self._expire_forever())
 
     async def stop(self) -> None:
         """Members that still wait are answered: this is no longer their coordinator."""
@@ -195,11 +195,18 @@ class Groups:
         return dict(zip(distinct, await asyncio.gather(*map(self._delete, distinct)), strict=True))
 
     async def expire(self) -> int:
-        """Delete groups that have been empty, and whose offsets are older, than the retention (KIP-211); how many."""
+        """Delete committed offsets that are older than the retention (KIP-211): those of groups that have been empty
+        for as long, and of topics to which a group of consumers does not subscribe (any more). Then empty groups that
+        have no offsets; how many."""
+        until_ms = self._clock.now_ms() - self.settings.offsets_retention_ms
+        oldest_ms = await self._store.oldest_commits(self._held.epochs)
         deleted = 0
         for group_id, entry in list(self._entries.items()):
-            if entry.machine.vacant and await self._is_stale(entry):
-                deleted += await self._delete(group_id, only_if_stale=True) is GroupError.NONE
+            has_none = group_id not in oldest_ms
+            if oldest_ms.get(group_id, until_ms + 1) <= until_ms:
+                has_none = await self._expire_offsets(entry, until_ms)
+            if has_none and entry.machine.vacant:
+                deleted += await self._delete(group_id, only_without_offsets=True) is GroupError.NONE
         return deleted
 
     # --- for offsets.py
@@ -234,10 +241,19 @@ class Groups:
             error = entry.machine.check_commit(member_id, group_instance_id, generation, self._shell.now_ms())
             if is_transactional and error is GroupError.REBALANCE_IN_PROGRESS:
                 error = GroupError.NONE
-        if error is GroupError.NONE:
-            entry.last_commit_ms = self._clock.now_ms()
         self._shell.set_timer(entry)
         return error, entry
+
+    def check_deletion(self, group_id: str) -> tuple[GroupError, GroupEntry | None]:
+        """Whether committed offsets of this group may be deleted now; the caller does that before it awaits anything
+        else. Those of topics to which it subscribes may not."""
+        entry = self._entries.get(group_id)
+        if not group_id:
+            return GroupError.INVALID_GROUP_ID, None
+        if entry is None:
+            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND, None
+        may_not = entry.machine.state is not State.EMPTY and entry.machine.protocol_type != CONSUMERS
+        return (GroupError.NON_EMPTY_GROUP if may_not else GroupError.NONE), entry
 
     def refusal(self, group_id: str) -> GroupError | None:
         """Why nothing can be said of a group that is not here; None: it does not exist."""
@@ -295,10 +311,7 @@ class Groups:
             if not self._held.has(epoch):
                 continue  # lost meanwhile; should it be ours again, it is loaded again
             for row in rows[epoch.slot]:
-                entry = GroupEntry(
-                    row.group_id, self._restore(row), stored=True, slot=epoch, empty_since_ms=row.updated_ms
-                )
-                self._entries[row.group_id] = entry
+                entry = self._entries[row.group_id] = self._restore(row, epoch)
                 self._shell.settle(entry)
             self._held.loaded(epoch)
             if rows[epoch.slot]:
@@ -311,15 +324,16 @@ class Groups:
 
     # --- one group
 
-    def _restore(self, row: GroupRow) -> Group:
-        saved, now_ms = SavedGroup.of(row), self._shell.now_ms()
+    def _restore(self, row: GroupRow, slot: SlotEpoch) -> GroupEntry:
+        saved, now_ms, empty_since_ms = SavedGroup.of(row), self._shell.now_ms(), row.updated_ms
         try:
-            return Group.restored(row.group_id, saved, now_ms, self.settings, self._ids.uuid)
+            group = Group.restored(row.group_id, saved, now_ms, self.settings, self._ids.uuid)
         except Corrupt as error:
             log.error("members of a group lost; they must join again", group=row.group_id, error=str(error))
-            return Group.restored(
-                row.group_id, replace(saved, blob=encode_members(())), now_ms, self.settings, self._ids.uuid
-            )
+            saved = replace(saved, blob=encode_members(()))
+            group = Group.restored(row.group_id, saved, now_ms, self.settings, self._ids.uuid)
+            empty_since_ms = self._clock.now_ms()  # it may be in use: its offsets wait for its members
+        return GroupEntry(row.group_id, group, stored=True, slot=slot, empty_since_ms=empty_since_ms)
 
     def _create(self, group_id: str) -> GroupEntry:
         machine, slot = Group(group_id, self.settings, self._ids.uuid), self._held.epochs[slot_of(group_id)]
@@ -355,14 +369,14 @@ class Groups:
         self._shell.release(entry)
         self._entries.pop(entry.key, None)
 
-    async def _delete(self, group_id: str, only_if_stale: bool = False) -> GroupError:
+    async def _delete(self, group_id: str, only_without_offsets: bool = False) -> GroupError:
         entry = self._entries.get(group_id)
         if entry is None:
             return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
         async with entry.lock:  # behind any save, so that no row comes back after it was deleted
             if self._entries.get(group_id) is not entry:
                 return GroupError.NOT_COORDINATOR if entry.dropped else GroupError.GROUP_ID_NOT_FOUND
-            if not entry.machine.vacant or (only_if_stale and not self._looks_stale(entry)):
+            if not entry.machine.vacant:
                 return GroupError.NON_EMPTY_GROUP
             # Nothing is awaited from here to the queue of the store: the next commit or join creates a new group, and
             # its writes are queued behind this deletion. If the broker dies first, the group still exists.
@@ -370,8 +384,8 @@ class Groups:
             self._drop(entry)
             try:
                 error = GroupError.NONE
-                if not await self._store.delete_group(group_id, entry.slot):
-                    error = GroupError.NON_EMPTY_GROUP  # a transaction is to commit offsets of it
+                if not await self._store.delete_group(group_id, entry.slot, only_without_offsets):
+                    error = GroupError.NON_EMPTY_GROUP  # it has offsets, or a transaction is to commit some
             except StreamLakeError as failed:
                 error = store_error(failed)
             if error is not GroupError.NONE and self._held.has(entry.slot):
@@ -387,16 +401,20 @@ class Groups:
             try:
                 await self.expire()
             except StreamLakeError as error:
-                log.warning("empty groups could not be expired; retrying later", error=str(error))
+                log.warning("offsets could not be expired; retrying later", error=str(error))
 
-    async def _is_stale(self, entry: GroupEntry) -> bool:
-        if not self._looks_stale(entry):
+    async def _expire_offsets(self, entry: GroupEntry, until_ms: int) -> bool:
+        """Of one group, those that nobody relies on. Whether it has none now."""
+        machine = entry.machine
+        topics = machine.subscribes() if machine.state in (State.EMPTY, State.STABLE) else None
+        recently_empty = machine.state is State.EMPTY and entry.empty_since_ms > until_ms
+        if entry.dropped or topics is None or recently_empty:
             return False
-        newest_ms = max((o.commit_ms for o in await self._store.fetch_offsets(entry.key)), default=0)
-        entry.last_commit_ms = max(entry.last_commit_ms, newest_ms)
-        return self._looks_stale(entry)
-
-    def _looks_stale(self, entry: GroupEntry) -> bool:
-        """As far as memory shows: a commit of an earlier life of this broker may be more recent."""
-        active_ms = max(entry.empty_since_ms, entry.last_commit_ms)
-        return active_ms + self.settings.offsets_retention_ms <= self._clock.now_ms()
+        # Nothing is awaited from here to the queue of the store. What is decided on this state of the group is fenced
+        # by the epoch of the slot under which it was read: if another broker has the slot by now, nothing is deleted.
+        # A member that joins from here on hears of its generation when that is durable, which is behind this; and a
+        # commit that overtakes this is younger than `until_ms`, and stays.
+        count, has_none = await self._store.expire_offsets(entry.key, until_ms, topics, entry.slot)
+        if count:
+            log.info("offsets expired", group=entry.key, offsets=count, state=machine.state.value)
+        return has_none

@@ -94,6 +94,26 @@ class Offsets:
             return store_error(failed)
         return _wanted(rows, partitions), pending if partitions is None else pending & set(partitions)
 
+    async def delete(
+        self, group_id: str, partitions: Sequence[tuple[str, int]]
+    ) -> tuple[GroupError, Sequence[GroupError]]:
+        """Delete what is committed for these topics and partitions. The error of the request, and if there is none one
+        per partition: those of topics to which the group subscribes remain."""
+        error, entry = self._groups.check_deletion(group_id)
+        if error is not GroupError.NONE or entry is None:
+            return error, []
+        topics = entry.machine.subscribes()
+        kept = {topic for topic, _ in partitions if topics is None or topic in topics}
+        gone = [each for each in partitions if each[0] not in kept]
+        try:
+            if gone:
+                await self._store.delete_offsets(group_id, gone, entry.slot)
+        except StreamLakeError as failed:
+            return store_error(failed), []
+        # Durable: after a crash right here the group continues without them.
+        refused = GroupError.GROUP_SUBSCRIBED_TO_TOPIC
+        return GroupError.NONE, [refused if topic in kept else GroupError.NONE for topic, _ in partitions]
+
     def refusal(self, offset: OffsetRow) -> GroupError:
         """Why this offset is not committed, whoever commits it; or NONE."""
         if not self._has_partition(offset.topic, offset.partition):

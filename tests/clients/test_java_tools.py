@@ -66,6 +66,11 @@ def test_groups(server: Server, filled: str) -> None:
     reset = [line.split() for line in tool(server, GROUPS, *resetting).splitlines()]
     assert sorted(line[1:] for line in reset if line[:1] == [filled]) == [[filled, "0", "0"], [filled, "1", "0"]]
 
+    deleted = tool(server, GROUPS, "--delete-offsets", "--group", filled, "--topic", f"{filled}:0")
+    assert [line.split() for line in deleted.splitlines()][-1] == [filled, "0", "Successful"]
+    described = [line.split() for line in tool(server, GROUPS, "--describe", "--group", filled).splitlines()]
+    assert [line[1:4] for line in described if line[:1] == [filled]] == [[filled, "1", "0"]]
+
 
 def test_the_next_group_protocol_is_refused_clearly(server: Server, filled: str) -> None:
     arguments = ["--topic", filled, "--group-id", filled, "--group-protocol", "consumer", "--max-messages", "1"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import CommitRequest, Offsets
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.clock import SystemClock
-from streamlake.core.errors import Unavailable
+from streamlake.core.errors import Fenced, Unavailable
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import InlineExecutor
 
@@ -132,6 +132,7 @@ async def test_who_does_not_have_the_slot_says_so(site) -> None:
     assert groups.describe("g") is E.NOT_COORDINATOR
     assert await groups.delete(["g"]) == {"g": E.NOT_COORDINATOR}
     assert await other.commit(1) is E.NOT_COORDINATOR
+    assert await other.offsets.delete("g", [("t", 0)]) == (E.NOT_COORDINATOR, [])
     assert (await other.offsets.commit(CommitRequest("g", "m", None, 3, [])), groups.list()) == ([], [])
     assert (await groups.join(member_of(""))).error is E.INVALID_GROUP_ID
     assert groups.heartbeat("", "m", None, 1) is E.INVALID_GROUP_ID
@@ -197,6 +198,21 @@ async def test_a_broker_that_does_not_know_its_loss_writes_nothing_and_learns_of
     assert await old.commit(2, ELSEWHERE) is E.NONE, "its other slots are its own"
 
 
+async def test_offsets_go_at_the_word_of_the_coordinator_only(site) -> None:
+    """One that does not know that it lost the slot sees the group empty, and its offsets old: they are in use."""
+    old, new = site.coordinators
+    assert await old.commit(1) is E.NONE
+    old.groups.settings = replace(QUICK, offsets_retention_ms=0)
+    await site.assign(new, new)
+    await new.loaded()
+    await new.member()
+    with pytest.raises(Fenced):
+        await old.groups.expire()
+    assert await old.offsets.delete("g", [("t", 0)]) == (E.NOT_COORDINATOR, [])
+    assert [row.offset for row in await new.offsets.fetch("g")] == [1]
+    assert old.slots.stale.is_set()
+
+
 async def test_who_gets_a_slot_back_reads_its_groups_again(site) -> None:
     """It missed that another one had the slot: what it remembers of the group is old."""
     old, new = site.coordinators
@@ -241,9 +257,9 @@ async def test_a_deletion_that_loses_its_slot_brings_nothing_back(site, monkeypa
     assert await old.commit(1) is E.NONE
     gate, delete = asyncio.Event(), old.store.delete_group
 
-    async def slow(group_id, slot) -> bool:
+    async def slow(*args) -> bool:
         await gate.wait()
-        return await delete(group_id, slot)
+        return await delete(*args)
 
     monkeypatch.setattr(old.store, "delete_group", slow)
     deletion = asyncio.create_task(old.groups.delete(["g"]))

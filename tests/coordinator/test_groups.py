@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from support.subscriptions import subscription
 
 from streamlake.cluster.store.fences import SlotEpoch
 from streamlake.cluster.store.groups import GroupRow, GroupStore, OffsetRow
@@ -37,11 +38,11 @@ class FaultyStore:
             raise self.error
         await self.store.save_group(row, slot)
 
-    async def delete_group(self, group_id: str, slot: SlotEpoch) -> bool:
+    async def delete_group(self, group_id: str, slot: SlotEpoch, only_without_offsets: bool = False) -> bool:
         self.log.append(f"delete {group_id}")
         if self.error:
             raise self.error
-        return await self.store.delete_group(group_id, slot)
+        return await self.store.delete_group(group_id, slot, only_without_offsets)
 
 
 @pytest.fixture
@@ -313,12 +314,23 @@ async def test_a_join_while_a_deletion_waits_keeps_the_group(groups, store, memb
     assert (await groups.sync(sync(joined))).error is E.NONE
 
 
+# --- offsets that expire
+
+
+async def commit(metadata, group_id: str, *ages_ms: int, topic: str = "t") -> None:
+    """An offset of each partition, committed so long ago; the offset is its partition."""
+    rows = [OffsetRow(topic, p, p, -1, "", metadata.clock.ms - age_ms) for p, age_ms in enumerate(ages_ms)]
+    await metadata.groups.commit_offsets(group_id, rows, metadata.slot(group_id))
+
+
+async def committed(metadata, group_id: str) -> list[tuple[str, int]]:
+    return [(row.topic, row.partition) for row in await metadata.groups.fetch_offsets(group_id)]
+
+
 async def test_empty_groups_expire_with_their_offsets(groups, metadata, clock, member):
     await member(groups, "busy", session_timeout_ms=1_800_000)
     await empty_group(groups, metadata, member, "idle")
-    await metadata.groups.commit_offsets(
-        "idle", [OffsetRow("t", 0, 5, -1, "", clock.ms + DAY_MS)], metadata.slot("idle")
-    )
+    await commit(metadata, "idle", -DAY_MS)
     clock.ms += 7 * DAY_MS
     assert await groups.expire() == 0, "its last commit is younger"
     clock.ms += DAY_MS - 1
@@ -326,11 +338,30 @@ async def test_empty_groups_expire_with_their_offsets(groups, metadata, clock, m
     clock.ms += 1
     assert await groups.expire() == 1
     assert [g.group_id for g in groups.list()] == ["busy"]
-    assert await metadata.groups.fetch_offsets("idle") == []
+    assert await committed(metadata, "idle") == []
+    assert [row.group_id for row in await metadata.stored_groups()] == ["busy"]
+
+
+async def test_each_offset_of_an_empty_group_expires_alone(groups, metadata, clock, member):
+    await empty_group(groups, metadata, member, "idle")
+    await commit(metadata, "idle", 0, -DAY_MS)
+    clock.ms += 7 * DAY_MS
+    assert await groups.expire() == 0
+    assert await committed(metadata, "idle") == [("t", 1)]
+    assert groups.describe("idle").state == "Empty"
+
+
+async def test_a_group_without_members_and_offsets_goes(groups, metadata, member, join_request):
+    """As in Kafka, at the next look: nobody could find out what it is good for."""
+    await empty_group(groups, metadata, member, "idle")
+    await groups.join(join_request(group_id="joining"))  # a client has a member id, and is about to join
+    assert await groups.expire() == 1
+    assert [g.group_id for g in groups.list()] == ["joining"]
 
 
 async def test_a_group_is_empty_only_since_its_last_member_left(groups, metadata, clock, member):
     member_id, _ = await member(groups, "old", session_timeout_ms=1_800_000)
+    await commit(metadata, "old", 0)
     clock.ms += 8 * DAY_MS
     await groups.leave("old", [LeavingMember(member_id, None)])
     clock.ms += 7 * DAY_MS - 1
@@ -341,9 +372,85 @@ async def test_a_group_is_empty_only_since_its_last_member_left(groups, metadata
 
 async def test_how_long_a_group_was_empty_survives_a_restart(groups, metadata, clock, member):
     await empty_group(groups, metadata, member, "idle")
+    await commit(metadata, "idle", 0)
     clock.ms += 4 * DAY_MS
     again = Groups(metadata.groups, metadata.slots, clock, metadata.ids, QUICK)
     await again.start()
-    clock.ms += 3 * DAY_MS
+    clock.ms += 3 * DAY_MS - 1
+    assert await again.expire() == 0
+    clock.ms += 1
     assert await again.expire() == 1
     await again.stop()
+
+
+async def test_members_that_were_lost_find_their_offsets(metadata):
+    await metadata.groups.save_group(GroupRow("g", 7, "consumer", "range", "m", b"rubbish", 1), metadata.slot("g"))
+    await commit(metadata, "g", 30 * DAY_MS)
+    groups = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, QUICK)
+    await groups.start()
+    assert await groups.expire() == 0
+    assert await committed(metadata, "g") == [("t", 0)]
+    await groups.stop()
+
+
+async def test_offsets_of_topics_that_a_live_group_left_expire(groups, metadata, join_request, member):
+    await metadata.topics.create("left", 2, {})
+    await member(groups, "g", protocols=(("range", subscription("t", "other")),))
+    for topic in ("t", "left"):
+        await commit(metadata, "g", 30 * DAY_MS, 0, topic=topic)
+    assert await groups.expire() == 0
+    assert await committed(metadata, "g") == [("left", 1), ("t", 0), ("t", 1)]
+    # While it rebalances nobody knows what it will subscribe to.
+    await commit(metadata, "g", 30 * DAY_MS, topic="left")
+    waiting = asyncio.create_task(groups.join(join_request(require_known_member_id=False)))
+    await asyncio.sleep(0)
+    assert groups.describe("g").state == "PreparingRebalance"
+    assert await groups.expire() == 0
+    assert ("left", 0) in await committed(metadata, "g")
+    waiting.cancel()
+
+
+@pytest.mark.parametrize(("kind", "blob"), [("consumer", b"unreadable"), ("connect", subscription())])
+async def test_offsets_of_other_live_groups_stay(groups, metadata, join_request, kind, blob):
+    joining = join_request(require_known_member_id=False, protocol_type=kind, protocols=(("range", blob),))
+    joined = await groups.join(joining)
+    assert (await groups.sync(SyncRequest("g", joined.member_id, None, 1, kind, "range", {}))).error is E.NONE
+    await commit(metadata, "g", 30 * DAY_MS)
+    assert await groups.expire() == 0
+    assert groups.describe("g").state == "Stable"
+    assert await committed(metadata, "g") == [("t", 0)]
+
+
+async def test_a_commit_while_offsets_expire_stays(groups, metadata, store, clock, member, monkeypatch):
+    """One comes before the old offset is deleted, one right behind."""
+    await empty_group(groups, metadata, member, "g")
+    await commit(metadata, "g", 0, 0, 0)
+    clock.ms += 7 * DAY_MS
+    expire = metadata.groups.expire_offsets
+
+    async def between(group_id, until_ms, kept, slot):
+        young = [OffsetRow("t", p, 7, -1, "", clock.ms) for p in (0, 1)]
+        await metadata.groups.commit_offsets(group_id, young[:1], slot)
+        expired, _ = await asyncio.gather(
+            expire(group_id, until_ms, kept, slot), metadata.groups.commit_offsets(group_id, young[1:], slot)
+        )
+        return expired
+
+    monkeypatch.setattr(store, "expire_offsets", between, raising=False)
+    assert await groups.expire() == 0
+    assert [(row.partition, row.offset) for row in await metadata.groups.fetch_offsets("g")] == [(0, 7), (1, 7)]
+    assert groups.describe("g").state == "Empty"
+
+
+async def test_a_commit_before_an_empty_group_goes_keeps_it(groups, metadata, store, member, monkeypatch):
+    await empty_group(groups, metadata, member, "g")
+    delete = metadata.groups.delete_group
+
+    async def late(*args):
+        await commit(metadata, "g", 0)
+        return await delete(*args)
+
+    monkeypatch.setattr(store, "delete_group", late)
+    assert await groups.expire() == 0
+    assert groups.describe("g").state == "Empty"
+    assert await committed(metadata, "g") == [("t", 0)]

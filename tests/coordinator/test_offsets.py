@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from support.subscriptions import subscription
 
 from streamlake.cluster.store.groups import OffsetRow
 from streamlake.coordinator.classic.api import GroupError, LeavingMember, SyncRequest
@@ -215,3 +216,50 @@ async def test_offsets_go_with_their_topic(offsets, metadata):
     await metadata.topics.delete("t")
     await metadata.topics.create("t", 1, {})
     assert await offsets.fetch("alone") == []
+
+
+# --- OffsetDelete
+
+
+async def test_offsets_of_topics_that_a_group_reads_stay(groups, offsets, metadata, join_request):
+    await metadata.topics.create("left", 1, {})
+    protocols = (("range", subscription("t")),)
+    joined = await groups.join(join_request(require_known_member_id=False, protocols=protocols))
+    of_all = CommitRequest("g", "", None, -1, [row(5), row(6, topic="left")])
+    busy = E.GROUP_SUBSCRIBED_TO_TOPIC
+    wanted = [("left", 0), ("t", 0)]
+    assert await offsets.delete("g", wanted) == (E.NONE, [E.NONE, busy]), "its assignment is on its way"
+    await groups.sync(SyncRequest("g", joined.member_id, None, joined.generation, None, None, {}))
+    await metadata.groups.commit_offsets("g", of_all.offsets, metadata.slot("g"))
+    assert await offsets.delete("g", wanted) == (E.NONE, [E.NONE, busy])
+    assert [found.topic for found in await offsets.fetch("g")] == ["t"]
+    await groups.leave("g", [LeavingMember(joined.member_id, None)])
+    assert await offsets.delete("g", wanted) == (E.NONE, [E.NONE, E.NONE])
+    assert await offsets.fetch("g") == []
+    assert groups.describe("g").state == "Empty"
+
+
+async def test_offsets_of_groups_that_nobody_can_read_stay(groups, offsets, join_request):
+    await groups.join(join_request(require_known_member_id=False))
+    assert await offsets.delete("g", [("t", 0)]) == (E.NONE, [E.GROUP_SUBSCRIBED_TO_TOPIC])
+    await groups.join(join_request(group_id="c", require_known_member_id=False, protocol_type="connect"))
+    assert await offsets.delete("c", [("t", 0)]) == (E.NON_EMPTY_GROUP, [])
+    assert await offsets.delete("none", [("t", 0)]) == (E.GROUP_ID_NOT_FOUND, [])
+    assert await offsets.delete("", [("t", 0)]) == (E.INVALID_GROUP_ID, [])
+
+
+async def test_a_commit_behind_a_deletion_stays(offsets):
+    await offsets.commit(alone(row(1)))
+    deleted, committed = await asyncio.gather(offsets.delete("alone", [("t", 0)]), offsets.commit(alone(row(2))))
+    assert (deleted, committed) == ((E.NONE, [E.NONE]), [E.NONE])
+    assert [found.offset for found in await offsets.fetch("alone")] == [2]
+
+
+async def test_a_deletion_that_fails_says_so(offsets, store, monkeypatch):
+    await offsets.commit(alone(row(1)))
+
+    async def away(*args) -> None:
+        raise OutcomeUnknown("?")
+
+    monkeypatch.setattr(store, "delete_offsets", away, raising=False)
+    assert await offsets.delete("alone", [("t", 0)]) == (E.COORDINATOR_NOT_AVAILABLE, [])

@@ -5,11 +5,13 @@ from typing import Any
 from differ.scenario import scenario
 from differ.side import Side
 from support import wire
+from support.subscriptions import subscription
 from support.wire import SERVED, Member, sync_request
 
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages import leave_group as lg
 from streamlake.protocol.messages import offset_commit as oc
+from streamlake.protocol.messages import offset_delete as od
 from streamlake.protocol.messages import offset_fetch as of
 from streamlake.protocol.messages.delete_groups import DeleteGroupsRequest
 from streamlake.protocol.messages.describe_groups import DescribeGroupsRequest
@@ -29,14 +31,16 @@ def join_request(group: str, member_id: str, instance: str | None = None, **fiel
 # -- members -----------------------------------------------------------------------------------------------------------
 
 
-def joined(side: Side, group: str, instance: str | None = None) -> Member:
+def joined(side: Side, group: str, instance: str | None = None, **fields: Any) -> Member:
     """The only member of a stable group."""
-    answer = side.quietly(ApiKey.JOIN_GROUP, join_request(group, "", instance))
+    answer = side.quietly(ApiKey.JOIN_GROUP, join_request(group, "", instance, **fields))
     if answer.error_code == 79:
-        answer = side.quietly(ApiKey.JOIN_GROUP, join_request(group, answer.member_id, instance))
+        answer = side.quietly(ApiKey.JOIN_GROUP, join_request(group, answer.member_id, instance, **fields))
     assert answer.error_code == 0, answer
     member = Member(group, answer.member_id, answer.generation_id)
-    answer = side.quietly(ApiKey.SYNC_GROUP, sync_request(member, {member.id: NOTHING}, instance))
+    kind = fields.get("protocol_type", "consumer")
+    request = sync_request(member, {member.id: NOTHING}, instance, protocol_type=kind)
+    answer = side.quietly(ApiKey.SYNC_GROUP, request)
     assert answer.error_code == 0, answer
     return member
 
@@ -273,3 +277,42 @@ def delete_groups(side: Side) -> None:
     side.newest("twice", ApiKey.DELETE_GROUPS, DeleteGroupsRequest(groups_names=("never-there",) * 2))
     side.newest("none", ApiKey.DELETE_GROUPS, DeleteGroupsRequest())
     side.newest("several", ApiKey.DELETE_GROUPS, DeleteGroupsRequest(groups_names=("in-use", "never-there", "")))
+
+
+@scenario
+def offset_delete(side: Side) -> None:
+    for topic in ("offsets-read", "offsets-left", "offsets-other"):
+        side.topic(topic, 2)
+        for group in ("deleter", "deleter-alone"):
+            side.quietly(ApiKey.OFFSET_COMMIT, committing(group, topic))
+    reads = JoinGroupRequestProtocol(name="range", metadata=subscription("offsets-read"))
+    joined(side, "deleter", protocols=(reads,))
+    joined(side, "deleter-connect", protocol_type="connect")
+
+    def asks(note: str, group: str, *topics: tuple[str, tuple[int, ...]]) -> None:
+        rows = tuple(
+            od.OffsetDeleteRequestTopic(name, tuple(od.OffsetDeleteRequestPartition(index) for index in indexes))
+            for name, indexes in topics
+        )
+        side.newest(note, ApiKey.OFFSET_DELETE, od.OffsetDeleteRequest(group, rows))
+
+    left, read = ("offsets-left", (0, 1)), ("offsets-read", (0, 1))
+    asks("of a topic that is read", "deleter", read)
+    asks("of one that is read, and one that is not", "deleter", read, left)
+    asks("again", "deleter", left)
+    asks("of an empty group", "deleter-alone", read, left)
+    asks("unknown partitions", "deleter-alone", ("offsets-other", (0, 7, -1)))
+    asks("unknown topics", "deleter-alone", ("offsets-other", (0,)), ("never-there", (0,)), ("", (0,)))
+    asks("unknown topics alone", "deleter-alone", ("never-there", (0, 1)))
+    asks("a partition twice", "deleter-alone", ("offsets-other", (0, 0)))
+    asks("a topic twice", "deleter-alone", ("offsets-other", (0,)), ("offsets-other", (1,)))
+    asks("no topics", "deleter-alone")
+    asks("no partitions", "deleter-alone", ("offsets-other", ()))
+    asks("unknown group", "never-there", left)
+    asks("unknown group, unknown topic", "never-there", ("never-there", (0,)))
+    asks("unknown group, no topics", "never-there")
+    asks("empty group id", "", left)
+    asks("empty group id, no topics", "")
+    asks("a group of others than consumers", "deleter-connect", left)
+    for group in ("deleter", "deleter-alone"):
+        side.newest(f"what {group} has left", ApiKey.OFFSET_FETCH, fetching(group, everything=True))

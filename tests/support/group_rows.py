@@ -29,8 +29,14 @@ class GroupRows:
     async def save(self, row: GroupRow) -> None:
         await self.store.save_group(row, self._slots[slot_of(row.group_id)])
 
-    async def delete(self, group_id: str) -> None:
-        await self.store.delete_group(group_id, self._slots[slot_of(group_id)])
+    async def delete(self, group_id: str, **how: bool) -> bool:
+        return await self.store.delete_group(group_id, self._slots[slot_of(group_id)], **how)
+
+    async def delete_offsets(self, group_id: str, *offsets: tuple[str, int]) -> None:
+        await self.store.delete_offsets(group_id, offsets, self._slots[slot_of(group_id)])
+
+    async def expire(self, group_id: str, until_ms: int, *kept_topics: str) -> tuple[int, bool]:
+        return await self.store.expire_offsets(group_id, until_ms, kept_topics, self._slots[slot_of(group_id)])
 
     async def commit(self, group_id: str, offsets: Sequence[OffsetRow]) -> None:
         await self.store.commit_offsets(group_id, offsets, self._slots[slot_of(group_id)])

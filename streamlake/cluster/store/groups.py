@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
@@ -67,13 +67,13 @@ class GroupStore:
 
         await self._write(run, slot)
 
-    async def delete_group(self, group_id: str, slot: SlotEpoch) -> bool:
-        """Delete the group, if it exists, with its offsets. False: a transaction that is open is to commit some, and
-        nothing was deleted."""
+    async def delete_group(self, group_id: str, slot: SlotEpoch, only_without_offsets: bool = False) -> bool:
+        """Delete the group, if it exists, with its offsets. False: a transaction that is open is to commit some, or it
+        has some and is to be deleted `only_without_offsets`; nothing was deleted."""
 
         def run(connection: Connection) -> bool:
             # Offsets of transactions are added under the fence of the same slot, so none comes between.
-            if _select_pending(connection, group_id):
+            if _select_pending(connection, group_id) or (only_without_offsets and _has_offsets(connection, group_id)):
                 return False
             for table in (schema.consumer_offset, schema.consumer_group):
                 connection.execute(delete(table).where(table.c.group_id == group_id))
@@ -92,6 +92,46 @@ class GroupStore:
             upsert(connection, schema.consumer_offset, [offset_values(group_id, ids, row) for row in known])
 
         await self._write(run, slot)
+
+    async def delete_offsets(self, group_id: str, offsets: Collection[tuple[str, int]], slot: SlotEpoch) -> None:
+        """Delete what is committed for these topics and partitions. What a transaction is to commit remains."""
+        partitions: dict[str, list[int]] = {}
+        for topic, partition in offsets:
+            partitions.setdefault(topic, []).append(partition)
+
+        def run(connection: Connection) -> None:
+            o = schema.consumer_offset.c
+            for topic, topic_id in topic_ids(connection, set(partitions)).items():
+                mine = delete(schema.consumer_offset).where(o.group_id == group_id, o.topic_id == topic_id)
+                for some in in_lists(sorted(set(partitions[topic]))):
+                    connection.execute(mine.where(o.partition.in_(some)))
+
+        await self._write(run, slot)
+
+    async def oldest_commits(self, slots: Collection[int]) -> dict[str, int]:
+        """When the oldest offset of each group of these slots was committed, of the groups that have offsets."""
+        g, o = schema.consumer_group.c, schema.consumer_offset.c
+        query = select(o.group_id, func.min(o.commit_ms)).join(schema.consumer_group, g.group_id == o.group_id)
+        query = query.where(g.slot.in_(sorted(slots))).group_by(o.group_id)
+        return await self._database.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
+    async def expire_offsets(
+        self, group_id: str, until_ms: int, kept_topics: Collection[str], slot: SlotEpoch
+    ) -> tuple[int, bool]:
+        """Delete offsets that were committed until then, but those of `kept_topics`, and those that a transaction that
+        is open is to replace. How many, and whether the group has no offsets now."""
+
+        def run(connection: Connection) -> tuple[int, bool]:
+            o, p, t = schema.consumer_offset.c, schema.txn_offset.c, schema.topic.c
+            expired = (o.group_id == group_id, o.commit_ms <= until_ms)
+            query = select(t.id, t.name).join(schema.consumer_offset, t.id == o.topic_id).where(*expired).distinct()
+            topics = [topic_id for topic_id, name in connection.execute(query) if name not in kept_topics]
+            replaces = (p.group_id == o.group_id, p.topic_id == o.topic_id, p.partition == o.partition)
+            found = delete(schema.consumer_offset).where(*expired, ~exists().where(*replaces))
+            count = sum(connection.execute(found.where(o.topic_id.in_(some))).rowcount for some in in_lists(topics))
+            return count, not _has_offsets(connection, group_id)
+
+        return await self._write(run, slot)
 
     async def fetch_offsets(self, group_id: str) -> list[OffsetRow]:
         """All committed offsets of the group, by topic and partition."""
@@ -141,6 +181,11 @@ def _select_offsets(connection: Connection, group_id: str) -> list[OffsetRow]:
     query = select(t.name, o.partition, o.offset, o.leader_epoch, o.metadata, o.commit_ms)
     query = query.join(schema.topic, t.id == o.topic_id).where(o.group_id == group_id).order_by(t.name, o.partition)
     return [OffsetRow(*row) for row in connection.execute(query)]
+
+
+def _has_offsets(connection: Connection, group_id: str) -> bool:
+    o = schema.consumer_offset.c
+    return connection.execute(select(o.partition).where(o.group_id == group_id).limit(1)).first() is not None
 
 
 def _select_pending(connection: Connection, group_id: str) -> set[tuple[str, int]]:

@@ -20,6 +20,7 @@ class GroupError(Enum):
     FENCED_INSTANCE_ID = auto()
     GROUP_ID_NOT_FOUND = auto()
     GROUP_MAX_SIZE_REACHED = auto()
+    GROUP_SUBSCRIBED_TO_TOPIC = auto()
     ILLEGAL_GENERATION = auto()
     INCONSISTENT_GROUP_PROTOCOL = auto()
     INVALID_GROUP_ID = auto()

@@ -28,12 +28,14 @@ from streamlake.coordinator.classic.join_phase import JoinPhase
 from streamlake.coordinator.classic.member import Member, decode_members, encode_members
 from streamlake.coordinator.classic.roster import Roster
 from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
+from streamlake.coordinator.classic.subscription import topics_of
 from streamlake.coordinator.machine import NEVER_MS, Answer, Effect, Save
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.core.errors import StreamLakeError
 
 NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000  # Kafka's: a new member whose client is gone may hold a rebalance this long
 MEMBER_ID_PREFIX_MAX = 200
+CONSUMERS = "consumer"  # the protocol type of groups whose members' metadata Kafka knows, too
 REASON_MAX = 255
 
 
@@ -110,6 +112,14 @@ class Group:
         protocol = (self.protocol or "") if self.state is State.STABLE else ""
         members = tuple(m.describe(protocol) for m in self._roster)
         return GroupDescription(self.group_id, self.state.value, self.protocol_type, protocol, members)
+
+    def subscribes(self) -> frozenset[str] | None:
+        """The topics whose offsets its members rely on; None: that could be any."""
+        if self.state is State.EMPTY:
+            return frozenset()
+        if self.protocol_type != CONSUMERS or self.protocol is None:
+            return None
+        return topics_of(member.metadata(self.protocol) for member in self._roster)
 
     def abandon(self) -> None:
         error = GroupError.NOT_COORDINATOR

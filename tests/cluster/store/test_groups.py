@@ -5,6 +5,7 @@ import pytest
 from support.group_rows import GroupRows
 
 from streamlake.cluster.store.groups import GroupRow, OffsetRow
+from streamlake.cluster.store.slots import SLOTS, slot_of
 from streamlake.core.errors import Fenced
 
 GROUP = GroupRow("g", 3, "consumer", "range", "member-1", b"\x00members", 1_000)
@@ -83,6 +84,43 @@ async def test_delete_groups(store) -> None:
     assert [len(await store.fetch_offsets(group)) for group in ("g", "kept")] == [0, 1]
 
 
+async def test_a_group_is_deleted_only_without_offsets(store) -> None:
+    await store.save(GROUP)
+    await store.commit("g", [at("a", 0, 1)])
+    assert not await store.delete("g", only_without_offsets=True)
+    assert (await store.all(), await store.fetch_offsets("g")) == ([GROUP], [at("a", 0, 1)])
+    await store.delete_offsets("g", ("a", 0))
+    assert await store.delete("g", only_without_offsets=True)
+    assert await store.all() == []
+
+
+async def test_offsets_are_deleted_one_by_one(store) -> None:
+    for group in ("g", "kept"):
+        await store.commit(group, [at("a", 0, 1), at("a", 1, 2), at("b", 0, 3)])
+    await store.delete_offsets("g", ("a", 0), ("b", 0), ("b", 7), ("gone", 0), ("a", 0))
+    await store.delete_offsets("none", ("a", 0))
+    assert await store.fetch_offsets("g") == [at("a", 1, 2)]
+    assert len(await store.fetch_offsets("kept")) == 3
+
+
+async def test_offsets_expire_by_their_age_and_topic(store, monkeypatch) -> None:
+    monkeypatch.setattr("streamlake.cluster.store.schema.IN_LIST_MAX", 1)
+    rows = [at("a", 0, 1, commit_ms=9), at("a", 1, 2, commit_ms=10), at("a", 2, 2, commit_ms=11), at("b", 0, 3)]
+    for group in ("g", "other"):
+        await store.save(replace(GROUP, group_id=group))
+        await store.commit(group, rows)
+    await store.save(replace(GROUP, group_id="bare"))
+    assert await store.store.oldest_commits(range(SLOTS)) == {"g": 5, "other": 5}
+    assert await store.store.oldest_commits([slot_of("g")]) == {"g": 5}
+    assert await store.store.oldest_commits([]) == {}
+    assert await store.expire("g", 10, "b", "gone") == (2, False)
+    assert await store.fetch_offsets("g") == rows[2:]
+    assert await store.expire("g", 10) == (1, False)
+    assert await store.expire("g", 10) == (0, False)
+    assert await store.expire("g", 11) == (1, True)
+    assert await store.fetch_offsets("other") == rows
+
+
 async def test_a_zombie_changes_nothing(store, cluster) -> None:
     await store.save(GROUP)
     await store.commit("g", [at("a", 0, 1)])
@@ -92,6 +130,8 @@ async def test_a_zombie_changes_nothing(store, cluster) -> None:
         lambda: store.save(replace(GROUP, generation=9)),
         lambda: store.delete("g"),
         lambda: store.commit("g", [at("a", 0, 2)]),
+        lambda: store.delete_offsets("g", ("a", 0)),
+        lambda: store.expire("g", 1_000),
     ):
         with pytest.raises(Fenced):
             await attempt()

@@ -87,6 +87,21 @@ async def test_offsets_are_pending_until_they_are_committed(site) -> None:
     assert (await site.store.get("t-1")).state == "PrepareCommit"
 
 
+async def test_offsets_that_a_transaction_is_to_replace_do_not_expire(site) -> None:
+    """Should it abort, they are still what the group goes on from."""
+    await site.save(ROW)
+    slot = site.ours[slot_of("g")]
+    await site.groups.commit_offsets("g", [at("a", 0, 1), at("a", 1, 1)], slot)
+    await site.add("g", at("a", 0, 6))
+    assert await site.groups.expire_offsets("g", 1_000, (), slot) == (1, False)
+    assert await site.groups.fetch_with_pending("g") == ([at("a", 0, 1)], {("a", 0)})
+    await site.groups.delete_offsets("g", [("a", 0)], slot)
+    assert await site.groups.fetch_with_pending("g") == ([], {("a", 0)})
+    assert not await site.groups.delete_group("g", slot, only_without_offsets=True)
+    await site.decide(replace(ROW, state="CompleteCommit"), True)
+    assert await site.groups.fetch_offsets("g") == [at("a", 0, 6)]
+
+
 async def test_offsets_of_an_aborted_transaction_go(site) -> None:
     await site.save(ROW)
     await site.add("g", at("a", 0, 6))
