@@ -90,7 +90,7 @@ HANDLERS = (
     # Advertised from 0: librdkafka takes Produce 0 as the sign of compression (KAFKA-18659).
     _serve(ApiKey.PRODUCE, 3, 13, produce.handle, advertised_min=0, begin=produce.begin, runs=produce_runs.runs),
     _serve(ApiKey.FETCH, 4, 18, fetch.handle, abandon=True),
-    _serve(ApiKey.LIST_OFFSETS, 1, 8, list_offsets.handle),
+    _serve(ApiKey.LIST_OFFSETS, 1, 11, list_offsets.handle),
     _serve(ApiKey.METADATA, 0, 13, metadata.handle),
     _serve(ApiKey.OFFSET_COMMIT, 2, 9, offset_commit.handle),
     _serve(ApiKey.OFFSET_FETCH, 1, 9, offset_fetch.handle),

@@ -3,8 +3,10 @@
 Behavior: Only durable offsets. `latest` is the high watermark, or the last stable offset for read_committed, for which
 what a search finds at or above that does not count.
 A partition that stands twice in a request is refused, once.
-Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies
-below the log. Other negative timestamps, or one of these in an older version: UNSUPPORTED_VERSION.
+Version notes: -3 from version 7; -4 (earliest local, KIP-405) from 8 is the log start: no tier lies below the log. So
+the last offset in the tier (-5, KIP-1005, from 9) and the first one that is to go there (-6, KIP-1023, from 11) are not
+found. The time to wait for a tier (from 10) counts for nothing. Other negative timestamps, or one of these in an older
+version: UNSUPPORTED_VERSION.
 """
 
 from collections import Counter
@@ -22,9 +24,17 @@ from streamlake.protocol.messages.list_offsets import (
     ListOffsetsTopicResponse,
 )
 
-LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
+OF_A_TIER = (LATEST_TIERED, EARLIEST_PENDING_UPLOAD)
 FIXED = (LATEST, EARLIEST, EARLIEST_LOCAL)  # known without a search
-FIRST_VERSION = {LATEST: 0, EARLIEST: 0, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8}
+FIRST_VERSION = {
+    LATEST: 0,
+    EARLIEST: 0,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
 
 
 async def handle(ctx: Context, exchange: Exchange) -> ListOffsetsResponse:
@@ -58,6 +68,8 @@ async def _list(
             offset = partition.log_start_offset
         elif wanted.timestamp == LATEST:
             offset = partition.last_stable_offset if committed else partition.high_watermark
+        elif wanted.timestamp in OF_A_TIER:
+            timestamp, offset = timestamps.NONE_FOUND
         elif wanted.timestamp == MAX_TIMESTAMP:
             timestamp, offset = await timestamps.max_timestamp(partition)
         else:

@@ -13,7 +13,8 @@ from streamlake.protocol.messages import list_offsets as lo
 from streamlake.protocol.messages import offset_for_leader_epoch as oe
 
 TIMES = {
-    "latest": -1, "earliest": -2, "max timestamp": -3, "earliest local": -4, "latest tiered": -5, "far below zero": -99,
+    "latest": -1, "earliest": -2, "max timestamp": -3, "earliest local": -4, "latest tiered": -5,
+    "earliest to go to a tier": -6, "minus seven": -7, "far below zero": -99,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from streamlake.record.encode import encode_batch
 
 VERSIONS = ends(ApiKey.LIST_OFFSETS)
 NEWEST = newest(ApiKey.LIST_OFFSETS)
-LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL = -1, -2, -3, -4
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 THEN_MS = 1_700_000_000_000
 
 
@@ -92,14 +92,23 @@ def test_earliest_local_is_the_log_start(client: Client, filled: Topic) -> None:
     assert ask(client, filled.name, EARLIEST_LOCAL).offset == 2
 
 
-@pytest.mark.parametrize(("timestamp", "since"), [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8)])
+def test_there_is_no_tier(client: Client, filled: Topic) -> None:
+    for timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
+        found = ask(client, filled.name, timestamp)
+        assert (found.error_code, found.offset, found.timestamp, found.leader_epoch) == (0, -1, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "since"),
+    [(MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9), (EARLIEST_PENDING_UPLOAD, 11)],
+)
 def test_special_timestamps_have_a_first_version(client: Client, filled: Topic, timestamp: int, since: int) -> None:
     assert ask(client, filled.name, timestamp, since).error_code == 0
     refused = ask(client, filled.name, timestamp, since - 1)
     assert (refused.error_code, refused.offset) == (ErrorCode.UNSUPPORTED_VERSION, -1)
 
 
-@pytest.mark.parametrize("timestamp", [-5, -6, -1000])
+@pytest.mark.parametrize("timestamp", [-7, -1000])
 def test_unknown_special_timestamps(client: Client, filled: Topic, timestamp: int) -> None:
     assert ask(client, filled.name, timestamp).error_code == ErrorCode.UNSUPPORTED_VERSION
 
