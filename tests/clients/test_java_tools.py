@@ -72,6 +72,20 @@ def test_groups(server: Server, filled: str) -> None:
     assert [line[1:4] for line in described if line[:1] == [filled]] == [[filled, "1", "0"]]
 
 
+def test_administration(server: Server) -> None:
+    quorum = tool(server, "MetadataQuorumCommand", "describe", "--status")
+    assert ["LeaderId:", "0"] in [line.split() for line in quorum.splitlines()]
+    features = tool(server, "FeatureCommand", "describe")
+    assert "Feature: transaction.version" in features
+    assert "FinalizedVersionLevel: 2" in features
+    configs = ["kafka.admin.ConfigCommand", "--bootstrap-server", server.bootstrap]
+    alice = ["--entity-type", "users", "--entity-name", "alice"]
+    described = run_tool(*configs, "--describe", *alice)
+    assert (described.returncode, described.stdout.strip()) == (0, ""), described.stdout + described.stderr
+    refused = run_tool(*configs, "--alter", *alice, "--add-config", "producer_byte_rate=1024")
+    assert "quotas are not implemented yet" in refused.stdout + refused.stderr
+
+
 def test_the_next_group_protocol_is_refused_clearly(server: Server, filled: str) -> None:
     arguments = ["--topic", filled, "--group-id", filled, "--group-protocol", "consumer", "--max-messages", "1"]
     done = run_tool(TOOLS + "VerifiableConsumer", "--bootstrap-server", server.bootstrap, *arguments)

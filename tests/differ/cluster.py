@@ -49,5 +49,6 @@ def describe_cluster(side: Side) -> None:
     for wanted in (False, True):
         note = "with operations" if wanted else "plain"
         side.every(note, ApiKey.DESCRIBE_CLUSTER, DescribeClusterRequest(include_cluster_authorized_operations=wanted))
+    side.ask("fenced ones, too", ApiKey.DESCRIBE_CLUSTER, 2, DescribeClusterRequest(include_fenced_brokers=True))
     for kind in (2, 0, 3, -1):
         side.ask(f"endpoint type {kind}", ApiKey.DESCRIBE_CLUSTER, 1, DescribeClusterRequest(endpoint_type=kind))

@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from differ import (  # noqa: F401
+    administration,
     cluster,
     configs,
     coordinator,

@@ -28,7 +28,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _KEYS = (
     "api_key", "name", "topic", "group_id", "resource_name", "partition_index", "partition_id", "partition", "index",
     "member_id",
-    "group_instance_id", "key", "node_id", "broker_id", "topic_id",
+    "group_instance_id", "key", "node_id", "broker_id", "topic_id", "topic_name", "replica_id", "user", "feature",
 )  # fmt: skip
 _DROPPED = {"throttle_time_ms"}
 _NUMBERS = {"producer_id": "<id>", "session_id": "<id>", "log_append_time_ms": "<ms>", "port": "<port>"}

@@ -9,7 +9,8 @@ from support.wire import Client, ends
 from streamlake.cluster.brokers import Brokers
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.membership import BeatView, BrokerInfo
-from streamlake.cluster.store.schema import SERVING
+from streamlake.cluster.store.schema import FENCED, SERVING
+from streamlake.core.errors import Unavailable
 from streamlake.handlers import metadata, operations
 from streamlake.handlers.describe_cluster import handle
 from streamlake.protocol.errors import ErrorCode
@@ -54,3 +55,19 @@ async def test_all_that_serve() -> None:
     told = await metadata.handle(ctx, SimpleNamespace(version=13, body=MetadataRequest(topics=())))
     assert (told.cluster_id, told.controller_id) == ("c", 2)
     assert [(b.node_id, b.host, b.port) for b in told.brokers] == [(1, "one", 9001), (2, "two", 9002)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_brokers_that_do_not_serve_if_asked_for(fails: bool) -> None:
+    brokers = Brokers(BrokerIdentity("c", 2, 1), "two", 9002)
+    known = {1: BrokerInfo(1, 1, 0, FENCED, "one", 9001), 2: BrokerInfo(2, 1, 0, SERVING, "two", 9002)}
+
+    async def status() -> SimpleNamespace:
+        if fails:
+            raise Unavailable("the metadata store is away")
+        return SimpleNamespace(view=SimpleNamespace(brokers=known))
+
+    ctx = SimpleNamespace(brokers=brokers, administration=SimpleNamespace(status=status))
+    told = await handle(ctx, SimpleNamespace(version=2, body=DescribeClusterRequest(include_fenced_brokers=True)))
+    assert told.error_code == (ErrorCode.REQUEST_TIMED_OUT if fails else 0)
+    assert [(b.broker_id, b.is_fenced) for b in told.brokers] == ([] if fails else [(2, False), (1, True)])

@@ -51,6 +51,22 @@ def test_the_command_fails_on_a_difference(
     assert tool.main() == 1
 
 
+def test_both_sides_have_structs_of_their_own(tool: ModuleType) -> None:
+    """Also one that differs only in what it holds."""
+    structs = {side: {"Row": [], "Rows": [], side: []} for side in ("A", "B")}
+    for side, kind in (("A", "int8"), ("B", "int16")):
+        structs[side]["Row"] = [tool.Field("x", kind, None, False, None, 0)]
+        structs[side]["Rows"] = [tool.Field("rows", "struct", "Row", True, None, ())]
+        structs[side][side] = [tool.Field("all", "struct", "Rows", True, None, ())]
+    request, response = (tool.Message(side, structs[side], [0], 0) for side in ("A", "B"))
+    tool.told_apart(request, response)
+    assert list(request.structs) == ["RequestRow", "RequestRows", "A"]
+    assert [f.struct for f in response.structs["ResponseRows"] + response.structs["B"]] == [
+        "ResponseRow",
+        "ResponseRows",
+    ]
+
+
 def test_versions_that_disagree_are_refused(tool: ModuleType) -> None:
     newer = dataclasses.make_dataclass("T", [("a", int, dataclasses.field(metadata={"kafka_type": "int32"}))])
     older = dataclasses.make_dataclass("T", [("a", int, dataclasses.field(metadata={"kafka_type": "int64"}))])
