@@ -10,6 +10,8 @@ Most requests of a producer follow others with the same head, and are begun toge
 writes their answers, and shares all that lies between with this file.
 A partition that moves at this moment is refused when its next broker has opened it (handovers.py). Before the first
 batch of a transaction in a partition its coordinator is asked, and the connection waits (verification.py).
+A topic whose `compression.type` names a codec has batches of another one compressed again, in a thread, once there is
+capacity for what they can become at most.
 Version notes: topic ids instead of names from version 13; error messages from 8; who asks the wrong broker is told the
 right one from 10 (KIP-951).
 """
@@ -17,6 +19,7 @@ right one from 10 (KIP-951).
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -34,6 +37,7 @@ from streamlake.handlers.context import (
 from streamlake.handlers.error_codes import LOG, RESERVATION, Failure, failure
 from streamlake.handlers.handovers import REFUSAL_WAIT_S
 from streamlake.handlers.leaders import hinted_brokers, leader_hint
+from streamlake.handlers.recompression import Batch, Recompression, Verdicts, recompressed, to_recompress
 from streamlake.log.partition import Appended, Partition
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.produce import (
@@ -48,9 +52,7 @@ from streamlake.record.run import Run
 from streamlake.record.validate import AT_ONCE_BYTES, check_at_once, is_compressed
 from streamlake.s3stream.streams import Streams
 
-# What was made of the compressed batches of a request, by (topic, partition): numbers of the order they stand in.
-Verdicts = dict[tuple[int, int], Run | StreamLakeError | Failure]
-
+B = TypeVar("B", Batch, Recompression)
 
 WITHOUT_ID = Failure(
     ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "a transactional batch came without its transactional id"
@@ -134,22 +136,22 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
     wait_s = timeout_s(request)
     size_bytes = _size_bytes(request)
     refused, verdicts = None, Verdicts()
-    if packed := list(_compressed(ctx, request)):
-        exchange.thread_started()
-        try:
-            verdicts = await ctx.checks.run(_verdicts, packed)
-        finally:
-            exchange.thread_ended()
+    if large := [each for each in _batches(ctx, request) if is_compressed(each[2]) or each[1].must_recompress(each[2])]:
+        verdicts = await _in_thread(ctx, exchange, _verdicts, large)
     if request.transactional_id is not None:
         await verification.verify(ctx, request, exchange.version, verdicts)
+    again = list(to_recompress(large, verdicts))
+    size_bytes += sum(max(each.bytes_max - len(each.records), 0) for each in again)
     try:
         await ctx.streams.reserve(size_bytes, wait_s)
     except StreamLakeError as error:
-        refused, size_bytes = failure(error, RESERVATION), 0
+        refused, size_bytes, again = failure(error, RESERVATION), 0, []
     with Reservation(ctx.streams, size_bytes) as reservation:
+        if again:
+            verdicts |= await _in_thread(ctx, exchange, recompressed, again)
         parts = stage_one(ctx, request, reservation, refused, verdicts)
     acks, exchange.body = request.acks, None
-    del request, packed, verdicts
+    del request, large, again, verdicts
     exchange.release()
     if acks == 0:
         return None
@@ -159,6 +161,16 @@ async def handle(ctx: Context, exchange: Exchange) -> ProduceResponse | None:
         # asyncio.wait and not wait_for: a timeout must not cancel futures that duplicates wait for too.
         await asyncio.wait(pending, timeout=wait_s)
     return response(ctx, parts)
+
+
+async def _in_thread(
+    ctx: Context, exchange: Exchange, work: Callable[[list[B]], Verdicts], batches: list[B]
+) -> Verdicts:
+    exchange.thread_started()
+    try:
+        return await ctx.checks.run(work, batches)
+    finally:
+        exchange.thread_ended()
 
 
 class Later:
@@ -234,11 +246,11 @@ def refusal(ctx: Context, request: ProduceRequest) -> Failure | None:
     return None
 
 
-def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[int, int], Partition, memoryview]]:
-    """The compressed batches for partitions that are here."""
+def _batches(ctx: Context, request: ProduceRequest) -> Iterator[Batch]:
+    """Those for partitions that are here."""
     for t, topic_data in enumerate(request.topic_data):
         for p, data in enumerate(topic_data.partition_data):
-            if data.records is not None and is_compressed(data.records):
+            if data.records is not None:
                 topic = find_topic(ctx, topic_data.name, topic_data.topic_id)
                 partition = None if isinstance(topic, ErrorCode) else ctx.logs.get(topic.id, data.index)
                 if partition is not None:
@@ -246,10 +258,14 @@ def _compressed(ctx: Context, request: ProduceRequest) -> Iterator[tuple[tuple[i
 
 
 def _verdicts_at_once(ctx: Context, exchange: Exchange) -> Verdicts | None:
-    """None: to decompress all that takes longer than the event loop can spare."""
+    """None: to decompress all that, or to compress some of it again, takes longer than the event loop can spare."""
     verdicts: Verdicts = {}
     room_bytes = AT_ONCE_BYTES
-    for at, partition, records in _compressed(ctx, exchange.body):
+    for at, partition, records in _batches(ctx, exchange.body):
+        if partition.must_recompress(records):
+            return None
+        if not is_compressed(records):
+            continue
         try:
             run = check_at_once(records, partition.settings.max_message_bytes, room_bytes)
         except StreamLakeError as error:
@@ -263,10 +279,10 @@ def _verdicts_at_once(ctx: Context, exchange: Exchange) -> Verdicts | None:
     return verdicts
 
 
-def _verdicts(packed: list[tuple[tuple[int, int], Partition, memoryview]]) -> Verdicts:
+def _verdicts(batches: list[Batch]) -> Verdicts:
     """In a thread, one batch after the other: each thread decompresses into the same memory again."""
     verdicts: Verdicts = {}
-    for at, partition, records in packed:
+    for at, partition, records in batches:
         try:
             verdicts[at] = partition.check(records)
         except StreamLakeError as error:

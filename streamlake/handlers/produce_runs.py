@@ -100,6 +100,8 @@ class Runs:
             if partition is None:
                 return None
             self._partitions[head] = weakref.ref(partition)
+        if partition.settings.codec is not None:  # some batches may have to be compressed again
+            return None
         begun = self._begin(received, at, end, head, route, partition)
         if begun is not None and begun.is_refused and begun.count > 1:
             self._alone = begun.count  # each gets its own answer

@@ -36,9 +36,10 @@ from streamlake.log.settings import LogSettings
 from streamlake.log.stream_port import Buffer, Stream
 from streamlake.log.transactions import TransactionEnd, Transactions
 from streamlake.log.waiters import Waiters
-from streamlake.record.batch import NO_PRODUCER_ID, BatchHeader, frames
+from streamlake.record.batch import HEADER_BYTES, NO_PRODUCER_ID, BatchHeader, frames
 from streamlake.record.compression import DECOMPRESSED_BYTES_MAX
 from streamlake.record.control import Marker, decode_marker, encode_marker
+from streamlake.record.recompress import codec_of, recompressed
 from streamlake.record.run import Run
 from streamlake.record.validate import check_batch
 
@@ -194,6 +195,18 @@ class Partition:
     def check(self, records: Buffer) -> Run:
         """The one batch of `records`, as `append` takes it; in any thread. Raises as check_batch."""
         return check_batch(records, self.settings.max_message_bytes)
+
+    def must_recompress(self, records: Buffer) -> bool:
+        """Whether the topic wants another codec than that of this batch, if it is one."""
+        codec = self.settings.codec
+        return codec is not None and len(records) > HEADER_BYTES and codec_of(records) != codec.compression
+
+    def recompress(self, records: Buffer, bytes_max: int) -> Run:
+        """A batch that `check` took, with the codec of the topic; in any thread. RecordTooLarge: more than `bytes_max`
+        would come out."""
+        codec = self.settings.codec
+        batch = records if codec is None else recompressed(records, codec, bytes_max)
+        return check_batch(batch, bytes_max)
 
     def append(self, run: Run) -> Appended:
         """Stage one of Produce: nothing awaited, so calls take effect in the order they are made (hazard C16). All

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streamlake.core.errors import Invalid
+from streamlake.record.compression import Compression
+from streamlake.record.recompress import Codec
 
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
+LZ4_FAST, LZ4_LEVEL_MAX = 9, 12  # the default of Kafka, which is not level 9 of anything there; and the library's best
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class LogSettings:
     retention_bytes: int  # -1: no limit
     producer_id_expiration_ms: int
     producers_max: int = 2_000  # per partition; above it the producer that was idle longest expires
+    codec: Codec | None = None  # of all batches; None: of each what its producer chose
 
     @classmethod
     def from_configs(cls, configs: Mapping[str, str]) -> "LogSettings":
@@ -40,6 +44,12 @@ class LogSettings:
             retention_ms=number("retention.ms"),
             retention_bytes=number("retention.bytes"),
             producer_id_expiration_ms=number("producer.id.expiration.ms"),
+            codec=_codec(
+                configs["compression.type"],
+                gzip=number("compression.gzip.level"),
+                lz4=number("compression.lz4.level"),
+                zstd=number("compression.zstd.level"),
+            ),
         )
 
     @property
@@ -49,3 +59,20 @@ class LogSettings:
     @property
     def is_log_append_time(self) -> bool:
         return self.message_timestamp_type == LOG_APPEND_TIME
+
+
+def _codec(name: str, gzip: int, lz4: int, zstd: int) -> Codec | None:
+    match name:
+        case "producer":
+            return None
+        case "uncompressed":
+            return Codec(Compression.NONE)
+        case "snappy":
+            return Codec(Compression.SNAPPY)
+        case "gzip":
+            return Codec(Compression.GZIP, None if gzip < 0 else gzip)
+        case "lz4":
+            return Codec(Compression.LZ4, None if lz4 == LZ4_FAST else min(lz4, LZ4_LEVEL_MAX))
+        case "zstd":
+            return Codec(Compression.ZSTD, zstd)
+    raise Invalid(f"compression.type must be uncompressed, zstd, lz4, snappy, gzip or producer, not {name!r}")

@@ -46,21 +46,21 @@ _DECOMPRESS_INTO: dict[int, Callable[[Any, Any], int]] = {
 }
 
 
-def compress(codec: Compression, data: bytes) -> bytes:
-    """The payload of a batch, compressed at the codec's default level."""
+def compress(codec: Compression, data: Buffer, level: int | None = None) -> Buffer:
+    """The payload of a batch, compressed. `level` as the codec counts them, None for its default; snappy has none."""
     match codec:
         case Compression.NONE:
             return data
         case Compression.GZIP:
-            return bytes(cramjam.gzip.compress(data))
+            return bytes(cramjam.gzip.compress(data, level=level))
         case Compression.SNAPPY:
             return bytes(cramjam.snappy.compress_raw(data))
         case Compression.LZ4:
-            compressor = cramjam.lz4.Compressor(content_checksum=False, block_linked=False)
-            compressor.compress(data)
+            compressor = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
+            compressor.compress(bytes(data))
             return bytes(compressor.finish())
         case Compression.ZSTD:
-            return bytes(cramjam.zstd.compress(data))
+            return bytes(cramjam.zstd.compress(data, level=level))
 
 
 def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes:

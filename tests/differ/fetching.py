@@ -3,12 +3,16 @@
 from uuid import UUID
 
 from differ.offsets import filled
+from differ.producing import NOW_MS, numbered, send
 from differ.scenario import scenario
 from differ.side import Side
-from support.wire import Topic, fetch_partition, fetch_topic
+from support.wire import Topic, fetch_partition, fetch_topic, produce_request
 
 from streamlake.protocol.messages import ApiKey
 from streamlake.protocol.messages.fetch import FetchPartition, FetchRequest, ForgottenTopic
+from streamlake.record.compression import Compression
+from streamlake.record.decode import Record
+from streamlake.record.encode import encode_batch
 
 
 def fetching(topic: Topic, *partitions: FetchPartition, **fields: object) -> FetchRequest:
@@ -65,3 +69,14 @@ def fetch_sessions(side: Side) -> None:
         side.ask("unknown session", ApiKey.FETCH, version, fetching(topic, session_id=123456, session_epoch=1))
         next_("closed", -1)
         next_("incremental, after closing", 5)
+
+
+@scenario
+def recompression(side: Side) -> None:
+    """Into `uncompressed` to the byte; what codecs make of it is their libraries' affair."""
+    topic = side.topic("recompressed", compression_type="uncompressed", max_message_bytes="1000")
+    for compression in Compression:
+        send(side, topic, numbered(3, compression=compression))
+    side.newest("what was compressed", ApiKey.FETCH, fetching(topic, fetch_partition(0)))
+    large = encode_batch([Record(0, NOW_MS, None, bytes(5_000))], compression=Compression.GZIP)
+    side.newest("too large after that", ApiKey.PRODUCE, produce_request(topic, {0: large}))

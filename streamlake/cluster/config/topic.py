@@ -52,7 +52,6 @@ _FLUSH = ACCEPTED + "what is acknowledged is durable already."
 REPLICAS = ACCEPTED + "durability is the object storage's; a partition has one replica, its leader."
 CLEANER = ACCEPTED + "it belongs to compaction, which is not implemented yet."
 TIERED = ACCEPTED + "all data is on object storage already."
-_CODECS = ACCEPTED + "the broker does not compress; batches are kept as their producer compressed them."
 
 KAFKA_TOPIC_CONFIGS = (
     _kafka("cleanup.policy", "delete: retention.ms and retention.bytes delete old records; empty: they are kept "
@@ -65,10 +64,12 @@ KAFKA_TOPIC_CONFIGS = (
            "Whether records have the producer's timestamp (CreateTime) or the broker's (LogAppendTime)."),
     _kafka("message.timestamp.before.max.ms", "How far a producer's timestamp may lie in the past."),
     _kafka("message.timestamp.after.max.ms", "How far a producer's timestamp may lie in the future."),
-    _kafka("compression.type", _CODECS),
-    _kafka("compression.gzip.level", _CODECS),
-    _kafka("compression.lz4.level", _CODECS),
-    _kafka("compression.zstd.level", _CODECS),
+    _kafka("compression.type", "The codec of all batches: those of another one are compressed again when they are "
+           "produced. producer: each keeps the codec of its producer."),
+    _kafka("compression.gzip.level", "The level of gzip, where compression.type is gzip; -1 for its default."),
+    _kafka("compression.lz4.level", "The level of lz4, where compression.type is lz4: 9 is its fast default, 12 to 17 "
+           "are the same."),
+    _kafka("compression.zstd.level", "The level of zstd, where compression.type is zstd."),
     _kafka("segment.bytes", _SEGMENTS),
     _kafka("segment.ms", _SEGMENTS),
     _kafka("segment.jitter.ms", _SEGMENTS),
