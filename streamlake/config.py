@@ -122,6 +122,8 @@ class Groups(Section):
     initial_rebalance_delay_ms: int = Field(default=GROUPS.initial_rebalance_delay_ms, ge=0, le=60_000)
     session_timeout_min_ms: int = Field(default=GROUPS.session_timeout_min_ms, ge=1)
     session_timeout_max_ms: int = Field(default=GROUPS.session_timeout_max_ms, ge=1)
+    consumer_session_timeout_ms: int = Field(default=GROUPS.consumer_session_timeout_ms, ge=1)
+    consumer_heartbeat_interval_ms: int = Field(default=GROUPS.consumer_heartbeat_interval_ms, ge=1)
     group_size_max: int = Field(default=GROUPS.group_size_max, ge=1)
     offsets_retention_ms: int = Field(default=GROUPS.offsets_retention_ms, ge=1)
 

@@ -11,6 +11,7 @@ are added by broker.py. `stop` undoes what was started, in reverse, whatever fai
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 
@@ -47,6 +48,8 @@ from streamlake.cluster.store.transactions import TransactionStore
 from streamlake.cluster.store.wals import Wals, all_wals
 from streamlake.cluster.topics import Topics
 from streamlake.config import Config, environment
+from streamlake.coordinator.consumer.assignors import ASSIGNORS
+from streamlake.coordinator.consumer_members import ConsumerMembers, shape_of
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
@@ -96,6 +99,7 @@ class Services:
     connection_memory: ConnectionMemory
     slots: Slots
     groups: Groups
+    consumer_members: ConsumerMembers
     offsets: Offsets
     producer_ids: ProducerIds
     markers: MarkerSender
@@ -265,10 +269,15 @@ class Services:
         self.brokers.images.append(self.slots)
         self.tasks.start("image of slots", keep_fresh(self.slots.stale, self.slots.refresh))
         store = GroupStore(self.coordination, self.identity, self.slots.stale.set)
-        self.groups = Groups(store, self.slots, clock, ids, GroupSettings(**groups.model_dump()))
+        self.groups = Groups(
+            store, self.slots, clock, ids, GroupSettings(**groups.model_dump()), partial(shape_of, self.topics)
+        )
         self.offsets = Offsets(self.groups, store, clock, self._has_partition)
         await self.groups.start()
         self._undo.append(("groups", self.groups.stop))
+        self.consumer_members = ConsumerMembers(self.groups, self.topics, self._machine.executor("patterns"))
+        await self.consumer_members.start()
+        self._undo.append(("topics of consumer groups", self.consumer_members.stop))
         self.producer_ids = ProducerIds(ProducerIdBlocks(self.coordination, self.identity))
         await self._start_transactions()
 
@@ -318,6 +327,7 @@ class Services:
             streams=self.streams,
             slots=self.slots,
             groups=self.groups,
+            consumer_members=self.consumer_members,
             offsets=self.offsets,
             producer_ids=self.producer_ids,
             transactions=self.transactions,
@@ -421,6 +431,11 @@ def kafka_values(config: Config, node: int, host: str, port: int) -> dict[str, s
         "group.min.session.timeout.ms": groups.session_timeout_min_ms,
         "group.max.session.timeout.ms": groups.session_timeout_max_ms,
         "group.max.size": groups.group_size_max,
+        "group.consumer.session.timeout.ms": groups.consumer_session_timeout_ms,
+        "group.consumer.heartbeat.interval.ms": groups.consumer_heartbeat_interval_ms,
+        "group.consumer.max.size": groups.group_size_max,
+        "group.consumer.migration.policy": "disabled",
+        "group.consumer.assignors": ",".join(ASSIGNORS),
         "offsets.retention.minutes": groups.offsets_retention_ms // 60_000,
         "transaction.max.timeout.ms": config.transactions.timeout_max_ms,
         "transactional.id.expiration.ms": config.transactions.id_expiration_ms,

@@ -1,7 +1,8 @@
 """The groups of this broker's slots: routes requests to their machines, limits them, deletes and expires empty ones.
 
-The machines (classic/group.py) are pure, the shell (shell.py) runs them; here are the requests, what all groups
-together may take, and the rows in the metadata store.
+The machines (classic/group.py, consumer/group.py) are pure, the shell (shell.py) runs them; here are the requests, what
+all groups together may take, and the rows in the metadata store. A group is of the kind of its members: an empty one
+becomes a group of the other kind with the first member that joins.
 
 A broker that gets a slot (cluster/slots.py) reads its groups: stable ones go on without a rebalance. When it loses one
 it drops them, and their members look for the new coordinator. A group keeps the epoch that its slot had when it was
@@ -10,8 +11,8 @@ broker that does not know yet that it has lost the slot, changes nothing.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -26,30 +27,39 @@ from streamlake.coordinator.classic.api import (
     JoinAnswer,
     JoinRequest,
     LeavingMember,
-    State,
     SyncAnswer,
     SyncRequest,
     store_error,
 )
 from streamlake.coordinator.classic.group import CONSUMERS, Group
-from streamlake.coordinator.classic.member import encode_members, protocols_size_bytes
-from streamlake.coordinator.classic.stored import CLASSIC, SavedGroup
+from streamlake.coordinator.classic.member import protocols_size_bytes
+from streamlake.coordinator.classic.stored import SavedGroup
+from streamlake.coordinator.consumer.api import (
+    ConsumerGroupDescription,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    Shapes,
+)
+from streamlake.coordinator.consumer.group import ConsumerGroup
+from streamlake.coordinator.consumer.stored import SavedConsumerGroup
 from streamlake.coordinator.held_slots import HeldSlots, load_in_the_end
+from streamlake.coordinator.kinds import AnyGroup, Kinds, kind_of
 from streamlake.coordinator.machine import Saved
 from streamlake.coordinator.settings import GroupSettings
 from streamlake.coordinator.shell import Entry, Shell
 from streamlake.core.clock import Clock
-from streamlake.core.errors import Corrupt, StreamLakeError
+from streamlake.core.errors import StreamLakeError
 from streamlake.core.ids import Ids
 from streamlake.core.tasks import Supervisor
 from streamlake.telemetry.metric import Metric, counter, gauge
 
 EXPIRY_INTERVAL_S = 600.0  # offsets.retention.check.interval.ms
+SETTLED = ("Empty", "Stable")  # states of both kinds of groups
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class GroupEntry(Entry[Group]):
+class GroupEntry(Entry[AnyGroup]):
     slot: SlotEpoch = field(kw_only=True)  # as of when the group was read, or created
     empty_since_ms: int = 0  # wall clock
     counted_bytes: int = 0
@@ -62,8 +72,16 @@ class Groups:
     background."""
 
     def __init__(
-        self, store: GroupStore, slots: Slots, clock: Clock, ids: Ids, settings: GroupSettings | None = None
+        self,
+        store: GroupStore,
+        slots: Slots,
+        clock: Clock,
+        ids: Ids,
+        settings: GroupSettings | None = None,
+        shapes: Shapes = lambda name: None,
     ) -> None:
+        """`shapes` has the topics that consumer groups assign."""
+        self.loaded: list[Callable[[], None]] = []  # called when groups have been read that were elsewhere
         self.settings = settings or GroupSettings()
         self.expired_members = 0
         self.refused_joins = 0
@@ -72,7 +90,7 @@ class Groups:
         self._slots = slots
         self._held = HeldSlots(slots)
         self._clock = clock
-        self._ids = ids
+        self._kinds = Kinds(self.settings, shapes, ids.uuid)
         self._entries: dict[str, GroupEntry] = {}
         self._shell = Shell[GroupEntry](clock, self._write, self._settled)
         self._tasks = Supervisor()
@@ -127,6 +145,11 @@ class Groups:
         if not self._has_capacity(entry, protocols_size_bytes(request.protocols)):
             return JoinAnswer(GroupError.COORDINATOR_NOT_AVAILABLE, request.member_id)
         entry = entry or self._create(request.group_id)
+        if isinstance(entry.machine, ConsumerGroup):
+            if not entry.machine.vacant:  # there is no migration of groups with members
+                return JoinAnswer(GroupError.INCONSISTENT_GROUP_PROTOCOL, request.member_id)
+            self._change_kind(entry, self._kinds.classic(request.group_id))
+        assert isinstance(entry.machine, Group)
         token: asyncio.Future[JoinAnswer] = asyncio.get_running_loop().create_future()
         entry.machine.join(request, token, self._shell.now_ms())
         self._shell.settle(entry)
@@ -137,6 +160,8 @@ class Groups:
         entry = self._entries.get(request.group_id)
         if entry is None:
             return SyncAnswer(self._unknown(request.group_id))
+        if not isinstance(entry.machine, Group):
+            return SyncAnswer(GroupError.UNKNOWN_MEMBER_ID)
         if not self._has_capacity(entry, sum(map(len, request.assignments.values()))):
             return SyncAnswer(GroupError.COORDINATOR_NOT_AVAILABLE)
         token: asyncio.Future[SyncAnswer] = asyncio.get_running_loop().create_future()
@@ -148,6 +173,8 @@ class Groups:
         entry = self._entries.get(group_id)
         if entry is None:
             return self._unknown(group_id)
+        if not isinstance(entry.machine, Group):
+            return GroupError.UNKNOWN_MEMBER_ID
         error = entry.machine.heartbeat(member_id, group_instance_id, generation, self._shell.now_ms())
         self._shell.set_timer(entry)
         return error
@@ -161,17 +188,67 @@ class Groups:
             if refused := self.refusal(group_id):
                 return refused, []
             return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
+        if not isinstance(entry.machine, Group):
+            return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
         now_ms = self._shell.now_ms()
         results = [entry.machine.leave(member, now_ms) for member in leaving]
         self._shell.settle(entry)
         return GroupError.NONE, results
 
+    # --- for consumer_members.py
+
+    def of_members(self, group_id: str, size_bytes: int, joins: bool) -> GroupEntry | GroupError:
+        """The consumer group; if its first member joins, a new one, or what was an empty classic group."""
+        entry = self._entries.get(group_id)
+        if entry is None and (refused := self.refusal(group_id)) is not None:
+            return refused
+        if entry is None and not joins:
+            return GroupError.GROUP_ID_NOT_FOUND
+        if not self._has_capacity(entry, size_bytes):
+            return GroupError.COORDINATOR_NOT_AVAILABLE
+        if entry is None:
+            return self._add(group_id, self._kinds.consumer(group_id))
+        if isinstance(entry.machine, Group):
+            if not joins or not entry.machine.vacant:
+                return GroupError.GROUP_ID_NOT_FOUND
+            self._change_kind(entry, self._kinds.consumer(group_id))
+        return entry
+
+    async def consumer_heartbeat(
+        self, entry: GroupEntry, request: HeartbeatRequest, matched: frozenset[str] | None
+    ) -> HeartbeatAnswer:
+        """Call it without an await since `of_members`. Waits until what it is answered is durable."""
+        assert isinstance(entry.machine, ConsumerGroup)
+        token: asyncio.Future[HeartbeatAnswer] = asyncio.get_running_loop().create_future()
+        entry.machine.heartbeat(request, token, self._shell.now_ms(), matched)
+        self._shell.settle(entry)
+        return await token
+
+    def consumer_entries(self) -> list[GroupEntry]:
+        return [entry for entry in self._entries.values() if isinstance(entry.machine, ConsumerGroup)]
+
+    def topics_changed(self, entry: GroupEntry, matched: Mapping[str, frozenset[str]]) -> None:
+        if isinstance(entry.machine, ConsumerGroup) and not entry.dropped:
+            entry.machine.topics_changed(matched, self._shell.now_ms())
+            self._shell.settle(entry)
+
+    def knows_pattern(self, group_id: str, pattern: str) -> bool:
+        entry = self._entries.get(group_id)
+        return entry is not None and isinstance(entry.machine, ConsumerGroup) and entry.machine.knows(pattern)
+
     # --- administration
 
     def describe(self, group_id: str) -> GroupDescription | GroupError:
-        """GROUP_ID_NOT_FOUND: there is no such group."""
+        """GROUP_ID_NOT_FOUND: there is no such classic group."""
         entry = self._entries.get(group_id)
-        if entry is None:
+        if entry is None or not isinstance(entry.machine, Group):
+            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+        return entry.machine.describe()
+
+    def describe_consumer(self, group_id: str) -> ConsumerGroupDescription | GroupError:
+        """GROUP_ID_NOT_FOUND: there is no such consumer group."""
+        entry = self._entries.get(group_id)
+        if entry is None or not isinstance(entry.machine, ConsumerGroup):
             return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
         return entry.machine.describe()
 
@@ -180,14 +257,13 @@ class Groups:
         `types` select, in any case of letters, all if empty (KIP-518, KIP-848)."""
         if self._held.loading:
             return GroupError.COORDINATOR_LOAD_IN_PROGRESS
-        wanted = {state.lower() for state in states}
-        if types and CLASSIC not in {kind.lower() for kind in types}:
-            return []
-        return [
-            GroupListing(group_id, entry.machine.protocol_type, entry.machine.state.value)
+        wanted, kinds = {state.lower() for state in states}, {kind.lower() for kind in types}
+        listings = (
+            GroupListing(group_id, entry.machine.protocol_type, entry.machine.state.value, kind_of(entry.machine))
             for group_id, entry in sorted(self._entries.items())
-            if not wanted or entry.machine.state.value.lower() in wanted
-        ]
+            if not kinds or kind_of(entry.machine) in kinds
+        )
+        return [listing for listing in listings if not wanted or listing.state.lower() in wanted]
 
     async def delete(self, group_ids: Collection[str]) -> dict[str, GroupError]:
         """Delete empty groups with their offsets. One result per id."""
@@ -252,8 +328,18 @@ class Groups:
             return GroupError.INVALID_GROUP_ID, None
         if entry is None:
             return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND, None
-        may_not = entry.machine.state is not State.EMPTY and entry.machine.protocol_type != CONSUMERS
+        may_not = entry.machine.member_count and entry.machine.protocol_type != CONSUMERS
         return (GroupError.NON_EMPTY_GROUP if may_not else GroupError.NONE), entry
+
+    def check_fetch(self, group_id: str, member_id: str, epoch: int) -> GroupError:
+        """Whether who is this member, in this epoch, may know the offsets (KIP-848). Members of classic groups do not
+        say who they are."""
+        entry = self._entries.get(group_id)
+        if entry is None:
+            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+        return (
+            entry.machine.check_fetch(member_id, epoch) if isinstance(entry.machine, ConsumerGroup) else GroupError.NONE
+        )
 
     def refusal(self, group_id: str) -> GroupError | None:
         """Why nothing can be said of a group that is not here; None: it does not exist."""
@@ -311,11 +397,17 @@ class Groups:
             if not self._held.has(epoch):
                 continue  # lost meanwhile; should it be ours again, it is loaded again
             for row in rows[epoch.slot]:
-                entry = self._entries[row.group_id] = self._restore(row, epoch)
+                group, is_whole = self._kinds.restored(row, self._shell.now_ms())
+                # Whose members were lost may be in use: its offsets wait for them.
+                empty_since_ms = row.updated_ms if is_whole else self._clock.now_ms()
+                entry = GroupEntry(row.group_id, group, stored=True, slot=epoch, empty_since_ms=empty_since_ms)
+                self._entries[row.group_id] = entry
                 self._shell.settle(entry)
             self._held.loaded(epoch)
             if rows[epoch.slot]:
                 await asyncio.sleep(0)  # thousands of groups in one go would block the loop
+        for tell in self.loaded:
+            tell()
 
     def _unknown(self, group_id: str) -> GroupError:
         if not group_id:
@@ -324,25 +416,22 @@ class Groups:
 
     # --- one group
 
-    def _restore(self, row: GroupRow, slot: SlotEpoch) -> GroupEntry:
-        saved, now_ms, empty_since_ms = SavedGroup.of(row), self._shell.now_ms(), row.updated_ms
-        try:
-            group = Group.restored(row.group_id, saved, now_ms, self.settings, self._ids.uuid)
-        except Corrupt as error:
-            log.error("members of a group lost; they must join again", group=row.group_id, error=str(error))
-            saved = replace(saved, blob=encode_members(()))
-            group = Group.restored(row.group_id, saved, now_ms, self.settings, self._ids.uuid)
-            empty_since_ms = self._clock.now_ms()  # it may be in use: its offsets wait for its members
-        return GroupEntry(row.group_id, group, stored=True, slot=slot, empty_since_ms=empty_since_ms)
-
     def _create(self, group_id: str) -> GroupEntry:
-        machine, slot = Group(group_id, self.settings, self._ids.uuid), self._held.epochs[slot_of(group_id)]
+        return self._add(group_id, self._kinds.classic(group_id))
+
+    def _add(self, group_id: str, machine: AnyGroup) -> GroupEntry:
+        slot = self._held.epochs[slot_of(group_id)]
         entry = GroupEntry(group_id, machine, slot=slot, empty_since_ms=self._clock.now_ms())
         self._entries[group_id] = entry
         return entry
 
+    def _change_kind(self, entry: GroupEntry, machine: AnyGroup) -> None:
+        """It is empty: nothing of what it was remains but its offsets."""
+        self._shell.release(entry)
+        entry.machine, entry.counted_expired = machine, 0
+
     async def _write(self, entry: GroupEntry, saved: Saved, now_ms: int) -> None:
-        assert isinstance(saved, SavedGroup), f"groups of kind {saved.kind} have no table yet"
+        assert isinstance(saved, SavedGroup | SavedConsumerGroup), f"groups of kind {saved.kind} have no table yet"
         await self._store.save_group(saved.row(entry.key, now_ms), entry.slot)
 
     def _has_capacity(self, entry: GroupEntry | None, size_bytes: int) -> bool:
@@ -406,8 +495,8 @@ class Groups:
     async def _expire_offsets(self, entry: GroupEntry, until_ms: int) -> bool:
         """Of one group, those that nobody relies on. Whether it has none now."""
         machine = entry.machine
-        topics = machine.subscribes() if machine.state in (State.EMPTY, State.STABLE) else None
-        recently_empty = machine.state is State.EMPTY and entry.empty_since_ms > until_ms
+        topics = machine.subscribes() if machine.state.value in SETTLED else None
+        recently_empty = not machine.member_count and entry.empty_since_ms > until_ms
         if entry.dropped or topics is None or recently_empty:
             return False
         # Nothing is awaited from here to the queue of the store. What is decided on this state of the group is fenced

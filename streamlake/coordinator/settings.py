@@ -11,6 +11,8 @@ class GroupSettings:
     session_timeout_min_ms: int = 6_000
     session_timeout_max_ms: int = 1_800_000
     group_size_max: int = 1_000  # members per group
+    consumer_session_timeout_ms: int = 45_000  # of members of consumer groups (KIP-848): the coordinator decides
+    consumer_heartbeat_interval_ms: int = 5_000
     groups_max: int = 10_000
     metadata_bytes_max: int = 64 * 1024 * 1024  # subscriptions and assignments of all groups together
     offsets_retention_ms: int = 7 * 24 * 3_600_000  # how long an empty group keeps its offsets

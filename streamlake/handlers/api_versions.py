@@ -2,9 +2,9 @@
 
 Behavior: the ranges are those of handlers/apis.py and nothing else. Produce is advertised from version 0, though 3 is
 the lowest that is served: older librdkafka turns compression off otherwise (KAFKA-18659).
-Of Kafka's features (KIP-584) only transaction.version 2 is claimed: clients may leave it to leaders to have partitions
-join a transaction, and get a new epoch with each (KIP-890). The client's name and version (from 3) must be of the form
-that KIP-511 gives them.
+Of Kafka's features (KIP-584) two are claimed: transaction.version 2, so clients may leave it to leaders to have
+partitions join a transaction, and get a new epoch with each (KIP-890), and group.version 1, consumer groups (KIP-848).
+The client's name and version (from 3) must be of the form that KIP-511 gives them.
 Version notes: that a feature can be 0 is told from version 4: older clients take it for an error. An unknown version is
 answered in version 0 with code 35 and the range of ApiVersions (KIP-511).
 """
@@ -23,8 +23,12 @@ from streamlake.protocol.messages.api_versions import (
     SupportedFeatureKey,
 )
 
-SUPPORTED = (SupportedFeatureKey(name="transaction.version", min_version=0, max_version=V2),)
-FINALIZED = (FinalizedFeatureKey(name="transaction.version", max_version_level=V2, min_version_level=V2),)
+GROUP_VERSION = 1  # group.version: the consumer protocol (KIP-848)
+FEATURES = {"group.version": GROUP_VERSION, "transaction.version": V2}
+SUPPORTED = tuple(SupportedFeatureKey(name=name, min_version=0, max_version=level) for name, level in FEATURES.items())
+FINALIZED = tuple(
+    FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level) for name, level in FEATURES.items()
+)
 _CLIENT = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 
 

@@ -19,6 +19,7 @@ from streamlake.handlers import (
     alter_replica_log_dirs,
     alter_user_scram_credentials,
     api_versions,
+    consumer_group_describe,
     consumer_group_heartbeat,
     create_partitions,
     create_topics,
@@ -140,8 +141,8 @@ HANDLERS = (
     _serve(ApiKey.DESCRIBE_PRODUCERS, 0, 0, describe_producers.handle),
     _serve(ApiKey.DESCRIBE_TRANSACTIONS, 0, 0, describe_transactions.handle),
     _serve(ApiKey.LIST_TRANSACTIONS, 0, 1, list_transactions.handle),
-    # Only to say that it is not there: consumer_group_heartbeat.py.
-    _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle),
+    _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle, abandon=True),
+    _serve(ApiKey.CONSUMER_GROUP_DESCRIBE, 0, 1, consumer_group_describe.handle),
     _serve(ApiKey.LIST_CONFIG_RESOURCES, 0, 1, list_config_resources.handle),
     _serve(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, 0, describe_topic_partitions.handle),
 )

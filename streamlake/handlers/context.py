@@ -18,6 +18,7 @@ from streamlake.cluster.store.administration import Administration
 from streamlake.cluster.store.resource_configs import ResourceConfigs
 from streamlake.cluster.store.topic_rows import TopicInfo
 from streamlake.cluster.topics import Topics
+from streamlake.coordinator.consumer_members import ConsumerMembers
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import Offsets
 from streamlake.coordinator.producer_ids import ProducerIds
@@ -53,6 +54,7 @@ class Context:
     streams: Streams
     slots: Slots
     groups: Groups
+    consumer_members: ConsumerMembers
     offsets: Offsets
     producer_ids: ProducerIds
     transactions: Transactions  # that this broker coordinates

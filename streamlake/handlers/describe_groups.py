@@ -1,5 +1,6 @@
 """DescribeGroups (15): state, protocol and members.
 
+Behavior: classic groups only, as in Kafka; ConsumerGroupDescribe has the others, and clients ask it first.
 Version notes: a group that does not exist is "Dead" without an error until version 5, GROUP_ID_NOT_FOUND from 6.
 """
 
@@ -27,7 +28,7 @@ def _describe(ctx: Context, version: int, group_id: str, allowed: int) -> Descri
     if group is GroupError.GROUP_ID_NOT_FOUND:
         if version < 6:
             return DescribedGroup(group_id=group_id, group_state="Dead", authorized_operations=allowed)
-        text = f"group {group_id} does not exist"
+        text = f"there is no classic group {group_id}"
         code = ErrorCode.GROUP_ID_NOT_FOUND
         return DescribedGroup(group_id=group_id, group_state="Dead", error_code=code, error_message=text)
     if isinstance(group, GroupError):

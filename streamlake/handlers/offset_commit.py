@@ -4,7 +4,8 @@ Behavior: member and generation are checked before anything is awaited, so a Lea
 cannot make it fail. A partition that does not exist fails alone.
 Version notes: versions 2-4 carry a retention time, which counts for nothing: offsets live as long as their group is in
 use and offsets.retention.minutes after. Static members from 7. That a member's group does not exist is
-GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before.
+GROUP_ID_NOT_FOUND from 9, and ILLEGAL_GENERATION before; that a member of a consumer group has another epoch is
+STALE_MEMBER_EPOCH from 9, and UNSUPPORTED_VERSION before.
 """
 
 from streamlake.coordinator.classic.api import GroupError
@@ -19,6 +20,11 @@ from streamlake.protocol.messages.offset_commit import (
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
+
+BEFORE_9 = {
+    GroupError.GROUP_ID_NOT_FOUND: ErrorCode.ILLEGAL_GENERATION,
+    GroupError.STALE_MEMBER_EPOCH: ErrorCode.UNSUPPORTED_VERSION,
+}
 
 
 async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
@@ -44,5 +50,4 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetCommitResponse:
 
 
 def _code(version: int, error: GroupError) -> ErrorCode:
-    unknown_to_client = error is GroupError.GROUP_ID_NOT_FOUND and version < 9
-    return ErrorCode.ILLEGAL_GENERATION if unknown_to_client else group_code(error)
+    return BEFORE_9.get(error) or group_code(error) if version < 9 else group_code(error)

@@ -3,7 +3,8 @@
 Behavior: any broker answers for any group, because offsets are read from where they are durable; Kafka's answer for the
 groups that they coordinate. A partition without a committed offset is answered with -1, which is no error; one that is
 asked for twice is answered twice. Who wants stable offsets (`require_stable`, KIP-447) is told UNSTABLE_OFFSET_COMMIT
-for a partition of which a transaction that is open is to commit an offset.
+for a partition of which a transaction that is open is to commit an offset. A member of a consumer group that says who
+it is (from version 9) must ask the coordinator, in its epoch.
 Version notes: one group until version 7, a batch of groups from 8; null topics mean all (from 2). Version 1 has no
 error but those of partitions.
 """
@@ -19,6 +20,7 @@ from streamlake.handlers.error_codes import group_code
 from streamlake.protocol.errors import ErrorCode
 from streamlake.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
+    OffsetFetchRequestGroup,
     OffsetFetchRequestTopic,
     OffsetFetchRequestTopics,
     OffsetFetchResponse,
@@ -44,7 +46,7 @@ async def handle(ctx: Context, exchange: Exchange) -> OffsetFetchResponse:
     request: OffsetFetchRequest = exchange.body
     if exchange.version >= 8:
         stable = request.require_stable
-        groups = [await _group(ctx, group.group_id, group.topics, stable) for group in request.groups]
+        groups = [await _group(ctx, group, stable) for group in request.groups]
         return OffsetFetchResponse(groups=tuple(groups))
     found = await _fetch(ctx, request.group_id, request.topics, request.require_stable)
     if isinstance(found, GroupError):
@@ -86,8 +88,13 @@ def _failed(version: int, topics: Sequence[OffsetFetchRequestTopic], code: Error
     )
 
 
-async def _group(ctx: Context, group_id: str, topics: Topics | None, stable: bool) -> OffsetFetchResponseGroup:
-    found = await _fetch(ctx, group_id, topics, stable)
+async def _group(ctx: Context, group: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup:
+    group_id = group.group_id
+    if group.member_id is not None or group.member_epoch >= 0:
+        error = ctx.groups.check_fetch(group_id, group.member_id or "", group.member_epoch)
+        if error is not GroupError.NONE:
+            return OffsetFetchResponseGroup(group_id=group_id, error_code=group_code(error))
+    found = await _fetch(ctx, group_id, group.topics, stable)
     if isinstance(found, GroupError):
         return OffsetFetchResponseGroup(group_id=group_id, error_code=group_code(found))
     return OffsetFetchResponseGroup(

@@ -51,7 +51,7 @@ async def handle(ctx: Context, exchange: Exchange) -> TxnOffsetCommitResponse:
 
 
 def _code(version: int, error: GroupError | TxnError) -> ErrorCode:
-    if error is GroupError.GROUP_ID_NOT_FOUND:
+    if error in (GroupError.GROUP_ID_NOT_FOUND, GroupError.STALE_MEMBER_EPOCH):
         return ErrorCode.ILLEGAL_GENERATION
     if isinstance(error, GroupError):
         return group_code(error)

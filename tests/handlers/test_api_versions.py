@@ -37,12 +37,13 @@ def test_clients_whose_name_cannot_be_one(client: Client, client_says: tuple[str
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_transactions_of_version_2_are_the_only_feature(client: Client, version: int) -> None:
-    """Else clients would take KIP-848 groups or share groups for granted. Older clients take a feature that can be 0
-    for an error (KAFKA-17011)."""
+def test_features_are_consumer_groups_and_transactions_of_version_2(client: Client, version: int) -> None:
+    """Others, and clients would take share groups for granted. Older clients take a feature that can be 0 for an error
+    (KAFKA-17011)."""
     answer = client.ask(ApiKey.API_VERSIONS, version, ApiVersionsRequest("library", "1.0"))
     told = [(f.name, f.min_version, f.max_version) for f in answer.supported_features]
-    assert told == ([("transaction.version", 0, 2)] if version == 4 else [])
-    assert [(f.name, f.max_version_level) for f in answer.finalized_features] == [("transaction.version", 2)]
+    assert told == ([("group.version", 0, 1), ("transaction.version", 0, 2)] if version == 4 else [])
+    finalized = [(f.name, f.min_version_level, f.max_version_level) for f in answer.finalized_features]
+    assert finalized == [("group.version", 1, 1), ("transaction.version", 2, 2)]
     assert answer.finalized_features_epoch == 0
-    assert not {69, 76, 77, 78, 79} & {a.api_key for a in answer.api_keys}
+    assert not {76, 77, 78, 79} & {a.api_key for a in answer.api_keys}

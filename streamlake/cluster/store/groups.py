@@ -32,6 +32,7 @@ class GroupRow:
     leader: str | None  # member id
     members: bytes
     updated_ms: int  # wall clock; of an empty group: since when it is empty
+    kind: str = "classic"  # what the coordinator runs it as, and reads `members` with
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class GroupStore:
     async def load_groups(self, slots: Collection[int]) -> list[GroupRow]:
         """All groups of these slots, by id."""
         c = schema.consumer_group.c
-        query = select(c.group_id, c.generation, c.protocol_type, c.protocol, c.leader, c.members, c.updated_ms)
+        query = select(c.group_id, c.generation, c.protocol_type, c.protocol, c.leader, c.members, c.updated_ms, c.kind)
         query = query.where(c.slot.in_(sorted(slots))).order_by(c.group_id)
         return await self._database.read(lambda connection: [GroupRow(*row) for row in connection.execute(query)])
 

@@ -245,6 +245,7 @@ consumer_group = Table(
     Column("members", LargeBinary, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Column("slot", Integer, nullable=False, server_default="0"),
+    Column("kind", Text, nullable=False, server_default="classic"),
     PrimaryKeyConstraint("group_id", name="pk_consumer_group"),
     Index("ix_consumer_group_slot", "slot"),
 )

@@ -116,7 +116,7 @@ async def test_two_servers_that_start_at_once_migrate_once(server, clock) -> Non
     executors = [ThreadExecutor("metadata") for _ in range(4)]
     databases = await asyncio.gather(*[Database.open(url, executor, clock) for executor in executors])
     versions = text("SELECT version_num FROM alembic_version")
-    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0013"]] * 4
+    assert [await d.read(lambda c: c.execute(versions).scalars().all()) for d in databases] == [["0014"]] * 4
     for database, executor in zip(databases, executors, strict=True):
         await database.close()
         executor.close()
