@@ -50,8 +50,7 @@ class ConsumerMembers:
                 matched = await self._match(request.regex)
             except Invalid as error:
                 return HeartbeatAnswer(GroupError.INVALID_REGULAR_EXPRESSION, str(error))
-        size_bytes = sum(map(len, request.topics or ())) + len(request.regex or "")
-        entry = self._groups.of_members(request.group_id, size_bytes, joins=request.epoch == JOIN_EPOCH)
+        entry = self._groups.of_members(request.group_id, request.size_bytes, joins=request.epoch == JOIN_EPOCH)
         if isinstance(entry, GroupError):
             unknown = entry is GroupError.GROUP_ID_NOT_FOUND
             text = f"group {request.group_id} is not a consumer group, or has members of the classic protocol"

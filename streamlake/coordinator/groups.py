@@ -333,10 +333,10 @@ class Groups:
 
     def check_fetch(self, group_id: str, member_id: str, epoch: int) -> GroupError:
         """Whether who is this member, in this epoch, may know the offsets (KIP-848). Members of classic groups do not
-        say who they are."""
+        say who they are, and a group that does not exist has none, as in Kafka."""
         entry = self._entries.get(group_id)
         if entry is None:
-            return self.refusal(group_id) or GroupError.GROUP_ID_NOT_FOUND
+            return self.refusal(group_id) or GroupError.NONE
         return (
             entry.machine.check_fetch(member_id, epoch) if isinstance(entry.machine, ConsumerGroup) else GroupError.NONE
         )

@@ -141,7 +141,7 @@ HANDLERS = (
     _serve(ApiKey.DESCRIBE_PRODUCERS, 0, 0, describe_producers.handle),
     _serve(ApiKey.DESCRIBE_TRANSACTIONS, 0, 0, describe_transactions.handle),
     _serve(ApiKey.LIST_TRANSACTIONS, 0, 1, list_transactions.handle),
-    _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle, abandon=True),
+    _serve(ApiKey.CONSUMER_GROUP_HEARTBEAT, 0, 1, consumer_group_heartbeat.handle),
     _serve(ApiKey.CONSUMER_GROUP_DESCRIBE, 0, 1, consumer_group_describe.handle),
     _serve(ApiKey.LIST_CONFIG_RESOURCES, 0, 1, list_config_resources.handle),
     _serve(ApiKey.DESCRIBE_TOPIC_PARTITIONS, 0, 0, describe_topic_partitions.handle),

@@ -58,7 +58,7 @@ def _member(ctx: Context, member: ConsumerMemberDescription) -> Member:
         client_id=member.client_id,
         client_host=f"/{member.client_host}",  # so Kafka writes addresses, and so its tools show them
         subscribed_topic_names=member.topics,
-        subscribed_topic_regex=member.regex,
+        subscribed_topic_regex=member.regex or "",
         assignment=Assignment(tuple(_topics(ctx, member.assigned))),
         target_assignment=Assignment(tuple(_topics(ctx, member.target))),
         member_type=CONSUMER_MEMBER,

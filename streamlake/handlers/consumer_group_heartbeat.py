@@ -20,6 +20,7 @@ from streamlake.protocol.messages.consumer_group_heartbeat import (
     TopicPartitions,
 )
 
+OWNED_MAX = 100_000  # partitions of all topics of a cluster
 NO_TOPIC = UUID(int=0)
 
 
@@ -61,6 +62,8 @@ def _wrong(request: ConsumerGroupHeartbeatRequest, version: int) -> str | None:
     for name in ("group_id", "instance_id", "rack_id"):
         if getattr(request, name) == "":
             return f"{name} is empty"
+    if sum(len(topic.partitions) for topic in request.topic_partitions or ()) > OWNED_MAX:
+        return f"topic_partitions has more than {OWNED_MAX} partitions, which no member can have"
     if epoch == JOIN_EPOCH:
         if request.rebalance_timeout_ms == -1:
             return "who joins must send rebalance_timeout_ms"

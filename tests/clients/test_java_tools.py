@@ -86,11 +86,31 @@ def test_administration(server: Server) -> None:
     assert "quotas are not implemented yet" in refused.stdout + refused.stderr
 
 
-def test_the_next_group_protocol_is_refused_clearly(server: Server, filled: str) -> None:
-    arguments = ["--topic", filled, "--group-id", filled, "--group-protocol", "consumer", "--max-messages", "1"]
-    done = run_tool(TOOLS + "VerifiableConsumer", "--bootstrap-server", server.bootstrap, *arguments)
-    assert "UnsupportedVersionException" in done.stdout + done.stderr
-    assert "group.protocol=classic" in done.stdout + done.stderr
+def test_groups_of_the_consumer_protocol(server: Server, filled: str) -> None:
+    """Java's consumer (KIP-848), by name and by pattern, and what Java's admin shows of its group."""
+    reading = ["--group", filled, "--from-beginning", "--command-property", "group.protocol=consumer"]
+    values = tool(
+        server, "consumer.ConsoleConsumer", *reading, "--topic", filled, "--max-messages", "3", "--timeout-ms", "60000"
+    )
+    assert sorted(values.split()) == ["one", "three", "two"]
+    described = [line.split() for line in tool(server, GROUPS, "--describe", "--group", filled).splitlines()]
+    assert sorted(line[1:6] for line in described if line[:1] == [filled]) == [
+        [filled, "0", "2", "2", "0"],
+        [filled, "1", "1", "1", "0"],
+    ]
+    states = [line.split() for line in tool(server, GROUPS, "--list", "--state", "--type").splitlines()]
+    assert [filled, "Consumer", "Empty"] in states
+    by_pattern = [
+        "--group",
+        f"{filled}-all",
+        "--from-beginning",
+        "--command-property",
+        "group.protocol=consumer",
+        "--include",
+        f"{filled}|nothing-.*",
+    ]
+    values = tool(server, "consumer.ConsoleConsumer", *by_pattern, "--max-messages", "3", "--timeout-ms", "60000")
+    assert sorted(values.split()) == ["one", "three", "two"]
 
 
 def test_transactions_of_version_2(server: Server, topic: Callable[[], str]) -> None:

@@ -183,8 +183,8 @@ async def test_groups_of_all_kinds_have_one_limit(metadata) -> None:
     broker = await Broker(metadata, settings=settings).start()
     assert (await broker.members.heartbeat(heartbeat())).error is E.NONE
     assert (await broker.members.heartbeat(heartbeat(group_id="h"))).error is E.COORDINATOR_NOT_AVAILABLE
-    large = heartbeat("n", topics=("x" * 2_000,))
-    assert (await broker.members.heartbeat(large)).error is E.COORDINATOR_NOT_AVAILABLE
+    for large in (heartbeat("n", topics=("x" * 2_000,)), heartbeat("n" * 2_000)):
+        assert (await broker.members.heartbeat(large)).error is E.COORDINATOR_NOT_AVAILABLE
     await broker.stop()
 
 
@@ -226,6 +226,6 @@ async def test_commits_and_fetches_need_the_members_epoch(broker) -> None:
     assert commits("m", joined.epoch) is groups.check_fetch("g", "m", joined.epoch) is E.NONE
     assert commits("m", joined.epoch - 1) is groups.check_fetch("g", "m", 0) is E.STALE_MEMBER_EPOCH
     assert commits("", -1) is groups.check_fetch("g", "n", joined.epoch) is E.UNKNOWN_MEMBER_ID
-    assert groups.check_fetch("nowhere", "m", 1) is E.GROUP_ID_NOT_FOUND
+    assert groups.check_fetch("nowhere", "m", 1) is E.NONE
     await broker.members.heartbeat(heartbeat(epoch=-1))
     assert commits("", -1) is E.NONE, "nobody is there"

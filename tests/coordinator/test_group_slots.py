@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
+from coordinator.test_consumer_members import heartbeat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.members import next_process
@@ -17,6 +18,7 @@ from streamlake.cluster.store.slots import SlotStore, assign, slot_of
 from streamlake.cluster.topics import Topics
 from streamlake.coordinator import held_slots
 from streamlake.coordinator.classic.api import GroupError, JoinRequest, LeavingMember, SyncRequest
+from streamlake.coordinator.consumer.api import HeartbeatAnswer
 from streamlake.coordinator.groups import Groups
 from streamlake.coordinator.offsets import CommitRequest, Offsets
 from streamlake.coordinator.settings import GroupSettings
@@ -439,3 +441,27 @@ async def stored(site: Site) -> int:
 async def current(site: Site) -> int:
     _, rows = await site.coordinators[0].slots._store.load()
     return next(row.epoch for row in rows if row.id == SLOT)
+
+
+# -- groups of the consumer protocol -----------------------------------------------------------------------------------
+
+
+async def beat(coordinator: Coordinator, member_id: str, epoch: int) -> HeartbeatAnswer | GroupError:
+    request = heartbeat(member_id, epoch)
+    entry = coordinator.groups.of_members("g", 0, joins=epoch == 0)
+    return entry if isinstance(entry, GroupError) else await coordinator.groups.consumer_heartbeat(entry, request, None)
+
+
+async def test_members_of_a_consumer_group_go_on_at_its_next_coordinator(site) -> None:
+    first, other = site.coordinators
+    joined = await beat(first, "m", 0)
+    assert joined.error is E.NONE
+    await site.assign(other, other)
+    await other.loaded()
+    assert (await beat(other, "m", joined.epoch)).epoch == joined.epoch
+    late = await beat(first, "n", 0)
+    assert late.error is E.NOT_COORDINATOR, "it does not know yet, but what it would store is fenced"
+    assert [member.member_id for member in other.groups.describe_consumer("g").members] == ["m"]
+    await first.slots.refresh()
+    assert await beat(first, "m", joined.epoch) is E.NOT_COORDINATOR
+    assert first.groups.check_fetch("g", "m", joined.epoch) is E.NOT_COORDINATOR

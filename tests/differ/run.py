@@ -21,6 +21,7 @@ from differ import (  # noqa: F401
     coordinator,
     fetching,
     groups,
+    groups_of_consumers,
     markers,
     offsets,
     producing,

@@ -40,6 +40,8 @@ from streamlake.handlers.context import Context, Exchange
 from streamlake.protocol.messages import (
     ApiKey,
     alter_configs,
+    consumer_group_describe,
+    consumer_group_heartbeat,
     create_partitions,
     create_topics,
     delete_records,
@@ -164,6 +166,16 @@ def seeds() -> list[bytes]:
         (ApiKey.JOIN_GROUP, join_request("g", "")),
         (ApiKey.SYNC_GROUP, sync_request(member, {"nobody": b"all"})),
         (ApiKey.HEARTBEAT, heartbeat.HeartbeatRequest(group_id="g", generation_id=1, member_id="nobody")),
+        (ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(
+            group_id="c", member_id="m", rebalance_timeout_ms=1_000, subscribed_topic_names=(TOPIC,),
+            subscribed_topic_regex="t.*", server_assignor="range")),
+        (ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(
+            group_id="c", member_id="m", member_epoch=2, topic_partitions=None)),
+        (ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(
+            group_id="c", member_id="s", rebalance_timeout_ms=1_000, subscribed_topic_names=(TOPIC,), instance_id="i")),
+        (ApiKey.CONSUMER_GROUP_HEARTBEAT, consumer_group_heartbeat.ConsumerGroupHeartbeatRequest(
+            group_id="c", member_id="s", member_epoch=-2, instance_id="i")),
+        (ApiKey.CONSUMER_GROUP_DESCRIBE, consumer_group_describe.ConsumerGroupDescribeRequest(group_ids=("c", "g"))),
         (ApiKey.LEAVE_GROUP, leave_group.LeaveGroupRequest(group_id="g", members=(leave_group.MemberIdentity(member_id="nobody"),))),
         (ApiKey.OFFSET_COMMIT, offset_commit.OffsetCommitRequest(group_id="o", topics=(offset_commit.OffsetCommitRequestTopic(name=TOPIC, partitions=(offset_commit.OffsetCommitRequestPartition(partition_index=0, committed_offset=2, committed_metadata="m"),)),))),
         (ApiKey.OFFSET_FETCH, offset_fetch.OffsetFetchRequest(groups=(offset_fetch.OffsetFetchRequestGroup(group_id="o", topics=None),))),

@@ -54,6 +54,12 @@ class HeartbeatRequest:
         subscribed = self.topics is not None or self.regex is not None
         return self.rebalance_timeout_ms is not None and subscribed and self.owned is not None
 
+    @property
+    def size_bytes(self) -> int:
+        """About what its member takes in memory, without partitions."""
+        names = (self.member_id, self.instance_id, self.rack_id, self.client_id, self.regex)
+        return sum(map(len, self.topics or ())) + sum(len(name or "") for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:

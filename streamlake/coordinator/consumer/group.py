@@ -136,8 +136,8 @@ class ConsumerGroup:
         return frozenset(member.regex for member in self._roster if member.regex)
 
     def knows(self, pattern: str) -> bool:
-        """Whether it knows which topics match."""
-        return pattern in self._matches
+        """Whether it knows which topics match now: of what nobody subscribes to any more it is not told."""
+        return pattern in self._matches and pattern in self.patterns
 
     def subscribes(self) -> frozenset[str]:
         """The topics whose offsets its members rely on."""

@@ -49,7 +49,8 @@ class Member:
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory."""
-        texts = sum(map(len, self.topics)) + len(self.regex or "") + len(self.client_id) + len(self.client_host)
+        names = (self.member_id, self.instance_id, self.rack_id, self.client_id, self.client_host, self.regex)
+        texts = sum(map(len, self.topics)) + sum(len(name or "") for name in names)
         return texts + 64 * (len(self.assigned) + len(self.revoking) + len(self.target))
 
     def is_reconciled(self, epoch: int) -> bool:
