@@ -6,6 +6,8 @@ The groups themselves are in groups.py beside the classic ones: an id is that of
 import asyncio
 from collections.abc import Collection
 
+import structlog
+
 from streamlake.cluster.topics import TopicChange, Topics
 from streamlake.coordinator.classic.api import GroupError
 from streamlake.coordinator.consumer.api import JOIN_EPOCH, HeartbeatAnswer, HeartbeatRequest, TopicShape
@@ -15,6 +17,8 @@ from streamlake.coordinator.consumer.patterns import matching
 from streamlake.coordinator.groups import Groups
 from streamlake.core.errors import Invalid
 from streamlake.core.tasks import Executor, Supervisor
+
+log = structlog.get_logger(__name__)
 
 GROUPS_AT_ONCE = 100  # between two turns of the loop
 
@@ -82,7 +86,12 @@ class ConsumerMembers:
         """Tell all groups which topics there are. What changes meanwhile sets `_changed` again."""
         names = [topic.name for topic in self._topics.all()]
         patterns = {pattern for machine in self._machines() for pattern in machine.patterns}
-        matched = {pattern: await self._executor.run(matching, pattern, names) for pattern in patterns}
+        matched: dict[str, frozenset[str]] = {}
+        for pattern in sorted(patterns):
+            try:
+                matched[pattern] = await self._executor.run(matching, pattern, names)
+            except Invalid as error:  # it was stored by a program that knew more; its topics stay as they are
+                log.error("a stored pattern is none any more", pattern=pattern, error=str(error))
         for number, entry in enumerate(self._groups.consumer_entries()):
             if number % GROUPS_AT_ONCE == GROUPS_AT_ONCE - 1:
                 await asyncio.sleep(0)

@@ -165,6 +165,14 @@ async def test_a_pattern_follows_topics(metadata, broker) -> None:
     await broker.told(joined.epoch, broker.all_of("t", "u1"))
 
 
+async def test_a_stored_pattern_that_is_none_any_more_keeps_its_topics(metadata, broker) -> None:
+    entry = broker.groups.of_members("g", 0, joins=True)
+    joined = await broker.groups.consumer_heartbeat(entry, heartbeat(topics=("u",), regex="(a"), frozenset(["t"]))
+    assert joined.assignment == broker.all_of("t")
+    await metadata.topics.create("u", 2, {})
+    await broker.told(joined.epoch, broker.all_of("t", "u"))
+
+
 async def test_what_is_refused(broker) -> None:
     ask = broker.members.heartbeat
     assert (await ask(heartbeat(regex="(a"))).error is E.INVALID_REGULAR_EXPRESSION
