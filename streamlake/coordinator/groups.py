@@ -34,12 +34,7 @@ from streamlake.coordinator.classic.api import (
 from streamlake.coordinator.classic.group import CONSUMERS, Group
 from streamlake.coordinator.classic.member import protocols_size_bytes
 from streamlake.coordinator.classic.stored import SavedGroup
-from streamlake.coordinator.consumer.api import (
-    ConsumerGroupDescription,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    Shapes,
-)
+from streamlake.coordinator.consumer.api import ConsumerGroupDescription, HeartbeatAnswer, HeartbeatRequest, Shapes
 from streamlake.coordinator.consumer.group import ConsumerGroup
 from streamlake.coordinator.consumer.stored import SavedConsumerGroup
 from streamlake.coordinator.held_slots import HeldSlots, load_in_the_end
@@ -184,11 +179,9 @@ class Groups:
         if not group_id:
             return GroupError.INVALID_GROUP_ID, []
         entry = self._entries.get(group_id)
-        if entry is None:
-            if refused := self.refusal(group_id):
-                return refused, []
-            return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
-        if not isinstance(entry.machine, Group):
+        if entry is None and (refused := self.refusal(group_id)):
+            return refused, []
+        if entry is None or not isinstance(entry.machine, Group):
             return GroupError.NONE, [GroupError.UNKNOWN_MEMBER_ID] * len(leaving)
         now_ms = self._shell.now_ms()
         results = [entry.machine.leave(member, now_ms) for member in leaving]
@@ -337,9 +330,8 @@ class Groups:
         entry = self._entries.get(group_id)
         if entry is None:
             return self.refusal(group_id) or GroupError.NONE
-        return (
-            entry.machine.check_fetch(member_id, epoch) if isinstance(entry.machine, ConsumerGroup) else GroupError.NONE
-        )
+        machine = entry.machine
+        return machine.check_fetch(member_id, epoch) if isinstance(machine, ConsumerGroup) else GroupError.NONE
 
     def refusal(self, group_id: str) -> GroupError | None:
         """Why nothing can be said of a group that is not here; None: it does not exist."""
@@ -361,8 +353,7 @@ class Groups:
         if entry.stored:
             return
         async with entry.lock:
-            row = self.row_of_new(entry)
-            if row is None:
+            if (row := self.row_of_new(entry)) is None:
                 return
             try:
                 await self._store.save_group(row, entry.slot)
@@ -472,9 +463,9 @@ class Groups:
             entry.machine.die()
             self._drop(entry)
             try:
-                error = GroupError.NONE
-                if not await self._store.delete_group(group_id, entry.slot, only_without_offsets):
-                    error = GroupError.NON_EMPTY_GROUP  # it has offsets, or a transaction is to commit some
+                deleted = await self._store.delete_group(group_id, entry.slot, only_without_offsets)
+                # It may have offsets, or a transaction is to commit some.
+                error = GroupError.NONE if deleted else GroupError.NON_EMPTY_GROUP
             except StreamLakeError as failed:
                 error = store_error(failed)
             if error is not GroupError.NONE and self._held.has(entry.slot):
