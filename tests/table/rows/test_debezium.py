@@ -234,6 +234,31 @@ def test_any_changes(sent: list[dict[str, Any] | None]) -> None:
         assert len(found) + len(dead) + translated.tombstones == len(sent)
 
 
+leaves = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+names = st.sampled_from(["op", "before", "after", "source", "ts_ms", "payload", "schema", "_rest", "_op", "a", ""])
+objects = st.recursive(
+    leaves | st.sampled_from(["c", "u", "d"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=6),
+    max_leaves=20,
+)
+hostile = st.none() | st.binary(max_size=20) | objects.map(lambda value: json.dumps(value).encode())
+torn = st.builds(lambda value, cut: value if value is None else value[: len(value) - cut], hostile, st.integers(0, 3))
+
+
+@given(sent=st.lists(hostile | torn, max_size=8))
+def test_whatever_is_sent_is_a_row_a_tombstone_or_a_dead_letter(sent: list[bytes | None]) -> None:
+    """By the kernel and by its twin alike."""
+    seen = []
+    for kernel in (native._kernel, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "_kernel", kernel)
+            translated = translate([*sent], JSON)
+            found, dead = rows(translated)
+        assert len(found) + len(dead) + translated.tombstones == len(sent)
+        seen.append((repr(found), dead))
+    assert seen[0] == seen[1]
+
+
 def test_a_schema_tells_what_rows_will_be() -> None:
     cache = SchemaCache(Registry({1: ENVELOPE}))
     (group,) = cache.get(1).read(pa.array([], pa.binary()), pa.array([], pa.int64()), 0).groups
