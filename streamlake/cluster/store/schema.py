@@ -250,16 +250,24 @@ consumer_group = Table(
     Index("ix_consumer_group_slot", "slot"),
 )
 
+
+def _offset() -> "tuple[Column[Any], ...]":
+    """The columns of an offset that a group has committed, and of one that it commits with a transaction."""
+    return (
+        Column("group_id", Text, nullable=False),
+        Column("topic_id", Uuid, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger, nullable=False),
+        Column("leader_epoch", Integer, nullable=False),
+        Column("metadata", Text, nullable=False),
+        Column("commit_ms", BigInteger, nullable=False),
+    )
+
+
 consumer_offset = Table(
     "consumer_offset",
     metadata,
-    Column("group_id", Text, nullable=False),
-    Column("topic_id", Uuid, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("offset", BigInteger, nullable=False),
-    Column("leader_epoch", Integer, nullable=False),
-    Column("metadata", Text, nullable=False),
-    Column("commit_ms", BigInteger, nullable=False),
+    *_offset(),
     PrimaryKeyConstraint("group_id", "topic_id", "partition", name="pk_consumer_offset"),
     ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_consumer_offset_topic", ondelete="CASCADE"),
     Index("ix_consumer_offset_topic", "topic_id"),
@@ -292,13 +300,7 @@ txn_offset = Table(
     metadata,
     Column("transactional_id", Text, nullable=False),
     Column("number", BigInteger, nullable=False),
-    Column("group_id", Text, nullable=False),
-    Column("topic_id", Uuid, nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("offset", BigInteger, nullable=False),
-    Column("leader_epoch", Integer, nullable=False),
-    Column("metadata", Text, nullable=False),
-    Column("commit_ms", BigInteger, nullable=False),
+    *_offset(),
     PrimaryKeyConstraint("transactional_id", "number", "group_id", "topic_id", "partition", name="pk_txn_offset"),
     ForeignKeyConstraint(["transactional_id"], ["txn.transactional_id"], name="fk_txn_offset_txn", ondelete="CASCADE"),
     ForeignKeyConstraint(["topic_id"], ["topic.id"], name="fk_txn_offset_topic", ondelete="CASCADE"),
