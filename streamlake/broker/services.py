@@ -302,7 +302,7 @@ class Services:
             TransactionSettings(**settings.model_dump()),
         )
         self.transactions_port = ClusterTransactions(node, self.slots, self.transactions, store, peers, self.tasks)
-        self._txn_offsets = TxnOffsets(self.groups, self.offsets, store, clock, self.transactions_port.join_group)
+        self._txn_offsets = TxnOffsets(self.groups, self.offsets, store, self.transactions_port.join_group)
         hanging = HangingTransactions(self.logs, self.streams, self.transactions_port)
         self.tasks.start("hanging transactions", hanging.run())
         await self.transactions.start()

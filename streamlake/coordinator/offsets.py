@@ -49,13 +49,7 @@ class Offsets:
 
     async def commit(self, request: CommitRequest) -> list[GroupError]:
         """One result per offset, in order. NONE: it is durable. COORDINATOR_NOT_AVAILABLE: it may be."""
-        results = [self.refusal(offset) for offset in request.offsets]
-        now_ms = self._clock.now_ms()
-        accepted = [
-            replace(offset, commit_ms=now_ms)
-            for offset, result in zip(request.offsets, results, strict=True)
-            if result is GroupError.NONE
-        ]
+        results, accepted = self.accept(request.offsets)
         error, entry = self._groups.check_commit(
             request.group_id, request.member_id, request.group_instance_id, request.generation, creates=bool(accepted)
         )
@@ -114,8 +108,13 @@ class Offsets:
         refused = GroupError.GROUP_SUBSCRIBED_TO_TOPIC
         return GroupError.NONE, [refused if topic in kept else GroupError.NONE for topic, _ in partitions]
 
-    def refusal(self, offset: OffsetRow) -> GroupError:
-        """Why this offset is not committed, whoever commits it; or NONE."""
+    def accept(self, offsets: Sequence[OffsetRow]) -> tuple[list[GroupError], list[OffsetRow]]:
+        """Why each of these is not committed, whoever commits it, or NONE; and those, as they are to be committed."""
+        results, now_ms = [self._refusal(offset) for offset in offsets], self._clock.now_ms()
+        pairs = zip(offsets, results, strict=True)
+        return results, [replace(offset, commit_ms=now_ms) for offset, result in pairs if result is GroupError.NONE]
+
+    def _refusal(self, offset: OffsetRow) -> GroupError:
         if not self._has_partition(offset.topic, offset.partition):
             return GroupError.UNKNOWN_TOPIC_OR_PARTITION
         if len(offset.metadata.encode()) > self._groups.settings.offset_metadata_bytes_max:

@@ -6,7 +6,6 @@ nothing joins a transaction that is over.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from streamlake.cluster.store.groups import OffsetRow
@@ -17,7 +16,6 @@ from streamlake.coordinator.groups import GroupEntry, Groups
 from streamlake.coordinator.offsets import CommitRequest, Offsets
 from streamlake.coordinator.stored_transaction import transaction_of
 from streamlake.coordinator.transaction import Producer, TxnError, verify_group
-from streamlake.core.clock import Clock
 from streamlake.core.errors import Conflict, StreamLakeError
 
 Join = Callable[[str, Producer, str], Awaitable[TxnError]]
@@ -41,21 +39,15 @@ class TxnOffsets:
     """`join(transactional_id, producer, group_id)` has the group join the producer's transaction, wherever that is
     coordinated."""
 
-    def __init__(self, groups: Groups, offsets: Offsets, store: TransactionStore, clock: Clock, join: Join) -> None:
+    def __init__(self, groups: Groups, offsets: Offsets, store: TransactionStore, join: Join) -> None:
         self._groups = groups
         self._offsets = offsets
         self._store = store
-        self._clock = clock
         self._join = join
 
     async def commit(self, request: CommitRequest, within: InTransaction) -> Sequence[GroupError | TxnError]:
         """One result per offset, in order. NONE: it is committed if and when the transaction is."""
-        results: list[GroupError | TxnError] = [self._offsets.refusal(offset) for offset in request.offsets]
-        accepted = [
-            replace(offset, commit_ms=self._clock.now_ms())
-            for offset, result in zip(request.offsets, results, strict=True)
-            if result is GroupError.NONE
-        ]
+        results, accepted = self._offsets.accept(request.offsets)
         error = await self._commit(request, within, accepted)
         ok = error in (GroupError.NONE, TxnError.NONE)
         return results if ok else [error if result is GroupError.NONE else result for result in results]

@@ -41,7 +41,7 @@ class Site:
         self.groups = Groups(metadata.groups, metadata.slots, metadata.clock, metadata.ids, settings)
         offsets = Offsets(self.groups, metadata.groups, metadata.clock, metadata.has_partition)
         self.coordinators = Coordinators()
-        self.offsets = TxnOffsets(self.groups, offsets, self.store, metadata.clock, self.coordinators.join)
+        self.offsets = TxnOffsets(self.groups, offsets, self.store, self.coordinators.join)
 
     async def save(self, txn: Transaction) -> None:
         await self.store.save(row_of("t", txn, 0), self.metadata.slot("t"))
