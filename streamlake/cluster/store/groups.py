@@ -9,7 +9,6 @@ The store knows no protocol: members are opaque bytes of the coordinator.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, exists, func, select
@@ -18,9 +17,7 @@ from streamlake.cluster.store import schema
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.schema import in_lists, upsert
-from streamlake.core.errors import Fenced
-
-T = TypeVar("T")
+from streamlake.cluster.store.slots import SlotWrites
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +47,9 @@ class GroupStore:
     commit (`Database`)."""
 
     def __init__(self, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
-        """`fenced` is called when a write was: this broker does not know yet what it has lost."""
+        """`fenced`: see SlotWrites."""
         self._database = database
-        self._identity = identity
-        self._fenced = fenced
+        self._write = SlotWrites(database, identity, fenced).write
 
     async def load_groups(self, slots: Collection[int]) -> list[GroupRow]:
         """All groups of these slots, by id."""
@@ -144,15 +140,6 @@ class GroupStore:
         return await self._database.read(
             lambda connection: (_select_offsets(connection, group_id), _select_pending(connection, group_id))
         )
-
-    async def _write(self, run: Callable[[Connection], T], slot: SlotEpoch) -> T:
-        # Both fences stand at the commit: the broker is alive, and no other one has read the groups of this slot since
-        # it was assigned to this one. Of two live brokers only one gets past here.
-        try:
-            return await self._database.write(run, self._identity, slot)
-        except Fenced:
-            self._fenced()
-            raise
 
 
 def topic_ids(connection: Connection, names: set[str]) -> dict[str, UUID]:

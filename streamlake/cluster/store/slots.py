@@ -7,8 +7,9 @@ both current, but only one of them has the current epoch of a slot. So a slot mo
 A slot without a row was never assigned.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from crc32c import crc32c
 from sqlalchemy import Connection, select
@@ -19,7 +20,9 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.revision import Kind, changes_since, current_revision, lock_revision, next_revision
 from streamlake.cluster.store.schema import RUNNING_STATES, upsert
+from streamlake.core.errors import Fenced
 
+T = TypeVar("T")
 SLOTS = 256  # fixed: `consumer_group.slot` depends on it
 
 
@@ -86,6 +89,25 @@ class SlotStore:
             return len(free)
 
         return await self._database.write(run, identity)
+
+
+class SlotWrites:
+    """Writes of a coordinator to what belongs to its slots."""
+
+    def __init__(self, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
+        """`fenced` is called when a write was: this broker does not know yet what it has lost."""
+        self._database = database
+        self._identity = identity
+        self._fenced = fenced
+
+    async def write(self, run: Callable[[Connection], T], *slots: SlotEpoch) -> T:
+        # Both fences stand at the commit: the broker is alive, and no other one has read what is of these slots since
+        # they were assigned to this one. Of two live brokers only one gets past here.
+        try:
+            return await self._database.write(run, self._identity, *slots)
+        except Fenced:
+            self._fenced()
+            raise
 
 
 def assign(connection: Connection, nodes: Mapping[int, int]) -> None:

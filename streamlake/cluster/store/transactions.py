@@ -11,7 +11,7 @@ transactions: the state is a word of the coordinator, and members are its opaque
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, select
 
@@ -20,10 +20,8 @@ from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity, SlotEpoch
 from streamlake.cluster.store.groups import OffsetRow, offset_values, topic_ids
 from streamlake.cluster.store.schema import in_lists, upsert
-from streamlake.cluster.store.slots import slot_of
-from streamlake.core.errors import Fenced
+from streamlake.cluster.store.slots import SlotWrites, slot_of
 
-T = TypeVar("T")
 EXPIRED_ROWS_MAX = 1_000  # deleted by one write
 
 
@@ -49,10 +47,9 @@ _COLUMNS = [schema.txn.c[field.name] for field in fields(TxnRow)]
 
 class TransactionStore:
     def __init__(self, database: Database, identity: BrokerIdentity, fenced: Callable[[], None]) -> None:
-        """`fenced` is called when a write was: this broker does not know yet what it has lost."""
+        """`fenced`: see SlotWrites."""
         self._database = database
-        self._identity = identity
-        self._fenced = fenced
+        self._write = SlotWrites(database, identity, fenced).write
 
     async def load(self, slots: Collection[int], states: Collection[str] | None = None) -> list[TxnRow]:
         """Those of these slots, in these states or in any, by id."""
@@ -145,14 +142,6 @@ class TransactionStore:
 
     async def _read(self, query: "Select[Any]") -> list[TxnRow]:
         return await self._database.read(lambda connection: _rows(connection, query))
-
-    async def _write(self, run: Callable[[Connection], T], *slots: SlotEpoch) -> T:
-        # Both fences stand at the commit: of two live brokers only the owner of the slot gets past here.
-        try:
-            return await self._database.write(run, self._identity, *slots)
-        except Fenced:
-            self._fenced()
-            raise
 
 
 def _row_of(transactional_id: str) -> "Select[Any]":
