@@ -47,8 +47,9 @@ class HttpSchemaSource:
     def latest(self, subject: str) -> LatestSchema:
         path = f"/subjects/{quote(subject, safe='')}/versions/latest"
         body, where = self._ask(f"{path}?format=serialized", f"subject {subject[:100]!r}")
-        schema = _decoded(body, where, f"the latest version of subject {subject[:100]!r}")
-        id = json.loads(body).get("id")
+        answer = _object(body, where)
+        schema = _decoded(answer, where, f"the latest version of subject {subject[:100]!r}")
+        id = answer.get("id")
         if type(id) is not int:
             raise Unavailable(f"{where} is not the answer of a schema registry: the version has no id")
         return LatestSchema(id, self._with_references(schema, id))
@@ -64,7 +65,7 @@ class HttpSchemaSource:
 
     def _read(self, path: str, what: str) -> WriterSchema:
         body, where = self._ask(path, what)
-        return _decoded(body, where, what)
+        return _decoded(_object(body, where), where, what)
 
     def _ask(self, path: str, what: str) -> tuple[bytes, str]:
         """The answer, and where it came from."""
@@ -128,12 +129,22 @@ def _error_code(error: urllib.error.HTTPError) -> object:
         return None
 
 
-def _decoded(body: bytes, where: str, what: str) -> WriterSchema:
+def _object(body: bytes, where: str) -> dict[str, Any]:
+    """The answer `body`, which came from `where`."""
     try:
-        answer: Any = json.loads(body)
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unavailable(f"{where} is not the answer of a schema registry")
+    return answer
+
+
+def _decoded(answer: dict[str, Any], where: str, what: str) -> WriterSchema:
+    try:
         kind, text = answer.get("schemaType", AVRO), answer["schema"]
         references = tuple(Reference(r["name"], r["subject"], r["version"]) for r in answer.get("references") or ())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise Unavailable(f"{where} is not the answer of a schema registry") from None
     if not isinstance(kind, str) or not isinstance(text, str):
         raise Invalid(f"{what} has type {kind!r} and a text of type {type(text).__name__}: both must be strings")
