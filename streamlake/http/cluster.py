@@ -17,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from streamlake.core.errors import Invalid, NotFound, StreamLakeError
+from streamlake.core.errors import Invalid, StreamLakeError
 from streamlake.http.iceberg import error_answer, refuse_stranger
 from streamlake.http.tokens import Tokens
+from streamlake.iceberg_rest.problem import problem_of_ours
 
 TIMEOUT_S = 30.0
 TIMEOUT_S_MAX = 600.0
@@ -52,12 +53,9 @@ def routes(cluster: Cluster, tokens: Sequence[str]) -> list[Route]:
                 return refused
             try:
                 return await handle(request)
-            except Invalid as error:
-                return error_answer(400, "BadRequestException", str(error))
-            except NotFound as error:
-                return error_answer(404, "NotFoundException", str(error))
             except StreamLakeError as error:
-                return error_answer(503, "ServiceUnavailableException", str(error))
+                problem = problem_of_ours(error)
+                return error_answer(problem.status, problem.kind, str(problem))
 
         return answer
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.http_routes import serving
 
-from streamlake.core.errors import Invalid, NotFound, Unavailable
+from streamlake.core.errors import Conflict, Invalid, NotFound, OutcomeUnknown, Unavailable
 from streamlake.http import cluster as module
 
 TOKEN = "t0ken-of-sixteen-letters"
@@ -98,7 +98,13 @@ async def test_what_cannot_be_meant(serve: Serve, cluster: Cluster, path: str, s
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(Invalid("no other broker is there"), 400), (NotFound("there is no broker 1"), 404), (Unavailable("away"), 503)],
+    [
+        (Invalid("no other broker is there"), 400),
+        (NotFound("there is no broker 1"), 404),
+        (Conflict("it changed"), 409),
+        (Unavailable("away"), 503),
+        (OutcomeUnknown("no answer"), 504),
+    ],
 )
 async def test_what_the_cluster_refuses(serve: Serve, cluster: Cluster, error: Exception, status: int) -> None:
     cluster.error = error
