@@ -4,7 +4,7 @@ import random
 import threading
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -276,18 +276,3 @@ def test_a_topic_of_any_compression(server, topic, codec):
     admin.create_topics([NewTopic(name, 1, config={"compression.type": codec})])[name].result(DEADLINE_S)
     produce(server, name, 20, **{"compression.type": "gzip"})
     assert len(consume(server, name, 20)) == 20
-
-
-def test_the_next_group_protocol_is_refused_clearly(server, topic):
-    """KIP-848 is not there yet: without an answer librdkafka would wait for a better broker for ever, and say nothing."""
-    name = topic()
-    produce(server, name, 1)
-    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": f"g-{name}", "group.protocol": "consumer"})
-    consumer.subscribe([name])
-    try:
-        message = consumer.poll(60)
-    finally:
-        consumer.close()
-    assert message is not None, "nothing was said"
-    assert message.error() is not None and message.error().code() == KafkaError._FATAL
-    assert "API version not supported" in message.error().str()

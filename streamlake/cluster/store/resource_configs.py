@@ -1,8 +1,9 @@
 """Configs of groups and of client metrics subscriptions, by name, whether the group exists or not.
 
-As in Kafka they are checked, kept and shown. They have no effect: only groups of newer protocols have configs (KIP-848,
-KIP-932, KIP-1071), and clients are not asked for metrics (KIP-714). No component needs them, so they are not cached:
-each request reads them from the metadata store.
+As in Kafka they are checked, kept and shown. They have no effect: groups of the consumer protocol (KIP-848) take what
+the server has for all of them, other protocols with configs (KIP-932, KIP-1071) are not there, and clients are not
+asked for metrics (KIP-714). No component needs them, so they are not cached: each request reads
+them from the metadata store.
 """
 
 import re
@@ -61,7 +62,8 @@ def _match(value: str) -> Value:
 def _group(fact: Fact) -> ConfigDef:
     """The broker config of its default, and those of its bounds, have the same name after `group.`."""
     kind, _, rest = fact.name.partition(".")
-    doc = f"{ACCEPTED}groups of the {kind} protocol are not implemented yet."
+    all_alike = "all groups of the consumer protocol take what the configuration file has for them."
+    doc = ACCEPTED + (all_alike if kind == "consumer" else f"groups of the {kind} protocol are not implemented yet.")
     default = _BROKER.get(f"group.{fact.name}")
     parser: Parser | None = None
     if fact.type == "int":
