@@ -50,6 +50,11 @@ class StreamsSettings:
         """What one job of compaction may read: a new object, and what its sources need more for their tables."""
         return self.object_bytes * 3 // 2
 
+    @property
+    def compaction_read_bytes(self) -> int:
+        """One range request of compaction, if blocks are no larger."""
+        return min(self.read_ahead_bytes, self.object_bytes)
+
     def where_requests_are_free(self) -> "StreamsSettings":
         """For a local disk: large reads take processor time, caches and memory from producers, and save no requests."""
         return replace(self, read_ahead_bytes=min(self.read_ahead_bytes, LITTLE_BYTES), whole_objects=False)
@@ -65,5 +70,5 @@ class StreamsSettings:
             # a whole object is there twice: as it came, and cut into blocks
             "block_fetch": MAX_FETCHES * self.read_ahead_bytes + 2 * self.whole_objects_max * self.object_bytes,
             "upload": self.object_bytes + self.block_bytes,
-            "compaction": self.compaction_bytes_max + self.read_ahead_bytes if self.compaction_bytes_per_s else 0,
+            "compaction": self.compaction_bytes_max + self.compaction_read_bytes if self.compaction_bytes_per_s else 0,
         }

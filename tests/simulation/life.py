@@ -46,12 +46,14 @@ from streamlake.core.errors import Corrupt, StreamLakeError
 from streamlake.handlers.apis import HANDLERS
 from streamlake.protocol.requests import prepare
 from streamlake.registry.schema_registry import NewSchema
+from streamlake.s3stream.compaction import plan as compaction
 from streamlake.s3stream.objects.format import object_key
 from streamlake.table.commit.progress import find
 
 QUIET_S = 600.0  # the longest that a healed cluster may take to finish what it owes
 NOTICED_S = 15.0  # within that time every broker notices that the metadata store went back
 RENEWED_S = 20.0  # within that time every broker has tried to renew its lease
+FAN_IN = (2, 2, 2)  # a life has few uploads, and they are to be compacted all the same
 PART_BYTES = 4096  # the WALs of a life are small, and are to be drained in parts all the same
 STEPS_MAX = 6_000_000
 AVRO_TABLE = {
@@ -419,6 +421,7 @@ def _prepare() -> None:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         prepare([handler.api for handler in HANDLERS])
         controller.PART_BYTES = PART_BYTES
+        compaction.FAN_IN = FAN_IN
         ExecutorFactory._instance, ExecutorFactory._instance_pid = Inline(), os.getpid()
         _prepared = True
 

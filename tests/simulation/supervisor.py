@@ -122,6 +122,7 @@ class Supervisor:
                     "wal_capacity_bytes": 1 << 20, "wal_segment_bytes": 65536, "wal_object_bytes": WAL_OBJECT_BYTES,
                     "wal_linger_ms": self.plan.linger_ms, "wal_unflushed_bytes": 1 << 20, "upload_bytes": 32768,
                     "upload_interval_s": 3, "retention_interval_s": 1, "gc_interval_s": 10, "gc_grace_s": 5,
+                    "compaction_interval_s": 2,
                 },
                 "memory": {
                     "total_bytes": self.plan.memory_bytes + read_back,

@@ -19,7 +19,8 @@ LIVES_MAX = 60
 # to the instant: then other lives of the same plan are tried, 15.1 after 15. Note the one that finds it here: it is
 # found sooner then. `make bugs` tells of other plans.
 # No seed is known now for: drain-without-fence, hold-outside-trim, revision-out-of-order, fence-ignores-beat,
-# lso-before-durable, late-write, marker-of-older-transaction (tests/log/test_transactions.py has the last three).
+# lso-before-durable, late-write, marker-of-older-transaction (tests/log/test_transactions.py has the last three),
+# map-outlives-ownership (tests/s3stream/compaction/test_compactor.py has it).
 FOUND_BY = {
     "exists-is-fenced": "12",
     "no-fsync-before-trim": "40",
@@ -42,6 +43,8 @@ FOUND_BY = {
     "revision-gap": "135",
     "predicted-epoch": "15",
     "notes-not-committed": "11",
+    "map-left-behind": "4",
+    "sources-give-all": "5",
 }
 
 

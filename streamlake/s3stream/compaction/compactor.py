@@ -214,7 +214,7 @@ class Compactor:
     async def _read(self, sources: list[Source]) -> dict[tuple[int, int], Block]:
         """The blocks by object and row. Those of an object that lie together, or nearly, come with one request."""
         blocks: dict[tuple[int, int], Block] = {}
-        for extent in _extents(sources, self._settings.read_ahead_bytes):
+        for extent in _extents(sources, self._settings.compaction_read_bytes):
             await self._read_extent(extent, blocks)
         return blocks
 

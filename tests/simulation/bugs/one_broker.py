@@ -16,6 +16,7 @@ from streamlake.cluster.store import membership, object_ranges, schema, stream_m
 from streamlake.cluster.store.database import Database
 from streamlake.cluster.store.fences import BrokerIdentity
 from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.range_sources import RangeSources
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics, _alike
 from streamlake.cluster.watch import Sign, Watch
@@ -25,6 +26,7 @@ from streamlake.core.disk import DiskFile
 from streamlake.core.errors import Exists, Fenced, OutcomeUnknown
 from streamlake.core.retry import TRANSIENT
 from streamlake.log.partition import Partition
+from streamlake.s3stream.objects.map import ObjectMap
 from streamlake.s3stream.store.bucket import S3Store
 from streamlake.s3stream.store.client import RequestFailed
 from streamlake.s3stream.store.local import LocalStore
@@ -171,6 +173,31 @@ def commit_without_cas(replace: Replace) -> None:
         await self._database.write(run)
 
     replace(SqlStreamMetadata, "commit_object", commit_object)
+
+
+@bug(*LOST, *DAMAGED)
+def map_left_behind(replace: Replace) -> None:
+    """Ranges are replaced, and this broker goes on reading them from the objects that gave them away."""
+    replace(ObjectMap, "replace", lambda self, stream_id, entry: None)
+
+
+@bug(*LOST, *DAMAGED)
+def sources_give_all(replace: Replace) -> None:
+    """Who replaces some ranges of an object takes all others of it away, too."""
+    give = RangeSources.give
+
+    def all_of_it(self: RangeSources, ranges: Any, starts: Any) -> None:
+        give(self, ranges, starts)
+        this = schema.object_.c.id.in_(self._blobs)
+        self._connection.execute(update(schema.object_).where(this).values(state="destroyed"))
+
+    replace(RangeSources, "give", all_of_it)
+
+
+@bug(*LOST, *DAMAGED)
+def map_outlives_ownership(replace: Replace) -> None:
+    """A broker that had a stream before reads it by its old map, though others have replaced the objects since."""
+    replace(ObjectMap, "remove", lambda self, stream_id: None)
 
 
 @bug(*LOST, *DAMAGED)

@@ -36,7 +36,9 @@ WITH_TABLES = (
 )  # fmt: skip
 
 AMPLE = 64 << 20
-SCARCE = (35 << 20) + 4096  # a broker on a bucket has 4 KiB of it for its connections: they are often held up
+SCARCE = (
+    (36 << 20) + (1 << 18) + 4096
+)  # a broker on a bucket has 4 KiB of it for its connections: they are often held up
 
 
 @dataclass(frozen=True, slots=True)
