@@ -143,6 +143,7 @@ class Stream:
                     step = await self._read_object(entry, offset, end, left, sequential, at_least_one=not out)
             except NotFound as error:
                 if missing == (offset, entry):
+                    await self._require_current()
                     raise Corrupt(f"stream {self.stream_id}: the data at offset {offset} is gone: {error}") from error
                 missing = offset, entry  # it moved from the WAL to an object, or was trimmed: look again
                 continue
@@ -153,6 +154,15 @@ class Stream:
             left -= size
         self._remember(offset)
         return out
+
+    async def _require_current(self) -> None:
+        """Data that this broker cannot find may have been deleted by the next owner of the stream, of which it has not
+        heard yet: then Closed. NotFound if the stream was deleted, Unavailable if that cannot be known now."""
+        states = await self._metadata.stream_states([self.stream_id])
+        if not states:
+            raise NotFound(f"stream {self.stream_id} was deleted")
+        if states[0].epoch != self.epoch:
+            raise Closed(f"stream {self.stream_id} has another owner: look it up again")
 
     def _remember(self, offset: int) -> None:
         self._stopped[offset] = None

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from support.wait import until
 
-from streamlake.core.errors import Corrupt, Fenced, NotFound
+from streamlake.core.errors import Closed, Corrupt, Fenced, NotFound, Unavailable
 from streamlake.s3stream.objects.format import object_key
 
 FAN_IN = 16  # of uploads: enough for two merges of small ranges
@@ -192,6 +192,34 @@ async def test_a_zombie_compacts_nothing_while_the_next_owner_uploads_and_trims(
     await owner.streams.gc.collect()
     evict(owner)
     assert [await content(one), await content(two)] == before
+
+
+async def test_a_zombie_whose_objects_are_gone_says_that_it_is_not_the_owner(media) -> None:
+    """And not that they are damaged: its reader looks for the owner."""
+    zombie, (stream,) = await started(media, 1)
+    owner = media.broker()
+    (mine,) = await owner.start(1)
+    await owner.streams.compactor.compact()
+    media.clock.ms += 3_600_001
+    await owner.streams.gc.collect()
+    evict(zombie)
+    with pytest.raises(Closed, match="another owner"):
+        await content(stream)
+    zombie.metadata.fail("stream_states", "unavailable")
+    with pytest.raises(Unavailable):
+        await content(stream)
+    assert await content(mine)
+    del media.tables.streams[1]
+    with pytest.raises(NotFound, match="deleted"):
+        await content(stream)
+
+
+async def test_an_owner_whose_objects_are_gone_says_so(media) -> None:
+    broker, (stream,) = await started(media, 1)
+    media.store.objects.clear()
+    evict(broker)
+    with pytest.raises(Corrupt, match="is gone"):
+        await content(stream)
 
 
 async def test_a_fenced_compaction_ends_the_broker(media) -> None:
