@@ -74,7 +74,7 @@ def plain_seeds() -> list[bytes]:
     rng = random.Random(5)
     r = RandomJson(rng)
     lines = [b"\n".join(r.value(r.plan(rest=True), 0.1).replace(b"\n", b" ") for _ in range(3)) for _ in range(40)]
-    return [*lines, json.dumps(json_cases.plain_value()).encode()]
+    return [*lines, json.dumps(json_cases.plain_value()).encode(), b'{"\\ud800":1,"a":{"\\udc00":2}}']
 
 
 def check_plain(data: bytes) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamlake.table.formats.json.native import LEAVES, REST_COLUMN, Op, Plan, PlanField
+from streamlake.table.formats.json.scan import is_text
 from streamlake.table.formats.source_schema import SourceList, SourceMap, SourceStruct, SourceType
 
 LEVELS_MAX = 8  # of structs and lists
@@ -65,7 +66,7 @@ class Inference:
     def _object(self, known: Known, value: dict[str, Any], level: int) -> bool:
         grew = False
         for key, item in value.items():
-            if item is None:
+            if item is None or not is_text(key):
                 continue
             if key in known.fields:
                 grew = self._inside(known.fields[key], item, level) or grew

@@ -118,7 +118,7 @@ class _Scan:
                 return self._text[at:end]
             case Op.BOOLEAN if isinstance(found, bool):
                 return found
-            case Op.TEXT if type(found) is str and _is_text(found):
+            case Op.TEXT if type(found) is str and is_text(found):
                 return found
             case Op.LONG if isinstance(found, Number):
                 number = _long(found)
@@ -145,7 +145,7 @@ class _Scan:
         pairs = [(key, start) for key, _, start, _ in self._pairs(at)]
         if not self._has_rest:
             pairs = list(dict(pairs).items())
-        if not all(_is_text(key) for key, _ in pairs):
+        if not all(is_text(key) for key, _ in pairs):
             raise _Misfit(f"{path or 'the value'} has a key with half of a surrogate pair")
         found = {key: self.value(child, start, _joined(path, key), in_list=True) for key, start in pairs}
         return list(found.items())
@@ -208,7 +208,7 @@ class _Scan:
                 at = _space(text, at + 1)
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Without half of a surrogate pair."""
     try:
         value.encode()

@@ -101,3 +101,12 @@ def _whole(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_nothing_but_tombstones(kernel: bool) -> None:
     assert convert(Inference({}, 5), [None, None]) == ({}, {}, 0)
+
+
+def test_a_key_that_is_no_text_stops_nothing(kernel: bool) -> None:
+    """Half of a surrogate pair, as an escape: the table could not go on past such a record."""
+    values = [b'{"\\ud800":1,"a":1}', b'{"b":{"\\udc00":2,"c":3}}', b'{"a":2}']
+    rows, errors, rest_rows = convert(Inference({}, 500), values)
+    assert (errors, rest_rows, sorted(rows)) == ({}, 2, [0, 1, 2])
+    assert rows[0] == {"a": 1, "b": None, "_rest": '{"\\ud800":1}'}
+    assert rows[1] == {"a": None, "b": {"c": 3}, "_rest": '{"b":{"\\udc00":2}}'}
