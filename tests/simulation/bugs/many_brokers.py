@@ -11,7 +11,7 @@ from streamlake.cluster import topics
 from streamlake.cluster.store import drains, membership, schema, slots, stream_metadata
 from streamlake.cluster.store.drains import DrainPart, Drains
 from streamlake.cluster.store.fences import SlotEpoch
-from streamlake.cluster.store.groups import GroupStore
+from streamlake.cluster.store.slots import SlotWrites
 from streamlake.cluster.store.stream_metadata import SqlStreamMetadata
 from streamlake.cluster.topics import Topics
 from streamlake.core.errors import StreamLakeError
@@ -113,10 +113,10 @@ def slot_fenced_by_broker_only(replace: Replace) -> None:
     """A group's writes are fenced by the epoch of their broker, and not by that of the slot: of two live brokers, each
     is current, and the former coordinator writes after the next one."""
 
-    async def write(self: GroupStore, run: Any, slot: SlotEpoch) -> None:
-        await self._database.write(run, self._identity)
+    async def write(self: SlotWrites, run: Any, *slots: SlotEpoch) -> Any:
+        return await self._database.write(run, self._identity)
 
-    replace(GroupStore, "_write", write)
+    replace(SlotWrites, "write", write)
 
 
 @bug(*MISSING)
