@@ -39,7 +39,7 @@ FOUND_BY = {
     "sweep-undrained-epoch": "15",
     "controller-not-fenced": "9.1",
     "duplicate-before-original": "24.1",
-    "slot-fenced-by-broker-only": "144",
+    "slot-fenced-by-broker-only": "144.6",
     "revision-gap": "135.14",
     "predicted-epoch": "15",
     "notes-not-committed": "11",
