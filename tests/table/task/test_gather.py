@@ -33,7 +33,7 @@ async def test_reads_all_partitions_to_their_ends_and_accounts_for_everything() 
     assert done.positions == {0: 8, 2: 5}
     assert done.skipped == {"aborted": 2, "control": 1}
     assert done.dead_positions == 4
-    done.check_account(rows=6, dead_rows=0)
+    done.check_account(rows=6, rowless=0)
     assert g.lag(START) == 13
     assert g.lag(after(done)) == 0
 
@@ -132,7 +132,7 @@ async def test_deleted_positions_are_skipped() -> None:
     done = await gatherer(world).gather(START, 0.0)
     assert done.positions == {0: 5}
     assert done.skipped == {"deleted_before_translation": 3}
-    done.check_account(rows=2, dead_rows=0)
+    done.check_account(rows=2, rowless=0)
 
 
 async def test_retention_may_pass_between_the_look_and_the_fetch() -> None:
@@ -149,7 +149,7 @@ async def test_retention_may_pass_between_the_look_and_the_fetch() -> None:
     world.log.fetch = late
     done = await gatherer(world).gather(START, 0.0)
     assert done.positions == {0: 5}
-    done.check_account(rows=2, dead_rows=0)
+    done.check_account(rows=2, rowless=0)
 
 
 async def test_a_log_that_lost_its_end_stops_the_table() -> None:
