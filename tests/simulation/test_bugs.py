@@ -26,7 +26,7 @@ FOUND_BY = {
     "no-fsync-before-trim": "40",
     "fence-deleted": "67",
     "ack-after-lease": "79",
-    "commit-without-cas": "15",
+    "commit-without-cas": "15.2",
     "zombie-commits-offsets": "13",
     "main-before-dead-letters": "8",
     "progress-not-found-is-zero": "29.37",
