@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from streamlake.coordinator.classic.api import GroupError
-from streamlake.coordinator.consumer.api import ConsumerMemberDescription, Places
+from streamlake.coordinator.consumer.api import ConsumerMemberDescription, Places, by_topic
 from streamlake.handlers import operations
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.error_codes import group_code
@@ -66,10 +66,7 @@ def _member(ctx: Context, member: ConsumerMemberDescription) -> Member:
 
 
 def _topics(ctx: Context, places: Places) -> Iterator[TopicPartitions]:
-    by_topic: dict[bytes, list[int]] = {}
-    for topic_id, partition in sorted(places):
-        by_topic.setdefault(topic_id, []).append(partition)
-    for topic_id, partitions in by_topic.items():
+    for topic_id, partitions in by_topic(places).items():
         topic = ctx.topics.by_id(UUID(bytes=topic_id))
         if topic is not None:
             yield TopicPartitions(topic_id=topic.id, topic_name=topic.name, partitions=tuple(partitions))

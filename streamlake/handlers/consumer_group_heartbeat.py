@@ -8,7 +8,7 @@ Version notes: patterns come with version 1, from which clients choose their mem
 
 from uuid import UUID
 
-from streamlake.coordinator.consumer.api import JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH, Places
+from streamlake.coordinator.consumer.api import JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH, Places, by_topic
 from streamlake.coordinator.consumer.api import HeartbeatRequest as Heartbeat
 from streamlake.handlers.context import Context, Exchange
 from streamlake.handlers.error_codes import group_code
@@ -83,10 +83,7 @@ def _places(topics: tuple[TopicPartitions, ...]) -> Places:
 
 
 def _topic_partitions(places: Places) -> tuple[TopicPartitions, ...]:
-    by_topic: dict[bytes, list[int]] = {}
-    for topic_id, partition in sorted(places):
-        by_topic.setdefault(topic_id, []).append(partition)
     return tuple(
         TopicPartitions(topic_id=UUID(bytes=topic_id), partitions=tuple(partitions))
-        for topic_id, partitions in by_topic.items()
+        for topic_id, partitions in by_topic(places).items()
     )

@@ -103,3 +103,11 @@ class ConsumerGroupDescription:
     assignment_epoch: int
     assignor: str
     members: tuple[ConsumerMemberDescription, ...]
+
+
+def by_topic(places: Places) -> dict[bytes, list[int]]:
+    """Partitions by the ids of their topics, in order."""
+    found: dict[bytes, list[int]] = {}
+    for topic_id, partition in sorted(places):
+        found.setdefault(topic_id, []).append(partition)
+    return found
